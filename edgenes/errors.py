@@ -1,0 +1,25 @@
+"""The errors a user can act on: each message says what was expected, what came and what to do."""
+
+
+class EdgeNESError(Exception):
+    """Base of all errors that EdgeNES raises on purpose; scripts print its message without a traceback."""
+
+
+class ConfigError(EdgeNESError, ValueError):
+    """A setting is out of range, unknown, or contradicts another one."""
+
+
+class DataError(EdgeNESError, ValueError):
+    """A data set is missing, malformed, or too small for what was asked of it."""
+
+
+class CheckpointError(EdgeNESError):
+    """A file of a study is missing, truncated, altered, or of another format."""
+
+
+class StudyError(EdgeNESError):
+    """A study cannot be opened, resumed or finished as asked."""
+
+
+class DivergedError(EdgeNESError, ArithmeticError):
+    """A loss became NaN or infinite during training."""
