@@ -1,0 +1,136 @@
+"""Metrics against definitions written out again as plain loops, and at the edges where they are subtle."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, log_loss
+
+from edgenes import metrics
+from edgenes.errors import ConfigError
+
+
+def predictions_of(seed, members=3, samples=40, classes=4, dtype=np.float64):
+    """Random predictions of very different confidence, one-hot ones among them, and labels."""
+    rng = np.random.default_rng(seed)
+    concentration = rng.choice([0.05, 1.0, 20.0], size=(members, samples, 1))
+    gamma = rng.gamma(np.broadcast_to(concentration, (members, samples, classes))) + 1e-12
+    predictions = gamma / gamma.sum(-1, keepdims=True)
+    certain = rng.random((members, samples)) < 0.2
+    predictions[certain] = np.eye(classes)[rng.integers(classes, size=certain.sum())]
+    return predictions.astype(dtype), rng.integers(classes, size=samples)
+
+
+def ece_by_loop(probabilities, labels):
+    total = 0.0
+    for k in range(15):
+        inside = [
+            (max(row), int(list(row).index(max(row)) == label))
+            for row, label in zip(probabilities.tolist(), labels, strict=True)
+            if k / 15 < max(row) <= (k + 1) / 15
+        ]
+        if inside:
+            confidence = sum(c for c, _ in inside) / len(inside)
+            right = sum(r for _, r in inside) / len(inside)
+            total += len(inside) / len(labels) * abs(right - confidence)
+    return total
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 10**6), st.integers(2, 12), st.sampled_from([np.float32, np.float64]))
+def test_metrics_agree_with_independent_definitions(seed, classes, dtype):
+    predictions, labels = predictions_of(seed, 1, 40, classes, dtype)
+    p = predictions[0].astype(np.float64)
+    assert metrics.accuracy(predictions[0], labels) == accuracy_score(labels, p.argmax(1))
+    assert metrics.ece(predictions[0], labels) == pytest.approx(ece_by_loop(p, labels), abs=1e-12)
+    loss = [-math.log(max(p[i, y], metrics.TINY)) for i, y in enumerate(labels)]
+    assert metrics.nll(predictions[0], labels) == pytest.approx(math.fsum(loss) / len(loss), rel=1e-12)
+    squares = [(p[i, c] - (c == y)) ** 2 for i, y in enumerate(labels) for c in range(classes)]
+    assert metrics.brier(predictions[0], labels) == pytest.approx(math.fsum(squares) / len(labels), rel=1e-12)
+
+
+def test_nll_agrees_with_scikit_learn():
+    rng = np.random.default_rng(0)
+    p, y = rng.dirichlet(np.ones(5), 200), rng.integers(5, size=200)
+    assert metrics.nll(p, y) == pytest.approx(log_loss(y, p, labels=range(5)), rel=1e-12)
+
+
+def test_an_impossible_label_costs_a_finite_documented_price():
+    assert metrics.nll([[1.0, 0.0]], [1]) == pytest.approx(-math.log(1.1754943508222875e-38))
+    assert metrics.nll([[1.0, 0.0]], [0]) == 0
+    assert metrics.brier([[1.0, 0.0]], [1]) == 2
+
+
+def test_small_probabilities_are_not_clipped():
+    assert metrics.nll([[1 - 1e-30, 1e-30]], [1]) == pytest.approx(30 * math.log(10))
+
+
+def test_confidence_on_an_edge_belongs_to_the_bin_below():
+    # 0.6 = 9/15 closes bin 8 and 0.61 lies in bin 9. Apart they miss by 0.4 and 0.61; in one bin they
+    # would have made up for each other.
+    p = np.array([[0.6, 0.4], [0.61, 0.39]])
+    assert metrics.ece(p, [0, 1]) == pytest.approx((0.4 + 0.61) / 2)
+
+
+def test_confidence_just_above_one_stays_in_the_last_bin():
+    assert metrics.ece([[1.0005, 0.0], [1.0, 0.0]], [0, 1]) == pytest.approx(abs(1 - 2.0005) / 2)
+
+
+def test_of_equally_probable_classes_the_first_is_predicted():
+    assert metrics.accuracy([[0.5, 0.5], [0.5, 0.5]], [0, 1]) == 0.5
+
+
+def test_summary_holds_python_floats():
+    predictions, labels = predictions_of(3)
+    result = metrics.summary(predictions[0], labels)
+    assert list(result) == ["accuracy", "nll", "ece", "brier"]
+    assert all(type(value) is float for value in result.values())
+    assert all(result[name] == getattr(metrics, name)(predictions[0], labels) for name in result)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10**6), st.integers(1, 5))
+def test_metrics_of_several_members_agree_with_loops(seed, members):
+    predictions, labels = predictions_of(seed, members)
+    mean = metrics.ensemble_probabilities(predictions)
+    np.testing.assert_allclose(mean, predictions.mean(0), rtol=1e-12, atol=1e-15)
+    votes = predictions.argmax(-1)
+    pairs = [np.mean(votes[i] != votes[j]) for i in range(members) for j in range(i)]
+    assert metrics.disagreement(predictions) == pytest.approx(np.mean(pairs) if pairs else 0.0)
+    anyone = [any(votes[m, i] == labels[i] for m in range(members)) for i in range(len(labels))]
+    assert metrics.oracle_accuracy(predictions, labels) == np.mean(anyone)
+    singles = [metrics.accuracy(member, labels) for member in predictions]
+    assert metrics.oracle_accuracy(predictions, labels) >= max(singles)
+    # Jensen: the mean is no less likely than the members are on average.
+    average = np.mean([metrics.nll(member, labels) for member in predictions])
+    assert metrics.nll(mean, labels) <= average + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "labels", "message"),
+    [
+        ([0.5, 0.5], [0], r"\(samples, classes\)"),
+        (np.empty((0, 2)), [], "none of them 0"),
+        ([[0.5, 0.5]], [0, 1], r"shape \(1,\)"),
+        ([[0.5, 0.5]], [2], r"0\.\.1"),
+        ([[0.5, 0.5]], [-1], r"0\.\.1"),
+        ([[0.5, 0.5]], [0.0], "integers"),
+        ([[0.5, np.nan]], [0], "finite; 1 of 2"),
+        ([[0.5, np.inf]], [0], "finite"),
+        ([[-0.7, -0.7]], [0], "np.exp"),
+        ([[0.5, 0.502]], [0], "adds to 1.002"),
+        ([[0.5, 0.4]], [0], "adds to 0.9"),
+    ],
+)
+def test_malformed_input_is_refused_with_what_came(probabilities, labels, message):
+    with pytest.raises(ConfigError, match=message):
+        metrics.summary(probabilities, labels)
+
+
+def test_malformed_predictions_are_refused():
+    with pytest.raises(ConfigError, match=r"\(members, samples, classes\)"):
+        metrics.ensemble_probabilities([[0.5, 0.5]])
+    with pytest.raises(ConfigError, match="adds to 2"):
+        metrics.disagreement([[[1.0, 1.0]]])
