@@ -1,0 +1,218 @@
+"""Batches on a device, against one image at a time."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgenes.augmentation import largest_shift, shift_and_flip
+from edgenes.data import DeviceData, Part, build_dataset
+from edgenes.errors import ConfigError
+
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
+]
+
+
+def toy(count=23, channels=3, size=8, flip=True, seed=0):
+    """A data set of random images; labels number the images of W, so that each can be told apart."""
+    rng = np.random.default_rng(seed)
+
+    def part():
+        return Part(rng.integers(0, 256, (count, channels, size, size), dtype=np.uint8), np.arange(count))
+
+    return build_dataset("toy", [str(i) for i in range(count)], part(), part(), part(), flip=flip)
+
+
+def normalised(part, data):
+    mean, std = (np.array(values)[:, None, None] for values in (data.mean, data.std))
+    return torch.from_numpy((part.images / 255 - mean) / std).float()
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def one_by_one(images, shifts, flips):
+    """The reference: each image padded with zeros, flipped, and cut out again at an offset."""
+    out = []
+    for image, (down, right), flip in zip(images, shifts.tolist(), flips.tolist(), strict=True):
+        _, height, width = image.shape
+        image = image.flip(2) if flip else image
+        margin = max(abs(down), abs(right))
+        padded = torch.nn.functional.pad(image, (margin,) * 4)
+        top, left = margin - down, margin - right
+        out.append(padded[:, top : top + height, left : left + width])
+    return torch.stack(out)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    batch=st.integers(1, 6),
+    channels=st.integers(1, 3),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    seed=st.integers(0, 10**6),
+)
+def test_shift_and_flip_equals_one_image_at_a_time(batch, channels, height, width, seed):
+    generator = seeded(seed)
+    images = torch.randn(batch, channels, height, width, generator=generator)
+    before = images.clone()
+    shifts = torch.randint(-4, 5, (batch, 2), generator=generator)
+    flips = torch.rand(batch, generator=generator) < 0.5
+    assert torch.equal(shift_and_flip(images, shifts, flips), one_by_one(images, shifts, flips))
+    assert torch.equal(images, before)
+
+
+def test_shift_moves_down_and_right_and_fills_with_zeros():
+    image = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    down = shift_and_flip(image, torch.tensor([[1, 0]]), torch.tensor([False]))
+    assert down.tolist() == [[[[0, 0], [1, 2]]]]
+    flipped_right = shift_and_flip(image, torch.tensor([[0, 1]]), torch.tensor([True]))
+    assert flipped_right.tolist() == [[[[0, 2], [0, 4]]]]
+
+
+def test_largest_shift_is_an_eighth_and_at_least_one():
+    assert [largest_shift(size) for size in (1, 8, 15, 16, 28, 32)] == [1, 1, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_plain_batches_are_normalised_pixels(device):
+    data = toy()
+    part = DeviceData(data.validation, data, device)
+    assert len(part) == 23
+    indices = torch.tensor([5, 0, 22, 5])
+    images, labels = part.batch(indices)
+    assert images.dtype == torch.float32
+    assert torch.allclose(images.cpu(), normalised(data.validation, data)[indices], atol=1e-5)
+    assert labels.tolist() == indices.tolist()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("flip", [True, False])
+def test_augmented_batches_are_shifts_of_their_images_and_flips_only_where_allowed(device, flip):
+    data = toy(count=3, size=16, flip=flip)
+    part = DeviceData(data.weights, data, device)
+    originals = normalised(data.weights, data)
+    reach = range(-2, 3)
+    moves = [(down, right, mirrored) for down in reach for right in reach for mirrored in (0, 1)]
+    shifts, mirrors = torch.tensor(moves)[:, :2], torch.tensor(moves)[:, 2]
+    possible = torch.stack([one_by_one(image.expand(50, -1, -1, -1), shifts, mirrors) for image in originals])
+    images, labels = part.batch(torch.arange(3).repeat(200), seeded(), augment=True)
+    distance = (possible[labels.cpu()] - images.cpu()[:, None]).abs().amax(dim=(2, 3, 4))
+    assert distance.amin(dim=1).max() < 1e-5
+    # 600 draws of 25 or 50 possibilities: all occur, and images of one batch move independently.
+    seen = {moves[index] for index in distance.argmin(dim=1).tolist()}
+    assert seen == {move for move in moves if flip or not move[2]}
+
+
+def test_augmentation_without_a_generator_is_refused():
+    data = toy()
+    with pytest.raises(ConfigError, match="pass a generator"):
+        DeviceData(data.weights, data, "cpu").batch(torch.arange(2), augment=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    count=st.integers(2, 40), batch_size=st.integers(2, 50), augment=st.booleans(), seed=st.integers(0, 99)
+)
+def test_epoch_is_one_shuffled_pass_of_whole_batches(count, batch_size, augment, seed):
+    data = toy(count=count, channels=1, size=2)
+    part = DeviceData(data.weights, data, "cpu")
+    batches = list(part.epoch(batch_size, seeded(seed), augment=augment))
+    assert len(batches) == max(1, count // batch_size)
+    assert {len(labels) for _, labels in batches} == {min(batch_size, count)}
+    seen = torch.cat([labels for _, labels in batches]).tolist()
+    assert len(set(seen)) == len(seen)
+    if not augment:
+        images = torch.cat([images for images, _ in batches])
+        assert torch.allclose(images, normalised(data.weights, data)[seen], atol=1e-5)
+
+
+def test_epochs_repeat_with_the_seed_and_differ_without():
+    data = toy(count=40)
+    part = DeviceData(data.weights, data, "cpu")
+
+    def run(seed):
+        generator = seeded(seed)
+        return [torch.cat([x.flatten() for x, _ in part.epoch(8, generator)]) for _ in range(2)]
+
+    first, second, other = run(1), run(1), run(2)
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(first[0], other[0])
+
+
+def test_no_augmentation_draws_nothing_but_the_order():
+    data = toy(count=40)
+    part = DeviceData(data.weights, data, "cpu")
+    used, reference = seeded(5), seeded(5)
+    list(part.epoch(8, used, augment=False))
+    torch.randperm(40, generator=reference)
+    assert torch.equal(used.get_state(), reference.get_state())
+
+
+@pytest.mark.parametrize(("batch_size", "expected"), [(8, 8), (40, 40), (100, 40)])
+def test_draw_takes_distinct_images(batch_size, expected):
+    data = toy(count=40)
+    part = DeviceData(data.weights, data, "cpu")
+    generator = seeded()
+    images, labels = part.draw(batch_size, generator, augment=False)
+    assert len(set(labels.tolist())) == len(images) == expected
+    assert torch.allclose(images, normalised(data.weights, data)[labels], atol=1e-5)
+    assert labels.tolist() != part.draw(batch_size, generator, augment=False)[1].tolist()
+
+
+def test_draw_augments_unless_told_otherwise():
+    data = toy(count=40)
+    part = DeviceData(data.weights, data, "cpu")
+    images, labels = part.draw(40, seeded())
+    assert not torch.allclose(images, normalised(data.weights, data)[labels], atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 23, 100])
+def test_ordered_gives_every_image_once_in_order(batch_size):
+    data = toy()
+    batches = list(DeviceData(data.validation, data, "cpu").ordered(batch_size))
+    assert torch.cat([labels for _, labels in batches]).tolist() == list(range(23))
+    images = torch.cat([images for images, _ in batches])
+    assert torch.allclose(images, normalised(data.validation, data), atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 0, -3])
+def test_batches_of_one_are_refused_in_training(batch_size):
+    data = toy()
+    part = DeviceData(data.weights, data, "cpu")
+    with pytest.raises(ConfigError, match=f"at least 2 images a batch, got batch_size {batch_size}"):
+        part.epoch(batch_size, seeded())
+    with pytest.raises(ConfigError, match="at least 2 images a batch"):
+        part.draw(batch_size, seeded())
+    if batch_size < 1:
+        with pytest.raises(ConfigError, match="batch_size should be at least 1"):
+            part.ordered(batch_size)
+
+
+def test_a_part_of_one_image_cannot_train():
+    data = toy()
+    one = Part(data.weights.images[:1], data.weights.labels[:1])
+    with pytest.raises(ConfigError, match="of 1 images"):
+        DeviceData(one, data, "cpu").epoch(8, seeded())
+
+
+def test_read_only_arrays_are_shared_without_a_copy_or_a_warning():
+    data = toy()
+    for array in (data.weights.images, data.weights.labels):
+        array.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        part = DeviceData(data.weights, data, "cpu")
+    assert part.images.data_ptr() == data.weights.images.ctypes.data
+    assert part.labels.data_ptr() == data.weights.labels.ctypes.data
+    before = data.weights.images.copy()
+    list(part.epoch(5, seeded()))
+    assert np.array_equal(data.weights.images, before)

@@ -1,0 +1,526 @@
+"""Loading and splitting: real files in temporary folders, and every mistake a user can make with them."""
+
+import dataclasses
+import pickle
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+from sklearn.datasets import load_digits
+from torchvision import datasets
+
+from edgenes.data import Dataset, Part, build_dataset, load_data, split_indices
+from edgenes.errors import DataError, EdgeNESError
+from edgenes.pictures import resize
+
+PARTS = ("weights", "architecture", "validation", "test")
+
+
+def small_arrays(classes=3, train=10, test=4, shape=(6, 6, 3), seed=0):
+    """Random images, `train` and `test` of them a class, sorted, each with a first pixel of its own."""
+    rng = np.random.default_rng(seed)
+    made = {}
+    for half, count, start in (("train", train, 0), ("test", test, 128)):
+        made[f"x_{half}"] = rng.integers(0, 256, (classes * count, *shape), dtype=np.uint8)
+        made[f"x_{half}"].reshape(classes * count, -1)[:, 0] = start + np.arange(classes * count)
+        made[f"y_{half}"] = np.repeat(np.arange(classes), count)
+    return made
+
+
+@pytest.fixture
+def npz(tmp_path):
+    def write(**changes):
+        path = tmp_path / "small.npz"
+        held = {**small_arrays(), **changes}
+        np.savez(path, **{name: array for name, array in held.items() if array is not None})
+        return path
+
+    return write
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def write(mode="RGB", sizes=((6, 6),), classes=("cat", "dog"), test_classes=None):
+        rng = np.random.default_rng(0)
+        number = 0
+        for half, names, count in (("train", classes, 6), ("test", test_classes or classes, 2)):
+            for name in names:
+                place = tmp_path / "pets" / half / name
+                place.mkdir(parents=True)
+                for _ in range(count):
+                    width, height = sizes[number % len(sizes)]
+                    pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+                    Image.fromarray(pixels).convert(mode).save(place / f"{number:03}.png")
+                    number += 1
+        return tmp_path / "pets"
+
+    return write
+
+
+# --- the split ------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    labels=arrays(np.int64, st.integers(1, 120), elements=st.integers(0, 4)),
+    fractions=st.sampled_from([(0.4, 0.4, 0.2), (0.8, 0.2), (1.0,), (0.25, 0.0, 0.5, 0.25), (1 / 3,) * 3]),
+    seed=st.integers(0, 2**31),
+)
+def test_split_is_disjoint_complete_and_stratified(labels, fractions, seed):
+    parts = split_indices(labels, fractions, seed)
+    assert len(parts) == len(fractions)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(labels)))
+    for part, fraction in zip(parts, fractions, strict=True):
+        for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
+            assert abs(np.sum(labels[part] == label) - fraction * count) < 1
+    again = split_indices(labels, fractions, seed)
+    assert all(np.array_equal(a, b) for a, b in zip(parts, again, strict=True))
+
+
+def test_split_depends_on_its_seed_alone_and_mixes_the_classes():
+    labels = np.repeat(np.arange(4), 100)
+    np.random.seed(1)
+    first = split_indices(labels, (0.5, 0.5), 7)
+    np.random.seed(2)
+    assert all(np.array_equal(a, b) for a, b in zip(first, split_indices(labels, (0.5, 0.5), 7), strict=True))
+    assert not np.array_equal(first[0], split_indices(labels, (0.5, 0.5), 8)[0])
+    # The labels are sorted, yet the beginning of a part is a sample of all classes.
+    assert set(labels[first[0][:40]]) == {0, 1, 2, 3}
+
+
+def test_ties_of_the_split_favour_no_part():
+    labels = np.arange(2000) % 400  # 5 images a class, so that halves are 2 and 3
+    sizes = [len(part) for part in split_indices(labels, (0.5, 0.5), 0)]
+    assert abs(sizes[0] - 1000) < 60  # standard deviation 10; always favouring one part would make it 200
+
+
+@pytest.mark.parametrize("fractions", [(0.5, 0.4), (1.2, -0.2)])
+def test_split_refuses_fractions_that_are_no_division(fractions):
+    with pytest.raises(DataError, match="sum to 1"):
+        split_indices(np.zeros(10, int), fractions, 0)
+
+
+# --- data sets ------------------------------------------------------------------------------------
+
+
+def test_digits_are_scikit_learns_and_every_image_is_in_one_part():
+    data = load_data("digits")
+    assert (data.name, data.classes, data.channels, data.image_size, data.flip) == ("digits", 10, 1, 8, False)
+    assert [len(getattr(data, part)) for part in PARTS[2:]] == pytest.approx([287, 359], abs=5)
+    assert abs(len(data.weights) - len(data.architecture)) <= 10
+    published = load_digits()
+
+    def keys(images, labels):
+        return sorted((image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True))
+
+    parts = [getattr(data, name) for name in PARTS]
+    levels = [np.rint(part.images[:, 0] * (16 / 255)).astype(np.uint8) for part in parts]
+    ours = keys(np.concatenate(levels), np.concatenate([part.labels for part in parts]))
+    assert ours == keys(published.images.astype(np.uint8), published.target)
+    assert max(part.images.max() for part in parts) == 255
+
+
+def test_digits_test_part_is_the_same_for_every_seed():
+    first, second = load_data("digits", seed=0), load_data("digits", seed=1)
+    assert np.array_equal(first.test.images, second.test.images)
+    assert not np.array_equal(first.validation.images, second.validation.images)
+    assert first.digest != second.digest
+
+
+def test_npz_is_split_as_promised(npz):
+    held = small_arrays()
+    data = load_data(npz(class_names=np.array(["a", "b", "c"])))
+    assert (data.name, data.class_names, data.image_size, data.channels) == ("small", ("a", "b", "c"), 6, 3)
+    for part, each in (("weights", 4), ("architecture", 4), ("validation", 2), ("test", 4)):
+        assert np.bincount(getattr(data, part).labels).tolist() == [each] * 3
+    # The first pixel numbers the images, so each can be found again in the file.
+    seen = []
+    for part in (data.weights, data.architecture, data.validation):
+        for image, label in zip(part.images, part.labels, strict=True):
+            number = image[0, 0, 0]
+            assert np.array_equal(image.transpose(1, 2, 0), held["x_train"][number])
+            assert label == held["y_train"][number]
+            seen.append(number)
+    assert sorted(seen) == list(range(30))
+    assert np.array_equal(data.test.images.transpose(0, 2, 3, 1), held["x_test"])
+    assert np.array_equal(data.test.labels, held["y_test"])
+
+
+@pytest.mark.parametrize("labels", [np.uint8, np.int32, ">i8"])
+def test_npz_compressed_grey_without_names(tmp_path, labels):
+    held = small_arrays(shape=(5, 5))
+    held = {name: array.astype(labels) if name[0] == "y" else array for name, array in held.items()}
+    np.savez_compressed(tmp_path / "grey.npz", **held)
+    data = load_data(str(tmp_path / "grey.npz"))
+    assert (data.channels, data.class_names) == (1, ("0", "1", "2"))
+    assert data.weights.labels.dtype == np.int64
+
+
+def test_mean_and_std_are_those_of_the_training_images(npz):
+    data = load_data(npz())
+    pixels = data.training.images / 255
+    assert len(data.training) == len(data.weights) + len(data.architecture) == 24
+    assert np.allclose(data.mean, pixels.mean(axis=(0, 2, 3)))
+    assert np.allclose(data.std, pixels.std(axis=(0, 2, 3)))
+
+
+def test_constant_channel_has_a_std_to_divide_by(npz):
+    held = small_arrays()
+    held["x_train"][..., 1] = 7
+    data = load_data(npz(**held))
+    assert data.mean[1] == pytest.approx(7 / 255)
+    assert data.std[1] == pytest.approx(1 / 255)
+
+
+def test_digest_identifies_pixels_labels_split_and_flip(npz):
+    held = small_arrays()
+    path = npz()
+    digest = load_data(path).digest
+    assert digest == load_data(path).digest == load_data(path, seed=0, flip=False).digest
+    assert len(digest) == 16
+    others = [load_data(path, seed=1).digest, load_data(path, flip=True).digest]
+    for name, index, value in (("x_train", (3, 2, 2, 1), 9), ("x_test", (0, 5, 5, 0), 9), ("y_test", 0, 1)):
+        changed = held[name].copy()
+        changed[index] = value
+        others.append(load_data(npz(**{name: changed})).digest)
+    assert len({digest, *others}) == 6
+
+
+def test_without_test_has_no_test_and_the_same_digest(npz):
+    data = load_data(npz())
+    safe = data.without_test()
+    assert safe.test is None
+    assert safe.digest == data.digest
+    assert safe.weights is data.weights
+    assert np.array_equal(safe.training.images, data.training.images)
+
+
+def test_pickle_is_out_of_band_and_leaves_the_cached_training_part_out(npz):
+    data = load_data(npz())
+    assert data.training is data.training
+    buffers = []
+    head = pickle.dumps(data, protocol=5, buffer_callback=buffers.append)
+    assert len(head) < 2000
+    assert sum(buffer.raw().nbytes for buffer in buffers) == sum(
+        getattr(data, part).images.nbytes + getattr(data, part).labels.nbytes for part in PARTS
+    )
+    back = pickle.loads(head, buffers=buffers)
+    assert back.digest == data.digest
+    assert np.shares_memory(back.validation.images, data.validation.images)
+    assert np.array_equal(back.training.labels, data.training.labels)
+
+
+def test_resize_averages_neighbours_and_keeps_constants():
+    flat = np.full((3, 8, 8, 3), 77, np.uint8)
+    assert np.array_equal(resize(flat, 4), np.full((3, 4, 4, 3), 77, np.uint8))
+    stripes = np.zeros((1, 8, 8, 1), np.uint8)
+    stripes[:, :, ::2] = 200
+    # Without antialiasing a stripe pattern comes out as 0 or 200, or aliases.
+    assert np.abs(resize(stripes, 2).astype(int) - 100).max() <= 15
+    noise = np.random.default_rng(0).integers(0, 256, (5, 9, 6, 3), dtype=np.uint8)
+    pillow = [np.asarray(Image.fromarray(image).resize((4, 4), Image.Resampling.BILINEAR)) for image in noise]
+    assert np.abs(resize(noise, 4, batch=2).astype(int) - np.stack(pillow)).max() <= 1
+
+
+def test_image_size_makes_squares_of_both_halves(npz):
+    held = small_arrays(shape=(6, 9, 3))
+    held["x_test"] = np.zeros((12, 5, 5, 3), np.uint8)
+    data = load_data(npz(**held), image_size=4)
+    assert data.image_size == 4
+    assert data.test.images.shape == (12, 3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("mode", "channels"), [("RGB", 3), ("RGBA", 3), ("P", 3), ("L", 1), ("LA", 1), ("1", 1)]
+)
+def test_folder_of_pictures(folder, mode, channels):
+    path = folder(mode)
+    data = load_data(path)
+    assert (data.name, data.class_names, data.channels) == ("pets", ("cat", "dog"), channels)
+    assert np.bincount(data.test.labels).tolist() == [2, 2]
+    assert len(data.training) + len(data.validation) == 12
+    with Image.open(sorted((path / "test" / "dog").iterdir())[0]) as picture:
+        pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB")).reshape(6, 6, channels)
+    assert np.array_equal(data.test.images[2].transpose(1, 2, 0), pixels)
+
+
+def test_folder_of_differing_sizes_needs_image_size(folder):
+    path = folder(sizes=((6, 6), (7, 6)))
+    with pytest.raises(DataError, match=r"differ in size.*6x6.*7x6.*image_size"):
+        load_data(path)
+    data = load_data(path, image_size=6)
+    assert data.image_size == 6
+    with Image.open(sorted((path / "test" / "cat").iterdir())[0]) as picture:
+        assert picture.size == (6, 6)  # already right, so left alone
+        assert np.array_equal(data.test.images[0].transpose(1, 2, 0), np.asarray(picture))
+
+
+def write_fashionmnist(root, classes=10):
+    """Fashion-MNIST's four files as they lie on disk, with random pixels."""
+    raw = root / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    held = small_arrays(classes=classes, train=6, test=2, shape=(28, 28))
+    for half, prefix in (("train", "train"), ("test", "t10k")):
+        images, labels = held[f"x_{half}"], held[f"y_{half}"].astype(np.uint8)
+        header = struct.pack(">4i", 0x803, *images.shape)
+        (raw / f"{prefix}-images-idx3-ubyte").write_bytes(header + images.tobytes())
+        header = struct.pack(">2i", 0x801, len(labels))
+        (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
+    return raw, held
+
+
+def test_fashionmnist_is_read_from_torchvisions_layout(tmp_path):
+    _, held = write_fashionmnist(tmp_path)
+    data = load_data("fashionmnist", root=tmp_path)
+    assert (data.classes, data.channels, data.image_size, data.flip) == (10, 1, 28, True)
+    assert data.class_names[0] == "T-shirt/top"
+    assert np.array_equal(data.test.images[:, 0], held["x_test"])
+    assert not load_data("fashionmnist", root=tmp_path, flip=False).flip
+    assert load_data("fashionmnist", root=tmp_path, image_size=14).image_size == 14
+
+
+def test_damaged_fashionmnist_is_named(tmp_path):
+    raw, _ = write_fashionmnist(tmp_path)
+    file = raw / "train-images-idx3-ubyte"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(DataError, match=r"damaged.*--download"):
+        load_data("fashionmnist", root=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashionmnist"])
+def test_absent_files_say_how_to_get_them(tmp_path, name):
+    with pytest.raises(DataError, match=r"download=True \(--download\).*--root") as caught:
+        load_data(name, root=tmp_path / "nothing")
+    assert str(tmp_path / "nothing") in str(caught.value)
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("name", ["cifar10", "fashionmnist"])
+def test_failed_download_says_how_to_fetch_by_hand(tmp_path, monkeypatch, name):
+    # Nothing listens on this port: what a machine without a network sees, at once.
+    monkeypatch.setattr(datasets.CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    monkeypatch.setattr(datasets.FashionMNIST, "mirrors", ["http://127.0.0.1:9/"])
+    with pytest.raises(DataError, match=r"could not be downloaded.*refused.*by hand http://127.0.0.1:9/"):
+        load_data(name, root=tmp_path, download=True)
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+def test_unknown_name_names_the_nearest_and_the_known():
+    with pytest.raises(DataError, match=r"'CIFAR-10', did you mean 'cifar10'\?.*digits.*\.npz.*train/CLASS"):
+        load_data("CIFAR-10")
+    with pytest.raises(DataError, match=r"unknown data set 'xyzzy'\. Known: digits"):
+        load_data("xyzzy")
+
+
+@pytest.mark.parametrize("name", ["nothing.npz", "some/folder"])
+def test_absent_path(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=f"{name} does not exist"):
+        load_data(name)
+
+
+def test_npz_without_an_array_names_those_there(npz):
+    with pytest.raises(DataError, match=r"lacks y_train, x_test; it holds x_train, y_test\."):
+        load_data(npz(y_train=None, x_test=None))
+
+
+def test_file_that_is_no_npz(tmp_path):
+    (tmp_path / "picture.npz").write_bytes(b"\x89PNG" * 100)
+    with pytest.raises(DataError, match=r"cannot be read as an \.npz"):
+        load_data(tmp_path / "picture.npz")
+
+
+@pytest.mark.parametrize("keep", [0, 0.5, 0.99])
+def test_truncated_npz(npz, keep):
+    path = npz()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(keep * len(whole))])
+    with pytest.raises(DataError, match=r"cannot be read as an \.npz"):
+        load_data(path)
+
+
+@pytest.mark.parametrize("at", [0.05, 0.3, 0.5, 0.7, 0.97])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_overwritten_bytes_in_an_npz_are_never_another_error(tmp_path, save, at):
+    path = tmp_path / "damaged.npz"
+    save(path, **small_arrays())
+    content = bytearray(path.read_bytes())
+    start = int(at * len(content))
+    content[start : start + 40] = b"\xa5" * 40
+    path.write_bytes(content)
+    with pytest.raises(DataError):
+        load_data(path)
+
+
+def test_objects_are_refused_and_not_unpickled(npz, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    labels = np.array([Trap() for _ in range(30)], dtype=object)
+    with pytest.raises(DataError, match=r"y_train .* holds Python objects"):
+        load_data(npz(y_train=labels))
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("shape", [(10**12, 32, 32, 3), (2**62, 2**62), (-1, 6, 6, 3), (31, 6, 6, 3)])
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_header_that_declares_more_than_the_file_holds(npz, shape, method):
+    path = npz(x_train=None)
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
+    content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + bytes(30 * 6 * 6 * 3)
+    with zipfile.ZipFile(path, "a", method) as archive:
+        archive.writestr("x_train.npy", content)
+    with pytest.raises(DataError, match=r"x_train .* declares shape .* at most"):
+        load_data(path)
+
+
+def test_forged_zip_directory_does_not_vouch_for_a_forged_header(npz):
+    path = npz(x_train=None)
+    header = "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000, 32, 32, 3)}".ljust(117) + "\n"
+    content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + bytes(1000)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("x_train.npy", content)
+        archive.getinfo("x_train.npy").file_size = 2**40  # written into the directory on closing
+    with pytest.raises(DataError, match=r"x_train .* declares shape .* at most"):
+        load_data(path)
+
+
+WRONG = {
+    "floats": (dict(x_train=np.zeros((30, 6, 6, 3), np.float32)), r"x_train.*uint8.*float32.*multiply.*255"),
+    "wide integers": (dict(x_test=np.zeros((12, 6, 6, 3), np.int64)), r"x_test.*int64.*cast"),
+    "flat images": (dict(x_train=np.zeros((30, 36), np.uint8)), r"x_train.*\(N, H, W\).*\(30, 36\)"),
+    "no pixels": (dict(x_train=np.zeros((30, 0, 0), np.uint8)), r"x_train.*\(30, 0, 0\)"),
+    "channels first": (dict(x_train=np.zeros((30, 3, 6, 6), np.uint8)), r"x_train.*transpose\(0, 2, 3, 1\)"),
+    "other channels": (dict(x_test=np.zeros((12, 6, 6), np.uint8)), "3 channels and x_test 1"),
+    "other size": (
+        dict(x_test=np.zeros((12, 7, 7, 3), np.uint8)),
+        "x_train are 6x6, of x_test 7x7.*image_size",
+    ),
+    "fewer labels": (dict(y_train=np.zeros(29, int)), "y_train has 29 labels for 30 images"),
+    "more labels": (dict(y_test=np.zeros(13, int)), "y_test has 13 labels for 12 images"),
+    "columns of labels": (dict(y_train=np.zeros((30, 1), int)), r"y_train.*\(30, 1\).*reshape"),
+    "float labels": (dict(y_train=np.zeros(30)), "y_train.*integer.*float64"),
+    "text labels": (dict(y_train=np.array(["a"] * 30)), "y_train.*integer.*<U1"),
+    "negative label": (dict(y_train=np.repeat([-1, 0, 1], 10)), "y_train holds the label -1"),
+    "huge label": (dict(y_train=np.repeat([0, 1, 10**12], 10)), "y_train holds the label 1000000000000"),
+    "label beyond int64": (dict(y_test=np.full(12, 2**63, np.uint64)), "y_test.*9223372036854775808"),
+    "test label unknown": (dict(y_test=np.repeat([0, 1, 3], 4)), "y_test holds the label 3.*0..2"),
+    "labels from one": (dict(y_train=np.repeat([1, 2, 3], 10)), r"5 training images; .*'0' \(label 0\): 0"),
+    "gap": (dict(y_train=np.repeat([0, 1, 3], 10)), r"'2' \(label 2\): 0"),
+    "too few": (
+        dict(y_train=np.repeat([0, 1, 2], [13, 13, 4])),
+        r"at least 5 training.*'2' \(label 2\): 4\.",
+    ),
+    "absent from test": (dict(y_test=np.repeat([0, 2], 6)), r"at least 1 test image; .*'1' \(label 1\): 0"),
+    "one class": (dict(y_train=np.zeros(30, int), y_test=np.zeros(12, int)), "two classes.*'0'"),
+    "too few names": (dict(class_names=np.array(["a", "b"])), "label 2, but there are 2 classes"),
+    "too many names": (dict(class_names=np.array(list("abcd"))), r"'d' \(label 3\): 0"),
+    "names no strings": (dict(class_names=np.arange(3)), r"class_names.*strings.*int64"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_malformed_arrays(npz, case):
+    changes, message = WRONG[case]
+    with pytest.raises(DataError, match=message):
+        load_data(npz(**changes))
+
+
+def test_five_images_a_class_are_enough_for_every_part(npz):
+    data = load_data(npz(**small_arrays(train=5, test=1)))
+    for part, each in (("weights", 2), ("architecture", 2), ("validation", 1)):
+        assert np.bincount(getattr(data, part).labels).tolist() == [each] * 3
+
+
+def test_images_that_are_not_square(npz):
+    with pytest.raises(DataError, match=r"square, got 6x9.*image_size"):
+        load_data(npz(**small_arrays(shape=(6, 9, 3))))
+
+
+@pytest.mark.parametrize("name", ["digits", "folder"])
+def test_image_size_and_seed_have_a_least_value(folder, name):
+    source = folder() if name == "folder" else name
+    with pytest.raises(DataError, match="image_size should be at least 1 pixel, got 0"):
+        load_data(source, image_size=0)
+    with pytest.raises(DataError, match="seed of the split should be at least 0, got -1"):
+        load_data(source, seed=-1)
+
+
+def test_folder_without_a_half_or_with_other_classes(folder, tmp_path):
+    with pytest.raises(DataError, match=r"no folder of classes in train/.*train/CLASS/"):
+        load_data(tmp_path)
+    path = folder(test_classes=("cat", "cow"))
+    with pytest.raises(DataError, match="differ: cow, dog only in one"):
+        load_data(path)
+
+
+def test_folder_with_an_empty_class_or_no_pictures(folder):
+    path = folder()
+    for file in (path / "train" / "dog").iterdir():
+        file.unlink()
+    with pytest.raises(DataError, match=r"at least 5 training images; .*'dog' \(label 1\): 0"):
+        load_data(path)
+    for file in path.rglob("*.png"):
+        file.unlink()
+    with pytest.raises(DataError, match="holds no pictures"):
+        load_data(path)
+
+
+@pytest.mark.parametrize("keep", [0, 20, 60, 100])
+def test_damaged_picture_is_named(folder, keep):
+    path = folder()
+    file = sorted((path / "train" / "cat").iterdir())[1]
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(DataError, match=f"{file.name} cannot be read as a picture"):
+        load_data(path)
+
+
+def test_sixteen_bit_picture_is_refused_not_clipped(folder):
+    path = folder()
+    Image.fromarray(np.full((6, 6), 40000, np.uint16)).save(path / "train" / "cat" / "deep.png")
+    with pytest.raises(DataError, match=r"deep\.png has more than 8 bits"):
+        load_data(path)
+
+
+def test_parts_and_data_sets_refuse_what_does_not_fit():
+    images, labels = np.zeros((4, 1, 6, 6), np.uint8), np.array([0, 1, 0, 1])
+    part = Part(images, labels)
+    for wrong in (images.astype(float), images[0], images.transpose(0, 1, 3, 2), images[:0]):
+        with pytest.raises(DataError, match="images of a part"):
+            Part(wrong, labels)
+    for wrong in (labels.astype(np.int32), labels[:3], labels[:, None]):
+        with pytest.raises(DataError, match="labels of a part"):
+            Part(images, wrong)
+    data = build_dataset("toy", ("a", "b"), part, part, part)
+    assert isinstance(data, Dataset)
+    assert data.test is None
+    other = Part(np.zeros((4, 1, 5, 5), np.uint8), labels)
+    with pytest.raises(DataError, match="one shape"):
+        build_dataset("toy", ("a", "b"), part, part, other)
+    with pytest.raises(DataError, match=r"labels should be 0\.\.0, got 0\.\.1"):
+        build_dataset("toy", ("a",), part, part, part)
+    with pytest.raises(DataError, match="1 channels"):
+        dataclasses.replace(data, mean=(0.0, 0.0))
+    with pytest.raises(DataError, match="std above 0"):
+        dataclasses.replace(data, std=(0.0,))
+    assert issubclass(DataError, EdgeNESError)
+
+
+def test_loading_leaves_the_global_generators_alone(npz):
+    np.random.seed(3)
+    torch.manual_seed(3)
+    load_data(npz(), image_size=4)
+    expected = (
+        np.random.RandomState(3).rand(),
+        torch.rand(1, generator=torch.Generator().manual_seed(3)).item(),
+    )
+    assert (np.random.rand(), torch.rand(1).item()) == expected
