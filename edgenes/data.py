@@ -54,7 +54,7 @@ def load_data(
     seed: int = 0,
     flip: bool | None = None,
 ) -> Dataset:
-    """Load a data set and split its training images, stratified by class: V a fifth, W and H two fifths each.
+    """Load a data set and split its training images, stratified and shuffled: V a fifth, W and H two fifths.
 
     `name_or_path` is one of
 

@@ -48,7 +48,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Four disjoint parts of one data set, each in random order; `build_dataset` fills in the rest.
+    """Four disjoint parts of one data set; `load_data` and `build_dataset` make them.
 
     `mean` and `std` are per channel, of W and H together, in units of x / 255. `digest` identifies pixels,
     labels, split and `flip` in caches; it is the same with and without the test part.
