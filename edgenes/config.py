@@ -1,0 +1,157 @@
+"""Settings of the three training functions: frozen, validated, with the defaults of the method."""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgenes.errors import ConfigError
+from edgenes.genotype import SearchSpace
+from edgenes.hypernetwork import INTERPOLATIONS
+from edgenes.regularizer import ESTIMATORS
+from edgenes.supernet import FORWARDS
+
+GRADIENTS = ("score", "straight_through")
+WEIGHT_PATHS = ("fair", "architecture")
+
+
+def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise ConfigError, naming the nearest known word, unless `value` is one of `known`."""
+    if value not in known:
+        near = difflib.get_close_matches(str(value), known, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}.{hint}")
+
+
+def check_at_least(config: Any, minimum: float, *names: str) -> None:
+    """Raise ConfigError unless each named field is a number of at least `minimum`."""
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= minimum:
+            raise ConfigError(f"{name} must be a number of at least {minimum}, got {value!r}.")
+
+
+def check_positive(config: Any, *names: str) -> None:
+    """Raise ConfigError unless each named field is a finite number above 0."""
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+            raise ConfigError(f"{name} must be a number above 0, got {value!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Size of a network of cells, and the descent on its weights."""
+
+    channels: int = 8
+    cells: int = 1
+    stem_kernel: int = 3
+    epochs: int = 20
+    batch_size: int = 64
+    learning_rate: float = 0.025
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    gradient_clip: float = 5.0
+    augment: bool = True
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self):
+        check_at_least(self, 1, "channels", "cells", "epochs", "stem_kernel")
+        check_at_least(self, 2, "batch_size")  # batch norm needs more than one image
+        check_at_least(self, 0, "momentum", "weight_decay", "seed")
+        check_positive(self, "learning_rate", "gradient_clip")
+        if self.stem_kernel % 2 == 0:
+            raise ConfigError(f"stem_kernel must be odd, got {self.stem_kernel}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(NetworkConfig):
+    """DARTS search of the optimal genotype, first order, eq. (1.1)."""
+
+    space: SearchSpace = field(default_factory=SearchSpace)
+    architecture_lr: float = 0.1
+    forward: str = "sampled"
+    gradient: str = "score"
+    weight_paths: str = "fair"
+    paths: int = 8
+    path_batch: int = 32
+    t_start: float = 1.0
+    t_end: float = 1.0
+    warmup: float = 0.3
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_choice("forward", self.forward, FORWARDS)
+        check_choice("gradient", self.gradient, GRADIENTS)
+        check_choice("weight_paths", self.weight_paths, WEIGHT_PATHS)
+        check_positive(self, "architecture_lr", "t_start", "t_end")
+        check_at_least(self, 2, "paths", "path_batch")
+        if not 0 <= self.warmup < 1:
+            raise ConfigError(f"warmup must be a fraction in [0, 1), got {self.warmup!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HypernetworkConfig(SearchConfig):
+    """Training of the hypernetwork with the shared-edge penalty, eqs. (2.2) and (2.3)."""
+
+    epochs: int = 35
+    t_end: float = 0.2
+    warmup: float = 0.0
+    c_start: float = 0.1
+    c_end: float = 1.0
+    pivots: int = 5
+    trainable_pivots: bool = False
+    interpolation: str = "corrected"
+    epsilon: float = 0.2
+    estimator: str = "exact"
+    penalty_lambdas: int = 8
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_choice("estimator", self.estimator, ESTIMATORS)
+        check_choice("interpolation", self.interpolation, INTERPOLATIONS)
+        check_at_least(self, 0, "c_start", "c_end", "epsilon")
+        check_at_least(self, 2, "pivots")
+        check_at_least(self, 1, "penalty_lambdas")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(NetworkConfig):
+    """Retraining of a genotype's network from scratch (section 3.1)."""
+
+    cells: int = 2
+    epochs: int = 15
+    drop_path: float = 0.0
+    auxiliary: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.drop_path < 1:
+            raise ConfigError(f"drop_path must be a probability in [0, 1), got {self.drop_path!r}.")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain values of a configuration, tuples as lists."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(cls: type, value: dict[str, Any]) -> Any:
+    """The inverse of `to_dict`; an unknown key is a ConfigError that names the nearest known one."""
+    known = tuple(f.name for f in dataclasses.fields(cls))
+    for key in value:
+        check_choice(f"a key of {cls.__name__}", key, known)
+    if isinstance(value.get("space"), dict):
+        value = {**value, "space": SearchSpace(**value["space"])}
+    return cls(**value)
+
+
+def digest(*parts: Any) -> str:
+    """16 hexadecimal digits that name configurations and plain values by content; the device does not count."""
+    plain = [to_dict(part) if dataclasses.is_dataclass(part) else part for part in parts]
+    for part in plain:
+        if isinstance(part, dict):
+            part.pop("device", None)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

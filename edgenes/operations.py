@@ -1,0 +1,89 @@
+"""The seven candidate operations of a cell's edge, as in DARTS (Liu et al. 2018, section 3.1).
+
+The supernet and the retrained networks use this one code; `affine` gives batch norm its scale and shift
+(off in the search, where a path must not win by its scale) and `track` its running statistics.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def _norm(channels: int, affine: bool, track: bool) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, affine=affine, track_running_stats=track)
+
+
+class FactorizedReduce(nn.Module):
+    """Halves the resolution: two 1x1 convolutions of stride 2 on grids shifted by one pixel, concatenated."""
+
+    def __init__(self, inputs: int, outputs: int, affine: bool, track: bool):
+        super().__init__()
+        self.even = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
+        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, stride=2, bias=False)
+        self.norm = _norm(outputs, affine, track)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(x)
+        shifted = F.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:]  # padded, so that odd sizes fit too
+        return self.norm(torch.cat([self.even(x), self.odd(shifted)], dim=1))
+
+
+def relu_conv_norm(inputs: int, outputs: int, affine: bool, track: bool) -> nn.Sequential:
+    """ReLU, 1x1 convolution, batch norm: brings a cell's input to the cell's channels."""
+    return nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, outputs, 1, bias=False), _norm(outputs, affine, track))
+
+
+def _depthwise_separable(channels: int, kernel: int, stride: int, dilation: int, affine: bool, track: bool):
+    padding = dilation * (kernel // 2)
+    return [
+        nn.ReLU(),
+        nn.Conv2d(channels, channels, kernel, stride, padding, dilation=dilation, groups=channels, bias=False),
+        nn.Conv2d(channels, channels, 1, bias=False),
+        _norm(channels, affine, track),
+    ]
+
+
+def _separable(kernel: int):
+    def make(channels: int, stride: int, affine: bool, track: bool) -> nn.Module:
+        first = _depthwise_separable(channels, kernel, stride, 1, affine, track)
+        return nn.Sequential(*first, *_depthwise_separable(channels, kernel, 1, 1, affine, track))
+
+    return make
+
+
+def _dilated(kernel: int):
+    def make(channels: int, stride: int, affine: bool, track: bool) -> nn.Module:
+        return nn.Sequential(*_depthwise_separable(channels, kernel, stride, 2, affine, track))
+
+    return make
+
+
+def _max_pool(channels: int, stride: int, affine: bool, track: bool) -> nn.Module:
+    return nn.Sequential(nn.MaxPool2d(3, stride, padding=1), _norm(channels, affine, track))
+
+
+def _average_pool(channels: int, stride: int, affine: bool, track: bool) -> nn.Module:
+    pool = nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
+    return nn.Sequential(pool, _norm(channels, affine, track))
+
+
+def _skip(channels: int, stride: int, affine: bool, track: bool) -> nn.Module:
+    return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine, track)
+
+
+_MAKERS = {
+    "max_pool_3x3": _max_pool,
+    "avg_pool_3x3": _average_pool,
+    "skip_connect": _skip,
+    "sep_conv_3x3": _separable(3),
+    "sep_conv_5x5": _separable(5),
+    "dil_conv_3x3": _dilated(3),
+    "dil_conv_5x5": _dilated(5),
+}
+
+OPERATIONS: tuple[str, ...] = tuple(_MAKERS)
+
+
+def make_operation(name: str, channels: int, stride: int, affine: bool = True, track: bool = True) -> nn.Module:
+    """The operation `name` from (batch, channels, H, W) to (batch, channels, ceil(H / stride), ceil(W / stride))."""
+    return _MAKERS[name](channels, stride, affine, track)

@@ -1,0 +1,144 @@
+"""The supernet: all operations on all edges, and the ways to pass through it."""
+
+import torch
+from torch import Tensor
+
+from edgenes.genotype import Genotype, SearchSpace
+from edgenes.network import Backbone, Cell, Network, calibrate, choices
+from edgenes.relaxation import (
+    ArchitectureLogits,
+    gumbel_noise,
+    gumbel_weights,
+    harden,
+    incoming,
+    node_logits,
+    successive_top,
+)
+
+FORWARDS = ("sampled", "gdas", "mixture")
+
+
+class Supernet(Backbone):
+    """All candidate operations on all edges, without affine batch norm and without running statistics.
+
+    Batch norm uses each batch's own statistics, since paths mix; `as_network` gives a genotype its own.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        image_channels: int,
+        classes: int,
+        channels: int,
+        cells: int,
+        stem_kernel: int = 3,
+    ):
+        everything = {edge: space.operations for edge in range(len(space.edges))}
+        super().__init__(
+            space,
+            dict.fromkeys(space.cell_types, everything),
+            image_channels,
+            classes,
+            channels,
+            cells,
+            stem_kernel,
+            affine=False,
+            track=False,
+        )
+        self.sizes = (image_channels, classes, channels, cells, stem_kernel)
+
+    def sampled(self, images: Tensor, genotype: Genotype, gates: Tensor | None = None) -> Tensor:
+        """Logits (batch, classes) along the genotype's edges only; gates (types, nodes, k) scale their outputs."""
+        chosen = choices(genotype)
+
+        def mix_of(cell_type: str):
+            kind = self.space.cell_types.index(cell_type)
+
+            def mix(cell: Cell, node: int, states: list[Tensor]) -> Tensor:
+                outputs = [cell.operations[str(edge)][name](states[i]) for edge, i, name in chosen[cell_type][node]]
+                if gates is not None:
+                    outputs = [out * gates[kind, node, k] for k, out in enumerate(outputs)]
+                return sum(outputs)
+
+            return mix
+
+        return self.classify(self.features(images, mix_of)[-1])
+
+    def mixture(self, images: Tensor, operations: Tensor, edges: Tensor) -> Tensor:
+        """Logits (batch, classes) of the weighted sum over all edges and operations (section 1.3).
+
+        operations (types, edges, operations), edges (types, edges). An operation whose weight is exactly 0 and
+        needs no gradient is not evaluated, which makes `gdas` out of hard operation weights.
+        """
+        evaluate = operations.detach() != 0
+        needed = evaluate.tolist()
+
+        def mix_of(cell_type: str):
+            kind = self.space.cell_types.index(cell_type)
+
+            def mix(cell: Cell, node: int, states: list[Tensor]) -> Tensor:
+                total = 0.0
+                for i in range(node + 2):
+                    edge = self.space.edge(node, i)
+                    candidates = cell.operations[str(edge)]
+                    mixed = sum(
+                        operations[kind, edge, o] * candidates[name](states[i])
+                        for o, name in enumerate(self.space.operations)
+                        if needed[kind][edge][o]
+                    )
+                    total = total + edges[kind, edge] * mixed
+                return total
+
+            return mix
+
+        return self.classify(self.features(images, mix_of)[-1])
+
+    def relaxed(
+        self,
+        images: Tensor,
+        logits: ArchitectureLogits,
+        forward: str,
+        temperature: float,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Logits (batch, classes) of one Gumbel-softmax draw, differentiable in the architecture's logits.
+
+        `mixture`: soft weights on all edges and operations. `gdas`: soft edges, one hard operation on each (Dong &
+        Yang 2019). `sampled`: a hard draw of both, straight-through, so only the drawn path is evaluated.
+        """
+        if forward == "sampled":
+            genotype, gates = straight_through(logits, self.space, temperature, generator)
+            return self.sampled(images, genotype, gates)
+        operations, edges = gumbel_weights(logits, self.space, temperature, generator)
+        if forward == "gdas":
+            operations = harden(operations, operations.detach() == operations.detach().amax(-1, keepdim=True))
+        return self.mixture(images, operations, edges)
+
+    @torch.no_grad()
+    def as_network(self, genotype: Genotype, calibration: Tensor) -> Network:
+        """The genotype with the supernet's weights, its batch norm set on `calibration` images; in eval mode."""
+        network = Network(genotype, *self.sizes, affine=False).to(calibration.device)
+        own = self.state_dict()
+        network.load_state_dict({name: own.get(name, value) for name, value in network.state_dict().items()})
+        calibrate(network, calibration)
+        return network
+
+
+def straight_through(
+    logits: ArchitectureLogits, space: SearchSpace, temperature: float, generator: torch.Generator
+) -> tuple[Genotype, Tensor]:
+    """A genotype drawn by Gumbel-softmax, with gates (types, nodes, k): 1 forward, the relaxation's gradient backward."""
+    noisy_alpha = (logits.alpha + gumbel_noise(logits.alpha, generator)) / temperature
+    noisy_beta = (logits.beta + gumbel_noise(logits.beta, generator)) / temperature
+    scores = node_logits(noisy_beta, space)
+    edge, _ = incoming(space)
+    inputs = scores.detach().topk(space.inputs_per_node, dim=-1).indices.sort(-1).values
+    edges = edge.to(inputs.device).expand(*inputs.shape[:-1], -1).gather(-1, inputs)
+    types = torch.arange(edges.shape[0], device=edges.device).view(-1, 1, 1)
+    operation_weights = noisy_alpha.softmax(-1)[types, edges]  # (types, nodes, k, operations)
+    best = operation_weights.detach().argmax(-1)
+    of_edges = successive_top(scores, space.inputs_per_node).gather(-1, inputs)
+    of_operations = operation_weights.gather(-1, best.unsqueeze(-1)).squeeze(-1)
+    one = torch.ones_like(of_edges)
+    genotype = Genotype.from_indices(space, edges.tolist(), best.tolist())
+    return genotype, harden(of_edges, one) * harden(of_operations, one)
