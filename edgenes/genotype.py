@@ -120,7 +120,7 @@ class Genotype:
 
     @cached_property
     def indices(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(edges, operations), each (types, nodes, inputs_per_node) int64: positions in `space.edges`, `.operations`."""
+        """(edges, operations), each (types, nodes, inputs_per_node) int64: positions in the space's tuples."""
         space = self.space
         edges = [[[space.edge(j, e.input) for e in node] for j, node in enumerate(cell)] for cell in self.cells]
         operations = [[[space.operations.index(e.operation) for e in node] for node in cell] for cell in self.cells]

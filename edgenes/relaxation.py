@@ -83,7 +83,7 @@ def successive_top(scores: Tensor, k: int) -> Tensor:
 def gumbel_weights(
     logits: ArchitectureLogits, space: SearchSpace, temperature: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """One Gumbel-softmax sample: weights of the operations (..., types, edges, operations), of edges (..., types, edges).
+    """One Gumbel-softmax sample: operation weights (..., types, edges, operations), edge weights (..., types, edges).
 
     A node's edge weights sum to `inputs_per_node`. Jang et al. (2016); GS in eqs. (2.1) and (2.3).
     """

@@ -23,7 +23,6 @@ from edgenes.regularizer import shared_edge_penalty
 from edgenes.relaxation import (
     ArchitectureLogits,
     argmax_genotype,
-    gumbel_weights,
     log_probability,
     sample_genotypes,
 )

@@ -127,7 +127,7 @@ class Supernet(Backbone):
 def straight_through(
     logits: ArchitectureLogits, space: SearchSpace, temperature: float, generator: torch.Generator
 ) -> tuple[Genotype, Tensor]:
-    """A genotype drawn by Gumbel-softmax, with gates (types, nodes, k): 1 forward, the relaxation's gradient backward."""
+    """A genotype drawn by Gumbel-softmax and gates (types, nodes, k): 1 forward, the relaxation's gradient backward."""
     noisy_alpha = (logits.alpha + gumbel_noise(logits.alpha, generator)) / temperature
     noisy_beta = (logits.beta + gumbel_noise(logits.beta, generator)) / temperature
     scores = node_logits(noisy_beta, space)
