@@ -24,7 +24,7 @@ def _exact(logits: ArchitectureLogits, optimal: Genotype, lam: Tensor) -> Tensor
     space = optimal.space
     edge, missing = incoming(space)
     hit = (logits.alpha.softmax(-1) * _optimal_mask(optimal, logits.alpha)).sum(-1)
-    hit = hit[..., edge].masked_fill(missing, 0)  # s_i: (..., types, nodes, inputs)
+    hit = hit[..., edge].masked_fill(missing.to(hit.device), 0)  # s_i: (..., types, nodes, inputs)
     if space.inputs_per_node == 1:
         mean = (node_logits(logits.beta, space).softmax(-1) * hit).sum(-1)
         square = mean  # a node shares one edge or none
