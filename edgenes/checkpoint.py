@@ -61,6 +61,10 @@ def read_json(path: Path) -> Any:
         raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]  # zipfile's EOFError says nothing
+
+
 def save_checkpoint(path: Path, kind: str, state: dict[str, Any]) -> None:
     """Save one dict of tensors and plain values under `kind`, atomically (`torch.save` format).
 
@@ -72,7 +76,7 @@ def save_checkpoint(path: Path, kind: str, state: dict[str, Any]) -> None:
         try:
             torch.save(content, file)
         except RuntimeError as error:  # torch reports a full disk as a RuntimeError of its zip writer
-            raise OSError(0, str(error).splitlines()[0]) from error
+            raise OSError(0, _first_line(error)) from error
 
     write_atomically(path, write)
 
@@ -95,7 +99,7 @@ def load_checkpoint(path: Path, kind: str, device: str | torch.device = "cpu") -
     except CheckpointError:
         raise
     except Exception as error:  # zipfile, pickle and torch each have their own; the file is unusable in any case
-        raise CheckpointError(f"{path} is damaged or no checkpoint: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from error
     if not isinstance(content, dict) or content.get("kind") != kind:
         found = content.get("kind") if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(f"{path} holds {found!r}, expected a checkpoint of kind {kind!r}.")

@@ -25,11 +25,20 @@ def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
         raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}.{hint}")
 
 
+def check_types(config: Any) -> None:
+    """Raise ConfigError unless each field has its annotated type; a whole number does for a float field."""
+    for each in dataclasses.fields(config):
+        value = getattr(config, each.name)
+        allowed = (int, float) if each.type is float else (each.type,)
+        if type(value) not in allowed:
+            raise ConfigError(f"{each.name} must be of type {each.type.__name__}, got {value!r}.")
+
+
 def check_at_least(config: Any, minimum: float, *names: str) -> None:
-    """Raise ConfigError unless each named field is a number of at least `minimum`."""
+    """Raise ConfigError unless each named field is a finite number of at least `minimum`."""
     for name in names:
         value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= minimum:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not minimum <= value < float("inf"):
             raise ConfigError(f"{name} must be a number of at least {minimum}, got {value!r}.")
 
 
@@ -59,6 +68,7 @@ class NetworkConfig:
     device: str = "cpu"
 
     def __post_init__(self):
+        check_types(self)
         check_at_least(self, 1, "channels", "cells", "epochs", "stem_kernel")
         check_at_least(self, 2, "batch_size")  # batch norm needs more than one image
         check_at_least(self, 0, "momentum", "weight_decay", "seed")
@@ -144,14 +154,12 @@ def from_dict(cls: type, value: dict[str, Any]) -> Any:
     for key in value:
         check_choice(f"a key of {cls.__name__}", key, known)
     if isinstance(value.get("space"), dict):
-        value = {**value, "space": SearchSpace(**value["space"])}
+        value = {**value, "space": from_dict(SearchSpace, value["space"])}
     return cls(**value)
 
 
 def digest(*parts: Any) -> str:
     """16 hexadecimal digits that name configurations and plain values by content; the device does not count."""
     plain = [to_dict(part) if dataclasses.is_dataclass(part) else part for part in parts]
-    for part in plain:
-        if isinstance(part, dict):
-            part.pop("device", None)
+    plain = [{k: v for k, v in p.items() if k != "device"} if isinstance(p, dict) else p for p in plain]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

@@ -32,10 +32,10 @@ class SearchSpace:
     def __post_init__(self):
         object.__setattr__(self, "cell_types", tuple(self.cell_types))
         object.__setattr__(self, "operations", tuple(self.operations))
-        if not 1 <= self.nodes <= 8:
-            raise ConfigError(f"nodes must be between 1 and 8, got {self.nodes}.")
-        if self.inputs_per_node not in (1, 2):  # the first node has two inputs only
-            raise ConfigError(f"inputs_per_node must be 1 or 2, got {self.inputs_per_node}.")
+        if type(self.nodes) is not int or not 1 <= self.nodes <= 8:  # neither 4.0 nor True: JSON tells them apart
+            raise ConfigError(f"nodes must be a whole number between 1 and 8, got {self.nodes!r}.")
+        if type(self.inputs_per_node) is not int or self.inputs_per_node not in (1, 2):  # the first node has two inputs
+            raise ConfigError(f"inputs_per_node must be 1 or 2, got {self.inputs_per_node!r}.")
         for chosen, known, what in (
             (self.cell_types, CELL_TYPES, "cell_types"),
             (self.operations, OPERATIONS, "operations"),
@@ -73,6 +73,10 @@ class Edge:
 
     input: int
     operation: str
+
+    def __post_init__(self):
+        if type(self.input) is not int or type(self.operation) is not str:
+            raise ConfigError(f"an edge needs an input number and an operation's name, got {self}.")
 
 
 Node = tuple[Edge, ...]
@@ -155,10 +159,10 @@ class Genotype:
         """The inverse of `to_dict`; raises ConfigError on anything that is no genotype."""
         try:
             space = SearchSpace(**value["space"])
-            if not isinstance(space.nodes, int) or set(value["cells"]) != set(space.cell_types):
+            if set(value["cells"]) != set(space.cell_types):
                 raise ConfigError(f"cells must be given for {', '.join(space.cell_types)}.")
             cells = tuple(
-                tuple(tuple(Edge(int(e["input"]), str(e["operation"])) for e in node) for node in value["cells"][name])
+                tuple(tuple(Edge(e["input"], e["operation"]) for e in node) for node in value["cells"][name])
                 for name in space.cell_types
             )
         except ConfigError:

@@ -96,7 +96,11 @@ class Hypernetwork(nn.Module):
     def from_state(cls, state: dict) -> "Hypernetwork":
         """The inverse of `to_state`."""
         hypernetwork = cls(
-            SearchSpace(**state["space"]), state["pivots"], state["trainable_pivots"], state["interpolation"]
+            SearchSpace(**state["space"]),
+            state["pivots"],
+            state["trainable_pivots"],
+            state["interpolation"],
+            torch.Generator(),  # the draws are overwritten; torch's global ones stay the caller's
         )
         hypernetwork.load_state_dict(state["weights"])
         return hypernetwork

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from edgenes.config import HypernetworkConfig, SearchConfig
 from edgenes.data import Dataset, DeviceData
-from edgenes.errors import DivergedError
+from edgenes.errors import ConfigError, DivergedError
 from edgenes.genotype import Edge, Genotype, SearchSpace
 from edgenes.hypernetwork import Hypernetwork, control_error
 from edgenes.network import check_image_size
@@ -33,7 +33,7 @@ Report = Callable[[int, dict[str, float], dict[str, Any]], None]
 
 
 class FairPaths:
-    """Genotypes in which every (input, operation) of a node comes equally often: decks, shuffled when empty."""
+    """Genotypes in which every (input, operation) of a node comes equally often: dealt from shuffled decks."""
 
     def __init__(self, space: SearchSpace, generator: torch.Generator):
         self.space = space
@@ -42,16 +42,13 @@ class FairPaths:
 
     def _draw(self, deck: list[int], node: int, taken: list[Edge]) -> Edge:
         operations = self.space.operations
-        if not deck:
-            deck.extend(torch.randperm((node + 2) * len(operations), generator=self.generator).tolist())
-        edges = [Edge(card // len(operations), operations[card % len(operations)]) for card in deck]
         used = {edge.input for edge in taken}
-        position = next((k for k, edge in enumerate(edges) if edge.input not in used), None)
-        if position is None:  # only cards of a taken input are left: reshuffle them with a full deck
-            deck.clear()
+        position = next((k for k, card in enumerate(deck) if card // len(operations) not in used), None)
+        if position is None:  # cards of a taken input wait in front of the next deck, so that none is lost
+            deck.extend(torch.randperm((node + 2) * len(operations), generator=self.generator).tolist())
             return self._draw(deck, node, taken)
-        del deck[position]
-        return edges[position]
+        card = deck.pop(position)
+        return Edge(card // len(operations), operations[card % len(operations)])
 
     def next(self) -> Genotype:
         """The next genotype."""
@@ -69,9 +66,9 @@ class FairPaths:
 
 
 def initialised(seed: int, make: Callable[[], Any]) -> Any:
-    """`make()` with torch's initialisers seeded, the caller's random state untouched."""
+    """`make()`, on the CPU, with torch's initialisers seeded, the caller's random state untouched."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach every device
         return make()
 
 
@@ -105,9 +102,9 @@ class Bilevel:
         """(loss to differentiate in the logits, cross-entropy on H), both scalars."""
         config = self.config
         if config.forward == "sampled" and config.gradient == "score":
-            images, labels = self.architecture.draw(config.path_batch, self.generator)
+            images, labels = self.architecture.draw(config.path_batch, self.generator, config.augment)
             return score_loss(self.supernet, logits, images, labels, config.paths, temperature, self.generator)
-        images, labels = self.architecture.draw(config.batch_size, self.generator)
+        images, labels = self.architecture.draw(config.batch_size, self.generator, config.augment)
         output = self.supernet.relaxed(images, logits, config.forward, temperature, self.generator)
         loss = F.cross_entropy(output, labels)
         return loss, loss.detach()
@@ -278,6 +275,8 @@ def train_hypernetwork(
     Raises ConfigError if the images are too small for the cells or the spaces differ, DivergedError on a loss that
     is not finite.
     """
+    if optimal.space != config.space:
+        raise ConfigError(f"the optimal genotype is of another search space: {optimal.space}, not {config.space}.")
     loop = Bilevel(config, data)
     hypernetwork = Hypernetwork(
         config.space, config.pivots, config.trainable_pivots, config.interpolation, loop.generator
