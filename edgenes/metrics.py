@@ -109,25 +109,19 @@ def check_predictions(predictions: ArrayLike) -> NDArray[np.float64]:
     """
     predictions = np.asarray(predictions, dtype=np.float64)
     if predictions.ndim != 3 or 0 in predictions.shape:
-        raise ConfigError(
-            f"predictions must be (members, samples, classes), none of them 0; got {predictions.shape}"
-        )
+        raise ConfigError(f"predictions must be (members, samples, classes), none of them 0; got {predictions.shape}")
     _check_distributions(predictions)
     return predictions
 
 
-def check_probabilities(
-    probabilities: ArrayLike, labels: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.integer]]:
+def check_probabilities(probabilities: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.integer]]:
     """Probabilities (samples, classes) in float64 and labels (samples,).
 
     Raises ConfigError if a shape is another, a row is no probability distribution, or a label no class.
     """
     probabilities = np.asarray(probabilities, dtype=np.float64)
     if probabilities.ndim != 2 or 0 in probabilities.shape:
-        raise ConfigError(
-            f"probabilities must be (samples, classes), none of them 0; got {probabilities.shape}"
-        )
+        raise ConfigError(f"probabilities must be (samples, classes), none of them 0; got {probabilities.shape}")
     _check_distributions(probabilities)
     return probabilities, check_labels(labels, *probabilities.shape)
 
@@ -150,9 +144,7 @@ def check_labels(labels: ArrayLike, samples: int, classes: int) -> NDArray[np.in
 def _check_distributions(probabilities: NDArray[np.float64]) -> None:
     if not np.isfinite(probabilities).all():
         count = int((~np.isfinite(probabilities)).sum())
-        raise ConfigError(
-            f"probabilities must be finite; {count} of {probabilities.size} are NaN or infinite"
-        )
+        raise ConfigError(f"probabilities must be finite; {count} of {probabilities.size} are NaN or infinite")
     if probabilities.min() < 0:
         raise ConfigError(
             f"probabilities must be at least 0; got {probabilities.min():.6g}: "
@@ -161,6 +153,4 @@ def _check_distributions(probabilities: NDArray[np.float64]) -> None:
     sums = probabilities.sum(-1)
     worst = sums.flat[np.abs(sums - 1).argmax()]
     if abs(worst - 1) > SUM_TOLERANCE:
-        raise ConfigError(
-            f"each row of probabilities must add to 1 within {SUM_TOLERANCE}; one adds to {worst:.6g}"
-        )
+        raise ConfigError(f"each row of probabilities must add to 1 within {SUM_TOLERANCE}; one adds to {worst:.6g}")

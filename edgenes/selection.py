@@ -145,14 +145,11 @@ def exact_seconds(shape: tuple[int, ...], size: int, criterion: str) -> float:
     candidates, samples, classes = shape
     values = samples * (classes if criterion == "accuracy" else 1)
     return (
-        comb(candidates, size - 1) * SECONDS_PER_PREFIX
-        + comb(candidates, size) * values * SECONDS_PER_VALUE[criterion]
+        comb(candidates, size - 1) * SECONDS_PER_PREFIX + comb(candidates, size) * values * SECONDS_PER_VALUE[criterion]
     )
 
 
-def _terms(
-    predictions: Array, labels: NDArray, criterion: str
-) -> tuple[Array, Callable[[Array, int], Array]]:
+def _terms(predictions: Array, labels: NDArray, criterion: str) -> tuple[Array, Callable[[Array, int], Array]]:
     """What is summed over members, (candidates, ...), and the loss of such sums over `count` members.
 
     The NLL needs the true class's probability alone, (candidates, samples).
@@ -204,9 +201,7 @@ def _greedy(terms: Array, loss: Callable[[Array, int], Array], size: int) -> tup
     members: list[int] = []
     total = np.zeros_like(terms[0])
     for count in range(1, size + 1):
-        losses = np.array(
-            [np.inf if i in members else loss(total + terms[i], count) for i in range(len(terms))]
-        )
+        losses = np.array([np.inf if i in members else loss(total + terms[i], count) for i in range(len(terms))])
         member = int(np.flatnonzero(_ties(losses, losses.min()))[0])
         members.append(member)
         total = total + terms[member]
@@ -225,9 +220,7 @@ def _stratified_halves(labels: NDArray, seed: int) -> tuple[NDArray, NDArray]:
     return np.sort(order[0::2]), np.sort(order[1::2])
 
 
-def _check(
-    predictions: ArrayLike, labels: ArrayLike, size: int, criterion: str
-) -> tuple[Array, NDArray, int]:
+def _check(predictions: ArrayLike, labels: ArrayLike, size: int, criterion: str) -> tuple[Array, NDArray, int]:
     _one_of("criterion", criterion, CRITERIA)
     predictions = metrics.check_predictions(predictions)
     labels = metrics.check_labels(labels, *predictions.shape[1:])
@@ -246,9 +239,7 @@ def _check(
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         nearest = get_close_matches(str(value), allowed, n=1, cutoff=0.0)[0]
-        raise ConfigError(
-            f"{name} must be one of {', '.join(allowed)}; got {value!r}, nearest is {nearest!r}"
-        )
+        raise ConfigError(f"{name} must be one of {', '.join(allowed)}; got {value!r}, nearest is {nearest!r}")
 
 
 def _readable(seconds: float) -> str:
