@@ -1,0 +1,32 @@
+"""What tests share: a local Ray, started once and only if a test asks for it."""
+
+import os
+import sys
+
+import pytest
+
+# Ray reads these while it is imported.
+os.environ.update(
+    RAY_USAGE_STATS_ENABLED="0",
+    RAY_AUTH_MODE="disabled",
+    RAY_DEDUP_LOGS="0",
+    TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
+)
+
+
+@pytest.fixture(scope="session")
+def ray_local():
+    """Ray on two CPUs of this machine, reachable from nowhere else."""
+    import ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))  # workers import what tests import
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            _node_ip_address="127.0.0.1",
+        )
+    yield ray
+    ray.shutdown()

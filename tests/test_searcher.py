@@ -1,0 +1,491 @@
+"""The adapter between Ray Tune and the study, driven here by a few lines that call it in Tune's order."""
+
+import functools
+import itertools
+import json
+import math
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.trial import TrialState
+from ray import cloudpickle, tune
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+from ray.tune.utils.util import flatten_dict
+
+from edgenes.errors import CheckpointError, StudyError
+from tune_jobs.curves import CurveWriter
+from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher, curve_path, outcome, read_curve
+from tune_jobs.study import DEFAULT_PARAMS, common_failure, make_sampler, open_study, search_space, trials_frame
+
+SPACE = search_space("both")
+STEPS = 4
+BUDGET = 6
+RAY_IDS = itertools.count()  # as Ray's, they never come again
+
+
+class Killed(BaseException):
+    """The driver's process is gone."""
+
+
+def complete(params, **more):
+    """The last report of a trial: a value that depends on every parameter."""
+    value = sum(math.sin(x) for x in params.values() if not isinstance(x, str))
+    attributes = {"standard_error": 0.01, "control_curve": [[0, 0.0], [4, 3.9]], "shape": {"of": {"pool": 8}}}
+    return {"status": "complete", "value": value, "control_error": 0.1, "attributes": attributes, **more}
+
+
+def trainable(config):
+    """Yield (report, state for a checkpoint or None); resumes from the checkpoint it is given."""
+    done = 0
+    if config["checkpoint"]:
+        with open(f"{config['checkpoint']}/state.json") as stream:
+            done = json.load(stream)["step"]
+    for step in range(done + 1, STEPS + 1):
+        seen = {"stage": "hypernetwork", "step": step, "loss": config["seed"] / step}
+        yield seen, {"step": step} if step % 2 == 0 else None
+    yield complete(config["params"], step=STEPS), None
+
+
+class Driver:
+    """Runs trials one at a time, calling scheduler, searcher and callback as Tune's controller does."""
+
+    def __init__(self, storage, folder, *, sampler="tpe", budget=BUDGET, objectives=("value",), **options):
+        options = {"max_failures": 100, **options}
+        pruner = options.pop("pruner", "none")
+        self.folder = folder
+        self.study = open_study("s", storage, space=SPACE, seed=7, objectives=objectives, pruner=pruner, startup=0)
+        self.searcher = StudySearcher(
+            self.study,
+            SPACE,
+            budget=budget,
+            make_sampler=functools.partial(make_sampler, sampler, startup=2),
+            folder=folder,
+            **options,
+        )
+        self.scheduler = StudyPruning(self.searcher)
+        self.callback = RecordCallback(self.searcher)
+
+    def suggest(self):
+        trial = SimpleNamespace(trial_id=f"ray{next(RAY_IDS)}", last_result={})
+        config = self.searcher.suggest(trial.trial_id)
+        return trial, config
+
+    def report(self, trial, result, state=None):
+        """Pass one report on; returns whether the scheduler stops the trial."""
+        flat = flatten_dict(result | {"pid": 1, "config": {"trial": 0}})
+        decision = self.scheduler.on_trial_result(None, trial, flat)
+        if decision != TrialScheduler.STOP:
+            self.searcher.on_trial_result(trial.trial_id, flat)
+        self.callback.on_trial_result(iteration=0, trials=[], trial=trial, result=result)
+        trial.last_result = result
+        if state is not None:
+            self.callback.on_checkpoint(iteration=0, trials=[], trial=trial, checkpoint=self.save(trial, result, state))
+        return decision == TrialScheduler.STOP
+
+    def save(self, trial, result, state):
+        place = self.folder / "ray" / trial.trial_id / f"checkpoint_{result['step']:06d}"
+        place.mkdir(parents=True)
+        (place / "state.json").write_text(json.dumps(state))
+        return tune.Checkpoint.from_directory(str(place))
+
+    def finish(self, trial, result=None, error=False):
+        if result is not None:
+            self.report(trial, result)
+        last = None if error else flatten_dict(trial.last_result)
+        self.searcher.on_trial_complete(trial.trial_id, last, error=error)
+
+    def run(self, kill=None, victim=3):
+        """Run to the end of the budget, or until the kill point `kill` of trial number `victim`."""
+        configs = []
+        while True:
+            if kill == "asking" and len(self.study.trials) == victim:
+                die_in(self.study._storage, "set_trial_param", after=3)
+            trial, config = self.suggest()
+            if config == Searcher.FINISHED:
+                return configs
+            configs.append(config)
+            mine = config["trial"] == victim
+            if mine and kill == "suggested":
+                raise Killed
+            for report, state in trainable(config):
+                self.report(trial, report, state)
+                if mine and kill == "running" and report["step"] == 3:
+                    raise Killed
+            if mine and kill == "reported":
+                raise Killed
+            if mine and kill == "telling":
+                die_in(self.study._storage, "set_trial_state_values")
+            self.finish(trial)
+            if mine and kill == "told":
+                raise Killed
+
+
+def die_in(storage, method, after=0):
+    """Kill the process at the call number `after` of a storage's method."""
+    calls = iter(range(10_000))
+    real = getattr(storage, method)
+
+    def dying(*args, **kwargs):
+        if next(calls) == after:
+            raise Killed
+        return real(*args, **kwargs)
+
+    setattr(storage, method, dying)
+
+
+@pytest.fixture(params=["sqlite", "journal"])
+def storage(request, tmp_path):
+    return {"sqlite": f"sqlite:///{tmp_path}/study.db", "journal": f"journal:{tmp_path}/study.log"}[request.param]
+
+
+@functools.cache
+def undisturbed(sampler, folder):
+    Driver(f"journal:{folder}/study.log", folder, sampler=sampler).run()
+    study = open_study("s", f"journal:{folder}/study.log", space=SPACE, seed=7)
+    return [trial.params for trial in study.trials]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return tmp_path_factory.mktemp("undisturbed")
+
+
+def states(study):
+    return [trial.state.name for trial in study.trials]
+
+
+class TestKilledDriver:
+    @pytest.mark.parametrize("sampler", ["random", "tpe"])
+    @pytest.mark.parametrize("kill", ["asking", "suggested", "running", "reported", "telling", "told"])
+    def test_a_restarted_study_is_the_undisturbed_one(self, storage, tmp_path, base, sampler, kill):
+        (base / sampler).mkdir(exist_ok=True)
+        with pytest.raises(Killed):
+            Driver(storage, tmp_path, sampler=sampler).run(kill)
+        again = Driver(storage, tmp_path, sampler=sampler)
+        configs = again.run()
+        trials = again.study.trials
+        assert states(again.study) == ["COMPLETE"] * BUDGET
+        assert [trial.params for trial in trials] == undisturbed(sampler, base / sampler)
+        assert len({json.dumps(trial.params) for trial in trials}) == BUDGET
+        assert [trial.user_attrs["attempts"] for trial in trials] == [
+            2 if number == 3 and kill not in ("asking", "told") else 1 for number in range(BUDGET)
+        ]
+        for number in range(BUDGET):
+            assert [line["step"] for line in read_curve(curve_path(tmp_path, number))] == [1, 2, 3, 4]
+        resumed = [config for config in configs if config["trial"] == 3]
+        assert len(resumed) == (0 if kill == "told" else 1)
+        if kill in ("running", "reported", "telling"):
+            assert resumed[0]["checkpoint"].endswith("2" if kill == "running" else "4")
+            assert resumed[0]["attempt"] == 2
+
+    def test_killed_at_every_trial_it_still_ends(self, storage, tmp_path):
+        for victim in range(BUDGET):
+            with pytest.raises(Killed):
+                Driver(storage, tmp_path).run("running", victim)
+        again = Driver(storage, tmp_path)
+        again.run()
+        assert states(again.study) == ["COMPLETE"] * BUDGET
+
+    def test_several_orphans_are_handed_out_first_in_their_order(self, storage, tmp_path):
+        first = Driver(storage, tmp_path)
+        seeds = [first.suggest()[1]["seed"] for _ in range(3)]
+        again = Driver(storage, tmp_path)
+        configs = [again.suggest()[1] for _ in range(4)]
+        assert [config["trial"] for config in configs] == [0, 1, 2, 3]
+        assert [config["attempt"] for config in configs] == [2, 2, 2, 1]
+        assert [config["seed"] for config in configs[:3]] == seeds
+        assert len(set(seeds)) == 3
+
+    def test_an_orphan_that_goes_on_losing_its_process_is_a_failure_at_last(self, storage, tmp_path):
+        for _ in range(3):
+            assert Driver(storage, tmp_path).suggest()[1]["trial"] == 0
+        driver = Driver(storage, tmp_path)
+        assert driver.suggest()[1]["trial"] == 1
+        assert driver.study.trials[0].state == TrialState.FAIL
+        assert "lost its process 3 times" in common_failure(driver.study)
+
+    def test_an_orphan_that_gets_further_each_time_is_given_all_the_time_it_needs(self, storage, tmp_path):
+        for step in range(1, 7):
+            driver = Driver(storage, tmp_path)
+            trial, config = driver.suggest()
+            assert (config["trial"], config["attempt"]) == (0, step)
+            driver.report(trial, {"stage": "hypernetwork", "step": step}, {"step": step})
+
+    def test_a_smaller_budget_still_ends_what_was_begun(self, storage, tmp_path):
+        with pytest.raises(Killed):
+            Driver(storage, tmp_path).run("running", 3)
+        again = Driver(storage, tmp_path, budget=2)
+        again.run()
+        assert states(again.study) == ["COMPLETE"] * 4
+
+
+class TestStateMachine:
+    def test_it_waits_while_running_trials_may_fill_the_budget_and_replaces_what_fails(self, tmp_path):
+        driver = Driver(tmp_path / "s.db", tmp_path, budget=2)
+        (one, config), (two, _) = driver.suggest(), driver.suggest()
+        assert driver.suggest()[1] is None
+        driver.finish(one, {"status": "failed", "reason": "out of memory"})
+        three, _ = driver.suggest()
+        assert driver.suggest()[1] is None
+        driver.finish(two, {"status": "pruned", "reason": "pool too small", "control_error": 0.5})
+        assert driver.suggest()[1] is None
+        driver.finish(three, complete(config["params"]))
+        assert driver.suggest()[1] == Searcher.FINISHED
+        assert states(driver.study) == ["FAIL", "PRUNED", "COMPLETE"]
+
+    def test_a_sweep_in_which_everything_fails_is_given_up(self, tmp_path):
+        driver = Driver(tmp_path / "s.db", tmp_path, max_failures=3)
+        for epoch in range(3):
+            trial, _ = driver.suggest()
+            driver.finish(trial, {"status": "failed", "reason": f"loss is NaN in epoch {epoch}"})
+        assert driver.suggest()[1] == Searcher.FINISHED
+        assert common_failure(driver.study) == "loss is NaN in epoch 2"
+
+    def test_the_defaults_come_first_then_what_a_person_enqueued(self, tmp_path):
+        driver = Driver(tmp_path / "s.db", tmp_path)
+        driver.study.enqueue_trial({"c_end": 0.5})
+        configs = [driver.suggest()[1] for _ in range(3)]
+        assert [config["trial"] for config in configs] == [0, 1, 2]
+        params = configs[0]["params"]
+        assert {name: params[name] for name in SPACE} == dict(DEFAULT_PARAMS)
+        assert params["c_start"] == pytest.approx(0.1) and params["t_end"] == pytest.approx(0.2)
+        assert driver.study.trials[0].user_attrs["c_start"] == params["c_start"]
+        assert configs[1]["params"]["c_end"] == 0.5 and configs[2]["params"]["c_end"] != 0.5
+
+    def test_a_lost_lock_stops_it(self, tmp_path):
+        def check():
+            raise StudyError("taken over")
+
+        with pytest.raises(StudyError, match="taken over"):
+            Driver(tmp_path / "s.db", tmp_path, check=check).suggest()
+
+    def test_a_study_without_a_seed_is_refused(self, tmp_path):
+        with pytest.raises(StudyError, match="open_study"):
+            StudySearcher(
+                optuna.create_study(), SPACE, budget=1, max_failures=1, make_sampler=make_sampler, folder=tmp_path
+            )
+
+
+class TestTelling:
+    @pytest.mark.parametrize(
+        ("result", "reason"),
+        [
+            ({"status": "complete", "value": math.nan, "control_error": 0.1}, "value is nan"),
+            ({"status": "complete", "value": math.inf, "control_error": 0.1}, "value is inf"),
+            ({"status": "complete", "value": "0.x", "control_error": 0.1}, "value is '0.x'"),
+            ({"status": "complete", "control_error": 0.1}, "value is None"),
+            ({"status": "complete", "value": 0.5}, "control_error is None"),
+            ({"status": "failed", "reason": "boom", "traceback": "x" * 9000}, "boom"),
+            ({"status": "failed"}, "no reason"),
+            ({"status": "done"}, "'done'"),
+            ({"stage": "candidates", "step": 3}, "None"),
+            ({}, "without a result"),
+        ],
+    )
+    def test_what_is_no_result_is_a_failure_with_a_reason(self, tmp_path, result, reason):
+        driver = Driver(tmp_path / "s.db", tmp_path)
+        trial, _ = driver.suggest()
+        driver.finish(trial, result)
+        told = driver.study.trials[0]
+        assert told.state == TrialState.FAIL and reason in told.user_attrs["reason"]
+        assert len(told.user_attrs.get("traceback", "")) <= 4000
+
+    @given(st.floats(0, 1), st.floats(0, 8))
+    def test_a_result_is_read_as_it_is(self, value, error):
+        read = outcome({"status": "complete", "value": value, "control_error": error}, 2)
+        assert (read.state, read.values, read.control_error) == (TrialState.COMPLETE, [value, error], error)
+
+    def test_attributes_arrive_nested_as_they_were_and_as_plain_values(self, tmp_path):
+        driver = Driver(tmp_path / "s.db", tmp_path)
+        trial, config = driver.suggest()
+        attributes = {"curve": np.arange(3), "deep": {"er": {"a": np.float32(0.5)}}, "odd": 3 + 4j, "none": None}
+        driver.finish(trial, complete(config["params"]) | {"attributes": attributes})
+        stored = driver.study.trials[0].user_attrs
+        assert stored["curve"] == [0, 1, 2] and stored["deep"] == {"er": {"a": 0.5}} and stored["odd"] == "(3+4j)"
+        assert stored["control_error"] == 0.1
+
+    @pytest.mark.parametrize("status", ["complete", "pruned"])
+    def test_the_constraint_is_known_for_complete_and_pruned_trials(self, tmp_path, status):
+        driver = Driver(tmp_path / "s.db", tmp_path)
+        trial, config = driver.suggest()
+        driver.finish(trial, complete(config["params"]) | {"status": status, "control_error": 0.75})
+        assert driver.study.trials[0].constraints == {"control_error": 0.5}
+
+    def test_two_objectives(self, tmp_path):
+        driver = Driver(tmp_path / "s.db", tmp_path, objectives=("value", "control"))
+        trial, config = driver.suggest()
+        driver.report(trial, {"step": 1, "intermediate": 0.3, "intermediate_step": 1})
+        driver.finish(trial, complete(config["params"]) | {"value": 0.5})
+        assert driver.study.trials[0].values == [0.5, 0.1]
+        trial, config = driver.suggest()
+        driver.finish(trial, {"status": "pruned", "reason": "pool too small", "control_error": 0.4})
+        driver.run()
+        assert states(driver.study) == ["COMPLETE", "PRUNED"] + ["COMPLETE"] * (BUDGET - 2)
+
+    def test_a_dead_worker_is_a_failure_unless_its_result_had_arrived(self, tmp_path):
+        driver = Driver(tmp_path / "s.db", tmp_path)
+        (one, _), (two, config) = driver.suggest(), driver.suggest()
+        driver.report(one, {"step": 1, "control_error": 0.2})
+        driver.finish(one, error=True)
+        driver.report(two, complete(config["params"], step=1))
+        driver.finish(two, error=True)
+        assert states(driver.study) == ["FAIL", "COMPLETE"]
+        assert "worker died" in driver.study.trials[0].user_attrs["reason"]
+
+    def test_a_storage_that_fails_once_while_telling_loses_nothing(self, tmp_path):
+        driver = Driver(tmp_path / "s.db", tmp_path)
+        trial, config = driver.suggest()
+        die_in(driver.study._storage, "set_trial_state_values")
+        with pytest.raises(Killed):
+            driver.finish(trial, complete(config["params"]))
+        driver.finish(trial, error=True)  # what Tune does after an exception
+        assert states(driver.study) == ["COMPLETE"]
+        driver.finish(trial, error=True)
+        assert states(driver.study) == ["COMPLETE"]
+
+
+class TestPruning:
+    def candidates(self, driver, level, control_error=0.1):
+        """A trial that reports five candidates of accuracy `level`; returns at which it was stopped."""
+        trial, config = driver.suggest()
+        for k in range(1, 6):
+            report = {"stage": "candidates", "step": k, "control_error": control_error}
+            if driver.report(trial, report | {"intermediate": level + 0.01 * k, "intermediate_step": k}):
+                driver.finish(trial)
+                return k
+        driver.finish(trial, complete(config["params"], value=level, step=5))
+        return None
+
+    def test_the_studys_pruner_stops_a_trial_and_it_is_recorded_as_pruned(self, tmp_path):
+        driver = Driver(tmp_path / "s.db", tmp_path, pruner="median")
+        assert self.candidates(driver, 0.6) is None
+        assert self.candidates(driver, 0.3, control_error=0.35) == 1
+        pruned = driver.study.trials[1]
+        assert pruned.state == TrialState.PRUNED and pruned.value == pytest.approx(0.31)
+        assert pruned.user_attrs["pruned_step"] == 1 and "pruner" in pruned.user_attrs["reason"]
+        assert pruned.constraints["control_error"] == pytest.approx(0.1)
+        frame = trials_frame(driver.study)
+        assert frame["pruned_value"].tolist()[1] == pytest.approx(0.31)
+
+    def test_without_a_pruner_the_values_are_recorded_and_nothing_stops(self, tmp_path):
+        driver = Driver(tmp_path / "s.db", tmp_path)
+        for level in (0.6, 0.1):
+            assert self.candidates(driver, level) is None
+        assert driver.study.trials[1].intermediate_values == pytest.approx({k: 0.1 + 0.01 * k for k in range(1, 6)})
+
+    @pytest.mark.filterwarnings("error")
+    def test_a_resumed_trial_repeats_intermediate_values_without_harm(self, storage, tmp_path):
+        driver = Driver(storage, tmp_path, pruner="median")
+        trial, _ = driver.suggest()
+        for k in (1, 2):
+            driver.report(trial, {"step": k, "intermediate": 0.5, "intermediate_step": k})
+        again = Driver(storage, tmp_path, pruner="median")
+        assert self.candidates(again, 0.4) is None
+        values = again.study.trials[0].intermediate_values
+        assert list(values) == [1, 2, 3, 4, 5] and values[2] == 0.5
+
+    def test_a_finished_trial_and_a_nan_are_not_pruned(self, tmp_path):
+        driver = Driver(tmp_path / "s.db", tmp_path, pruner="median")
+        self.candidates(driver, 0.9)
+        trial, config = driver.suggest()
+        nan = {"step": 1, "intermediate": math.nan, "intermediate_step": 1}
+        assert not driver.report(trial, nan)
+        last = complete(config["params"], value=0.1, step=2, intermediate=0.1, intermediate_step=2)
+        assert not driver.report(trial, last)
+        driver.finish(trial)
+        assert states(driver.study) == ["COMPLETE", "COMPLETE"]
+
+
+class TestCheckpoints:
+    def killed(self, storage, folder):
+        with pytest.raises(Killed):
+            Driver(storage, folder).run("running", 0)
+
+    def test_a_study_folder_can_be_moved(self, storage, tmp_path):
+        self.killed(storage, tmp_path)
+        moved = tmp_path.with_name(f"{tmp_path.name}-moved")
+        shutil.move(tmp_path, moved)
+        _, config = Driver(storage.replace(str(tmp_path), str(moved)), moved).suggest()
+        assert config["checkpoint"].startswith(f"{moved}/") and config["checkpoint"].endswith("000002")
+
+    def test_a_checkpoint_outside_the_folder_is_found_by_its_full_path(self, tmp_path):
+        self.killed(tmp_path / "s.db", tmp_path)
+        elsewhere = Driver(tmp_path / "s.db", tmp_path / "another folder")
+        _, config = elsewhere.suggest()
+        assert config["checkpoint"] is None  # it was noted relative to the first folder
+        trial, _ = elsewhere.suggest()
+        place = tmp_path / "outside"
+        place.mkdir()
+        elsewhere.searcher.note_checkpoint(trial.trial_id, tune.Checkpoint.from_directory(str(place)), 1)
+        again = Driver(tmp_path / "s.db", tmp_path / "another folder")
+        again.suggest()
+        assert again.suggest()[1]["checkpoint"] == str(place)
+
+    def test_without_its_checkpoint_a_trial_begins_anew(self, storage, tmp_path):
+        self.killed(storage, tmp_path)
+        shutil.rmtree(tmp_path / "ray")
+        again = Driver(storage, tmp_path)
+        configs = again.run()
+        assert configs[0]["checkpoint"] is None and configs[0]["attempt"] == 2
+        assert [line["step"] for line in read_curve(curve_path(tmp_path, 0))] == [1, 2, 3, 4]
+
+    def test_a_retry_by_tune_counts_as_an_attempt(self, tmp_path):
+        driver = Driver(tmp_path / "s.db", tmp_path)
+        trial, config = driver.suggest()
+        driver.report(trial, {"step": 1})
+        driver.callback.on_trial_recover(iteration=0, trials=[], trial=trial)
+        driver.report(trial, {"step": 1})
+        driver.finish(trial, complete(config["params"], step=2))
+        assert driver.study.trials[0].user_attrs["attempts"] == 2
+        assert [line["attempt"] for line in read_curve(curve_path(tmp_path, 0))] == [2, 2]
+
+
+class TestCurves:
+    @settings(max_examples=50)
+    @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 10), st.binary(max_size=5)), max_size=5))
+    def test_attempts_that_resume_and_die_anywhere_leave_one_gapless_curve(self, tmp_path_factory, attempts):
+        path = tmp_path_factory.mktemp("curve") / "0000.jsonl"
+        reached = 0
+        for number, (start, length, torn) in enumerate([*attempts, (0, 1, b"")]):
+            start = min(start, reached)  # a checkpoint is never ahead of the file
+            writer = CurveWriter()
+            for step in range(start + 1, start + length + 1):
+                writer.append(path, {"step": step, "attempt": number, "loss": step / 3})
+            reached = start + length
+            with open(path, "ab") as stream:
+                stream.write(torn.replace(b"\n", b"{"))
+            curve = read_curve(path)
+            assert [line["step"] for line in curve] == list(range(1, reached + 1))
+            assert all(line["attempt"] == number for line in curve[start:])
+
+    def test_two_reports_of_one_step_are_one_record_without_what_is_not_a_metric(self, tmp_path):
+        driver = Driver(tmp_path / "s.db", tmp_path)
+        trial, config = driver.suggest()
+        driver.report(trial, {"step": 1, "loss": np.float32(0.5), "pid": 3, "config": {}, "done": False})
+        driver.finish(trial, complete(config["params"], step=1, value=0.5))
+        expected = {"step": 1, "loss": 0.5, "attempt": 1, "status": "complete", "value": 0.5, "control_error": 0.1}
+        assert read_curve(curve_path(tmp_path, 0)) == [expected]
+
+    def test_no_file_is_no_curve_and_a_damaged_one_is_an_error(self, tmp_path):
+        path = tmp_path / "0000.jsonl"
+        assert read_curve(path) == []
+        for line in ("{", "[]", "{}", '{"step": "x"}'):
+            path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
+            with pytest.raises(CheckpointError, match="Line 2"):
+                read_curve(path)
+
+
+def test_what_ray_pickles_holds_no_connection_and_no_password_and_is_not_restored(tmp_path):
+    driver = Driver(f"sqlite:///{tmp_path}/s.db?password=hunter2", tmp_path)
+    driver.suggest()
+    for part in (driver.searcher, driver.scheduler, driver.callback):
+        pickled = cloudpickle.dumps(part)
+        assert b"hunter2" not in pickled and b"sqlite" not in pickled
+        with pytest.raises(StudyError, match="not restored"):
+            cloudpickle.loads(pickled)

@@ -1,0 +1,370 @@
+"""Ray Tune executes what an Optuna study asks: searcher, pruning scheduler and recording callback.
+
+The study is the only memory. A driver may die at any point: the next one finds the trials that were running,
+goes on with them from their checkpoints, and asks for the rest. Ray's own state is never restored.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pyarrow.fs
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+from ray import tune
+from ray.tune.result import AUTO_RESULT_KEYS, DONE, EXPERIMENT_TAG, SHOULD_CHECKPOINT, TRIAL_ID
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+from ray.tune.utils.util import unflatten_dict
+
+from edgenes.errors import StudyError
+from tune_jobs.curves import CurveWriter, plain, read_curve
+from tune_jobs.study import CONSTRAINT, CONTROL_LIMIT, stable_seed, study_seed, with_derived
+
+__all__ = ["Outcome", "RecordCallback", "StudyPruning", "StudySearcher", "curve_path", "outcome", "read_curve"]
+
+_log = logging.getLogger(__name__)
+
+_TRACEBACK_CHARACTERS = 4000  # the end of a traceback says what broke
+_NOT_METRICS = {*AUTO_RESULT_KEYS, DONE, EXPERIMENT_TAG, SHOULD_CHECKPOINT, TRIAL_ID, "attributes", "traceback"}
+
+
+def curve_path(folder: str | Path, number: int) -> Path:
+    """The curve file of trial `number` in the study's folder; `read_curve` reads it."""
+    return Path(folder) / "trials" / f"{number:04d}.jsonl"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial's last report says: how to tell it to the study, and what to store beside."""
+
+    state: TrialState
+    values: list[float] | None = None
+    control_error: float | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def outcome(result: Mapping[str, Any], objectives: int) -> Outcome:
+    """Read a trainable's last report; whatever is not a result is a FAIL with a reason."""
+    attributes = dict(result.get("attributes") or {})
+    control_error = _finite(result.get("control_error"))
+    status = result.get("status")
+    if status == "pruned":
+        attributes["reason"] = str(result.get("reason") or "no reason given")
+        return Outcome(TrialState.PRUNED, None, control_error, attributes)
+    if status == "complete":
+        numbers = {"value": result.get("value"), "control_error": result.get("control_error")}
+        wrong = [f"{name} is {number!r}" for name, number in numbers.items() if _finite(number) is None]
+        if not wrong:
+            values = [_finite(number) for number in numbers.values()][:objectives]
+            return Outcome(TrialState.COMPLETE, values, control_error, attributes)
+        attributes["reason"] = f"no usable result: {' and '.join(wrong)}"
+    elif status == "failed":
+        attributes["reason"] = str(result.get("reason") or "no reason given")
+        attributes["traceback"] = str(result.get("traceback") or "")[-_TRACEBACK_CHARACTERS:]
+    else:
+        attributes["reason"] = f"ended without a result: the status of its last report is {status!r}"
+    return Outcome(TrialState.FAIL, None, control_error, attributes)
+
+
+def _finite(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _attributes(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of a report, which Ray may have flattened to keys that begin with attributes/."""
+    flat = {key: value for key, value in result.items() if key.partition("/")[0] == "attributes"}
+    return unflatten_dict(flat).get("attributes") or {}
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:
+    """Let `trial` choose a parameter it has not chosen yet."""
+    if isinstance(distribution, CategoricalDistribution):
+        trial.suggest_categorical(name, distribution.choices)
+        return
+    suggest = trial.suggest_int if isinstance(distribution, IntDistribution) else trial.suggest_float
+    suggest(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+
+
+@dataclass
+class _Running:
+    """A trial in the hands of this driver."""
+
+    trial: optuna.Trial
+    attempt: int
+    reported: set[int]  # steps whose intermediate value the study has
+    last: dict[str, Any] = field(default_factory=dict)
+    control_error: float | None = None
+    pruned_step: int | None = None
+
+
+class StudySearcher(Searcher):
+    """Hands the study's trials to Ray Tune and tells the study how they ended.
+
+    `budget` counts COMPLETE and PRUNED trials; `max_failures` is the number of FAILed trials in the study at
+    which the sweep is given up. `make_sampler(seed)` builds the sampler of one suggestion. A trial that lost its
+    process `max_attempts` times without a new checkpoint in between is a FAIL. `folder` is the study's folder;
+    `check`, if given, runs before each suggestion and raises if the study must not be driven any more.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        space: Mapping[str, BaseDistribution],
+        *,
+        budget: int,
+        max_failures: int,
+        make_sampler: Callable[[int], BaseSampler],
+        folder: str | Path,
+        max_attempts: int = 3,
+        check: Callable[[], None] | None = None,
+    ):
+        super().__init__()
+        self.folder = Path(folder).resolve()
+        self._study = study
+        self._space = dict(space)
+        self._budget = budget
+        self._max_failures = max_failures
+        self._make_sampler = make_sampler
+        self._max_attempts = max_attempts
+        self._check = check or (lambda: None)
+        self._seed = study_seed(study)
+        self._running: dict[str, _Running] = {}
+        # Only what a dead driver left: the trials that this one asks for are RUNNING as well.
+        self._orphans = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+
+    def __reduce__(self):
+        # Ray pickles the searcher into its state file, where neither a connection nor a password belongs.
+        return _refuse_restore, ()
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """A config {trial, seed, attempt, checkpoint, params}; None to wait, FINISHED at the budget or the cap."""
+        self._check()
+        self._give_up_orphans()
+        if self._count(TrialState.FAIL) >= self._max_failures:
+            return Searcher.FINISHED
+        if self._orphans:
+            return self._hand_out(trial_id, self._recreate(self._orphans.pop(0)))
+        done = self._count(TrialState.COMPLETE, TrialState.PRUNED)
+        if done >= self._budget:
+            return Searcher.FINISHED
+        # A running trial may still fail and leave the study short, so this is no end yet.
+        if done + self._count(TrialState.RUNNING) >= self._budget:
+            return None
+        self._seed_sampler(self._next_number())
+        return self._hand_out(trial_id, self._study.ask(self._space))
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Remember the newest report of a trial."""
+        running = self._running.get(trial_id)
+        if running is not None:
+            running.last = result
+            error = _finite(result.get("control_error"))
+            running.control_error = running.control_error if error is None else error
+
+    def judge(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Pass an intermediate value on to the study; True if its pruner stops the trial."""
+        self.on_trial_result(trial_id, result)
+        running = self._running.get(trial_id)
+        value = _finite(result.get("intermediate"))
+        if running is None or value is None or len(self._study.directions) > 1:
+            return False
+        step = int(result["intermediate_step"])
+        if step in running.reported:
+            return False  # a resumed trial repeats what followed its checkpoint
+        running.trial.report(value, step)
+        running.reported.add(step)
+        if "status" in result or not running.trial.should_prune():
+            return False
+        running.pruned_step = step
+        return True
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell the study how a trial ended. Ray calls again, with `error`, if this raised: the result is kept."""
+        running = self._running.get(trial_id)
+        if running is None:
+            return
+        self.on_trial_result(trial_id, result or running.last)
+        self._tell(running.trial, self._outcome(running, error))
+        del self._running[trial_id]
+
+    def record(self, trial_id: str, result: Mapping[str, Any]) -> tuple[Path, dict[str, Any]] | None:
+        """The curve file of a trial and the line that `result` is in it; None if there is nothing to record."""
+        running = self._running.get(trial_id)
+        if running is None or "step" not in result:
+            return None
+        metrics = {key: value for key, value in result.items() if key not in _NOT_METRICS}
+        return curve_path(self.folder, running.trial.number), {**metrics, "attempt": running.attempt}
+
+    def note_checkpoint(self, trial_id: str, checkpoint: tune.Checkpoint, step: int | None) -> None:
+        """Store where the newest checkpoint of a trial lies: relative to the study's folder if inside."""
+        running = self._running.get(trial_id)
+        if running is None:
+            return
+        running.trial.set_user_attr("checkpoint", _location(checkpoint, self.folder))
+        if step is not None and step > running.trial.user_attrs.get("checkpoint_step", -1):
+            running.trial.set_user_attr("checkpoint_step", int(step))
+            running.trial.set_user_attr("stalled_attempts", 0)
+
+    def note_retry(self, trial_id: str) -> None:
+        """Count an attempt that Ray makes by itself after a worker died."""
+        running = self._running.get(trial_id)
+        if running is not None:
+            running.attempt = self._count_attempt(running.trial)
+
+    def _outcome(self, running: _Running, error: bool) -> Outcome:
+        last = running.last | {"attributes": _attributes(running.last)}
+        if running.pruned_step is not None:
+            attributes = {
+                **last["attributes"],
+                "reason": f"pruned by the study's pruner at step {running.pruned_step}",
+                "pruned_step": running.pruned_step,
+            }
+            return Outcome(TrialState.PRUNED, None, running.control_error, attributes)
+        if error and "status" not in last:
+            reason = {"reason": "worker died: its process ended, or lost its node, more often than allowed"}
+            return Outcome(TrialState.FAIL, None, running.control_error, reason)
+        return outcome(last, len(self._study.directions))
+
+    def _tell(self, trial: optuna.Trial, result: Outcome) -> None:
+        # After `tell` the trial can no longer be written, so everything else comes first.
+        attributes = json.loads(json.dumps(dict(result.attributes), default=plain))
+        if result.control_error is not None:
+            attributes["control_error"] = result.control_error
+            if result.state != TrialState.FAIL and CONSTRAINT not in trial.constraints:
+                trial.set_constraint(CONSTRAINT, result.control_error - CONTROL_LIMIT)
+        for key, value in attributes.items():
+            trial.set_user_attr(key, value)
+        self._study.tell(trial, result.values, result.state, skip_if_finished=True)
+        if result.state == TrialState.FAIL:
+            _log.warning("Trial %d failed: %s", trial.number, attributes.get("reason"))
+
+    def _hand_out(self, trial_id: str, trial: optuna.Trial) -> dict[str, Any]:
+        params = with_derived(trial.params)
+        for name in params.keys() - trial.params.keys():
+            trial.set_user_attr(name, params[name])
+        running = _Running(trial, self._count_attempt(trial), self._reported(trial.number))
+        self._running[trial_id] = running
+        return {
+            "trial": trial.number,
+            "seed": stable_seed(self._seed, trial.number, "trial"),
+            "attempt": running.attempt,
+            "checkpoint": self._checkpoint(trial),
+            "params": params,
+        }
+
+    def _count_attempt(self, trial: optuna.Trial) -> int:
+        attempt = trial.user_attrs.get("attempts", 0) + 1
+        trial.set_user_attr("attempts", attempt)
+        trial.set_user_attr("stalled_attempts", trial.user_attrs.get("stalled_attempts", 0) + 1)
+        return attempt
+
+    def _give_up_orphans(self) -> None:
+        for orphan in list(self._orphans):
+            if orphan.user_attrs.get("stalled_attempts", 0) >= self._max_attempts:
+                self._orphans.remove(orphan)
+                reason = f"lost its process {self._max_attempts} times without a new checkpoint in between"
+                self._tell(self._recreate(orphan), Outcome(TrialState.FAIL, attributes={"reason": reason}))
+
+    def _recreate(self, orphan: FrozenTrial) -> optuna.Trial:
+        self._seed_sampler(orphan.number)
+        # The only private name of Optuna used here: there is no public way back to a running trial.
+        trial = optuna.Trial(self._study, orphan._trial_id)
+        if self._space.keys() <= orphan.params.keys():
+            return trial
+        # The driver died while asking: draw again what was drawn before, so that the rest is the same, too.
+        for name, distribution in self._space.items():
+            if name in orphan.params and name not in trial.relative_params:
+                self._study.sampler.sample_independent(self._study, orphan, name, distribution)
+            _suggest(trial, name, distribution)
+        return trial
+
+    def _seed_sampler(self, number: int) -> None:
+        self._study.sampler = self._make_sampler(stable_seed(self._seed, number, "sampler"))
+
+    def _next_number(self) -> int:
+        trials = self._study.get_trials(deepcopy=False)
+        waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
+        return min(waiting, default=len(trials))
+
+    def _count(self, *states: TrialState) -> int:
+        return len(self._study.get_trials(deepcopy=False, states=states))
+
+    def _reported(self, number: int) -> set[int]:
+        return set(self._study.get_trials(deepcopy=False)[number].intermediate_values)
+
+    def _checkpoint(self, trial: optuna.Trial) -> str | None:
+        noted = trial.user_attrs.get("checkpoint")
+        if noted is None:
+            return None
+        path = noted if "://" in noted else str(self.folder / noted)
+        if _exists(path):
+            return path
+        _log.warning("Trial %d begins anew: its checkpoint %s is gone.", trial.number, path)
+        return None
+
+
+class StudyPruning(FIFOScheduler):
+    """Runs trials in order, and stops those which the study's own pruner stops: they are PRUNED."""
+
+    def __init__(self, searcher: StudySearcher):
+        super().__init__()
+        self._searcher = searcher
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        stop = self._searcher.judge(trial.trial_id, result)
+        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+
+
+class RecordCallback(tune.Callback):
+    """Writes each report to the trial's curve file, and newest checkpoints and attempts to the study."""
+
+    def __init__(self, searcher: StudySearcher):
+        self._searcher = searcher
+        self._curves = CurveWriter()
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        record = self._searcher.record(trial.trial_id, result)
+        if record is not None:
+            self._curves.append(*record)
+
+    def on_checkpoint(self, iteration: int, trials: list, trial: Any, checkpoint: tune.Checkpoint, **info: Any) -> None:
+        self._searcher.note_checkpoint(trial.trial_id, checkpoint, trial.last_result.get("step"))
+
+    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._searcher.note_retry(trial.trial_id)
+
+
+def _location(checkpoint: tune.Checkpoint, folder: Path) -> str:
+    if not isinstance(checkpoint.filesystem, pyarrow.fs.LocalFileSystem):
+        return f"{checkpoint.filesystem.type_name}://{checkpoint.path}"
+    path = Path(checkpoint.path).resolve()
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
+def _exists(location: str) -> bool:
+    try:
+        filesystem, path = pyarrow.fs.FileSystem.from_uri(location)
+        return filesystem.get_file_info(path).type == pyarrow.fs.FileType.Directory
+    except (OSError, ValueError) as error:
+        raise StudyError(
+            f"Whether the checkpoint {location} is still there cannot be told: {error}. Make its storage "
+            f"reachable from here and start again; nothing is lost."
+        ) from error
+
+
+def _refuse_restore() -> None:
+    raise StudyError(
+        "A sweep is not restored from Ray's files, and does not run through a Ray Client connection: the study "
+        "is its memory. Start the same command again, on the cluster itself or as a Ray job."
+    )
