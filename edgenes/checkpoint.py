@@ -1,5 +1,6 @@
 """Files that are whole or not there: one dict a checkpoint, written atomically, read without running code."""
 
+import io
 import json
 import os
 import tempfile
@@ -61,24 +62,14 @@ def read_json(path: Path) -> Any:
         raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]  # zipfile's EOFError says nothing
-
-
 def save_checkpoint(path: Path, kind: str, state: dict[str, Any]) -> None:
     """Save one dict of tensors and plain values under `kind`, atomically (`torch.save` format).
 
     Raises CheckpointError when it cannot be written.
     """
-    content = {"format": FORMAT, "kind": kind, **state}
-
-    def write(file: BinaryIO) -> None:
-        try:
-            torch.save(content, file)
-        except RuntimeError as error:  # torch reports a full disk as a RuntimeError of its zip writer
-            raise OSError(0, _first_line(error)) from error
-
-    write_atomically(path, write)
+    content = io.BytesIO()  # torch reports a full disk as "unexpected pos" of its zip writer, a file as what it is
+    torch.save({"format": FORMAT, "kind": kind, **state}, content)
+    write_atomically(path, lambda file: file.write(content.getbuffer()))
 
 
 def load_checkpoint(path: Path, kind: str, device: str | torch.device = "cpu") -> dict[str, Any]:
@@ -99,7 +90,8 @@ def load_checkpoint(path: Path, kind: str, device: str | torch.device = "cpu") -
     except CheckpointError:
         raise
     except Exception as error:  # zipfile, pickle and torch each have their own; the file is unusable in any case
-        raise CheckpointError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]  # zipfile's EOFError says nothing
+        raise CheckpointError(f"{path} is damaged or no checkpoint: {reason}") from error
     if not isinstance(content, dict) or content.get("kind") != kind:
         found = content.get("kind") if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(f"{path} holds {found!r}, expected a checkpoint of kind {kind!r}.")

@@ -154,7 +154,7 @@ def test_a_genotype_with_one_value_replaced_is_another_genotype_or_a_config_erro
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"space": {"nodes": 1e999}}', "\x00", "nan"])
 def test_text_that_is_no_json_is_a_config_error(text):
-    with pytest.raises(ConfigError, match="not a genotype|whole number"):
+    with pytest.raises(ConfigError, match=r"not a genotype|whole number"):
         Genotype.from_json(text)
 
 

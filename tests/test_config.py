@@ -1,0 +1,120 @@
+"""Settings: what cannot work is refused at once, and dictionaries give the same settings back."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgenes.config import (
+    HypernetworkConfig,
+    NetworkConfig,
+    SearchConfig,
+    TrainingConfig,
+    check_choice,
+    digest,
+    from_dict,
+    to_dict,
+)
+from edgenes.errors import ConfigError
+from edgenes.genotype import SearchSpace
+
+CLASSES = [NetworkConfig, SearchConfig, HypernetworkConfig, TrainingConfig]
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_dictionaries_give_the_settings_back(cls):
+    config = cls(seed=7, learning_rate=0.5)
+    if hasattr(config, "space"):
+        config = dataclasses.replace(config, space=SearchSpace(nodes=2, cell_types=("normal", "reduction")))
+    plain = to_dict(config)
+    assert json.loads(json.dumps(plain)) == plain
+    assert from_dict(cls, plain) == config
+    assert from_dict(cls, {}) == cls()
+
+
+@pytest.mark.parametrize(
+    ("cls", "wrong", "message"),
+    [
+        (NetworkConfig, {"channels": 0}, "channels must be a number of at least 1, got 0"),
+        (NetworkConfig, {"channels": 8.0}, "channels must be of type int, got 8.0"),
+        (NetworkConfig, {"channels": "8"}, "channels must be of type int, got '8'"),
+        (NetworkConfig, {"channels": True}, "channels must be of type int, got True"),
+        (NetworkConfig, {"augment": 1}, "augment must be of type bool, got 1"),
+        (NetworkConfig, {"epochs": 0}, "epochs"),
+        (NetworkConfig, {"batch_size": 1}, "batch_size must be a number of at least 2"),
+        (NetworkConfig, {"learning_rate": 0.0}, "learning_rate must be a number above 0"),
+        (NetworkConfig, {"learning_rate": float("nan")}, "learning_rate must be a number above 0, got nan"),
+        (NetworkConfig, {"learning_rate": float("inf")}, "learning_rate"),
+        (NetworkConfig, {"learning_rate": "0.1"}, "learning_rate must be of type float"),
+        (NetworkConfig, {"weight_decay": float("inf")}, "weight_decay"),
+        (NetworkConfig, {"weight_decay": -1e-9}, "weight_decay"),
+        (NetworkConfig, {"seed": -1}, "seed"),
+        (NetworkConfig, {"stem_kernel": 2}, "stem_kernel must be odd, got 2"),
+        (SearchConfig, {"forward": "sample"}, "got 'sample'. Did you mean 'sampled'?"),
+        (SearchConfig, {"gradient": "scores"}, "Did you mean 'score'?"),
+        (SearchConfig, {"weight_paths": "unfair"}, "Did you mean 'fair'?"),
+        (SearchConfig, {"paths": 1}, "paths must be a number of at least 2"),
+        (SearchConfig, {"t_end": 0}, "t_end"),
+        (SearchConfig, {"warmup": 1.0}, "warmup must be a fraction"),
+        (SearchConfig, {"space": {"nodes": 2}}, "space must be of type SearchSpace"),
+        (HypernetworkConfig, {"estimator": "exat"}, "Did you mean 'exact'?"),
+        (HypernetworkConfig, {"interpolation": "spline"}, "corrected, as_printed"),
+        (HypernetworkConfig, {"c_end": -1.0}, "c_end"),
+        (HypernetworkConfig, {"epsilon": float("nan")}, "epsilon"),
+        (HypernetworkConfig, {"pivots": 1}, "pivots must be a number of at least 2"),
+        (HypernetworkConfig, {"penalty_lambdas": 0}, "penalty_lambdas"),
+        (TrainingConfig, {"drop_path": 1.0}, "drop_path must be a probability"),
+        (TrainingConfig, {"drop_path": -0.1}, "drop_path must be a probability"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_with_its_name_and_value(cls, wrong, message):
+    with pytest.raises(ConfigError) as raised:
+        cls(**wrong)
+    assert message in str(raised.value)
+
+
+def test_a_whole_number_does_where_a_fraction_is_expected():
+    assert HypernetworkConfig(c_end=1).c_end == 1
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_an_unknown_key_names_the_nearest_known_one(cls):
+    with pytest.raises(ConfigError, match=r"got 'learning_rat'. Did you mean 'learning_rate'"):
+        from_dict(cls, {"learning_rat": 0.1})
+
+
+def test_an_unknown_key_of_the_space_is_refused_too():
+    with pytest.raises(ConfigError, match=r"a key of SearchSpace .*'node'. Did you mean 'nodes'"):
+        from_dict(SearchConfig, {"space": {"node": 2}})
+
+
+@settings(deadline=None)
+@given(value=st.text())
+def test_a_choice_is_one_of_the_known_words(value):
+    known = ("score", "straight_through")
+    if value in known:
+        check_choice("gradient", value, known)
+    else:
+        with pytest.raises(ConfigError, match="gradient must be one of score, straight_through"):
+            check_choice("gradient", value, known)
+
+
+def test_the_digest_names_contents_and_not_the_device():
+    config = TrainingConfig()
+    assert digest(config) == digest(TrainingConfig(device="cuda")) == digest(to_dict(config))
+    others = [dataclasses.replace(config, epochs=16), dataclasses.replace(config, seed=1), SearchConfig()]
+    assert len({digest(each) for each in [config, *others]}) == 4
+    assert digest(config, "a") != digest(config, "b") != digest("b", config)
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    value = {"device": "cpu", "a": 1}
+    digest(value)
+    assert value == {"device": "cpu", "a": 1}
+
+
+def test_settings_are_frozen_and_later_stages_have_the_earlier_ones_checks():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainingConfig().epochs = 3
+    with pytest.raises(ConfigError, match="stem_kernel"):
+        HypernetworkConfig(stem_kernel=4)
