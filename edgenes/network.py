@@ -147,7 +147,7 @@ class Network(Backbone):
 
     images (batch, image_channels, H, W) -> logits (batch, classes). In training mode with `auxiliary`, a pair
     (logits, auxiliary logits). `drop_path` is the probability that an operation's output is zeroed for an image
-    (its masks come from `generator`; skip connections are kept, as in DARTS).
+    (its masks come from `generator`; skip connections that change no resolution are kept, as in DARTS).
     """
 
     def __init__(
@@ -181,18 +181,16 @@ class Network(Backbone):
         chosen = self.choices[cell_type]
 
         def mix(cell: Cell, node: int, states: list[Tensor]) -> Tensor:
-            return sum(
-                self._drop(cell.operations[str(edge)][operation](states[i]), operation)
-                for edge, i, operation in chosen[node]
-            )
+            return sum(self._run(cell.operations[str(edge)][name], states[i]) for edge, i, name in chosen[node])
 
         return mix
 
-    def _drop(self, x: Tensor, operation: str) -> Tensor:
-        if not self.training or self.drop_path == 0 or operation == "skip_connect":
-            return x
-        keep = torch.rand(len(x), 1, 1, 1, generator=self.generator) >= self.drop_path
-        return x * keep.to(x) / (1 - self.drop_path)
+    def _run(self, operation: nn.Module, x: Tensor) -> Tensor:
+        out = operation(x)
+        if not self.training or self.drop_path == 0 or isinstance(operation, nn.Identity):
+            return out
+        keep = torch.rand(len(out), 1, 1, 1, generator=self.generator) >= self.drop_path
+        return out * keep.to(out) / (1 - self.drop_path)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         outputs = self.features(images, self._mix)

@@ -67,11 +67,10 @@ class Supernet(Backbone):
     def mixture(self, images: Tensor, operations: Tensor, edges: Tensor) -> Tensor:
         """Logits (batch, classes) of the weighted sum over all edges and operations (section 1.3).
 
-        operations (types, edges, operations), edges (types, edges). An operation whose weight is exactly 0 and
-        needs no gradient is not evaluated, which makes `gdas` out of hard operation weights.
+        operations (types, edges, operations), edges (types, edges). An operation whose weight is exactly 0 is not
+        evaluated and gives that weight no gradient, which makes `gdas` out of hard operation weights.
         """
-        evaluate = operations.detach() != 0
-        needed = evaluate.tolist()
+        needed = (operations.detach() != 0).tolist()
 
         def mix_of(cell_type: str):
             kind = self.space.cell_types.index(cell_type)
@@ -117,7 +116,8 @@ class Supernet(Backbone):
     @torch.no_grad()
     def as_network(self, genotype: Genotype, calibration: Tensor) -> Network:
         """The genotype with the supernet's weights, its batch norm set on `calibration` images; in eval mode."""
-        network = Network(genotype, *self.sizes, affine=False).to(calibration.device)
+        with torch.random.fork_rng(devices=[]):  # its initial weights are overwritten
+            network = Network(genotype, *self.sizes, affine=False).to(calibration.device)
         own = self.state_dict()
         network.load_state_dict({name: own.get(name, value) for name, value in network.state_dict().items()})
         calibrate(network, calibration)
