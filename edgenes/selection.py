@@ -124,10 +124,7 @@ def cross_fitted(
     mean = np.empty(predictions.shape[1:])
     halves = _stratified_halves(labels, seed)
     for choosing, scoring in (halves, halves[::-1]):
-        pool = predictions[:, choosing]
-        affordable = exact_seconds(pool.shape, size, criterion) <= max_seconds
-        method = "exact" if affordable else "greedy"
-        selection = select_ensemble(pool, labels[choosing], size, criterion, method, max_seconds)
+        selection = select_affordable(predictions[:, choosing], labels[choosing], size, criterion, max_seconds)
         chosen.append(selection)
         mean[scoring] = metrics.ensemble_probabilities(predictions[list(selection.members)][:, scoring])
     right = metrics.correct(mean, labels)
@@ -138,6 +135,15 @@ def cross_fitted(
         members=(chosen[0].members, chosen[1].members),
         proven_optimal=all(selection.proven_optimal for selection in chosen),
     )
+
+
+def select_affordable(
+    predictions: ArrayLike, labels: ArrayLike, size: int, criterion: str = "nll", max_seconds: float = 60.0
+) -> Selection:
+    """`select_ensemble`, exact where its estimate is at most `max_seconds`, else greedy."""
+    affordable = exact_seconds(np.shape(predictions), size, criterion) <= max_seconds
+    method = "exact" if affordable else "greedy"
+    return select_ensemble(predictions, labels, size, criterion, method, max_seconds)
 
 
 def exact_seconds(shape: tuple[int, ...], size: int, criterion: str) -> float:

@@ -1,0 +1,1 @@
+"""How a study runs: Ray Tune executes, an Optuna study remembers."""

@@ -1,0 +1,51 @@
+"""What a result was computed with."""
+
+import importlib.metadata
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("edgenes-studio", "torch", "torchvision", "ray", "optuna", "numpy", "scikit-learn", "plotly")
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide numbers."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+@cache
+def commit() -> str | None:
+    """The commit of the checkout that this code runs from, "+" added if files differ; None outside of one."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(here), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", str(Path(__file__)))  # not a checkout that merely holds a .venv
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+@cache
+def environment() -> dict:
+    """Versions, commit, and the machine's processors."""
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "versions": versions(),
+        "commit": commit(),
+        "platform": platform.platform(),
+        "gpus": devices,
+    }

@@ -1,0 +1,321 @@
+"""From the finalists to the ensemble, without Ray: what is retrained fully, which hypernetwork wins, what it gives."""
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgenes.baselines import logistic_regression
+from edgenes.candidates import Candidate
+from edgenes.checkpoint import read_json
+from edgenes.config import TrainingConfig
+from edgenes.data import Dataset, Part
+from edgenes.ensemble import Ensemble
+from edgenes.errors import CheckpointError, StudyError
+from edgenes.genotype import Genotype, random_genotype, shared_edges
+from edgenes.hypernetwork import Hypernetwork, control_error
+from edgenes.metrics import ensemble_probabilities, summary
+from edgenes.network import Network
+from edgenes.selection import cross_fitted, select_affordable
+from edgenes.training import predict
+from tune_jobs.environment import environment
+from tune_jobs.store import Retrained
+from tune_jobs.study import stable_seed
+from tune_jobs.trial import TrialSettings, trial_candidates
+
+TEST_READS = "test_reads.jsonl"
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A trial that may win: its number, seed, value, and the file of its hypernetwork."""
+
+    number: int
+    seed: int
+    value: float
+    path: Path
+
+    def candidates(self, settings: TrialSettings) -> list[Candidate]:
+        """The candidates that the trial was valued on."""
+        return trial_candidates(settings.config, Hypernetwork.load(self.path), self.seed)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One full retraining: a genotype and which of the study's training seeds."""
+
+    genotype: Genotype
+    repeat: int
+    label: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a worker."""
+        return {"genotype": self.genotype.to_dict(), "repeat": self.repeat, "label": self.label}
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, 64 hexadecimal digits."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def random_baseline(settings: TrialSettings) -> list[Genotype]:
+    """As many distinct random genotypes as a hypernetwork gives candidates."""
+    config = settings.config
+    generator = torch.Generator().manual_seed(stable_seed("random genotypes", config.seed))
+    found: dict[Genotype, None] = {}
+    while len(found) < config.candidates:
+        found.setdefault(random_genotype(config.space, generator))
+    return list(found)
+
+
+def retraining_jobs(settings: TrialSettings, finalists: list[Finalist]) -> list[Job]:
+    """All full retrainings that the end of a study needs, each once: finalists' candidates, then the baselines."""
+    config = settings.config
+    jobs = [
+        Job(candidate.genotype, repeat, f"trial {finalist.number}, lambda {candidate.lam:.2f}")
+        for finalist in finalists
+        for candidate in finalist.candidates(settings)
+        for repeat in range(config.seeds_per_candidate)
+    ]
+    if config.baselines:
+        jobs += [Job(settings.optimal, repeat, "optimal genotype") for repeat in range(config.ensemble_size)]
+        jobs += [
+            Job(genotype, repeat, "random genotype")
+            for genotype in random_baseline(settings)
+            for repeat in range(config.seeds_per_candidate)
+        ]
+    return list({(job.genotype, job.repeat): job for job in reversed(jobs)}.values())[::-1]
+
+
+def final_training(settings: TrialSettings, repeat: int) -> TrainingConfig:
+    """Configuration of a full retraining."""
+    return settings.config.training_config(settings.config.final_epochs, repeat, settings.device)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Fully retrained networks from which an ensemble is chosen: what they are and what they predict on V."""
+
+    genotypes: list[Genotype]
+    lams: list[float | None]
+    repeats: list[int]
+    records: list[Retrained]
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """Probabilities (networks, samples, classes) on V."""
+        return np.stack([record.probabilities for record in self.records])
+
+
+def pool_of(settings: TrialSettings, data: Dataset, jobs: list[tuple[Genotype, float | None, int]]) -> Pool:
+    """The stored retrainings of (genotype, lambda, repeat); one that failed (it is not there) is left out."""
+    found = []
+    for genotype, lam, repeat in jobs:
+        key = settings.store.key(final_training(settings, repeat), data, genotype)
+        record = settings.store.find(key, weights=True)
+        if record is not None:
+            found.append((genotype, lam, repeat, record))
+    return Pool(*(list(column) for column in zip(*found, strict=True))) if found else Pool([], [], [], [])
+
+
+def finalist_pool(settings: TrialSettings, data: Dataset, finalist: Finalist) -> Pool:
+    """The fully retrained candidates of a finalist."""
+    repeats = range(settings.config.seeds_per_candidate)
+    candidates = finalist.candidates(settings)
+    return pool_of(settings, data, [(c.genotype, c.lam, r) for c in candidates for r in repeats])
+
+
+def choose_finalist(settings: TrialSettings, data: Dataset, finalists: list[Finalist]) -> tuple[Finalist, list[dict]]:
+    """The finalist whose fully retrained candidates give the best cross-fitted ensemble on V, and all their values.
+
+    Ties go to the better value in the sweep, in whose order the finalists come. Raises StudyError if no finalist
+    has enough retrained candidates.
+    """
+    size = settings.config.ensemble_size
+    table, best = [], None
+    for finalist in finalists:
+        pool = finalist_pool(settings, data, finalist)
+        row = {"trial": finalist.number, "sweep_value": finalist.value, "networks": len(pool.records)}
+        if len(pool.records) >= size:
+            worth = cross_fitted(pool.predictions, data.validation.labels, size, settings.config.criterion)
+            row |= {"value": worth.accuracy, "standard_error": worth.standard_error, "nll": worth.nll}
+            if best is None or worth.accuracy > best[0]:
+                best = worth.accuracy, finalist
+        table.append(row)
+    if best is None:
+        raise StudyError(
+            f"no finalist has {size} retrained candidates: see the failed retrainings above. Free memory, lower "
+            "--channels or --batch-size, and run the command again."
+        )
+    return best[1], table
+
+
+def read_test(data: Dataset, folder: Path, purpose: str) -> Part:
+    """The test part, after noting in the study's folder that it is read: whoever reads it twice leaves a trace."""
+    with open(folder / TEST_READS, "a", encoding="utf-8") as file:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        file.write(json.dumps({"time": now, "purpose": purpose, "data": data.digest}) + "\n")
+    return data.test
+
+
+def test_reads(folder: Path) -> int:
+    """How often the study has read its test part."""
+    path = folder / TEST_READS
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+@dataclass(frozen=True)
+class _Evaluator:
+    """Scores networks and probabilities on V and on T."""
+
+    settings: TrialSettings
+    data: Dataset
+    test: Part
+
+    def networks(self, pool: Pool, members: list[int]) -> list[Network]:
+        settings = self.settings
+        return [
+            settings.store.network(
+                pool.records[k], final_training(settings, pool.repeats[k]), self.data, pool.genotypes[k]
+            )
+            for k in members
+        ]
+
+    def on_test(self, networks: list[Network]) -> np.ndarray:
+        """Probabilities (networks, samples, classes) on T."""
+        return np.stack([np.exp(predict(n, self.test, self.data, self.settings.device)) for n in networks])
+
+    def scores(self, validation: np.ndarray, test: np.ndarray) -> dict[str, dict[str, float]]:
+        """{"validation": {...}, "test": {...}} of probabilities (samples, classes)."""
+        return {
+            "validation": _metrics(validation, self.data.validation.labels),
+            "test": _metrics(test, self.test.labels),
+        }
+
+    def ensemble(self, pool: Pool, members: list[int]) -> dict[str, Any]:
+        """Scores of the ensemble of the pool's `members`, by position."""
+        test = self.on_test(self.networks(pool, members))
+        return self.scores(
+            ensemble_probabilities(pool.predictions[members]), ensemble_probabilities(test)
+        )
+
+
+def _metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    found = summary(probabilities, labels)
+    error = np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / len(labels))
+    return {**found, "standard_error": float(error)}
+
+
+def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def final_ensemble(
+    settings: TrialSettings, data: Dataset, finalist: Finalist, hypernetwork: Path, digest: str
+) -> dict[str, Any]:
+    """The final trial: choose the ensemble of the best hypernetwork's candidates on V, read T once, save all.
+
+    Writes `ensemble/` in the study's folder and returns the part of result.json that it decides. Raises
+    CheckpointError if the hypernetwork's file is not the one with this digest.
+    """
+    config = settings.config
+    if file_digest(hypernetwork) != digest:
+        raise CheckpointError(f"{hypernetwork} is not the hypernetwork that was chosen: its SHA-256 is not {digest}.")
+    error = control_error(Hypernetwork.load(hypernetwork), settings.optimal)
+    labels = data.validation.labels
+    pool = finalist_pool(settings, data, finalist)
+    selection = select_affordable(pool.predictions, labels, config.ensemble_size, config.criterion)
+    members = list(selection.members)
+
+    test = read_test(data, settings.folder, f"final ensemble of trial {finalist.number}")
+    evaluate = _Evaluator(settings, data, test)
+    networks = evaluate.networks(pool, members)
+    on_test = evaluate.on_test(networks)
+    validation = pool.predictions[members]
+    rows = [
+        {
+            "digest": pool.genotypes[k].digest,
+            "lambda": pool.lams[k],
+            "shared": shared_edges(pool.genotypes[k], settings.optimal),
+            "seed": final_training(settings, pool.repeats[k]).seed,
+            "genotype": pool.genotypes[k].to_dict(),
+            **evaluate.scores(validation[i], on_test[i]),
+        }
+        for i, k in enumerate(members)
+    ]
+    result = {
+        "control_error": error,
+        "selection": {
+            "criterion": selection.criterion,
+            "score": selection.score,
+            "proven_optimal": selection.proven_optimal,
+            "networks": len(pool.records),
+        },
+        "members": rows,
+        **evaluate.scores(ensemble_probabilities(validation), ensemble_probabilities(on_test)),
+        "baseline": _baselines(evaluate, rows),
+        "test_reads": test_reads(settings.folder),
+    }
+    card = {
+        "dataset": data.name,
+        "data": data.digest,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "hypernetwork": digest,
+        "members": rows,
+        "validation": result["validation"],
+        "test": result["test"],
+        "config": config.to_dict(),
+        "environment": environment(),
+        "device": settings.device,
+    }
+    configs = [final_training(settings, pool.repeats[k]) for k in members]
+    Ensemble.of(networks, configs, data, card).save(settings.folder / "ensemble")
+    return result
+
+
+def _baselines(evaluate: _Evaluator, members: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the ensemble stands beside, each chosen on V alone."""
+    settings, data = evaluate.settings, evaluate.data
+    config, labels = settings.config, data.validation.labels
+    best = min(members, key=lambda row: row["validation"]["nll"])
+    parts = ("validation", "test")
+    found = {
+        "mean_member": {part: _mean([row[part] for row in members]) for part in parts},
+        "best_member": {part: best[part] for part in parts},
+    }
+    if not config.baselines:
+        return found
+    found["logistic_regression"] = evaluate.scores(*logistic_regression(data, [data.validation, evaluate.test]))
+    repeats = range(config.ensemble_size)
+    optimal = pool_of(settings, data, [(settings.optimal, None, r) for r in repeats])
+    if optimal.records:
+        found["optimal_ensemble"] = evaluate.ensemble(optimal, list(range(len(optimal.records))))
+    seeds = range(config.seeds_per_candidate)
+    rivals = pool_of(settings, data, [(g, None, r) for g in random_baseline(settings) for r in seeds])
+    if len(rivals.records) >= config.ensemble_size:
+        chosen = select_affordable(rivals.predictions, labels, config.ensemble_size, config.criterion)
+        found["random_ensemble"] = evaluate.ensemble(rivals, list(chosen.members))
+    return found
+
+
+def archive_result(folder: Path) -> None:
+    """Keep result.json as the next free result-K.json before it is written anew."""
+    path = folder / "result.json"
+    if path.exists():
+        k = 1
+        while (folder / f"result-{k}.json").exists():
+            k += 1
+        path.rename(folder / f"result-{k}.json")
+
+
+def finished(folder: Path, trials: int) -> dict[str, Any] | None:
+    """The result of a study that is finished with at least `trials` trials, or None."""
+    path = folder / "result.json"
+    result = read_json(path) if path.exists() else None
+    return result if result is not None and result["trials"] >= trials else None

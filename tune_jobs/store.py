@@ -1,0 +1,118 @@
+"""Retrained candidates, stored once under the digest of everything that decides them."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from edgenes.checkpoint import load_checkpoint, save_checkpoint
+from edgenes.config import TrainingConfig, digest, to_dict
+from edgenes.data import Dataset
+from edgenes.errors import CheckpointError
+from edgenes.genotype import Genotype
+from edgenes.network import Network
+from edgenes.training import make_network, predict, train_network
+from tune_jobs.environment import environment
+
+log = logging.getLogger(__name__)
+
+SAVE_EVERY = 30.0
+"""Seconds between two saves of an unfinished training: what a killed worker loses at most."""
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """A retrained candidate: log-probabilities, float32 (samples, classes), on V, and where they came from."""
+
+    key: str
+    log_probabilities: np.ndarray
+    weights: dict[str, torch.Tensor] | None
+    seconds: float
+    cached: bool
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(samples, classes), rows sum to 1."""
+        return np.exp(self.log_probabilities.astype(np.float64))
+
+
+class PredictionStore:
+    """A folder of retrained candidates; two workers never train the same one at once, and none trains it twice."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+
+    @staticmethod
+    def key(config: TrainingConfig, data: Dataset, genotype: Genotype) -> str:
+        """The content digest of a retraining."""
+        return digest(config, genotype.digest, data.digest)
+
+    def find(self, key: str, weights: bool = False) -> Retrained | None:
+        """What is stored under `key` (with its weights, if asked for), or None; a damaged file is set aside."""
+        path = self.folder / f"{key}.pt"
+        if not path.exists():
+            return None
+        try:
+            record = load_checkpoint(path, "prediction")
+        except CheckpointError as error:
+            log.warning("%s It is set aside and computed again.", error)
+            path.replace(path.with_suffix(".damaged"))
+            return None
+        if weights and record["weights"] is None:
+            return None
+        return Retrained(key, record["log_probabilities"].numpy(), record["weights"], record["seconds"], cached=True)
+
+    def retrained(
+        self, config: TrainingConfig, data: Dataset, genotype: Genotype, weights: bool = False
+    ) -> Retrained:
+        """The candidate, from the store or retrained now; a training cut off earlier goes on where it was saved."""
+        key = self.key(config, data, genotype)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / f"{key}.lock"):
+            return self.find(key, weights) or self._train(key, config, data, genotype, weights)
+
+    def _train(self, key: str, config: TrainingConfig, data: Dataset, genotype: Genotype, weights: bool) -> Retrained:
+        unfinished = self.folder / f"{key}.unfinished"
+        resume, earlier = None, 0.0
+        if unfinished.exists():
+            try:
+                resume = load_checkpoint(unfinished, "training", config.device)
+                earlier = resume.pop("seconds")
+            except CheckpointError as error:
+                log.warning("%s The training starts again.", error)
+        start = saved = time.monotonic()
+
+        def report(_epoch: int, _metrics: dict[str, float], state: dict[str, Any]) -> None:
+            nonlocal saved
+            now = time.monotonic()
+            if now - saved >= SAVE_EVERY:
+                save_checkpoint(unfinished, "training", {**state, "seconds": earlier + now - start})
+                saved = now
+
+        network = train_network(config, data, genotype, resume=resume, report=report)
+        log_probabilities = predict(network, data.validation, data, config.device)
+        state = {name: value.cpu() for name, value in network.state_dict().items()} if weights else None
+        record = {
+            "genotype": genotype.to_dict(),
+            "config": to_dict(config),
+            "data": data.digest,
+            "environment": environment(),
+            "log_probabilities": torch.from_numpy(log_probabilities),
+            "weights": state,
+            "seconds": earlier + time.monotonic() - start,
+        }
+        save_checkpoint(self.folder / f"{key}.pt", "prediction", record)
+        unfinished.unlink(missing_ok=True)
+        return Retrained(key, log_probabilities, state, record["seconds"], cached=False)
+
+    @staticmethod
+    def network(record: Retrained, config: TrainingConfig, data: Dataset, genotype: Genotype) -> Network:
+        """The candidate's network with its stored weights, in eval mode on the configuration's device."""
+        network = make_network(config, genotype, data.channels, data.classes)
+        network.load_state_dict(record.weights)
+        return network.to(config.device).eval()

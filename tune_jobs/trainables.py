@@ -1,0 +1,114 @@
+"""Thin Tune trainables around the training functions: they report, save, and turn exceptions into outcomes."""
+
+import logging
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+
+from edgenes.checkpoint import load_checkpoint, save_checkpoint
+from edgenes.data import Dataset
+from edgenes.errors import CheckpointError, EdgeNESError
+from edgenes.genotype import Genotype
+from tune_jobs.trial import TrialSettings, run_trial
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_SECONDS = 10.0
+"""Seconds between two checkpoints of a trial: what a killed worker or driver loses at most."""
+_STATE = "state.pt"
+_TRACEBACK = 2000  # characters: the end of a traceback names the cause
+
+
+def use_threads() -> None:
+    """Let torch use as many threads as the trial was given CPUs, whatever an earlier trial of the actor had."""
+    cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
+    torch.set_num_threads(max(1, int(cpus)))
+
+
+def outcome_of(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `run` returns, or {"status": "failed", "reason", "traceback"} if it raises."""
+    try:
+        return run()
+    except EdgeNESError as error:
+        reason = str(error)
+        end = traceback.format_exc()[-_TRACEBACK:]
+    except Exception as error:  # a trial's fault is recorded with the trial, and the sweep goes on
+        reason = f"{type(error).__name__}: {error}"
+        end = traceback.format_exc()[-_TRACEBACK:]
+    return {"status": "failed", "reason": reason, "traceback": end}
+
+
+class Reporter:
+    """Passes metrics to Tune, with a checkpoint of the state when the last one is old enough."""
+
+    def __init__(self):
+        self._saved = time.monotonic()
+
+    def __call__(self, metrics: dict[str, Any], state: dict[str, Any] | None, last: bool = False) -> None:
+        now = time.monotonic()
+        if state is None or (now - self._saved < CHECKPOINT_SECONDS and not last):
+            tune.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            save_checkpoint(Path(folder) / _STATE, "trial", state)
+            tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
+        self._saved = time.monotonic()
+
+
+def _load(folder: Path, device: str) -> dict[str, Any] | None:
+    try:
+        return load_checkpoint(folder / _STATE, "trial", device)
+    except CheckpointError as error:
+        log.warning("%s", error)
+        return None
+
+
+def resume_state(noted: list[str], device: str) -> dict[str, Any] | None:
+    """The newest sound checkpoint: Tune's own after a worker died, else those `noted`, newest first."""
+    own = tune.get_checkpoint()
+    if own is not None:
+        with own.as_directory() as folder:
+            state = _load(Path(folder), device)
+        if state is not None:
+            return state
+    states = (_load(Path(path), device) for path in noted)
+    return next((state for state in states if state is not None), None)
+
+
+def sweep_trial(config: dict[str, Any], data: Dataset, settings: TrialSettings) -> None:
+    """One trial of the sweep; config holds "trial", "seed", "params" and "checkpoint" (path or None)."""
+    use_threads()
+    reporter = Reporter()
+    epochs = settings.config.hypernetwork_epochs
+
+    def report(metrics: dict[str, Any], state: dict[str, Any] | None) -> None:
+        reporter(metrics, state, last=metrics["step"] == epochs)
+
+    noted = [config["checkpoint"]] if config.get("checkpoint") else []
+
+    def run() -> dict[str, Any]:
+        resume = resume_state(noted, settings.device)
+        return run_trial(settings, data, config["trial"], config["seed"], config["params"], report, resume)
+
+    tune.report(outcome_of(run))
+
+
+def candidate_retraining(config: dict[str, Any], data: Dataset, settings: TrialSettings, jobs: list[dict]) -> None:
+    """Retrain one candidate fully and leave it in the store; config["job"] is its position among `jobs`."""
+    use_threads()
+    job = jobs[config["job"]]
+
+    def run() -> dict[str, Any]:
+        training = settings.config.training_config(settings.config.final_epochs, job["repeat"], settings.device)
+        genotype = Genotype.from_dict(job["genotype"])
+        retrained = settings.store.retrained(training, data, genotype, weights=True)
+        return {"status": "complete", "key": retrained.key, "seconds": retrained.seconds}
+
+    tune.report(outcome_of(run) | {"step": 1, "steps": 1})

@@ -1,0 +1,162 @@
+"""What a trial of the sweep does, without Ray: train a hypernetwork, retrain what it draws, say what it is worth."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgenes.candidates import Candidate, draw_candidates
+from edgenes.data import Dataset, DeviceData
+from edgenes.genotype import Genotype, shared_edges
+from edgenes.hypernetwork import Hypernetwork, control_curve
+from edgenes.metrics import accuracy
+from edgenes.search import train_hypernetwork
+from edgenes.selection import cross_fitted
+from edgenes.training import predict
+from tune_jobs.config import SweepConfig
+from tune_jobs.store import PredictionStore
+from tune_jobs.study import CONTROL_LIMIT, stable_seed
+
+CALIBRATION_IMAGES = 512
+"""Images of W that set a path's batch-norm statistics when it is scored with the supernet's weights."""
+CURVE_POINTS = 10
+"""Points an edge of the recorded control curve."""
+
+Report = Callable[[dict[str, Any], dict[str, Any] | None], None]
+
+
+@dataclass(frozen=True)
+class TrialSettings:
+    """What all trials of a study share: configuration, folder, optimal genotype, device."""
+
+    config: SweepConfig
+    folder: Path
+    optimal: Genotype
+    device: str
+
+    @property
+    def store(self) -> PredictionStore:
+        """The retrained candidates of the study."""
+        return PredictionStore(self.folder / "predictions")
+
+    def hypernetwork_path(self, trial: int) -> Path:
+        """Where a trial leaves its hypernetwork."""
+        return self.folder / "trials" / f"{trial:04d}-hypernetwork.pt"
+
+
+def trial_candidates(config: SweepConfig, hypernetwork: Hypernetwork, trial_seed: int) -> list[Candidate]:
+    """The candidates of a trial's hypernetwork: the same in the sweep and in the final retraining."""
+    generator = torch.Generator().manual_seed(stable_seed("candidates", trial_seed))
+    return draw_candidates(hypernetwork, config.candidates, generator)
+
+
+def run_trial(
+    settings: TrialSettings,
+    data: Dataset,
+    number: int,
+    seed: int,
+    params: dict[str, Any],
+    report: Report,
+    resume: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Run one trial and return its outcome: {"status": "complete" or "pruned", "value", "control_error", ...}.
+
+    `report(metrics, state)` is called after each epoch of the hypernetwork, with the state that `resume` takes,
+    and after each retrained candidate, without one (the store remembers those). `data` needs no test part.
+    """
+    config = settings.config
+    start = time.monotonic()
+    epochs = config.hypernetwork_epochs
+    steps = epochs + config.candidates
+
+    def report_epoch(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:
+        note = f"hypernetwork, c {metrics['c']:.3g}, control error {metrics['control_error']:.2f}"
+        report({"stage": "hypernetwork", "step": epoch + 1, "steps": steps, "note": note, **metrics}, state)
+
+    trained = train_hypernetwork(
+        config.hypernetwork_config(params, seed, settings.device),
+        data,
+        settings.optimal,
+        resume=resume,
+        report=report_epoch,
+    )
+    hypernetwork, error = trained.hypernetwork.cpu(), trained.control_error
+    path = settings.hypernetwork_path(number)
+    hypernetwork.save(path)
+    outcome: dict[str, Any] = {
+        "stage": "candidates",
+        "step": steps,
+        "steps": steps,
+        "control_error": error,
+        "attributes": {
+            "control_error": error,
+            "control_curve": control_curve(hypernetwork, settings.optimal, CURVE_POINTS),
+            "hypernetwork": str(path.relative_to(settings.folder)),
+        },
+    }
+    attributes = outcome["attributes"]
+    if config.prune_infeasible and error > CONTROL_LIMIT:
+        reason = f"control error {error:.2f} is above {CONTROL_LIMIT}"
+        return outcome | {"status": "pruned", "reason": reason}
+    candidates = trial_candidates(config, hypernetwork, seed)
+    attributes["pool_size"] = len(candidates)
+    if len(candidates) < config.ensemble_size:
+        reason = f"only {len(candidates)} distinct genotypes for an ensemble of {config.ensemble_size}"
+        return outcome | {"status": "pruned", "reason": reason}
+
+    labels = data.validation.labels
+    calibration = torch.arange(min(CALIBRATION_IMAGES, len(data.weights)))
+    images, _ = DeviceData(data.weights, data, settings.device).batch(calibration)
+    predictions, hits, rows = [], 0, []
+    for k, candidate in enumerate(candidates):
+        if config.value == "one-shot":
+            network = trained.supernet.as_network(candidate.genotype, images)
+            probabilities = np.exp(predict(network, data.validation, data, settings.device).astype(np.float64))
+        else:
+            training = config.training_config(config.short_epochs, 0, settings.device)
+            retrained = settings.store.retrained(training, data, candidate.genotype)
+            probabilities, hits = retrained.probabilities, hits + retrained.cached
+        predictions.append(probabilities)
+        rows.append(candidate_row(candidate, settings.optimal) | {"accuracy": accuracy(probabilities, labels)})
+        mean = float(np.mean([row["accuracy"] for row in rows]))
+        progress = {
+            "stage": "candidates",
+            "step": epochs + k + 1,
+            "steps": steps,
+            "note": f"candidates, mean accuracy {mean:.3f}, control error {error:.2f}",
+            "candidate_accuracy": rows[-1]["accuracy"],
+            "intermediate": mean,
+            "intermediate_step": k + 1,
+            "control_error": error,
+        }
+        report(progress, None)
+
+    worth = cross_fitted(np.stack(predictions), labels, config.ensemble_size, config.criterion)
+    value, standard_error = worth.accuracy, worth.standard_error
+    if config.value == "mean":
+        value = float(np.mean([row["accuracy"] for row in rows]))
+        standard_error = float(np.sqrt(value * (1 - value) / len(labels)))
+    attributes |= {
+        "standard_error": standard_error,
+        "mean_accuracy": float(np.mean([row["accuracy"] for row in rows])),
+        "nll": worth.nll,
+        "candidates": rows,
+        "cache_hits": hits,
+        "seconds": time.monotonic() - start,
+    }
+    return outcome | {"status": "complete", "value": value}
+
+
+def candidate_row(candidate: Candidate, optimal: Genotype) -> dict[str, Any]:
+    """Plain values that tell a candidate: {"digest", "lambda", "source", "shared", "genotype"}."""
+    return {
+        "digest": candidate.genotype.digest,
+        "lambda": candidate.lam,
+        "source": candidate.source,
+        "shared": shared_edges(candidate.genotype, optimal),
+        "genotype": candidate.genotype.to_dict(),
+    }
