@@ -79,15 +79,15 @@ def test_one_process_cannot_drive_a_study_twice(tmp_path):
 
 def test_another_hosts_driver_is_respected_while_its_heart_beats_and_replaced_after(tmp_path):
     file = tmp_path / "driver.json"
-    other, _ = start(ELSEWHERE, file, 0.8)
+    other, _ = start(ELSEWHERE, file, 0.6)
     try:
-        time.sleep(1.2)  # longer than a dead driver is respected
-        with pytest.raises(StudyError, match=f"process {other.pid} on elsewhere"), study_lock(tmp_path, stale=0.8):
+        time.sleep(0.9)  # longer than a dead driver is respected
+        with pytest.raises(StudyError, match=f"process {other.pid} on elsewhere"), study_lock(tmp_path, stale=0.6):
             pass
     finally:
         end(other)
-    time.sleep(0.9)
-    with study_lock(tmp_path, stale=0.8) as presence:
+    time.sleep(0.7)
+    with study_lock(tmp_path, stale=0.6) as presence:
         presence.check()
         assert read_driver(file)["host"] == os.uname().nodename
 
@@ -95,16 +95,16 @@ def test_another_hosts_driver_is_respected_while_its_heart_beats_and_replaced_af
 @pytest.mark.parametrize("jump", [-86_400, 86_400])
 def test_a_clock_that_jumped_neither_kills_a_driver_nor_keeps_a_dead_one_alive(tmp_path, jump):
     file = tmp_path / "driver.json"
-    other, _ = start(ELSEWHERE, file, 2.0)
+    other, _ = start(ELSEWHERE, file, 1.0)
     try:
         stamp = time.time() + jump
         os.utime(file, (stamp, stamp))  # what the last heartbeat before the jump looks like after it
-        with pytest.raises(StudyError, match="elsewhere"), study_lock(tmp_path, stale=2.0):
+        with pytest.raises(StudyError, match="elsewhere"), study_lock(tmp_path, stale=1.0):
             pass
     finally:
         end(other)
     os.utime(file, (stamp, stamp))
-    with study_lock(tmp_path, stale=2.0) as presence:
+    with study_lock(tmp_path, stale=1.0) as presence:
         presence.check()
 
 

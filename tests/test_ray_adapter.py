@@ -18,31 +18,36 @@ STEPS = 4
 KILLED, FAILING, PRUNED, INTERRUPTING = 0, 1, 3, 4
 
 
-def trainable(config, driver):
-    """Four candidates and a result; some trials meet with an accident, by their number."""
-    number, first = config["trial"], config["attempt"] == 1 and tune.get_checkpoint() is None
-    place = tune.get_checkpoint() or (config["checkpoint"] and tune.Checkpoint(config["checkpoint"]))
-    done = 0
-    if place:
-        with place.as_directory() as folder:
-            done = json.loads((Path(folder) / "state.json").read_text())
-    for step in range(done + 1, STEPS + 1):
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "state.json").write_text(json.dumps(step))
-            level = 0.1 if number == PRUNED else 0.5 + 0.01 * number
-            report = {"stage": "candidates", "step": step, "intermediate": level, "intermediate_step": step}
-            tune.report(report | {"control_error": 0.1}, checkpoint=tune.Checkpoint.from_directory(folder))
-        if first and step == 2 and number == KILLED:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if step == 2 and number == FAILING:
-            tune.report({"status": "failed", "reason": "as asked", "traceback": "the end"})
-            return
-        if first and step == 2 and number == INTERRUPTING:
-            os.kill(driver, signal.SIGINT)  # a person's Ctrl-C
-            time.sleep(2)  # the driver stops this trial meanwhile
-    attributes = {"nested": {"curve": [[0.0, 0.1]]}}
-    result = {"status": "complete", "value": level, "control_error": 0.1, "attributes": attributes}
-    tune.report(result | {"stage": "candidates", "step": STEPS})
+def accident_prone():
+    """A trainable that is pickled by value: its workers need not import this file, and torch with it."""
+
+    def trainable(config, driver):
+        """Four candidates and a result; some trials meet with an accident, by their number."""
+        number, first = config["trial"], config["attempt"] == 1 and tune.get_checkpoint() is None
+        place = tune.get_checkpoint() or (config["checkpoint"] and tune.Checkpoint(config["checkpoint"]))
+        done = 0
+        if place:
+            with place.as_directory() as folder:
+                done = json.loads((Path(folder) / "state.json").read_text())
+        for step in range(done + 1, STEPS + 1):
+            with tempfile.TemporaryDirectory() as folder:
+                (Path(folder) / "state.json").write_text(json.dumps(step))
+                level = 0.1 if number == PRUNED else 0.5 + 0.01 * number
+                report = {"stage": "candidates", "step": step, "intermediate": level, "intermediate_step": step}
+                tune.report(report | {"control_error": 0.1}, checkpoint=tune.Checkpoint.from_directory(folder))
+            if first and step == 2 and number == KILLED:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if step == 2 and number == FAILING:
+                tune.report({"status": "failed", "reason": "as asked", "traceback": "the end"})
+                return
+            if first and step == 2 and number == INTERRUPTING:
+                os.kill(driver, signal.SIGINT)  # a person's Ctrl-C
+                time.sleep(2)  # the driver stops this trial meanwhile
+        attributes = {"nested": {"curve": [[0.0, 0.1]]}}
+        result = {"status": "complete", "value": level, "control_error": 0.1, "attributes": attributes}
+        tune.report(result | {"stage": "candidates", "step": STEPS})
+
+    return trainable
 
 
 def drive(folder, attempt):
@@ -56,7 +61,7 @@ def drive(folder, attempt):
         folder=folder,
     )
     tune.Tuner(
-        tune.with_resources(tune.with_parameters(trainable, driver=os.getpid()), {"cpu": 1}),
+        tune.with_resources(tune.with_parameters(accident_prone(), driver=os.getpid()), {"cpu": 1}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=StudyPruning(searcher),

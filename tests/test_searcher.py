@@ -160,6 +160,7 @@ def states(study):
     return [trial.state.name for trial in study.trials]
 
 
+@pytest.mark.filterwarnings("error")
 class TestKilledDriver:
     @pytest.mark.parametrize("sampler", ["random", "tpe"])
     @pytest.mark.parametrize("kill", ["asking", "suggested", "running", "reported", "telling", "told"])

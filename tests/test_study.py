@@ -1,6 +1,7 @@
 """The study: storages, identity, samplers, pruners, and what is read back from it."""
 
 import json
+import math
 import sqlite3
 import threading
 import traceback
@@ -200,6 +201,25 @@ class TestSamplers:
         first = proposals()
         assert first == proposals()
         assert len({json.dumps(params) for params in first}) == len(first)
+
+    @pytest.mark.parametrize("name", SAMPLERS)
+    @pytest.mark.parametrize("state", [TrialState.PRUNED, TrialState.FAIL])
+    @pytest.mark.parametrize("seed", range(3))
+    def test_no_sampler_comes_back_to_what_was_pruned_or_failed(self, name, state, seed):
+        study, points = empty(), []
+        for number in range(11):
+            study.sampler = make_sampler(name, stable_seed(seed, number, "sampler"), startup=5)
+            trial = study.ask(SPACE)
+            logs = [math.log(trial.params[key]) for key in ("c_end", "c_ratio", "t_start", "t_ratio")]
+            points.append([*logs, trial.params["pivots"], trial.params["epsilon"]])
+            trial.set_constraint("control_error", -0.1 if number < 5 else 0.1)
+            if number < 5:
+                study.tell(trial, math.sin(logs[0]) + 0.3 * logs[2])
+            else:
+                study.tell(trial, state=state)
+        for later in range(5, len(points)):
+            distances = [max(abs(a - b) for a, b in zip(points[later], other, strict=True)) for other in points[:later]]
+            assert min(distances) > 0.05
 
     @given(st.lists(st.integers(0, 10**6), min_size=2, max_size=2, unique=True))
     def test_seeds_have_31_bits_and_differ(self, numbers):

@@ -26,7 +26,7 @@ from optuna.pruners import (
     PercentilePruner,
     SuccessiveHalvingPruner,
 )
-from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -60,7 +60,8 @@ __all__ = [
 CONSTRAINT = "control_error"
 CONTROL_LIMIT = 0.25  # largest mean |lambda - shared edges| of a hypernetwork that may win
 DIRECTIONS = {"value": "maximize", "control": "minimize"}
-SAMPLERS = ("tpe", "random", "gp", "qmc")
+# No Gaussian process: Optuna's learns nothing from PRUNED and FAILed trials, and proposes them over again.
+SAMPLERS = ("tpe", "random", "qmc")
 PRUNERS = ("none", "median", "percentile", "hyperband", "successive-halving")
 
 DEFAULT_PARAMS: Mapping[str, Any] = {
@@ -121,8 +122,6 @@ def make_sampler(name: str, seed: int, startup: int = 10) -> BaseSampler:
     check_choice("sampler", name, SAMPLERS)
     if name == "random":
         return RandomSampler(seed=seed)
-    if name == "gp":
-        return GPSampler(seed=seed, n_startup_trials=startup)
     if name == "tpe":
         return TPESampler(seed=seed, n_startup_trials=startup)
     with warnings.catch_warnings():
@@ -192,8 +191,8 @@ def open_study(
             load_if_exists=True,
         )
         _check_identity(study, asked)
-        # Written every time: a storage that can only be read is noticed here, not after the first trial.
-        study.set_user_attr("identity", asked)
+        if "identity" not in study.user_attrs:
+            study.set_user_attr("identity", asked)
         if not study.get_trials(deepcopy=False):
             study.enqueue_trial({key: DEFAULT_PARAMS[key] for key in space if key in DEFAULT_PARAMS})
     except (SQLAlchemyError, StorageInternalError, OSError) as error:
