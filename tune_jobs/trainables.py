@@ -1,5 +1,6 @@
 """Thin Tune trainables around the training functions: they report, save, and turn exceptions into outcomes."""
 
+import json
 import logging
 import tempfile
 import time
@@ -12,16 +13,24 @@ import ray
 import torch
 from ray import tune
 
-from edgenes.checkpoint import load_checkpoint, save_checkpoint
+from edgenes.checkpoint import load_checkpoint, save_checkpoint, write_text
 from edgenes.data import Dataset
 from edgenes.errors import CheckpointError, EdgeNESError
-from edgenes.genotype import Genotype
+from edgenes.genotype import Genotype, random_genotype
+from edgenes.metrics import accuracy
+from edgenes.search import search_genotype
+from tune_jobs.config import SweepConfig
+from tune_jobs.final import Finalist, final_ensemble
+from tune_jobs.store import PredictionStore
+from tune_jobs.study import stable_seed
 from tune_jobs.trial import TrialSettings, run_trial
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 10.0
 """Seconds between two checkpoints of a trial: what a killed worker or driver loses at most."""
+RANDOM_RIVALS = 6
+"""Random genotypes that stand beside the searched one."""
 _STATE = "state.pt"
 _TRACEBACK = 2000  # characters: the end of a traceback names the cause
 
@@ -110,5 +119,55 @@ def candidate_retraining(config: dict[str, Any], data: Dataset, settings: TrialS
         genotype = Genotype.from_dict(job["genotype"])
         retrained = settings.store.retrained(training, data, genotype, weights=True)
         return {"status": "complete", "key": retrained.key, "seconds": retrained.seconds}
+
+    tune.report(outcome_of(run) | {"step": 1, "steps": 1})
+
+
+def genotype_search(config: dict[str, Any], data: Dataset, study: SweepConfig, folder: Path, device: str) -> None:
+    """Search the optimal genotype; leaves search/genotype.json and search/logits.pt in the study's folder.
+
+    Beside it stands the cheapest rival: random genotypes, retrained as shortly as the found one.
+    """
+    use_threads()
+    reporter = Reporter()
+
+    def report(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:
+        note = f"loss {metrics['loss']:.3f}"
+        reporter({"step": epoch + 1, "steps": study.search_epochs, "note": note, **metrics}, state)
+
+    def run() -> dict[str, Any]:
+        start = time.monotonic()
+        found = search_genotype(study.search_config(device), data, resume=resume_state([], device), report=report)
+        seconds = time.monotonic() - start
+        logits = {"alpha": found.logits.alpha.cpu(), "beta": found.logits.beta.cpu()}
+        save_checkpoint(folder / "search" / "logits.pt", "logits", logits)
+        note = f"Optimal genotype: {found.genotype} ({seconds:.0f} s)."
+        if study.baselines:
+            store = PredictionStore(folder / "predictions")
+            training = study.training_config(study.short_epochs, 0, device)
+            generator = torch.Generator().manual_seed(stable_seed("search baseline", study.seed))
+            rivals = [random_genotype(study.space, generator) for _ in range(RANDOM_RIVALS)]
+            scores = [
+                accuracy(store.retrained(training, data, genotype).probabilities, data.validation.labels)
+                for genotype in [found.genotype, *rivals]
+            ]
+            note += (
+                f" After {study.short_epochs} epochs of retraining its validation accuracy is {scores[0]:.3f}; "
+                f"{RANDOM_RIVALS} random genotypes: mean {sum(scores[1:]) / RANDOM_RIVALS:.3f}, "
+                f"best {max(scores[1:]):.3f}."
+            )
+        write_text(folder / "search" / "genotype.json", found.genotype.to_json() + "\n")
+        return {"status": "complete", "note": note}
+
+    tune.report(outcome_of(run) | {"step": study.search_epochs, "steps": study.search_epochs})
+
+
+def ensemble_selection(config: dict[str, Any], data: Dataset, settings: TrialSettings, finalist: Finalist) -> None:
+    """The final trial: the ensemble of the hypernetwork that config names by "hypernetwork" and "digest"."""
+    use_threads()
+
+    def run() -> dict[str, Any]:
+        result = final_ensemble(settings, data, finalist, Path(config["hypernetwork"]), config["digest"])
+        return {"status": "complete", "result": json.dumps(result)}
 
     tune.report(outcome_of(run) | {"step": 1, "steps": 1})

@@ -1,0 +1,76 @@
+"""Study how EdgeNES anneals: sweep c, t, pivots and epsilon, and end with an ensemble.
+
+    python studies/anneal_sweep.py                       # digits, embedded: minutes on a laptop
+    python studies/anneal_sweep.py --dataset cifar100 --root DATA --channels 16 --gpus-per-trial 0.5
+    python studies/anneal_sweep.py --trials 24           # goes on with the study of the first command
+"""
+
+import sys
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from edgenes.errors import EdgeNESError
+from tune_jobs.config import SweepConfig
+from tune_jobs.progress import Progress, quiet_ray
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the study of the command line; returns the exit status."""
+    quiet_ray()
+    errors = Console(stderr=True)
+    try:
+        config = tyro.cli(SweepConfig, args=arguments, description=__doc__, config=(tyro.conf.OmitArgPrefixes,))
+        from tune_jobs.sweep import Interrupted, run_study, storage_url, study_name
+    except EdgeNESError as error:
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    try:
+        if config.dry_run:
+            from tune_jobs.estimate import estimate
+
+            Console().print(estimate(config), markup=False, highlight=False)
+            return 0
+        result = run_study(config, Progress())
+    except (Interrupted, KeyboardInterrupt) as stop:
+        text = str(stop) or "stopped; run the same command again to go on."
+        errors.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        return 130
+    except EdgeNESError as error:
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return 1
+    _summary(config, result, storage_url(config), study_name(config))
+    return 0
+
+
+def _summary(config: SweepConfig, result: dict, storage: str, name: str) -> None:
+    from tune_jobs.report import comparison
+
+    out = Console()
+    folder = config.folder
+    out.print()
+    for row in comparison(result):
+        text = f"  {row['name']:<38} test {row['test']:.3f} ± {row['test_standard_error']:.3f}"
+        out.print(text, markup=False, highlight=False)
+    best = result["best_trial"]
+    out.print(
+        f"  Best hypernetwork: trial {best['number']}, control error {result['control_error']:.2f}"
+        + ("" if result["feasible"] else " (no trial was feasible: the least control error was taken)"),
+        highlight=False,
+    )
+    if config.storage:
+        storage = "URL"  # a storage's password has no place on a screen
+    script = Path(sys.argv[0])
+    commands = [
+        ("the report", f"{folder / 'report' / 'index.html'}"),
+        ("Optuna's dashboard", f"optuna-dashboard {storage}"),
+        ("more trials", f"python {script} --dataset {config.dataset} --out {folder} --trials {2 * config.trials}"),
+    ]
+    out.print("\nNext:")
+    for what, command in commands:
+        out.print(f"  {what + ':':<20} {command}", markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""The report: one page that works offline, every frame behind a picture beside it as a CSV."""
+
+import html
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import plotly.graph_objects as go
+import plotly.io
+from optuna import visualization
+from optuna.trial import TrialState
+
+from edgenes.checkpoint import write_text
+from edgenes.figures import (
+    cell_figure,
+    control_figure,
+    control_frame,
+    ensemble_figure,
+    members_frame,
+    weight_figure,
+    weight_frame,
+)
+from tune_jobs.study import trials_frame
+
+NAMES = {
+    "ensemble": "EdgeNES ensemble",
+    "mean_member": "Mean single member",
+    "best_member": "Best single member",
+    "optimal_ensemble": "Optimal genotype, retrained n times",
+    "random_ensemble": "Best n of as many random genotypes",
+    "logistic_regression": "Logistic regression",
+}
+"""What the rows of the final comparison are called."""
+
+_STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;color:#222;margin:0 auto;max-width:1100px;padding:1rem}
+h1{font-size:1.6rem;margin:.2em 0}h2{font-size:1.2rem;margin:2em 0 .3em;border-bottom:1px solid #ddd}
+p{max-width:44em}table{border-collapse:collapse;font-variant-numeric:tabular-nums}td,th{padding:.25em .8em;
+text-align:right;border-bottom:1px solid #eee}td:first-child,th:first-child{text-align:left}
+.wide{overflow-x:auto}pre{background:#f6f6f6;padding:1em;overflow-x:auto;font-size:.8rem}
+.lead{font-size:1.1rem}.cells{display:grid;grid-template-columns:repeat(auto-fit,minmax(320px,1fr));gap:1rem}
+"""
+
+
+def comparison(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows {"name", "validation", "test", "test_standard_error", "test_nll", "test_ece"} of the final table."""
+    found = {"ensemble": result, **result["baseline"]}
+    return [
+        {
+            "name": name,
+            "validation": found[key]["validation"]["accuracy"],
+            "test": found[key]["test"]["accuracy"],
+            "test_standard_error": found[key]["test"]["standard_error"],
+            "test_nll": found[key]["test"]["nll"],
+            "test_ece": found[key]["test"]["ece"],
+        }
+        for key, name in NAMES.items()
+        if key in found
+    ]
+
+
+def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> Path:
+    """Write report/index.html and its CSV files in the study's folder; returns the page's path."""
+    target = folder / "report"
+    target.mkdir(exist_ok=True)
+    trials = trials_frame(study)
+    if "pruned_value" in trials:
+        trials["value"] = trials["value"].fillna(trials["pruned_value"])
+    best = study.get_trials(deepcopy=False)[result["best_trial"]["number"]]
+    weights, starts = weight_frame(trials), weight_frame(trials, "c_start")
+    control = control_frame(best.user_attrs["control_curve"], best.user_attrs.get("candidates", []))
+    rows = comparison(result)
+    members = members_frame(rows)
+    frames = {"weights": weights, "control": control, "comparison": pd.DataFrame(rows), "trials": trials}
+    for name, frame in frames.items():
+        write_text(target / f"{name}.csv", frame.to_csv(index=False))
+
+    parts = [
+        "<h2>The ensemble and what it stands beside</h2>",
+        _html(ensemble_figure(members)),
+        _table(rows),
+        "<h2>Weight of the regulariser against accuracy</h2>",
+        "<p>Each point is a trial. Error bars are one standard error over the validation images; trials whose "
+        "control error is above the limit may not win and are drawn all the same.</p>",
+        _html(weight_figure(weights)),
+        _html(weight_figure(starts, "c_start")),
+        f"<h2>Control of the diversity: trial {best.number}</h2>",
+        "<p>Edges shared with the optimal genotype against the lambda asked for, and the validation accuracy of "
+        "shortly retrained candidates.</p>",
+        _html(control_figure(control)),
+        "<h2>Cells</h2>",
+        *_cells(result),
+        "<h2>The study</h2>",
+        *[_html(figure) for figure in _study_figures(study)],
+        "<h2>Configuration</h2>",
+        f"<pre>{html.escape(json.dumps(_provenance(result), indent=2))}</pre>",
+    ]
+    page = _page(_headline(result), "\n".join(parts))
+    write_text(target / "index.html", page)
+    return target / "index.html"
+
+
+def _headline(result: dict[str, Any]) -> str:
+    test, spread = result["test"]["accuracy"], result["test"]["standard_error"]
+    text = (
+        f"An ensemble of {len(result['members'])} networks reaches a test accuracy of "
+        f"<b>{test:.3f} ± {spread:.3f}</b> (one standard error), chosen from the hypernetwork of trial "
+        f"{result['best_trial']['number']}, control error {result['control_error']:.2f}."
+    )
+    if not result["feasible"]:
+        text += " <b>No trial was feasible: the one with the least control error was taken.</b>"
+    rivals = [row for row in comparison(result) if row["name"] == NAMES["random_ensemble"]]
+    if rivals:
+        difference = test - rivals[0]["test"]
+        error = math.hypot(spread, rivals[0]["test_standard_error"])
+        verdict = "not distinguishable from" if abs(difference) < 2 * error else "different from"
+        text += (
+            f" The best ensemble of as many random genotypes reaches {rivals[0]['test']:.3f}: {verdict} it on "
+            "these images (two standard errors of the difference, taken as independent)."
+        )
+    return text
+
+
+def _page(lead: str, body: str) -> str:
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8>"
+        '<meta name=viewport content="width=device-width,initial-scale=1"><title>EdgeNES study</title>'
+        f"<style>{_STYLE}</style><script>{plotly.offline.get_plotlyjs()}</script>"
+        f'<h1>EdgeNES study</h1><p class=lead>{lead}</p>{body}</html>'
+    )
+
+
+def _html(figure: go.Figure) -> str:
+    config = {"responsive": True, "displaylogo": False}
+    return plotly.io.to_html(figure, include_plotlyjs=False, full_html=False, config=config)
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    head = "<tr><th></th><th>validation</th><th>test</th><th>test NLL</th><th>test ECE</th></tr>"
+    body = "".join(
+        f"<tr><td>{html.escape(row['name'])}</td><td>{row['validation']:.3f}</td>"
+        f"<td>{row['test']:.3f} ± {row['test_standard_error']:.3f}</td><td>{row['test_nll']:.3f}</td>"
+        f"<td>{row['test_ece']:.3f}</td></tr>"
+        for row in rows
+    )
+    return f"<div class=wide><table>{head}{body}</table></div>"
+
+
+def _cells(result: dict[str, Any]) -> list[str]:
+    optimal = result["optimal"]
+    cells = [("Optimal genotype", cell_figure(optimal))]
+    cells += [
+        (
+            f"Member {k + 1}: lambda {member['lambda']:.2f}, {member['shared']} shared edges, "
+            f"test {member['test']['accuracy']:.3f}",
+            cell_figure(member["genotype"], optimal),
+        )
+        for k, member in enumerate(result["members"])
+    ]
+    return ["<div class=cells>", *[f"<div><b>{title}</b>{_html(figure)}</div>" for title, figure in cells], "</div>"]
+
+
+def _study_figures(study: optuna.Study) -> list[go.Figure]:
+    """Optuna's own pictures, those that the number of complete trials allows."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len(study.directions) > 1:
+        return [visualization.plot_pareto_front(study, target_names=["accuracy", "control error"])]
+    figures = [
+        visualization.plot_optimization_history(study, target_name="accuracy"),
+        visualization.plot_parallel_coordinate(study, target_name="accuracy"),
+    ]
+    if len({trial.values[0] for trial in complete}) > 1:
+        figures.insert(0, visualization.plot_param_importances(study, target_name="accuracy"))
+    for figure in figures:
+        figure.update_layout(template="plotly_white", autosize=True)
+    return figures
+
+
+def _provenance(result: dict[str, Any]) -> dict[str, Any]:
+    names = ("best_trial", "config", "versions", "commit", "device", "seed", "seconds", "test_reads")
+    return {name: result.get(name) for name in names}

@@ -1,0 +1,495 @@
+"""The stages of a study, each a Ray Tune run: search, sweep, finalists, final ensemble; resumable at each."""
+
+import dataclasses
+import itertools
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import ray
+from ray import tune
+
+from edgenes.checkpoint import read_json, write_json, write_text
+from edgenes.data import Dataset, load_data
+from edgenes.errors import ConfigError, StudyError
+from edgenes.genotype import Genotype
+from tune_jobs.config import SweepConfig
+from tune_jobs.environment import environment
+from tune_jobs.final import (
+    Finalist,
+    archive_result,
+    choose_finalist,
+    file_digest,
+    finished,
+    retraining_jobs,
+)
+from tune_jobs.lock import study_lock
+from tune_jobs.progress import Progress, ProgressCallback
+from tune_jobs.report import write_report
+from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
+from tune_jobs.study import (
+    best_trial,
+    common_failure,
+    feasible,
+    finalists,
+    make_sampler,
+    open_study,
+    search_space,
+    stable_seed,
+    trials_frame,
+)
+from tune_jobs.trainables import candidate_retraining, ensemble_selection, genotype_search, sweep_trial
+from tune_jobs.trial import TrialSettings
+
+class Interrupted(StudyError):
+    """The user or the scheduler stopped the study; everything finished is stored."""
+
+
+def storage_url(config: SweepConfig) -> str:
+    """Where the Optuna study is: `--storage`, else study.db in the folder."""
+    return config.storage or f"sqlite:///{config.folder / 'study.db'}"
+
+
+def study_name(config: SweepConfig) -> str:
+    """Name of the Optuna study: that of its folder."""
+    return config.folder.name
+
+
+def load_study_data(config: SweepConfig) -> Dataset:
+    """The data set of the study; raises DataError or ConfigError if it or its images do not fit."""
+    data = load_data(config.dataset, config.root, config.download, config.image_size, flip=config.flip)
+    config.check_images(data.image_size)
+    return data
+
+
+def prepare_folder(folder: Path) -> None:
+    """Create the study's folder; raises StudyError if it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise StudyError(
+            f"the study's folder {folder} cannot be written ({error.strerror}): choose another one with --out."
+        ) from error
+
+
+def open_optuna(config: SweepConfig, data: Dataset) -> optuna.Study:
+    """The Optuna study of the configuration, created or reopened; raises StudyError where they differ."""
+    return open_study(
+        study_name(config),
+        storage_url(config),
+        space=search_space(config.estimator),
+        objectives=config.objectives,
+        pruner=config.pruner,
+        seed=config.seed,
+        candidates=config.candidates,
+        identity={**config.defining(), "data": data.digest},
+    )
+
+
+@contextmanager
+def ray_cluster(config: SweepConfig, progress: Progress) -> Iterator[dict[str, float]]:
+    """Join or start Ray; yields its resources. Address: `--address`, else RAY_ADDRESS, else this machine."""
+    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
+    if address == "local":
+        # The loopback only: nothing listens to the outside.
+        options |= {"_node_ip_address": "127.0.0.1", "include_dashboard": config.dashboard}
+    try:
+        context = ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise StudyError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}. Check --address.") from error
+    try:
+        if context.dashboard_url:
+            progress.say(f"Ray dashboard: http://{context.dashboard_url}")
+        yield ray.cluster_resources()
+    finally:
+        ray.shutdown()
+
+
+@dataclasses.dataclass
+class Run:
+    """One driver's work on a study: what its stages need."""
+
+    config: SweepConfig
+    data: Dataset
+    study: optuna.Study
+    progress: Progress
+    check: Callable[[], None]
+    resources: dict[str, float]
+    settings: TrialSettings | None = None
+    interrupted: bool = False
+
+    @property
+    def folder(self) -> Path:
+        return self.config.folder
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of a trial."""
+        asked = self.config.gpus_per_trial
+        available = self.resources.get("GPU", 0)
+        if asked is None:
+            return 1.0 if available >= 1 and self.config.device != "cpu" else 0.0
+        return asked
+
+    @property
+    def device(self) -> str:
+        """Where trials compute."""
+        if self.config.device != "auto":
+            return self.config.device
+        return "cuda" if self.gpus > 0 else "cpu"
+
+    def check_resources(self) -> None:
+        """Raise ConfigError where a trial asks for more than the cluster has: it would wait for ever."""
+        for name, asked in (("CPU", self.config.cpus_per_trial), ("GPU", self.gpus)):
+            available = self.resources.get(name, 0)
+            if asked > available:
+                raise ConfigError(
+                    f"a trial asks for {asked:g} {name}s and the cluster has {available:g}: lower "
+                    f"--{name.lower()}s-per-trial, or join a larger cluster with --address."
+                )
+        if self.device == "cuda" and self.gpus == 0:
+            raise ConfigError("--device cuda needs GPUs: the cluster has none, or --gpus-per-trial is 0.")
+
+    @property
+    def slots(self) -> int:
+        """Trials at once: as many as fit, at most --max-concurrent."""
+        fit = self.resources["CPU"] // self.config.cpus_per_trial
+        if self.gpus > 0:
+            fit = min(fit, self.resources["GPU"] // self.gpus)
+        return max(1, min(int(fit), self.config.max_concurrent or 10**6))
+
+    def tune(
+        self,
+        stage: str,
+        trainable: Callable,
+        space: dict[str, Any],
+        describe: Callable[[Any], str],
+        parameters: dict[str, Any],
+        callbacks: list[tune.Callback] | None = None,
+        **options: Any,
+    ) -> list[dict[str, Any]]:
+        """One Ray Tune run under `ray/`, a folder of its own a driver; returns each trial's last report."""
+        self.check()
+        folder = self.folder / "ray"
+        name = next(f"{stage}-{k}" for k in itertools.count(1) if not (folder / f"{stage}-{k}").exists())
+        resources = {"CPU": self.config.cpus_per_trial, "GPU": self.gpus}
+        trainable = tune.with_resources(tune.with_parameters(trainable, **parameters), resources)
+        tuner = tune.Tuner(
+            trainable,
+            param_space=space,
+            tune_config=tune.TuneConfig(
+                reuse_actors=self.gpus == 0,
+                trial_name_creator=describe,
+                trial_dirname_creator=lambda trial: f"{describe(trial)}-{trial.trial_id}".replace(" ", "-"),
+                max_concurrent_trials=self.slots,
+                **options,
+            ),
+            run_config=tune.RunConfig(
+                name=name,
+                storage_path=str(folder),
+                verbose=0,
+                callbacks=[*(callbacks or []), ProgressCallback(self.progress, describe)],
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
+                failure_config=tune.FailureConfig(max_failures=2),
+            ),
+        )
+        results = tuner.fit()
+        return [result.metrics or {} for result in results]
+
+    def clean(self, stage: str) -> None:
+        """Remove Ray's files of a finished stage: what the study needs is elsewhere."""
+        for path in (self.folder / "ray").glob(f"{stage}-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _failure(outcome: dict[str, Any], what: str) -> StudyError:
+    if not outcome.get("status"):
+        return Interrupted(f"{what} was interrupted. Run the same command again to go on.")
+    return StudyError(f"{what} failed: {outcome.get('reason')}")
+
+
+def search_stage(run: Run) -> Genotype:
+    """Stage 1: the optimal genotype, searched once, or the user's own; kept in search/genotype.json."""
+    path = run.folder / "search" / "genotype.json"
+    if path.exists():
+        return Genotype.from_json(path.read_text())
+    if run.config.optimal != "darts":
+        genotype = read_genotype(Path(run.config.optimal), run.config)
+        write_text(path, genotype.to_json() + "\n")
+        return genotype
+    with run.progress.stage("Search", total=1):
+        outcomes = run.tune(
+            "search",
+            genotype_search,
+            {},
+            lambda trial: "search",
+            {
+                "data": run.data.without_test(),
+                "study": run.config,
+                "folder": run.folder,
+                "device": run.device,
+            },
+        )
+        if not outcomes or outcomes[0].get("status") != "complete":
+            raise _failure(outcomes[0] if outcomes else {}, "the search")
+    run.clean("search")
+    run.progress.say(outcomes[0]["note"])
+    return Genotype.from_json(path.read_text())
+
+
+def read_genotype(path: Path, config: SweepConfig) -> Genotype:
+    """The user's optimal genotype; raises ConfigError if it is no genotype of the study's space."""
+    try:
+        genotype = Genotype.from_json(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--optimal must be darts or a genotype file; {path} cannot be read: {error}.") from error
+    if genotype.space != config.space:
+        raise ConfigError(
+            f"the genotype in {path} has {genotype.space.nodes} nodes with {genotype.space.inputs_per_node} inputs, "
+            f"the study has {config.nodes} with {config.inputs_per_node}: give --nodes and --inputs-per-node alike."
+        )
+    return genotype
+
+
+def _best_text(study: optuna.Study) -> str | None:
+    best = best_trial(study)
+    if best is None:
+        return None
+    trial, allowed = best
+    error, spread = trial.user_attrs.get("control_error"), trial.user_attrs.get("standard_error", 0)
+    weak = "" if allowed else " (no feasible trial yet)"
+    return f"trial {trial.number}: {trial.values[0]:.3f} ± {spread:.3f}, control error {error:.2f}{weak}"
+
+
+class _BestCallback(tune.Callback):
+    """Shows the best trial so far."""
+
+    def __init__(self, study: optuna.Study, progress: Progress):
+        self._show = lambda: progress.best(_best_text(study) or "none yet")
+
+    def __getstate__(self):
+        return {}
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._show()
+
+
+def _done(study: optuna.Study) -> int:
+    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    return len(study.get_trials(deepcopy=False, states=states))
+
+
+def sweep_stage(run: Run) -> None:
+    """Stage 2: Optuna's trials, until the budget of complete and pruned ones is reached."""
+    config, study = run.config, run.study
+    if _done(study) < config.trials:
+        startup = max(4, config.trials // 4)
+        cap = max(4, config.trials // 2) + len(
+            study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.FAIL,))
+        )
+        searcher = StudySearcher(
+            study,
+            search_space(config.estimator),
+            budget=config.trials,
+            max_failures=cap,
+            make_sampler=lambda seed: make_sampler(config.sampler, seed, startup),
+            folder=run.folder,
+            check=run.check,
+        )
+        with run.progress.stage("Sweep", total=config.trials, done=_done(study)):
+            run.tune(
+                "sweep",
+                sweep_trial,
+                {},
+                _trial_name,
+                {"data": run.data.without_test(), "settings": run.settings},
+                callbacks=[RecordCallback(searcher), _BestCallback(study, run.progress)],
+                search_alg=searcher,
+                scheduler=StudyPruning(searcher),
+                num_samples=-1,
+            )
+            write_text(run.folder / "trials.csv", trials_frame(study).to_csv(index=False))
+            done = _done(study)
+            failed = len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.FAIL,)))
+            if done < config.trials and failed >= cap:
+                shared = common_failure(study)
+                raise StudyError(
+                    f"the sweep gave up: {failed} trials failed"
+                    + (f", all for the same reason: {shared}" if shared else "; see trials.csv for the reasons.")
+                )
+            if done < config.trials:
+                raise Interrupted(
+                    f"stopped with {done} of {config.trials} trials finished; all are stored. "
+                    "Run the same command again to go on."
+                )
+        run.clean("sweep")
+    else:
+        write_text(run.folder / "trials.csv", trials_frame(study).to_csv(index=False))
+
+
+def _trial_name(trial: Any) -> str:
+    number = trial.config.get("trial")
+    return "trial" if number is None else f"trial {number}"
+
+
+def finalists_stage(run: Run) -> tuple[Finalist, bool]:
+    """Stage 3: retrain the finalists' candidates fully, in parallel, and choose the best hypernetwork on V."""
+    config, settings = run.config, run.settings
+    chosen = finalists(run.study, config.finalists)
+    if not chosen:
+        raise StudyError(
+            "no trial of the sweep is complete: every one was pruned. Lower --ensemble-size, leave out "
+            "--prune-infeasible or --pruner, or add --trials."
+        )
+    allowed = feasible(chosen[0])
+    if not allowed:
+        chosen = chosen[:1]
+        run.progress.say("No trial is feasible: the one with the least control error is taken.")
+    entries = [
+        Finalist(
+            trial.number,
+            stable_seed(config.seed, trial.number, "trial"),
+            trial.values[0],
+            settings.hypernetwork_path(trial.number),
+        )
+        for trial in chosen
+    ]
+    jobs = retraining_jobs(settings, entries)
+    data = run.data.without_test()
+    store = settings.store
+    keys = [
+        store.key(config.training_config(config.final_epochs, job.repeat, run.device), data, job.genotype)
+        for job in jobs
+    ]
+    missing = [job for job, key in zip(jobs, keys, strict=True) if store.find(key, weights=True) is None]
+    if missing:
+        with run.progress.stage("Finalists", total=len(jobs), done=len(jobs) - len(missing)):
+            outcomes = run.tune(
+                "finalists",
+                candidate_retraining,
+                {"job": tune.grid_search(list(range(len(missing))))},
+                lambda trial: f"retraining {trial.config['job'] + 1}" if "job" in trial.config else "retraining",
+                {"data": data, "settings": settings, "jobs": [job.to_dict() for job in missing]},
+            )
+            failed = [outcome for outcome in outcomes if outcome.get("status") == "failed"]
+            if any(not outcome.get("status") for outcome in outcomes):
+                raise Interrupted("stopped while retraining the finalists. Run the same command again to go on.")
+            for outcome in failed:
+                run.progress.say(f"a retraining failed: {outcome['reason']}")
+        run.clean("finalists")
+    best, table = choose_finalist(settings, data, entries)
+    target = run.folder / "hypernetwork"
+    target.mkdir(exist_ok=True)
+    shutil.copyfile(best.path, target / "hypernetwork.pt.new")
+    os.replace(target / "hypernetwork.pt.new", target / "hypernetwork.pt")
+    write_json(target / "finalists.json", {"chosen": best.number, "finalists": table})
+    return best, allowed
+
+
+def ensemble_stage(run: Run, best: Finalist) -> dict[str, Any]:
+    """Stage 4: the final trial, which consumes the best hypernetwork, reads T once and saves the ensemble."""
+    path = run.folder / "hypernetwork" / "hypernetwork.pt"
+    config = {"hypernetwork": str(path), "digest": file_digest(path)}
+    with run.progress.stage("Ensemble", total=1):
+        outcomes = run.tune(
+            "ensemble",
+            ensemble_selection,
+            config,
+            lambda trial: "final ensemble",
+            {"data": run.data, "settings": run.settings, "finalist": best},
+        )
+        if not outcomes or outcomes[0].get("status") != "complete":
+            raise _failure(outcomes[0] if outcomes else {}, "the final ensemble")
+    run.clean("ensemble")
+    return json.loads(outcomes[0]["result"])
+
+
+@contextmanager
+def _timed(folder: Path, stage: str) -> Iterator[None]:
+    """Add the seconds of a stage to stages.json, over all drivers."""
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds = stage_seconds(folder)
+        seconds[stage] = round(seconds.get(stage, 0) + time.monotonic() - start, 2)
+        write_json(folder / "stages.json", seconds)
+
+
+def stage_seconds(folder: Path) -> dict[str, float]:
+    """Seconds that each stage took, over all drivers."""
+    path = folder / "stages.json"
+    return read_json(path) if path.exists() else {}
+
+
+def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
+    """Run or go on with a study; returns the content of result.json.
+
+    Raises DataError, ConfigError, StudyError with what to do, Interrupted if it was stopped.
+    """
+    data = load_study_data(config)
+    prepare_folder(config.folder)
+    if config.optimal != "darts":
+        read_genotype(Path(config.optimal), config)
+    with study_lock(config.folder) as presence, _terminations():
+        study = open_optuna(config, data)
+        result = finished(config.folder, config.trials)
+        if result is not None:
+            progress.say(f"This study is finished ({result['trials']} trials); nothing to do. --trials adds more.")
+            return result
+        write_json(config.folder / "config.json", {**config.to_dict(), "storage": None, "data": data.digest})
+        write_json(config.folder / "environment.json", environment())
+        with ray_cluster(config, progress) as resources:
+            run = Run(config, data, study, progress, presence.check, resources)
+            run.check_resources()
+            with _timed(config.folder, "search"):
+                optimal = search_stage(run)
+            run.settings = TrialSettings(config, config.folder, optimal, run.device)
+            with _timed(config.folder, "sweep"):
+                sweep_stage(run)
+            with _timed(config.folder, "finalists"):
+                best, allowed = finalists_stage(run)
+            with _timed(config.folder, "ensemble"):
+                outcome = ensemble_stage(run, best)
+            device = run.device
+        shutil.rmtree(config.folder / "ray", ignore_errors=True)
+        trial = study.get_trials(deepcopy=False)[best.number]
+        result = {
+            "best_trial": {"number": trial.number, "params": trial.params, "value": trial.values[0]},
+            "feasible": allowed,
+            **outcome,
+            "trials": _done(study),
+            "optimal": optimal.to_dict(),
+            "seconds": stage_seconds(config.folder),
+            "seed": config.seed,
+            "device": device,
+            "config": {**config.to_dict(), "storage": None},
+            **environment(),
+        }
+        archive_result(config.folder)
+        write_json(config.folder / "result.json", result)
+        write_report(config.folder, study, result)
+        return result
+
+
+@contextmanager
+def _terminations() -> Iterator[None]:
+    """SIGTERM, as SLURM sends it, stops the study as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
