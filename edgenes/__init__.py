@@ -3,6 +3,7 @@
 from edgenes.candidates import Candidate, draw_candidates
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
 from edgenes.data import Dataset, Part, load_data
+from edgenes.ensemble import Ensemble
 from edgenes.errors import (
     CheckpointError,
     ConfigError,
@@ -33,6 +34,7 @@ __all__ = [
     "DivergedError",
     "Edge",
     "EdgeNESError",
+    "Ensemble",
     "Genotype",
     "Hypernetwork",
     "HypernetworkConfig",

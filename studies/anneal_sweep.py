@@ -1,31 +1,37 @@
 """Study how EdgeNES anneals: sweep c, t, pivots and epsilon, and end with an ensemble.
 
-    python studies/anneal_sweep.py                       # digits, embedded: minutes on a laptop
-    python studies/anneal_sweep.py --dataset cifar100 --root DATA --channels 16 --gpus-per-trial 0.5
-    python studies/anneal_sweep.py --trials 24           # goes on with the study of the first command
+python studies/anneal_sweep.py                       # digits, embedded: minutes on a laptop
+python studies/anneal_sweep.py --dataset cifar100 --root DATA --channels 16 --gpus-per-trial 0.5
+python studies/anneal_sweep.py --trials 24           # goes on with the study of the first command
 """
 
+import os
 import sys
 from pathlib import Path
 
+import optuna
 import tyro
 from rich.console import Console
 
 from edgenes.errors import EdgeNESError
 from tune_jobs.config import SweepConfig
-from tune_jobs.progress import Progress, quiet_ray
+from tune_jobs.progress import Progress
+from tune_jobs.quiet import quiet_ray
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the study of the command line; returns the exit status."""
-    quiet_ray()
     errors = Console(stderr=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         config = tyro.cli(SweepConfig, args=arguments, description=__doc__, config=(tyro.conf.OmitArgPrefixes,))
-        from tune_jobs.sweep import Interrupted, run_study, storage_url, study_name
     except EdgeNESError as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
+    quiet_ray(local=not (config.address or os.environ.get("RAY_ADDRESS")))
+    # Ray is imported only now: it is silenced by what it finds while it is imported.
+    from tune_jobs.sweep import Interrupted, run_study, storage_url
+
     try:
         if config.dry_run:
             from tune_jobs.estimate import estimate
@@ -40,11 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
     except EdgeNESError as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
-    _summary(config, result, storage_url(config), study_name(config))
+    _summary(config, result, storage_url(config))
     return 0
 
 
-def _summary(config: SweepConfig, result: dict, storage: str, name: str) -> None:
+def _summary(config: SweepConfig, result: dict, storage: str) -> None:
     from tune_jobs.report import comparison
 
     out = Console()

@@ -22,6 +22,7 @@ from tune_jobs.study import PRUNERS, SAMPLERS, stable_seed
 
 VALUES = ("retrained", "one-shot", "mean")
 
+
 @dataclass(frozen=True)
 class SweepConfig:
     """Study how the annealing of EdgeNES decides the ensemble: sweep, finalists, final ensemble, report."""
@@ -212,8 +213,24 @@ class SweepConfig:
 
 
 EXECUTION = frozenset(
-    "dataset root download image_size flip trials max_concurrent cpus_per_trial gpus_per_trial device storage "
-    "address dashboard out dry_run smoke_test".split()
+    [
+        "dataset",
+        "root",
+        "download",
+        "image_size",
+        "flip",
+        "trials",
+        "max_concurrent",
+        "cpus_per_trial",
+        "gpus_per_trial",
+        "device",
+        "storage",
+        "address",
+        "dashboard",
+        "out",
+        "dry_run",
+        "smoke_test",
+    ]
 )
 """Fields that may change between two runs of one study (the data themselves are compared by digest)."""
 

@@ -201,9 +201,7 @@ class _Evaluator:
     def ensemble(self, pool: Pool, members: list[int]) -> dict[str, Any]:
         """Scores of the ensemble of the pool's `members`, by position."""
         test = self.on_test(self.networks(pool, members))
-        return self.scores(
-            ensemble_probabilities(pool.predictions[members]), ensemble_probabilities(test)
-        )
+        return self.scores(ensemble_probabilities(pool.predictions[members]), ensemble_probabilities(test))
 
 
 def _metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:

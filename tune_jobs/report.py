@@ -129,7 +129,7 @@ def _page(lead: str, body: str) -> str:
         "<!doctype html><html lang=en><meta charset=utf-8>"
         '<meta name=viewport content="width=device-width,initial-scale=1"><title>EdgeNES study</title>'
         f"<style>{_STYLE}</style><script>{plotly.offline.get_plotlyjs()}</script>"
-        f'<h1>EdgeNES study</h1><p class=lead>{lead}</p>{body}</html>'
+        f"<h1>EdgeNES study</h1><p class=lead>{lead}</p>{body}</html>"
     )
 
 

@@ -67,9 +67,7 @@ class PredictionStore:
             return None
         return Retrained(key, record["log_probabilities"].numpy(), record["weights"], record["seconds"], cached=True)
 
-    def retrained(
-        self, config: TrainingConfig, data: Dataset, genotype: Genotype, weights: bool = False
-    ) -> Retrained:
+    def retrained(self, config: TrainingConfig, data: Dataset, genotype: Genotype, weights: bool = False) -> Retrained:
         """The candidate, from the store or retrained now; a training cut off earlier goes on where it was saved."""
         key = self.key(config, data, genotype)
         self.folder.mkdir(parents=True, exist_ok=True)

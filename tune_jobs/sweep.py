@@ -31,7 +31,8 @@ from tune_jobs.final import (
     retraining_jobs,
 )
 from tune_jobs.lock import study_lock
-from tune_jobs.progress import Progress, ProgressCallback
+from tune_jobs.progress import Progress
+from tune_jobs.progress_callback import ProgressCallback
 from tune_jobs.report import write_report
 from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
 from tune_jobs.study import (
@@ -47,6 +48,7 @@ from tune_jobs.study import (
 )
 from tune_jobs.trainables import candidate_retraining, ensemble_selection, genotype_search, sweep_trial
 from tune_jobs.trial import TrialSettings
+
 
 class Interrupted(StudyError):
     """The user or the scheduler stopped the study; everything finished is stored."""
@@ -174,7 +176,7 @@ class Run:
         stage: str,
         trainable: Callable,
         space: dict[str, Any],
-        describe: Callable[[Any], str],
+        name_of: Callable[[Any], str],
         parameters: dict[str, Any],
         callbacks: list[tune.Callback] | None = None,
         **options: Any,
@@ -190,8 +192,8 @@ class Run:
             param_space=space,
             tune_config=tune.TuneConfig(
                 reuse_actors=self.gpus == 0,
-                trial_name_creator=describe,
-                trial_dirname_creator=lambda trial: f"{describe(trial)}-{trial.trial_id}".replace(" ", "-"),
+                trial_name_creator=name_of,
+                trial_dirname_creator=lambda trial: f"{name_of(trial)}-{trial.trial_id}".replace(" ", "-"),
                 max_concurrent_trials=self.slots,
                 **options,
             ),
@@ -199,7 +201,7 @@ class Run:
                 name=name,
                 storage_path=str(folder),
                 verbose=0,
-                callbacks=[*(callbacks or []), ProgressCallback(self.progress, describe)],
+                callbacks=[*(callbacks or []), ProgressCallback(self.progress, name_of, _describe)],
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
                 failure_config=tune.FailureConfig(max_failures=2),
             ),
@@ -228,7 +230,7 @@ def search_stage(run: Run) -> Genotype:
         genotype = read_genotype(Path(run.config.optimal), run.config)
         write_text(path, genotype.to_json() + "\n")
         return genotype
-    with run.progress.stage("Search", total=1):
+    with run.progress.stage("Search", total=1, unit="search"):
         outcomes = run.tune(
             "search",
             genotype_search,
@@ -295,9 +297,7 @@ def sweep_stage(run: Run) -> None:
     config, study = run.config, run.study
     if _done(study) < config.trials:
         startup = max(4, config.trials // 4)
-        cap = max(4, config.trials // 2) + len(
-            study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.FAIL,))
-        )
+        cap = max(4, config.trials // 2) + len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.FAIL,)))
         searcher = StudySearcher(
             study,
             search_space(config.estimator),
@@ -307,7 +307,7 @@ def sweep_stage(run: Run) -> None:
             folder=run.folder,
             check=run.check,
         )
-        with run.progress.stage("Sweep", total=config.trials, done=_done(study)):
+        with run.progress.stage("Sweep", config.trials, min(_done(study), config.trials), replaces_failed=True):
             run.tune(
                 "sweep",
                 sweep_trial,
@@ -336,6 +336,11 @@ def sweep_stage(run: Run) -> None:
         run.clean("sweep")
     else:
         write_text(run.folder / "trials.csv", trials_frame(study).to_csv(index=False))
+
+
+def _describe(config: dict[str, Any]) -> str:
+    params = config.get("params")
+    return f"c {params['c_start']:.3g} to {params['c_end']:.3g}, {params['pivots']} pivots" if params else ""
 
 
 def _trial_name(trial: Any) -> str:
@@ -374,7 +379,7 @@ def finalists_stage(run: Run) -> tuple[Finalist, bool]:
     ]
     missing = [job for job, key in zip(jobs, keys, strict=True) if store.find(key, weights=True) is None]
     if missing:
-        with run.progress.stage("Finalists", total=len(jobs), done=len(jobs) - len(missing)):
+        with run.progress.stage("Finalists", len(jobs), len(jobs) - len(missing), unit="retraining"):
             outcomes = run.tune(
                 "finalists",
                 candidate_retraining,
@@ -401,7 +406,7 @@ def ensemble_stage(run: Run, best: Finalist) -> dict[str, Any]:
     """Stage 4: the final trial, which consumes the best hypernetwork, reads T once and saves the ensemble."""
     path = run.folder / "hypernetwork" / "hypernetwork.pt"
     config = {"hypernetwork": str(path), "digest": file_digest(path)}
-    with run.progress.stage("Ensemble", total=1):
+    with run.progress.stage("Ensemble", total=1, unit="ensemble"):
         outcomes = run.tune(
             "ensemble",
             ensemble_selection,
@@ -491,5 +496,3 @@ def _terminations() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-

@@ -148,7 +148,8 @@ def run_trial(
         "cache_hits": hits,
         "seconds": time.monotonic() - start,
     }
-    return outcome | {"status": "complete", "value": value}
+    note = f"value {value:.3f}, control error {error:.2f}"
+    return outcome | {"status": "complete", "value": value, "note": note}
 
 
 def candidate_row(candidate: Candidate, optimal: Genotype) -> dict[str, Any]:

@@ -1,0 +1,131 @@
+"""The numbers behind a progress display: what a stage has done, what it is doing, and how long the rest may take."""
+
+import statistics
+from collections import Counter
+from dataclasses import dataclass, field
+
+from edgenes.errors import ConfigError
+
+STATES = ("complete", "cached", "pruned", "failed")
+"""How a job can end; "cached": an earlier run had computed it."""
+
+
+def duration(seconds: float) -> str:
+    """A length of time for a person: 45s, 1m 32s, 2h 05m."""
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h {minutes:02d}m"
+    return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
+
+
+def time_left(seconds: float) -> str:
+    """An estimate with no more digits than it deserves: "about 3 min left"."""
+    minutes = seconds / 60
+    if minutes < 0.75:
+        return "less than a minute left"
+    if minutes < 90:
+        # From a quarter of an hour on, five minutes more or less are within the estimate's own error.
+        return f"about {round(minutes) if minutes < 15 else 5 * round(minutes / 5)} min left"
+    hours = minutes / 60
+    return f"about {round(hours)} hours left" if hours < 48 else f"about {round(hours / 24)} days left"
+
+
+@dataclass
+class Job:
+    """A running job: `step` of `of` (0: unknown), begun at `start`; `spoke` is when a line last told of it."""
+
+    name: str
+    start: float
+    spoke: float
+    note: str = ""
+    step: int = 0
+    of: int = 0
+
+    @property
+    def fraction(self) -> float:
+        """The part of its steps that is done, in [0, 1]."""
+        return min(1.0, self.step / self.of) if self.of else 0.0
+
+
+@dataclass
+class StageState:
+    """What a stage's jobs are doing.
+
+    Args:
+        total: jobs that the stage is to finish, `earlier` of which an earlier run has.
+        unit: what one job is, in the singular.
+        replaces_failed: a failed job is followed by another in its place, so that it does not count as done.
+    """
+
+    title: str
+    total: int
+    earlier: int
+    unit: str
+    replaces_failed: bool
+    start: float
+    running: dict[str, Job] = field(default_factory=dict)
+    ended: dict[str, str] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+    at_once: int = 0
+
+    def __post_init__(self):
+        if not 0 <= self.earlier <= self.total:
+            raise ConfigError(f"a stage of {self.total} jobs cannot begin with {self.earlier} of them done")
+
+    def begin(self, name: str, note: str, now: float) -> bool:
+        """Note that a job runs; True if it had been begun, or had even ended, before."""
+        again = self.running.pop(name, None) is not None or self.ended.pop(name, None) is not None
+        self.running[name] = Job(name, now, now, note)
+        self.at_once = max(self.at_once, len(self.running))
+        return again
+
+    def end(self, name: str, state: str, now: float) -> float | None:
+        """Note how a job ended; returns the seconds it took, None if it had not been begun.
+
+        Raises:
+            ConfigError: `state` is none of `STATES`.
+        """
+        if state not in STATES:
+            raise ConfigError(f"a job ends as one of {', '.join(STATES)}, not as {state!r}")
+        job = self.running.pop(name, None)
+        self.ended[name] = state
+        if job is None:
+            return None
+        if state != "cached":
+            self.seconds.append(now - job.start)
+        return now - job.start
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Jobs of this run by the state they ended in."""
+        return Counter(self.ended.values())
+
+    @property
+    def done(self) -> int:
+        """Jobs that count towards `total`."""
+        return self.earlier + len(self.ended) - (self.counts["failed"] if self.replaces_failed else 0)
+
+    def outcomes(self) -> str:
+        """The counts in words, without the zeros."""
+        counts = self.counts
+        parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
+        return ", ".join(parts + ([f"{self.earlier} from an earlier run"] if self.earlier else []))
+
+    def amount(self, count: int) -> str:
+        """ "1 trial", "12 trials"."""
+        return f"{count} {self.unit}" + ("" if count == 1 else "s")
+
+    def seconds_left(self) -> float | None:
+        """An estimate for the rest, None before a first job took its time here and when nothing is left.
+
+        A job costs the mean of those finished in this run. What is left is shared by as many jobs as have run at
+        once, and is no shorter than the longest rest of a running one.
+        """
+        if not self.seconds:
+            return None
+        rests = [1 - job.fraction for job in self.running.values()]
+        work = sum(rests) + max(0, self.total - self.done - len(rests))
+        if not work:
+            return None
+        return statistics.fmean(self.seconds) * max([work / self.at_once, *rests])
