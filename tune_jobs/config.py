@@ -213,24 +213,10 @@ class SweepConfig:
 
 
 EXECUTION = frozenset(
-    [
-        "dataset",
-        "root",
-        "download",
-        "image_size",
-        "flip",
-        "trials",
-        "max_concurrent",
-        "cpus_per_trial",
-        "gpus_per_trial",
-        "device",
-        "storage",
-        "address",
-        "dashboard",
-        "out",
-        "dry_run",
-        "smoke_test",
-    ]
+    (
+        *("dataset", "root", "download", "image_size", "flip", "trials", "max_concurrent", "cpus_per_trial"),
+        *("gpus_per_trial", "device", "storage", "address", "dashboard", "out", "dry_run", "smoke_test"),
+    )
 )
 """Fields that may change between two runs of one study (the data themselves are compared by digest)."""
 

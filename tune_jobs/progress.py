@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -141,10 +142,12 @@ class Progress:
         # A pipe has no width: whoever reads it, wraps.
         self._console.print(Text(text), soft_wrap=not self._live)
 
-    def render(self) -> Group:
+    def render(self) -> RenderableType:
         """The live table as it stands now, to fit the console."""
         with self._lock:
-            return self._table()
+            width, height = self._console.size
+            width = max(1, width - 2)  # a terminal's echo of ^C must not begin a line that nobody would erase
+            return Constrain(self._table(width, height), width)
 
     @property
     def _stage(self) -> StageState:
@@ -163,8 +166,8 @@ class Progress:
         mark = "" if self._ascii else "✓ "
         return f"{mark}{state.title}: {state.amount(state.done)}{outcomes} in {took}"
 
-    def _table(self) -> Group:
-        state, (width, height) = self._stage, self._console.size
+    def _table(self, width: int, height: int) -> Group:
+        state = self._stage
         left = state.seconds_left()
         times = duration(self._clock() - state.start) + ("" if left is None else f", {time_left(left)}")
         top = Table.grid(expand=True, padding=(0, 2, 0, 0), pad_edge=False)
@@ -209,7 +212,7 @@ def _jobs(jobs: list[Job], width: int) -> Table:
     steps = [f"{job.step}/{job.of}" if job.of else "" for job in jobs]
     name = min(width // 2, max(len(job.name) for job in jobs))
     table.add_column(width=name, no_wrap=True, overflow="ellipsis")
-    bars = width >= 60
+    bars = width >= 58
     if bars:
         table.add_column(width=10)
     table.add_column(justify="right", width=max(map(len, steps)), no_wrap=True)
