@@ -6,8 +6,8 @@ python studies/anneal_sweep.py --trials 24           # goes on with the study of
 """
 
 import os
+import shlex
 import sys
-from pathlib import Path
 
 import optuna
 import tyro
@@ -67,11 +67,10 @@ def _summary(config: SweepConfig, result: dict, storage: str) -> None:
     )
     if config.storage:
         storage = "URL"  # a storage's password has no place on a screen
-    script = Path(sys.argv[0])
     commands = [
         ("the report", f"{folder / 'report' / 'index.html'}"),
         ("Optuna's dashboard", f"optuna-dashboard {storage}"),
-        ("more trials", f"python {script} --dataset {config.dataset} --out {folder} --trials {2 * config.trials}"),
+        ("more trials", f"python {shlex.join(sys.argv)} --trials {2 * config.trials}"),
     ]
     out.print("\nNext:")
     for what, command in commands:

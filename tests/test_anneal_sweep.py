@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,7 +71,7 @@ def undisturbed(tmp_path_factory) -> Path:
     done = run(out)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    for word in ("Sweep: 2 complete", "EdgeNES ensemble", "report", "optuna-dashboard", "--trials"):
+    for word in ("2 complete", "EdgeNES ensemble", "report", "optuna-dashboard", "--trials"):
         assert word in done.stdout
     return out
 
@@ -101,6 +102,18 @@ def test_a_finished_study_says_so_and_changes_nothing(undisturbed):
     done = run(undisturbed)
     assert done.returncode == 0 and "finished" in done.stdout
     assert (undisturbed / "result.json").read_bytes() == before
+
+
+def test_another_setting_is_refused_and_more_trials_go_on(undisturbed, tmp_path):
+    out = tmp_path / "study"
+    shutil.copytree(undisturbed, out)  # a study can be moved
+    refused = run(out, "--candidates", "4")
+    assert refused.returncode == 1 and "candidates" in refused.stderr and "Traceback" not in refused.stderr
+    done = run(out, "--trials", "3")
+    assert done.returncode == 0, done.stderr
+    assert [trial.state for trial in trials(out)] == [TrialState.COMPLETE] * 3
+    assert (out / "result-1.json").read_bytes() == (undisturbed / "result.json").read_bytes()
+    assert json.loads((out / "result.json").read_text())["test_reads"] == 2
 
 
 @pytest.mark.parametrize("stage", ["sweep", "finalists"])

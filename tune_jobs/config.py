@@ -124,7 +124,8 @@ class SweepConfig:
     def __post_init__(self):
         if self.smoke_test:
             for name, value in SMOKE.items():
-                object.__setattr__(self, name, value)
+                if getattr(self, name) == getattr(SweepConfig, name):  # what the user gave stays
+                    object.__setattr__(self, name, value)
         for name in ("root", "out"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))

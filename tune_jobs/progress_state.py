@@ -120,12 +120,12 @@ class StageState:
         """An estimate for the rest, None before a first job took its time here and when nothing is left.
 
         A job costs the mean of those finished in this run. What is left is shared by as many jobs as have run at
-        once, and is no shorter than the longest rest of a running one.
+        once, and is no shorter than the longest rest of any one of them.
         """
         if not self.seconds:
             return None
-        rests = [1 - job.fraction for job in self.running.values()]
-        work = sum(rests) + max(0, self.total - self.done - len(rests))
-        if not work:
+        waiting = max(0, self.total - self.done - len(self.running))
+        rests = [1 - job.fraction for job in self.running.values()] + [1.0] * waiting
+        if not any(rests):
             return None
-        return statistics.fmean(self.seconds) * max([work / self.at_once, *rests])
+        return statistics.fmean(self.seconds) * max(sum(rests) / self.at_once, max(rests))

@@ -246,7 +246,7 @@ def search_stage(run: Run) -> Genotype:
         if not outcomes or outcomes[0].get("status") != "complete":
             raise _failure(outcomes[0] if outcomes else {}, "the search")
     run.clean("search")
-    run.progress.say(outcomes[0]["note"])
+    run.progress.say(outcomes[0]["summary"])
     return Genotype.from_json(path.read_text())
 
 

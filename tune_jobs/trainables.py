@@ -157,7 +157,7 @@ def genotype_search(config: dict[str, Any], data: Dataset, study: SweepConfig, f
                 f"best {max(scores[1:]):.3f}."
             )
         write_text(folder / "search" / "genotype.json", found.genotype.to_json() + "\n")
-        return {"status": "complete", "note": note}
+        return {"status": "complete", "summary": note}
 
     tune.report(outcome_of(run) | {"step": study.search_epochs, "steps": study.search_epochs})
 
