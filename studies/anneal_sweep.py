@@ -24,7 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     errors = Console(stderr=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        config = tyro.cli(SweepConfig, args=arguments, description=__doc__, config=(tyro.conf.OmitArgPrefixes,))
+        config = tyro.cli(
+            SweepConfig, args=arguments, description=__doc__.partition("\n")[0], config=(tyro.conf.OmitArgPrefixes,)
+        )
     except EdgeNESError as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 2

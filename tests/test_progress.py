@@ -6,7 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
-import textwrap
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -440,8 +440,8 @@ def test_ray_keeps_quiet(tmp_path):
     unset = ("RAY_", "TUNE_", "PYTHONWARNINGS")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(unset)}
     script = tmp_path / "sweep.py"
-    script.write_text(textwrap.dedent(QUIET_RUN))
-    environment["PYTHONPATH"] = os.getcwd()
+    script.write_text(QUIET_RUN)
+    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
     ran = subprocess.run(
         [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, env=environment, timeout=300
     )
