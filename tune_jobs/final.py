@@ -90,7 +90,10 @@ def retraining_jobs(settings: TrialSettings, finalists: list[Finalist]) -> list[
             for genotype in random_baseline(settings)
             for repeat in range(config.seeds_per_candidate)
         ]
-    return list({(job.genotype, job.repeat): job for job in reversed(jobs)}.values())[::-1]
+    distinct: dict[tuple[Genotype, int], Job] = {}
+    for job in jobs:
+        distinct.setdefault((job.genotype, job.repeat), job)
+    return list(distinct.values())
 
 
 def final_training(settings: TrialSettings, repeat: int) -> TrainingConfig:
