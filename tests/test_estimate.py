@@ -1,0 +1,46 @@
+"""The estimate of a dry run: what it says, what it counts, and that it writes nothing."""
+
+import re
+
+import pytest
+import torch
+
+from edgenes.errors import ConfigError
+from tune_jobs.config import SweepConfig
+from tune_jobs.estimate import estimate
+
+SMALL = {"dry_run": True, "nodes": 1, "search_channels": 2, "channels": 2, "cells": 1}
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """The estimate takes the threads of a trial."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def number(pattern, text):
+    return float(re.search(pattern, text)[1])
+
+
+def test_it_tells_trials_hours_memory_and_disk_and_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = estimate(SweepConfig(**SMALL, max_concurrent=1, out=tmp_path / "study", device="cpu"))
+    assert text.startswith("12 trials on digits, 1 at once on this machine's cpu\n")
+    assert "35 full retrainings at most" in text  # 3 finalists of 8 candidates, 3 optimal and 8 random genotypes
+    assert number(r"whole study about ([\d.]+) hours", text) > 0
+    assert 0.1 < number(r"memory about ([\d.]+) GiB", text) < 100
+    assert number(r"disk about (\d+) MiB", text) >= 12
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_counts_the_retrainings_of_the_configuration():
+    config = SweepConfig(**SMALL, baselines=False, finalists=2, candidates=5, seeds_per_candidate=3, trials=40)
+    text = estimate(config)
+    assert text.startswith("40 trials") and "30 full retrainings at most" in text
+
+
+def test_images_too_small_for_the_cells_are_refused_as_the_study_would():
+    with pytest.raises(ConfigError):
+        estimate(SweepConfig(**SMALL | {"cells": 30}))
