@@ -210,13 +210,13 @@ def _check_identity(study: optuna.Study, asked: Mapping[str, Any]) -> None:
     if directions != [DIRECTIONS[objective] for objective in asked["objectives"]]:
         raise StudyError(
             f"The study {study.study_name!r} was begun to {' and '.join(directions)}, which does not fit the "
-            f"objectives {', '.join(asked['objectives'])}. Give its objectives, or another study name."
+            f"objectives {', '.join(asked['objectives'])}. Give its objectives, or another folder with --out."
         )
     if stored is None:
         if study.get_trials(deepcopy=False):
             raise StudyError(
                 f"The study {study.study_name!r} holds trials but no record of its settings, so another "
-                f"program made it. Choose another study name or storage."
+                f"program made it. Choose another folder with --out."
             )
         return  # created a moment ago, perhaps by a process that died before it could say more
     differences = [
@@ -227,7 +227,7 @@ def _check_identity(study: optuna.Study, asked: Mapping[str, Any]) -> None:
     if differences:
         raise StudyError(
             f"The study {study.study_name!r} was begun with other settings, and its trials would not be "
-            f"comparable. {'; '.join(differences)}. Give the stored settings again, or another study name."
+            f"comparable. {'; '.join(differences)}. Give the stored settings again, or another folder with --out."
         )
 
 

@@ -254,8 +254,12 @@ def read_genotype(path: Path, config: SweepConfig) -> Genotype:
     """The user's optimal genotype; raises ConfigError if it is no genotype of the study's space."""
     try:
         genotype = Genotype.from_json(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--optimal must be darts or a genotype file; {path} cannot be read: {error}.") from error
+    except OSError as error:
+        raise ConfigError(
+            f"--optimal must be darts or a genotype file; {path} cannot be read: {error.strerror}."
+        ) from error
+    except (ConfigError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--optimal must be darts or a genotype file; {path}: {error}") from error
     if genotype.space != config.space:
         raise ConfigError(
             f"the genotype in {path} has {genotype.space.nodes} nodes with {genotype.space.inputs_per_node} inputs, "
