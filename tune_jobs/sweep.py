@@ -451,7 +451,7 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
     prepare_folder(config.folder)
     if config.optimal != "darts":
         read_genotype(Path(config.optimal), config)
-    with study_lock(config.folder) as presence, _terminations():
+    with study_lock(config.folder) as presence:
         study = open_optuna(config, data)
         result = finished(config.folder, config.trials)
         if result is not None:
@@ -459,7 +459,7 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
             return result
         write_json(config.folder / "config.json", {**config.to_dict(), "storage": None, "data": data.digest})
         write_json(config.folder / "environment.json", environment())
-        with ray_cluster(config, progress) as resources:
+        with ray_cluster(config, progress) as resources, _terminations():  # after Ray has set its own handler
             run = Run(config, data, study, progress, presence.check, resources)
             run.check_resources()
             with _timed(config.folder, "search"):
