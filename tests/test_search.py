@@ -84,8 +84,8 @@ def test_fair_paths_are_shuffled():
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 @pytest.mark.parametrize("inputs_per_node", [1, 2])
 def test_the_score_gradient_is_the_gradient_of_the_expected_loss(inputs_per_node, temperature):
-    operations = ("skip_connect", "max_pool_3x3", "dil_conv_3x3")
-    space = SearchSpace(nodes=2 if inputs_per_node == 1 else 1, inputs_per_node=inputs_per_node, operations=operations)
+    operations = ("skip_connect", "max_pool_3x3", "dil_conv_3x3")[: 4 - inputs_per_node]
+    space = SearchSpace(nodes=2, inputs_per_node=inputs_per_node, operations=operations)
     supernet = initialised(2, lambda: Supernet(space, 1, 3, 4, 1)).double()
     images = torch.randn(12, 1, 4, 4, generator=seeded(1), dtype=torch.float64)
     labels = torch.arange(12) % 3
@@ -99,6 +99,7 @@ def test_the_score_gradient_is_the_gradient_of_the_expected_loss(inputs_per_node
         losses = torch.stack([torch.nn.functional.cross_entropy(supernet.sampled(images, g), labels) for g in every])
     expected_loss = (log_probability(logits, space, every, temperature).exp() * losses).sum()
     exact = torch.cat([g.flatten() for g in torch.autograd.grad(expected_loss, leaves)])
+    of_beta = slice(leaves[0].numel(), None)
 
     generator, draws, values = seeded(4), [], []
     for _ in range(400):
@@ -108,7 +109,9 @@ def test_the_score_gradient_is_the_gradient_of_the_expected_loss(inputs_per_node
     draws, values = torch.stack(draws), torch.stack(values)
     error = draws.std(0) / len(draws) ** 0.5
     assert ((draws.mean(0) - exact).abs() <= 4.5 * error + 1e-12).all()
-    assert (exact.abs() > 4.5 * error).sum() >= 2  # of another sign or size it would have been seen
+    seen = exact.abs() > 4.5 * error  # of another sign or twice the size would have failed
+    assert seen.sum() >= 5
+    assert seen[of_beta].any()
     assert abs(values.mean() - expected_loss) < 4 * values.std() / len(values) ** 0.5
     assert all(parameter.grad is None for parameter in supernet.parameters())
 
@@ -236,13 +239,12 @@ def test_the_seed_decides_and_the_callers_random_states_are_untouched(train):
     assert train({"epochs": 1, "seed": 1}, "two inputs").metrics != one
 
 
-@pytest.mark.parametrize("rate", ["learning_rate", "architecture_lr"])
+@pytest.mark.parametrize("name", ["defaults", "mixture"])
 @pytest.mark.parametrize("train", [run_search, run_hypernetwork])
-def test_a_run_that_diverges_says_so(train, rate):
-    """A weight decay of lr * 3e-4 = 3e8 a step overflows; so does an architecture of 1e38 logits times two."""
-    size = {"learning_rate": 1e12, "architecture_lr": 3e38}[rate]
+def test_a_run_that_diverges_says_so(train, name):
+    """A weight decay of lr * 3e-4 = 3e8 a step soon overflows."""
     with pytest.raises(DivergedError, match=r"became (nan|inf) in epoch .* Lower the learning rates"):
-        train({rate: size, "epochs": 8, "warmup": 0.0}, "defaults")
+        train({"learning_rate": 1e12, "epochs": 8}, name)
 
 
 def test_the_architecture_waits_for_the_warmup():
@@ -347,17 +349,17 @@ PLANTED = {
     "stem_kernel": 1,
     "augment": False,
     "channels": 4,
-    "epochs": 10,
+    "batch_size": 32,
 }
 
 
 def searched(seed, data):
-    return [search_genotype(SearchConfig(**PLANTED, seed=seed), data).genotype]
+    return [search_genotype(SearchConfig(**PLANTED, epochs=4, seed=seed), data).genotype]
 
 
 def at_each_end_and_between(seed, data):
     """With c = 0 lambda means nothing, and the images alone decide, wherever along lambda one looks."""
-    config = HypernetworkConfig(**PLANTED, seed=seed, c_start=0, c_end=0)
+    config = HypernetworkConfig(**PLANTED, epochs=6, seed=seed, c_start=0, c_end=0)
     skip = Genotype(config.space, (((Edge(0, "skip_connect"),),),))
     hypernetwork = train_hypernetwork(config, data, skip).hypernetwork
     return [hypernetwork.genotype(lam) for lam in (0, 0.5, 1)]
@@ -366,7 +368,7 @@ def at_each_end_and_between(seed, data):
 @pytest.mark.parametrize("choose", [searched, at_each_end_and_between])
 @pytest.mark.parametrize("shuffled", [False, True], ids=["real labels", "shuffled labels"])
 def test_the_images_decide_the_architecture(choose, shuffled):
-    """Two of seven operations solve the task: 8 of 10 seeds choose one by chance with a probability of 0.0011."""
+    """Two of seven operations solve the task: by chance 8 or more of 10 seeds choose one with probability 0.0011."""
     seeds = [choose(seed, domino_data(seed, shuffled)) for seed in range(10)]
     separable = [sum("sep_conv" in str(genotype) for genotype in column) for column in zip(*seeds, strict=True)]
     if shuffled:
