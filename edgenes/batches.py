@@ -51,11 +51,7 @@ class DeviceData:
                 raise ConfigError("augmentation draws random numbers: pass a generator, or augment=False.")
             size = len(indices)
             shifts = torch.randint(-self._shift, self._shift + 1, (size, 2), generator=generator)
-            flips = (
-                torch.rand(size, generator=generator) < 0.5
-                if self._flip
-                else torch.zeros(size, dtype=torch.bool)
-            )
+            flips = torch.rand(size, generator=generator) < 0.5 if self._flip else torch.zeros(size, dtype=torch.bool)
             images = shift_and_flip(
                 images,
                 shifts.to(self.device, non_blocking=True),
@@ -73,13 +69,9 @@ class DeviceData:
         """
         size = self._training_size(batch_size)
         order = torch.randperm(len(self), generator=generator)
-        return (
-            self.batch(chunk, generator, augment) for chunk in order[: len(self) // size * size].split(size)
-        )
+        return (self.batch(chunk, generator, augment) for chunk in order[: len(self) // size * size].split(size))
 
-    def draw(
-        self, batch_size: int, generator: torch.Generator, augment: bool = True
-    ) -> tuple[Tensor, Tensor]:
+    def draw(self, batch_size: int, generator: torch.Generator, augment: bool = True) -> tuple[Tensor, Tensor]:
         """One random batch of distinct images; all of them, shuffled, if there are no more."""
         size = self._training_size(batch_size)
         return self.batch(torch.randperm(len(self), generator=generator)[:size], generator, augment)
@@ -90,9 +82,7 @@ class DeviceData:
             raise ConfigError(f"batch_size should be at least 1, got {batch_size}.")
         return (
             (self._normalise(images), labels)
-            for images, labels in zip(
-                self.images.split(batch_size), self.labels.split(batch_size), strict=True
-            )
+            for images, labels in zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True)
         )
 
     def _normalise(self, images: Tensor) -> Tensor:
@@ -101,7 +91,6 @@ class DeviceData:
     def _training_size(self, batch_size: int) -> int:
         if batch_size < 2 or len(self) < 2:
             raise ConfigError(
-                f"batch norm needs at least 2 images a batch, got batch_size {batch_size} of "
-                f"{len(self)} images."
+                f"batch norm needs at least 2 images a batch, got batch_size {batch_size} of {len(self)} images."
             )
         return min(batch_size, len(self))

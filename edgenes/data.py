@@ -77,17 +77,14 @@ def load_data(
     source = _read(name_or_path, root, download, image_size).checked(image_size)
     images, labels = source.train_images.transpose(0, 3, 1, 2), source.train_labels
     parts = [
-        Part(np.ascontiguousarray(images[indices]), labels[indices])
-        for indices in split_indices(labels, SPLIT, seed)
+        Part(np.ascontiguousarray(images[indices]), labels[indices]) for indices in split_indices(labels, SPLIT, seed)
     ]
     test = Part(np.ascontiguousarray(source.test_images.transpose(0, 3, 1, 2)), source.test_labels)
     flip = source.name in TORCHVISION if flip is None else flip
     return build_dataset(source.name, source.class_names, *parts, test, flip=flip)
 
 
-def _read(
-    name_or_path: str | Path, root: str | Path | None, download: bool, image_size: int | None
-) -> Source:
+def _read(name_or_path: str | Path, root: str | Path | None, download: bool, image_size: int | None) -> Source:
     name = str(name_or_path)
     if name == "digits":
         images, labels = read_digits()

@@ -41,9 +41,7 @@ class Source:
         """
         train, test = _images(self.train_images, "x_train"), _images(self.test_images, "x_test")
         if train.shape[3] != test.shape[3]:
-            raise DataError(
-                f"x_train has {train.shape[3]} channels and x_test {test.shape[3]}; give both the same."
-            )
+            raise DataError(f"x_train has {train.shape[3]} channels and x_test {test.shape[3]}; give both the same.")
         if image_size is None:
             if train.shape[1:] != test.shape[1:]:
                 raise DataError(
@@ -75,14 +73,10 @@ def _size(images: np.ndarray) -> str:
 def _images(array: np.ndarray, what: str) -> np.ndarray:
     """uint8 (N, H, W, C), a channel axis added to grey images."""
     if array.dtype != np.uint8:
-        cure = (
-            "multiply them by 255 if they are in 0..1, round and cast" if array.dtype.kind == "f" else "cast"
-        )
+        cure = "multiply them by 255 if they are in 0..1, round and cast" if array.dtype.kind == "f" else "cast"
         raise DataError(f"{what} should be uint8, 0..255, got {array.dtype}: {cure} with .astype('uint8').")
     if array.ndim not in (3, 4) or 0 in array.shape:
-        raise DataError(
-            f"{what} should have shape (N, H, W) or (N, H, W, C), none of them 0, got {array.shape}."
-        )
+        raise DataError(f"{what} should have shape (N, H, W) or (N, H, W, C), none of them 0, got {array.shape}.")
     if array.ndim == 3:
         return array[..., None]
     if array.shape[1] in (1, 3) and array.shape[2] == array.shape[3] > 3:
@@ -101,9 +95,7 @@ def _labels(array: np.ndarray, what: str, images: int) -> np.ndarray:
     if len(array) != images:
         raise DataError(f"{what} has {len(array)} labels for {images} images; give one label an image.")
     if array.min() < 0 or array.max() > np.iinfo(np.int64).max:
-        raise DataError(
-            f"{what} holds the label {array.min() if array.min() < 0 else array.max()}; expected 0..K-1."
-        )
+        raise DataError(f"{what} holds the label {array.min() if array.min() < 0 else array.max()}; expected 0..K-1.")
     return array.astype(np.int64)
 
 
@@ -118,9 +110,7 @@ def _check_classes(names: tuple[str, ...], train: np.ndarray, test: np.ndarray) 
             )
     for what, labels, least in (("training", train, MIN_TRAIN_IMAGES), ("test", test, 1)):
         counts = np.bincount(labels, minlength=len(names))
-        few = [
-            f"{names[label]!r} (label {label}): {counts[label]}" for label in np.flatnonzero(counts < least)
-        ]
+        few = [f"{names[label]!r} (label {label}): {counts[label]}" for label in np.flatnonzero(counts < least)]
         if few:
             raise DataError(
                 f"every class needs at least {least} {what} image{'s' if least > 1 else ''}; too few have "

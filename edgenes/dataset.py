@@ -71,9 +71,7 @@ class Dataset:
     digest: str
 
     def __post_init__(self) -> None:
-        parts = [
-            part for part in (self.weights, self.architecture, self.validation, self.test) if part is not None
-        ]
+        parts = [part for part in (self.weights, self.architecture, self.validation, self.test) if part is not None]
         shapes = sorted({part.images.shape[1:] for part in parts})
         if len(shapes) != 1 or shapes[0][1] != shapes[0][2]:
             raise DataError(f"all parts should hold square images of one shape (C, H, H), got {shapes}.")
@@ -111,9 +109,7 @@ class Dataset:
     def training(self) -> Part:
         """W and H together: what retraining from scratch uses."""
         parts = (self.weights, self.architecture)
-        return Part(
-            np.concatenate([part.images for part in parts]), np.concatenate([part.labels for part in parts])
-        )
+        return Part(np.concatenate([part.images for part in parts]), np.concatenate([part.labels for part in parts]))
 
     def without_test(self) -> "Dataset":
         """The same data set with no T in it, which therefore cannot leak."""

@@ -52,9 +52,7 @@ def _check_header(archive: zipfile.ZipFile, path: Path, name: str) -> None:
         version = npy.read_magic(file)
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
         if read is None:
-            raise DataError(
-                f"{name} in {path} has .npy version {version}; save a plain array, without fields."
-            )
+            raise DataError(f"{name} in {path} has .npy version {version}; save a plain array, without fields.")
         shape, _, dtype = read(file)
         header = file.tell()
     if dtype.hasobject:

@@ -55,9 +55,7 @@ def _open(file: str, read: "Callable[[Image], Read]") -> Read:
             return read(picture)
     # Pillow reports a broken PNG chunk as SyntaxError.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{file} cannot be read as a picture ({error}). Replace it or take it out."
-        ) from error
+        raise DataError(f"{file} cannot be read as a picture ({error}). Replace it or take it out.") from error
 
 
 def resize(images: np.ndarray, size: int, batch: int = 1024) -> np.ndarray:

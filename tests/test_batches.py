@@ -117,9 +117,7 @@ def test_augmentation_without_a_generator_is_refused():
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    count=st.integers(2, 40), batch_size=st.integers(2, 50), augment=st.booleans(), seed=st.integers(0, 99)
-)
+@given(count=st.integers(2, 40), batch_size=st.integers(2, 50), augment=st.booleans(), seed=st.integers(0, 99))
 def test_epoch_is_one_shuffled_pass_of_whole_batches(count, batch_size, augment, seed):
     data = toy(count=count, channels=1, size=2)
     part = DeviceData(data.weights, data, "cpu")

@@ -236,9 +236,7 @@ def test_image_size_makes_squares_of_both_halves(npz):
     assert data.test.images.shape == (12, 3, 4, 4)
 
 
-@pytest.mark.parametrize(
-    ("mode", "channels"), [("RGB", 3), ("RGBA", 3), ("P", 3), ("L", 1), ("LA", 1), ("1", 1)]
-)
+@pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("RGBA", 3), ("P", 3), ("L", 1), ("LA", 1), ("1", 1)])
 def test_folder_of_pictures(folder, mode, channels):
     path = folder(mode)
     data = load_data(path)
