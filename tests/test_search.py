@@ -70,6 +70,12 @@ def test_whole_decks_are_exactly_fair():
             assert len(counter) == 7 * (position % 2 + 2)
 
 
+def test_no_card_is_lost_over_many_paths_with_two_inputs():
+    fair = FairPaths(space := SearchSpace(nodes=3, inputs_per_node=2), seeded())
+    for counter in times_chosen(space, [fair.next() for _ in range(1500)]):
+        assert max(counter.values()) - min(counter.values()) <= 2
+
+
 def test_fair_paths_are_shuffled():
     space = SearchSpace(nodes=1)
     fair = FairPaths(space, seeded())
