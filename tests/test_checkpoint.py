@@ -140,7 +140,7 @@ def test_a_read_only_folder_leaves_the_old_file(path):
 
 
 WRITE_TOO_MUCH = """
-import resource, signal, sys
+import resource, signal
 from pathlib import Path
 import torch
 from edgenes.checkpoint import save_checkpoint, write_json
@@ -148,8 +148,9 @@ from edgenes.errors import CheckpointError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit is then an OSError, as on a full disk
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 for write in (
-    lambda: save_checkpoint(Path("state.pt"), "trial", {"weights": torch.ones(int(sys.argv[1]))}),
-    lambda: write_json(Path("state.json"), list(range(int(sys.argv[1])))),
+    lambda: save_checkpoint(Path("state.pt"), "trial", {"weights": torch.ones(5_000)}),
+    lambda: save_checkpoint(Path("state.pt"), "trial", {"weights": torch.ones(200_000)}),
+    lambda: write_json(Path("state.json"), list(range(5_000))),
 ):
     try:
         write()
@@ -162,11 +163,10 @@ for write in (
 """
 
 
-@pytest.mark.parametrize("numbers", [5_000, 200_000])
-def test_a_full_disk_leaves_the_old_files_whole_and_no_rubbish(path, numbers):
+def test_a_full_disk_leaves_the_old_files_whole_and_no_rubbish(path):
     write_json(path.with_suffix(".json"), {"epoch": 3})
     subprocess.run(
-        [sys.executable, "-c", WRITE_TOO_MUCH, str(numbers)],
+        [sys.executable, "-c", WRITE_TOO_MUCH],
         cwd=path.parent,
         check=True,
         timeout=60,
