@@ -105,8 +105,8 @@ def test_a_finished_study_says_so_and_changes_nothing(undisturbed):
 
 
 def test_another_setting_is_refused_and_more_trials_go_on(undisturbed, tmp_path):
-    out = tmp_path / "study"
-    shutil.copytree(undisturbed, out)  # a study can be moved
+    out = tmp_path / "moved"  # a study can be moved
+    shutil.copytree(undisturbed, out)
     refused = run(out, "--candidates", "4")
     assert refused.returncode == 1 and "candidates" in refused.stderr and "Traceback" not in refused.stderr
     done = run(out, "--trials", "3")

@@ -25,7 +25,7 @@ from ray.tune.utils.util import unflatten_dict
 
 from edgenes.errors import StudyError
 from tune_jobs.curves import CurveWriter, plain, read_curve
-from tune_jobs.study import CONSTRAINT, CONTROL_LIMIT, stable_seed, study_seed, with_derived
+from tune_jobs.study import CONSTRAINT, CONTROL_LIMIT, stable_seed, study_seed, trial_seed, with_derived
 
 __all__ = ["Outcome", "RecordCallback", "StudyPruning", "StudySearcher", "curve_path", "outcome", "read_curve"]
 
@@ -257,7 +257,7 @@ class StudySearcher(Searcher):
         self._running[trial_id] = running
         return {
             "trial": trial.number,
-            "seed": stable_seed(self._seed, trial.number, "trial"),
+            "seed": trial_seed(self._seed, trial.number),
             "attempt": running.attempt,
             "checkpoint": self._checkpoint(trial),
             "params": params,

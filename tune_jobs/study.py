@@ -53,6 +53,7 @@ __all__ = [
     "stable_seed",
     "storage_from",
     "study_seed",
+    "trial_seed",
     "trials_frame",
     "with_derived",
 ]
@@ -112,6 +113,11 @@ def stable_seed(*parts: int | str) -> int:
     """A seed of 31 bits that depends on `parts` alone, so that a restarted study draws the same numbers."""
     digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big") & 0x7FFFFFFF
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """The seed of trial `number` in a study of seed `seed`: its training and its candidates are drawn from it."""
+    return stable_seed(seed, number, "trial")
 
 
 def make_sampler(name: str, seed: int, startup: int = 10) -> BaseSampler:

@@ -27,6 +27,7 @@ from tune_jobs.final import (
     archive_result,
     choose_finalist,
     file_digest,
+    final_training,
     finished,
     retraining_jobs,
 )
@@ -43,7 +44,7 @@ from tune_jobs.study import (
     make_sampler,
     open_study,
     search_space,
-    stable_seed,
+    trial_seed,
     trials_frame,
 )
 from tune_jobs.trainables import candidate_retraining, ensemble_selection, genotype_search, sweep_trial
@@ -60,8 +61,8 @@ def storage_url(config: SweepConfig) -> str:
 
 
 def study_name(config: SweepConfig) -> str:
-    """Name of the Optuna study: that of its folder."""
-    return config.folder.name
+    """Name of the Optuna study: the folder's in a shared storage, a fixed one inside the folder, which may be moved."""
+    return config.folder.name if config.storage else "anneal"
 
 
 def load_study_data(config: SweepConfig) -> Dataset:
@@ -129,7 +130,6 @@ class Run:
     check: Callable[[], None]
     resources: dict[str, float]
     settings: TrialSettings | None = None
-    interrupted: bool = False
 
     @property
     def folder(self) -> Path:
@@ -206,13 +206,20 @@ class Run:
                 failure_config=tune.FailureConfig(max_failures=2),
             ),
         )
-        results = tuner.fit()
-        return [result.metrics or {} for result in results]
+        return [_outcome(result) for result in tuner.fit()]
 
     def clean(self, stage: str) -> None:
         """Remove Ray's files of a finished stage: what the study needs is elsewhere."""
         for path in (self.folder / "ray").glob(f"{stage}-*"):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _outcome(result: tune.Result) -> dict[str, Any]:
+    """A trial's last report; one whose worker died too often has failed, and is not merely interrupted."""
+    outcome = result.metrics or {}
+    if result.error is not None and "status" not in outcome:
+        outcome = {**outcome, "status": "failed", "reason": "its worker died more often than allowed; out of memory?"}
+    return outcome
 
 
 def _failure(outcome: dict[str, Any], what: str) -> StudyError:
@@ -368,7 +375,7 @@ def finalists_stage(run: Run) -> tuple[Finalist, bool]:
     entries = [
         Finalist(
             trial.number,
-            stable_seed(config.seed, trial.number, "trial"),
+            trial_seed(config.seed, trial.number),
             trial.values[0],
             settings.hypernetwork_path(trial.number),
         )
@@ -377,10 +384,7 @@ def finalists_stage(run: Run) -> tuple[Finalist, bool]:
     jobs = retraining_jobs(settings, entries)
     data = run.data.without_test()
     store = settings.store
-    keys = [
-        store.key(config.training_config(config.final_epochs, job.repeat, run.device), data, job.genotype)
-        for job in jobs
-    ]
+    keys = [store.key(final_training(settings, job.repeat), data, job.genotype) for job in jobs]
     missing = [job for job, key in zip(jobs, keys, strict=True) if store.find(key, weights=True) is None]
     if missing:
         with run.progress.stage("Finalists", len(jobs), len(jobs) - len(missing), unit="retraining"):
@@ -486,9 +490,9 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
             "config": {**config.to_dict(), "storage": None},
             **environment(),
         }
-        archive_result(config.folder)
-        write_json(config.folder / "result.json", result)
         write_report(config.folder, study, result)
+        archive_result(config.folder)
+        write_json(config.folder / "result.json", result)  # last: it marks the study as finished
         return result
 
 

@@ -20,7 +20,7 @@ from edgenes.genotype import Genotype, random_genotype
 from edgenes.metrics import accuracy
 from edgenes.search import search_genotype
 from tune_jobs.config import SweepConfig
-from tune_jobs.final import Finalist, final_ensemble
+from tune_jobs.final import Finalist, final_ensemble, final_training
 from tune_jobs.store import PredictionStore
 from tune_jobs.study import stable_seed
 from tune_jobs.trial import TrialSettings, run_trial
@@ -115,7 +115,7 @@ def candidate_retraining(config: dict[str, Any], data: Dataset, settings: TrialS
     job = jobs[config["job"]]
 
     def run() -> dict[str, Any]:
-        training = settings.config.training_config(settings.config.final_epochs, job["repeat"], settings.device)
+        training = final_training(settings, job["repeat"])
         genotype = Genotype.from_dict(job["genotype"])
         retrained = settings.store.retrained(training, data, genotype, weights=True)
         return {"status": "complete", "key": retrained.key, "seconds": retrained.seconds}
