@@ -8,6 +8,7 @@ python studies/anneal_sweep.py --trials 24           # goes on with the study of
 import os
 import shlex
 import sys
+from pathlib import Path
 
 import optuna
 import tyro
@@ -54,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _summary(config: SweepConfig, result: dict, storage: str) -> None:
     from tune_jobs.report import comparison
+    from tune_jobs.storage import redact  # a password has no place on a screen
 
     out = Console()
     folder = config.folder
@@ -67,12 +69,12 @@ def _summary(config: SweepConfig, result: dict, storage: str) -> None:
         + ("" if result["feasible"] else " (no trial was feasible: the least control error was taken)"),
         highlight=False,
     )
-    if config.storage:
-        storage = "URL"  # a storage's password has no place on a screen
+    here = Path(sys.executable)  # `python` alone may be another one than the environment's
+    here = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
     commands = [
         ("the report", f"{folder / 'report' / 'index.html'}"),
-        ("Optuna's dashboard", f"optuna-dashboard {storage}"),
-        ("more trials", f"python {shlex.join(sys.argv)} --trials {2 * config.trials}"),
+        ("Optuna's dashboard", f"{here.with_name('optuna-dashboard')} {redact(storage)}"),
+        ("more trials", f"{here} {shlex.join(map(redact, sys.argv))} --trials {2 * config.trials}"),
     ]
     out.print("\nNext:")
     for what, command in commands:
