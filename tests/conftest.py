@@ -9,6 +9,7 @@ import pytest
 os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
     RAY_AUTH_MODE="disabled",
+    RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # Ray's name for: listen on the loopback only
     RAY_DEDUP_LOGS="0",
     TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
 )
@@ -26,7 +27,6 @@ def ray_local():
             num_cpus=2,
             include_dashboard=False,
             log_to_driver=False,
-            _node_ip_address="127.0.0.1",
         )
     yield ray
     ray.shutdown()

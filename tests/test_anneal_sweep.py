@@ -41,9 +41,28 @@ def children(pid: int) -> set[int]:
     return found
 
 
+def listening(pids: set[int]) -> set[str]:
+    """Addresses, as /proc/net writes them, at which the processes listen for TCP connections."""
+    sockets = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":  # LISTEN
+                sockets[f"socket:[{fields[9]}]"] = fields[1].rpartition(":")[0]
+    found = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                found.add(sockets.get(os.readlink(link)))
+            except OSError:
+                continue  # closed meanwhile
+    return found - {None}
+
+
 def kill_when(out: Path, happened) -> None:
     """Start the study and SIGKILL its driver, and what that had started, as soon as `happened()`."""
-    driver = subprocess.Popen(command(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    driver = subprocess.Popen(command(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=own)
     deadline = time.monotonic() + 240
     started: set[int] = set()
     while not happened():
@@ -52,6 +71,9 @@ def kill_when(out: Path, happened) -> None:
         started |= children(driver.pid)
         time.sleep(0.05)
     started |= children(driver.pid)
+    # 127.0.0.1, and the same in IPv6's notation: nothing may listen to the outside
+    assert listening(started) <= {"0100007F", "0000000000000000FFFF00000100007F"}
+    assert listening(started)
     driver.kill()
     driver.wait()
     for pid in started:

@@ -222,3 +222,9 @@ def test_a_trial_whose_loss_diverges_fails_with_the_reason(tmp_path):
     assert outcome["status"] == "failed"
     assert "became nan in epoch 0" in outcome["reason"] and "DivergedError" in outcome["traceback"]
     assert reports == [] and not settings.hypernetwork_path(0).exists()
+
+
+def test_a_cluster_that_does_not_answer_is_refused_at_once(refused):
+    message = refused("--address", "127.0.0.1:1", "--out", "study")
+    for word in ("no Ray cluster at 127.0.0.1:1", "refused", "--address"):
+        assert word in message

@@ -421,7 +421,7 @@ def trainable(config):
     tune.report({"step": 2, "steps": 2, "status": "complete", "note": "accuracy 0.97"})
 
 ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
-         _node_ip_address="127.0.0.1", logging_level="ERROR")
+         logging_level="ERROR")
 progress = Progress(clock=lambda: 0.0)
 callback = ProgressCallback(progress, lambda trial: f"trial {trial.config['trial']}", lambda config: "")
 with progress.stage("Sweep", 2):

@@ -15,6 +15,13 @@ _SETTINGS = {
 }
 
 
+_LOCAL = {
+    "RAY_AUTH_MODE": "disabled",
+    # What binds Ray to 127.0.0.1 on Linux too: it replaces a `_node_ip_address` of 127.0.0.1 by the outer address.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}
+
+
 def _is_news(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith("Trials did not complete")
 
@@ -26,13 +33,13 @@ def quiet_ray(local: bool = True) -> None:
     `ray.init`, which should be told `logging_level="ERROR"` and `log_to_driver=False`; `RunConfig` needs `verbose=0`.
 
     Args:
-        local: the cluster is this process's own, so that it needs no token (nor the warning that one was made);
-            a shared cluster decides that itself.
+        local: the cluster is this process's own, so that it listens on the loopback only and needs no token (nor
+            the warning that one was made); a shared cluster decides that itself.
     """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
-    if local:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    for name, value in (_LOCAL if local else {}).items():
+        os.environ.setdefault(name, value)
     for name in ("ray", "ray.tune", "ray.air"):
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("ray.tune.tune").addFilter(_is_news)

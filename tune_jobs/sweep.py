@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -99,14 +100,25 @@ def open_optuna(config: SweepConfig, data: Dataset) -> optuna.Study:
     )
 
 
+def _check_reachable(address: str) -> None:
+    """Raise StudyError at once if nothing answers at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "local", "auto": Ray knows where
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise StudyError(f"no Ray cluster at {address}: {error}. Start it, or correct --address.") from error
+
+
 @contextmanager
 def ray_cluster(config: SweepConfig, progress: Progress) -> Iterator[dict[str, float]]:
     """Join or start Ray; yields its resources. Address: `--address`, else RAY_ADDRESS, else this machine."""
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
     if address == "local":
-        # The loopback only: nothing listens to the outside.
-        options |= {"_node_ip_address": "127.0.0.1", "include_dashboard": config.dashboard}
+        options |= {"include_dashboard": config.dashboard}
+    _check_reachable(address)
     try:
         context = ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
