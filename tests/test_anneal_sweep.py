@@ -109,6 +109,9 @@ def test_a_study_leaves_an_ensemble_and_all_that_led_to_it(undisturbed):
     for name in ("config.json", "environment.json", "trials.csv", "report/index.html", "ensemble/card.json"):
         assert (undisturbed / name).stat().st_size > 100
 
+    for name in ("weights", "control", "comparison", "members", "cells", "importances", "trials"):
+        assert len((undisturbed / "report" / f"{name}.csv").read_text().splitlines()) > 1
+
     data = load_data("digits")
     probabilities = Ensemble.load(undisturbed / "ensemble").predict(data.test.images.transpose(0, 2, 3, 1))
     right = (probabilities.argmax(1) == data.test.labels).mean()

@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from edgenes.checkpoint import write_text
 from edgenes.figures import (
     cell_figure,
+    cell_frame,
     control_figure,
     control_frame,
     ensemble_figure,
@@ -50,18 +51,25 @@ td:first-child,th:first-child{text-align:left;white-space:normal}
 def comparison(result: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows {"name", "validation", "test", "test_standard_error", "test_nll", "test_ece"} of the final table."""
     found = {"ensemble": result, **result["baseline"]}
-    return [
-        {
-            "name": name,
-            "validation": found[key]["validation"]["accuracy"],
-            "test": found[key]["test"]["accuracy"],
-            "test_standard_error": found[key]["test"]["standard_error"],
-            "test_nll": found[key]["test"]["nll"],
-            "test_ece": found[key]["test"]["ece"],
-        }
-        for key, name in NAMES.items()
-        if key in found
-    ]
+    return [_row(name, found[key]) for key, name in NAMES.items() if key in found]
+
+
+def member_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The ensemble's members as rows of the same columns."""
+    members = enumerate(result["members"], start=1)
+    return [_row(f"Member {k}, lambda {member['lambda']:.2f}", member) for k, member in members]
+
+
+def _row(name: str, scores: dict[str, Any]) -> dict[str, Any]:
+    test = scores["test"]
+    return {
+        "name": name,
+        "validation": scores["validation"]["accuracy"],
+        "test": test["accuracy"],
+        "test_standard_error": test["standard_error"],
+        "test_nll": test["nll"],
+        "test_ece": test["ece"],
+    }
 
 
 def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> Path:
@@ -76,14 +84,24 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
     control = control_frame(best.user_attrs["control_curve"], best.user_attrs.get("candidates", []))
     rows = comparison(result)
     members = members_frame(rows)
-    frames = {"weights": weights, "control": control, "comparison": pd.DataFrame(rows), "trials": trials}
+    frames = {
+        "weights": weights,
+        "control": control,
+        "comparison": pd.DataFrame(rows),
+        "members": pd.DataFrame(member_rows(result)),
+        "cells": _cells_frame(result),
+        "trials": trials,
+    }
+    if _has_importances(study):
+        importances = optuna.importance.get_param_importances(study)
+        frames["importances"] = pd.DataFrame(importances.items(), columns=["parameter", "importance"])
     for name, frame in frames.items():
         write_text(target / f"{name}.csv", frame.to_csv(index=False))
 
     parts = [
         "<h2>The ensemble and what it stands beside</h2>",
         _html(ensemble_figure(members)),
-        _table(rows),
+        _table(rows[:1] + member_rows(result) + rows[1:]),
         "<h2>Weight of the regulariser against accuracy</h2>",
         "<p>Each point is a trial. Error bars are one standard error over the validation images; trials whose "
         "control error is above the limit may not win and are drawn all the same.</p>",
@@ -165,16 +183,30 @@ def _cells(result: dict[str, Any]) -> list[str]:
     return ["<div class=cells>", *[f"<div><b>{title}</b>{_html(figure)}</div>" for title, figure in cells], "</div>"]
 
 
+def _cells_frame(result: dict[str, Any]) -> pd.DataFrame:
+    """The edges of the optimal cell and of the members' cells, one a row."""
+    optimal = result["optimal"]
+    frames = [cell_frame(optimal).assign(cell="optimal genotype")]
+    for k, member in enumerate(result["members"]):
+        frames.append(cell_frame(member["genotype"], optimal).assign(cell=f"member {k + 1}"))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _has_importances(study: optuna.Study) -> bool:
+    """Importances need one objective and complete trials that differ."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return len(study.directions) == 1 and len({trial.values[0] for trial in complete}) > 1
+
+
 def _study_figures(study: optuna.Study) -> list[go.Figure]:
     """Optuna's own pictures, those that the number of complete trials allows."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(study.directions) > 1:
         return [visualization.plot_pareto_front(study, target_names=["accuracy", "control error"])]
     figures = [
         visualization.plot_optimization_history(study, target_name="accuracy"),
         visualization.plot_parallel_coordinate(study, target_name="accuracy"),
     ]
-    if len({trial.values[0] for trial in complete}) > 1:
+    if _has_importances(study):
         figures.insert(0, visualization.plot_param_importances(study, target_name="accuracy"))
     for figure in figures:
         figure.update_layout(template="plotly_white", autosize=True)
