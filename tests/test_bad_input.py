@@ -14,9 +14,10 @@ from edgenes.genotype import SearchSpace, random_genotype
 from studies.anneal_sweep import main
 from tune_jobs.config import SweepConfig
 from tune_jobs.progress import Progress
+from tune_jobs.saved import load_study_data, storage_url, study_name
 from tune_jobs.store import PredictionStore
 from tune_jobs.study import DEFAULT_PARAMS, search_space, with_derived
-from tune_jobs.sweep import Run, load_study_data, open_optuna, storage_url, study_name
+from tune_jobs.sweep import Run, open_optuna
 from tune_jobs.trainables import outcome_of
 from tune_jobs.trial import TrialSettings, run_trial
 

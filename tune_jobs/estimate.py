@@ -12,7 +12,7 @@ from edgenes.relaxation import ArchitectureLogits
 from edgenes.search import Bilevel
 from edgenes.training import train_network
 from tune_jobs.config import SweepConfig
-from tune_jobs.sweep import load_study_data
+from tune_jobs.saved import load_study_data
 
 REPEATS = 3
 

@@ -18,7 +18,7 @@ import ray
 from ray import tune
 
 from edgenes.checkpoint import read_json, write_json, write_text
-from edgenes.data import Dataset, load_data
+from edgenes.data import Dataset
 from edgenes.errors import ConfigError, StudyError
 from edgenes.genotype import Genotype
 from tune_jobs.config import SweepConfig
@@ -36,6 +36,7 @@ from tune_jobs.lock import study_lock
 from tune_jobs.progress import Progress
 from tune_jobs.progress_callback import ProgressCallback
 from tune_jobs.report import write_report
+from tune_jobs.saved import CONFIG, GENOTYPE, load_study_data, plain_config, storage_url, study_name
 from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
 from tune_jobs.study import (
     best_trial,
@@ -54,23 +55,6 @@ from tune_jobs.trial import TrialSettings
 
 class Interrupted(StudyError):
     """The user or the scheduler stopped the study; everything finished is stored."""
-
-
-def storage_url(config: SweepConfig) -> str:
-    """Where the Optuna study is: `--storage`, else study.db in the folder."""
-    return config.storage or f"sqlite:///{config.folder / 'study.db'}"
-
-
-def study_name(config: SweepConfig) -> str:
-    """Name of the Optuna study: the folder's in a shared storage, a fixed one inside the folder, which may be moved."""
-    return config.folder.name if config.storage else "anneal"
-
-
-def load_study_data(config: SweepConfig) -> Dataset:
-    """The data set of the study; raises DataError or ConfigError if it or its images do not fit."""
-    data = load_data(config.dataset, config.root, config.download, config.image_size, flip=config.flip)
-    config.check_images(data.image_size)
-    return data
 
 
 def prepare_folder(folder: Path) -> None:
@@ -242,7 +226,7 @@ def _failure(outcome: dict[str, Any], what: str) -> StudyError:
 
 def search_stage(run: Run) -> Genotype:
     """Stage 1: the optimal genotype, searched once, or the user's own; kept in search/genotype.json."""
-    path = run.folder / "search" / "genotype.json"
+    path = run.folder / GENOTYPE
     if path.exists():
         return Genotype.from_json(path.read_text())
     if run.config.optimal != "darts":
@@ -473,7 +457,7 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
         if result is not None:
             progress.say(f"This study is finished ({result['trials']} trials); nothing to do. --trials adds more.")
             return result
-        write_json(config.folder / "config.json", {**config.to_dict(), "storage": None, "data": data.digest})
+        write_json(config.folder / CONFIG, plain_config(config, data.digest))
         write_json(config.folder / "environment.json", environment())
         with ray_cluster(config, progress) as resources, _terminations():  # after Ray has set its own handler
             run = Run(config, data, study, progress, presence.check, resources)

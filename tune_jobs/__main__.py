@@ -1,0 +1,39 @@
+"""Commands on a study's folder: python -m tune_jobs status runs/anneal-digits."""
+
+import json
+import sys
+
+import optuna
+import tyro
+from rich.console import Console
+
+from edgenes.errors import EdgeNESError
+from tune_jobs.tools.status import Status
+
+COMMANDS = {
+    "status": Status,
+}
+"""What can be asked, in the order of the help."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command of the command line; returns the exit status."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    errors = Console(stderr=True)
+    try:
+        command = tyro.extras.subcommand_cli_from_dict(
+            COMMANDS, args=arguments, prog="python -m tune_jobs", description=__doc__
+        )
+        answer = command.run()
+    except EdgeNESError as error:
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return 1
+    if command.json:
+        print(json.dumps(answer, indent=2, allow_nan=False))
+    else:
+        Console().print(command.text(answer), markup=False, highlight=False, soft_wrap=True)
+    return command.status(answer)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

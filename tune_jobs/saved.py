@@ -1,0 +1,121 @@
+"""A study's folder, opened again: its configuration, its Optuna study, its genotype and its data."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+
+from edgenes.checkpoint import read_json
+from edgenes.config import check_choice
+from edgenes.data import Dataset, load_data
+from edgenes.errors import CheckpointError, StudyError
+from edgenes.genotype import Genotype
+from tune_jobs.config import SweepConfig
+from tune_jobs.storage import plain_reason, storage_file, storage_from
+from tune_jobs.trial import TrialSettings
+
+CONFIG = "config.json"
+GENOTYPE = Path("search") / "genotype.json"
+
+
+def storage_url(config: SweepConfig) -> str:
+    """Where the Optuna study is: `--storage`, else study.db in the folder."""
+    return config.storage or f"sqlite:///{config.folder / 'study.db'}"
+
+
+def study_name(config: SweepConfig) -> str:
+    """Name of the Optuna study: the folder's in a shared storage, a fixed one inside the folder, which may be moved."""
+    return config.folder.name if config.storage else "anneal"
+
+
+def load_study_data(config: SweepConfig) -> Dataset:
+    """The data set of the study; raises DataError or ConfigError if it or its images do not fit."""
+    data = load_data(config.dataset, config.root, config.download, config.image_size, flip=config.flip)
+    config.check_images(data.image_size)
+    return data
+
+
+def read_config(folder: Path, storage: str | None = None) -> tuple[SweepConfig, str]:
+    """The configuration in a study's folder, its `out` and `storage` replaced, and the digest of its data.
+
+    Raises CheckpointError if the file is missing, damaged, or says what no configuration of this version can.
+    """
+    path = folder / CONFIG
+    stored = read_json(path)
+    if not isinstance(stored, dict) or not isinstance(stored.get("data"), str):
+        raise CheckpointError(f"{path} is no configuration of a study: give the study's folder.")
+    digest = stored.pop("data")
+    for key in stored:
+        check_choice(f"a setting in {path}", key, tuple(SweepConfig.__dataclass_fields__))
+    try:
+        config = TypeAdapter(SweepConfig).validate_python({**stored, "out": folder, "storage": storage})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "a setting"
+        raise CheckpointError(f"{path} is damaged or of another version: {where}: {first['msg']}.") from error
+    return config, digest
+
+
+@dataclass(frozen=True)
+class SavedStudy:
+    """A study that has begun; `storage` is where its Optuna study is, if not in the folder."""
+
+    config: SweepConfig
+    data_digest: str
+    study: optuna.Study
+
+    @property
+    def folder(self) -> Path:
+        return self.config.folder
+
+    @cached_property
+    def optimal(self) -> Genotype:
+        """The optimal genotype; raises CheckpointError before the search has found it."""
+        path = self.folder / GENOTYPE
+        if not path.exists():
+            raise CheckpointError(f"{path} is missing: the study has not found its optimal genotype yet.")
+        return Genotype.from_json(path.read_text())
+
+    def settings(self, device: str = "cpu") -> TrialSettings:
+        """What the trials of the study share."""
+        return TrialSettings(self.config, self.folder, self.optimal, device)
+
+    def data(self) -> Dataset:
+        """The study's data; raises StudyError if what is found now is not what the study was begun with."""
+        data = load_study_data(self.config)
+        if data.digest != self.data_digest:
+            raise StudyError(
+                f"the data set {self.config.dataset} found here is not the study's: its digest is {data.digest}, "
+                f"the study's {self.data_digest}."
+            )
+        return data
+
+
+def open_saved(folder: Path, storage: str | None = None) -> SavedStudy:
+    """Open the study in `folder` for reading; nothing is created. Raises StudyError or CheckpointError."""
+    folder = Path(folder).absolute()
+    if not folder.is_dir():
+        raise StudyError(f"there is no study in {folder}: give the folder that --out named, or runs/anneal-DATASET.")
+    config, digest = read_config(folder, storage)
+    url = storage_url(config)
+    file = storage_file(url)
+    if file is not None and not file.exists():
+        raise StudyError(f"the Optuna study {file} is missing: give --storage if it lies elsewhere.")
+    opened = storage_from(url)
+    try:
+        study = optuna.load_study(study_name=study_name(config), storage=opened)
+    except KeyError as error:
+        raise StudyError(f"the storage holds no study named {study_name(config)!r}.") from error
+    except (SQLAlchemyError, StorageInternalError, OSError) as error:
+        raise StudyError(f"the Optuna study cannot be read: {plain_reason(error, url)}.") from None
+    return SavedStudy(config, digest, study)
+
+
+def plain_config(config: SweepConfig, data_digest: str) -> dict[str, Any]:
+    """What config.json holds: no storage, whose URL may hold a password."""
+    return {**config.to_dict(), "storage": None, "data": data_digest}
