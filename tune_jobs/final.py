@@ -22,7 +22,7 @@ from edgenes.genotype import Genotype, random_genotype, shared_edges
 from edgenes.hypernetwork import Hypernetwork, control_error
 from edgenes.metrics import ensemble_probabilities, summary
 from edgenes.network import Network
-from edgenes.selection import cross_fitted, select_affordable
+from edgenes.selection import Selection, cross_fitted, select_affordable
 from edgenes.training import predict
 from tune_jobs.environment import environment
 from tune_jobs.store import Retrained
@@ -232,9 +232,32 @@ def final_ensemble(
     labels = data.validation.labels
     pool = finalist_pool(settings, data, finalist)
     selection = select_affordable(pool.predictions, labels, config.ensemble_size, config.criterion)
-    members = list(selection.members)
-
     test = read_test(data, settings.folder, f"final ensemble of trial {finalist.number}")
+    chosen = save_ensemble(
+        settings, data, pool, selection, test, settings.folder / "ensemble", {"hypernetwork": digest}
+    )
+    return {
+        "control_error": error,
+        **chosen,
+        "baseline": _baselines(_Evaluator(settings, data, test), chosen["members"]),
+        "test_reads": test_reads(settings.folder),
+    }
+
+
+def save_ensemble(
+    settings: TrialSettings,
+    data: Dataset,
+    pool: Pool,
+    selection: Selection,
+    test: Part,
+    folder: Path,
+    about: dict[str, Any],
+) -> dict[str, Any]:
+    """Save the pool's selected networks as an ensemble in `folder`, `about` (plain values) in its card.
+
+    Returns what they are worth: {"selection", "members", "validation", "test"}.
+    """
+    members = list(selection.members)
     evaluate = _Evaluator(settings, data, test)
     networks = evaluate.networks(pool, members)
     on_test = evaluate.on_test(networks)
@@ -250,34 +273,27 @@ def final_ensemble(
         }
         for i, k in enumerate(members)
     ]
-    result = {
-        "control_error": error,
-        "selection": {
-            "criterion": selection.criterion,
-            "score": selection.score,
-            "proven_optimal": selection.proven_optimal,
-            "networks": len(pool.records),
-        },
-        "members": rows,
-        **evaluate.scores(ensemble_probabilities(validation), ensemble_probabilities(on_test)),
-        "baseline": _baselines(evaluate, rows),
-        "test_reads": test_reads(settings.folder),
-    }
+    scores = evaluate.scores(ensemble_probabilities(validation), ensemble_probabilities(on_test))
     card = {
         "dataset": data.name,
         "data": data.digest,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "hypernetwork": digest,
+        **about,
         "members": rows,
-        "validation": result["validation"],
-        "test": result["test"],
-        "config": config.to_dict(),
+        **scores,
+        "config": {**settings.config.to_dict(), "storage": None},  # its URL may hold a password
         "environment": environment(),
         "device": settings.device,
     }
     configs = [final_training(settings, pool.repeats[k]) for k in members]
-    Ensemble.of(networks, configs, data, card).save(settings.folder / "ensemble")
-    return result
+    Ensemble.of(networks, configs, data, card).save(folder)
+    found = {
+        "criterion": selection.criterion,
+        "score": selection.score,
+        "proven_optimal": selection.proven_optimal,
+        "networks": len(pool.records),
+    }
+    return {"selection": found, "members": rows, **scores}
 
 
 def _baselines(evaluate: _Evaluator, members: list[dict[str, Any]]) -> dict[str, Any]:
