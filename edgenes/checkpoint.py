@@ -1,5 +1,6 @@
 """Files that are whole or not there: one dict a checkpoint, written atomically, read without running code."""
 
+import errno
 import io
 import json
 import os
@@ -11,7 +12,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from edgenes.errors import CheckpointError
+from edgenes.errors import CheckpointError, WriteError
 
 FORMAT = 1
 
@@ -19,7 +20,7 @@ FORMAT = 1
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Write through a temporary file beside `path`, so that a reader sees the old content or the new, whole.
 
-    Raises CheckpointError when the disk is full or the folder cannot be written; `path` is then untouched.
+    Raises WriteError when the disk is full or the folder cannot be written; `path` is then untouched.
     """
     path = Path(path)
     temporary = None
@@ -33,13 +34,19 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
-        raise CheckpointError(
+        raise WriteError(
             f"cannot write {path}: {error.strerror or error}. What was there before is untouched; "
             "free some space or make the folder writable, and run the same command again."
         ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def is_unwritable(error: BaseException) -> bool:
+    """Whether `error` says that something could not be written: a full disk, a read-only folder, a broken device."""
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+    return isinstance(error, WriteError) or (isinstance(error, OSError) and error.errno in codes)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -65,7 +72,7 @@ def read_json(path: Path) -> Any:
 def save_checkpoint(path: Path, kind: str, state: dict[str, Any]) -> None:
     """Save one dict of tensors and plain values under `kind`, atomically (`torch.save` format).
 
-    Raises CheckpointError when it cannot be written.
+    Raises WriteError when it cannot be written.
     """
     content = io.BytesIO()  # torch reports a full disk as "unexpected pos" of its zip writer, a file as what it is
     torch.save({"format": FORMAT, "kind": kind, **state}, content)

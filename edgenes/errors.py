@@ -17,9 +17,17 @@ class CheckpointError(EdgeNESError):
     """A file of a study is missing, truncated, altered, or of another format."""
 
 
+class WriteError(CheckpointError):
+    """A file of a study could not be written: the disk is full, or the folder read-only; what was there is whole."""
+
+
 class StudyError(EdgeNESError):
     """A study cannot be opened, resumed or finished as asked."""
 
 
 class DivergedError(EdgeNESError, ArithmeticError):
     """A loss became NaN or infinite during training."""
+
+
+class OutOfMemoryError(EdgeNESError, MemoryError):
+    """Memory ran out, with half the batch too."""

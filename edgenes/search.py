@@ -18,6 +18,7 @@ from edgenes.data import Dataset, DeviceData
 from edgenes.errors import ConfigError, DivergedError
 from edgenes.genotype import Edge, Genotype, SearchSpace
 from edgenes.hypernetwork import Hypernetwork, control_error
+from edgenes.memory import micro_batches
 from edgenes.network import check_image_size
 from edgenes.regularizer import shared_edge_penalty
 from edgenes.relaxation import (
@@ -73,9 +74,12 @@ def initialised(seed: int, make: Callable[[], Any]) -> Any:
 
 
 class Bilevel:
-    """Supernet, its data and its optimiser: what both searches share."""
+    """Supernet, its data and its optimiser: what both searches share.
 
-    def __init__(self, config: SearchConfig, data: Dataset):
+    With `accumulate` above 1 each batch passes in as many pieces, whose gradients add up: less memory, one step.
+    """
+
+    def __init__(self, config: SearchConfig, data: Dataset, accumulate: int = 1):
         check_image_size(config.space, config.cells, data.image_size)
         self.config = config
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -93,6 +97,7 @@ class Bilevel:
         self.fair = FairPaths(config.space, self.generator)
         self.steps = max(1, len(data.weights) // config.batch_size)
         self.step = 0
+        self.accumulate = accumulate
 
     def batches(self):
         """One epoch over W: (images, labels) of each step."""
@@ -101,10 +106,26 @@ class Bilevel:
     def architecture_loss(self, logits: ArchitectureLogits, temperature: float) -> tuple[Tensor, Tensor]:
         """(loss to differentiate in the logits, cross-entropy on H), both scalars."""
         config = self.config
-        if config.forward == "sampled" and config.gradient == "score":
-            images, labels = self.architecture.draw(config.path_batch, self.generator, config.augment)
+        scored = config.forward == "sampled" and config.gradient == "score"
+        size = config.path_batch if scored else config.batch_size
+        images, labels = self.architecture.draw(size, self.generator, config.augment)
+        if self.accumulate == 1:
+            return self._architecture_loss(logits, images, labels, temperature, scored)
+        # The gradient in the logits piece by piece, so that one piece's graph is alive at a time.
+        leaves = ArchitectureLogits(*(part.detach().requires_grad_() for part in (logits.alpha, logits.beta)))
+        value = torch.zeros((), device=config.device)
+        for piece, of_piece, share in micro_batches(images, labels, self.accumulate):
+            loss, piece_value = self._architecture_loss(leaves, piece, of_piece, temperature, scored)
+            (loss * share).backward()
+            value += share * piece_value
+        return (leaves.alpha.grad * logits.alpha).sum() + (leaves.beta.grad * logits.beta).sum(), value
+
+    def _architecture_loss(
+        self, logits: ArchitectureLogits, images: Tensor, labels: Tensor, temperature: float, scored: bool
+    ) -> tuple[Tensor, Tensor]:
+        config = self.config
+        if scored:
             return score_loss(self.supernet, logits, images, labels, config.paths, temperature, self.generator)
-        images, labels = self.architecture.draw(config.batch_size, self.generator, config.augment)
         output = self.supernet.relaxed(images, logits, config.forward, temperature, self.generator)
         loss = F.cross_entropy(output, labels)
         return loss, loss.detach()
@@ -114,21 +135,25 @@ class Bilevel:
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = cosine(config.learning_rate, self.step, config.epochs * self.steps)
-        if config.forward == "sampled":
-            if config.weight_paths == "fair":
-                genotype = self.fair.next()
-            else:
-                genotype = sample_genotypes(logits, config.space, 1, self.generator, temperature)[0]
-            output = self.supernet.sampled(images, genotype)
-        else:
-            output = self.supernet.relaxed(images, logits, config.forward, temperature, self.generator)
-        loss = F.cross_entropy(output, labels)
+        genotype = None
+        if config.forward == "sampled" and config.weight_paths == "fair":
+            genotype = self.fair.next()
+        elif config.forward == "sampled":
+            genotype = sample_genotypes(logits, config.space, 1, self.generator, temperature)[0]
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        total = torch.zeros((), device=config.device)
+        for piece, of_piece, share in micro_batches(images, labels, self.accumulate):
+            if genotype is not None:
+                output = self.supernet.sampled(piece, genotype)
+            else:
+                output = self.supernet.relaxed(piece, logits, config.forward, temperature, self.generator)
+            loss = F.cross_entropy(output, of_piece)
+            (loss * share).backward()
+            total += share * loss.detach()
         torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), config.gradient_clip)
         self.optimizer.step()
         self.step += 1
-        return loss.detach()
+        return total
 
     def state(self) -> dict[str, Any]:
         """All that a later `load` needs to go on."""
@@ -138,6 +163,7 @@ class Bilevel:
             "generator": self.generator.get_state(),
             "decks": self.fair.decks,
             "step": self.step,
+            "accumulate": self.accumulate,
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -147,6 +173,7 @@ class Bilevel:
         self.generator.set_state(state["generator"].cpu())
         self.fair.decks[:] = [list(deck) for deck in state["decks"]]
         self.step = state["step"]
+        self.accumulate = state.get("accumulate", 1)
 
 
 @torch.no_grad()
@@ -201,12 +228,14 @@ def search_genotype(
     *,
     resume: dict[str, Any] | None = None,
     report: Report | None = None,
+    accumulate: int = 1,
 ) -> SearchResult:
     """Search the optimal genotype by first-order DARTS with edge normalisation, eq. (1.1).
 
+    `accumulate` is the number of pieces in which a batch passes; a resumed search keeps that of its state.
     Raises ConfigError if the images are too small for the cells and DivergedError on a loss that is not finite.
     """
-    loop = Bilevel(config, data)
+    loop = Bilevel(config, data, accumulate)
     space = config.space
     shape = (len(space.cell_types), len(space.edges), len(space.operations))
     alpha = (1e-3 * torch.randn(shape, generator=loop.generator)).to(config.device).requires_grad_()
@@ -267,17 +296,19 @@ def train_hypernetwork(
     *,
     resume: dict[str, Any] | None = None,
     report: Report | None = None,
+    accumulate: int = 1,
 ) -> HypernetworkResult:
     """Train the map from lambda to an architecture sharing lambda edges with `optimal`, eq. (2.3).
 
     c anneals from c_start to c_end and t from t_start to t_end, linearly by epoch. t is the temperature of every
     draw: of the penalty's and the passes' Gumbel-softmax, and of the paths, drawn from softmax(logits / t).
+    `accumulate` as in `search_genotype`.
     Raises ConfigError if the images are too small for the cells or the spaces differ, DivergedError on a loss that
     is not finite.
     """
     if optimal.space != config.space:
         raise ConfigError(f"the optimal genotype is of another search space: {optimal.space}, not {config.space}.")
-    loop = Bilevel(config, data)
+    loop = Bilevel(config, data, accumulate)
     hypernetwork = Hypernetwork(
         config.space, config.pivots, config.trainable_pivots, config.interpolation, loop.generator
     ).to(config.device)

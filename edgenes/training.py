@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from edgenes.config import TrainingConfig
 from edgenes.data import Dataset, DeviceData, Part
 from edgenes.errors import DivergedError
 from edgenes.genotype import Genotype
+from edgenes.memory import micro_batches
 from edgenes.network import Network, check_image_size
 from edgenes.schedule import cosine
 from edgenes.search import Report, initialised
@@ -36,11 +37,12 @@ def train_network(
     *,
     resume: dict[str, Any] | None = None,
     report: Report | None = None,
+    accumulate: int = 1,
 ) -> Network:
     """Train the genotype's network from scratch on W and H together (section 3.1); returned in eval mode.
 
-    `report(epoch, metrics, state)` and `resume` as in `edgenes.search`. Raises ConfigError if the images are too
-    small for the cells, DivergedError on a loss that is not finite.
+    `report(epoch, metrics, state)`, `resume` and `accumulate` as in `edgenes.search`. Raises ConfigError if the images
+    are too small for the cells, DivergedError on a loss that is not finite.
     """
     check_image_size(genotype.space, config.cells, data.image_size)
     generator = torch.Generator().manual_seed(config.seed)
@@ -57,6 +59,7 @@ def train_network(
         optimizer.load_state_dict(resume["optimizer"])
         generator.set_state(resume["generator"].cpu())
         first = resume["epoch"] + 1
+        accumulate = resume.get("accumulate", 1)
 
     for epoch in range(first, config.epochs):
         network.train()
@@ -65,16 +68,13 @@ def train_network(
         for step, (images, labels) in enumerate(training.epoch(config.batch_size, generator, config.augment)):
             for group in optimizer.param_groups:
                 group["lr"] = cosine(config.learning_rate, epoch * steps + step, config.epochs * steps)
-            output = network(images)
-            if isinstance(output, tuple):
-                loss = F.cross_entropy(output[0], labels) + AUXILIARY_WEIGHT * F.cross_entropy(output[1], labels)
-            else:
-                loss = F.cross_entropy(output, labels)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            for piece, of_piece, share in micro_batches(images, labels, accumulate):
+                loss = _loss(network(piece), of_piece)
+                (loss * share).backward()
+                total += share * loss.detach()
             nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
             optimizer.step()
-            total += loss.detach()
         mean = (total / steps).item()
         if not abs(mean) < float("inf"):
             raise DivergedError(
@@ -86,14 +86,22 @@ def train_network(
                 "network": network.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "generator": generator.get_state(),
+                "accumulate": accumulate,
             }
             report(epoch, {"loss": mean}, state)
     return network.eval()
 
 
+def _loss(output: Tensor | tuple[Tensor, Tensor], labels: Tensor) -> Tensor:
+    """Cross-entropy, with that of an auxiliary head added."""
+    if isinstance(output, tuple):
+        return F.cross_entropy(output[0], labels) + AUXILIARY_WEIGHT * F.cross_entropy(output[1], labels)
+    return F.cross_entropy(output, labels)
+
+
 @torch.no_grad()
 def predict(
-    network: Callable[[torch.Tensor], torch.Tensor],
+    network: Callable[[Tensor], Tensor],
     part: Part,
     data: Dataset,
     device: str = "cpu",

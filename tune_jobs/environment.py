@@ -1,7 +1,9 @@
 """What a result was computed with."""
 
 import importlib.metadata
+import os
 import platform
+import socket
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -48,4 +50,16 @@ def environment() -> dict:
         "commit": commit(),
         "platform": platform.platform(),
         "gpus": devices,
+    }
+
+
+def hardware() -> dict:
+    """The machine that this process runs on: host, processor, memory in GiB, GPUs."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "host": socket.gethostname(),
+        "processor": platform.processor() or platform.machine(),
+        "cpus": os.cpu_count(),
+        "memory_gib": round(pages / 2**30, 1),
+        "gpus": environment()["gpus"],
     }

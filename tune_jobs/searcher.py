@@ -24,6 +24,7 @@ from ray.tune.search import Searcher
 from ray.tune.utils.util import unflatten_dict
 
 from edgenes.errors import StudyError
+from tune_jobs.avoid import AvoidFailures
 from tune_jobs.curves import CurveWriter, plain, read_curve
 from tune_jobs.study import CONSTRAINT, CONTROL_LIMIT, stable_seed, study_seed, trial_seed, with_derived
 
@@ -32,7 +33,8 @@ __all__ = ["Outcome", "RecordCallback", "StudyPruning", "StudySearcher", "curve_
 _log = logging.getLogger(__name__)
 
 _TRACEBACK_CHARACTERS = 4000  # the end of a traceback says what broke
-_NOT_METRICS = {*AUTO_RESULT_KEYS, DONE, EXPERIMENT_TAG, SHOULD_CHECKPOINT, TRIAL_ID, "attributes", "traceback"}
+_NOT_METRICS = {*AUTO_RESULT_KEYS, DONE, EXPERIMENT_TAG, SHOULD_CHECKPOINT, TRIAL_ID}
+_NOT_METRICS |= {"attributes", "traceback", "warnings"}
 
 
 def curve_path(folder: str | Path, number: int) -> Path:
@@ -53,6 +55,8 @@ class Outcome:
 def outcome(result: Mapping[str, Any], objectives: int) -> Outcome:
     """Read a trainable's last report; whatever is not a result is a FAIL with a reason."""
     attributes = dict(result.get("attributes") or {})
+    if result.get("warnings"):
+        attributes["warnings"] = list(result["warnings"])
     control_error = _finite(result.get("control_error"))
     status = result.get("status")
     if status == "pruned":
@@ -88,7 +92,7 @@ def _attributes(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:
-    """Let `trial` choose a parameter it has not chosen yet."""
+    """Let `trial` choose a parameter, unless it has."""
     if isinstance(distribution, CategoricalDistribution):
         trial.suggest_categorical(name, distribution.choices)
         return
@@ -115,6 +119,9 @@ class StudySearcher(Searcher):
     which the sweep is given up. `make_sampler(seed)` builds the sampler of one suggestion. A trial that lost its
     process `max_attempts` times without a new checkpoint in between is a FAIL. `folder` is the study's folder;
     `check`, if given, runs before each suggestion and raises if the study must not be driven any more.
+
+    `unwritable` says why the sweep was stopped, where a disk is full or read-only: no trial is asked for any more,
+    and those that met with it stay RUNNING, to go on with the next driver.
     """
 
     def __init__(
@@ -126,7 +133,7 @@ class StudySearcher(Searcher):
         max_failures: int,
         make_sampler: Callable[[int], BaseSampler],
         folder: str | Path,
-        max_attempts: int = 3,
+        max_attempts: int = 5,
         check: Callable[[], None] | None = None,
     ):
         super().__init__()
@@ -139,6 +146,7 @@ class StudySearcher(Searcher):
         self._max_attempts = max_attempts
         self._check = check or (lambda: None)
         self._seed = study_seed(study)
+        self.unwritable: str | None = None
         self._running: dict[str, _Running] = {}
         # Only what a dead driver left: the trials that this one asks for are RUNNING as well.
         self._orphans = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -150,6 +158,8 @@ class StudySearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """A config {trial, seed, attempt, checkpoint, params}; None to wait, FINISHED at the budget or the cap."""
         self._check()
+        if self.unwritable:
+            return Searcher.FINISHED
         self._give_up_orphans()
         if self._count(TrialState.FAIL) >= self._max_failures:
             return Searcher.FINISHED
@@ -195,6 +205,10 @@ class StudySearcher(Searcher):
         if running is None:
             return
         self.on_trial_result(trial_id, result or running.last)
+        if running.last.get("status") == "unwritable":
+            self.unwritable = self.unwritable or str(running.last.get("reason"))
+            del self._running[trial_id]
+            return
         self._tell(running.trial, self._outcome(running, error))
         del self._running[trial_id]
 
@@ -232,8 +246,9 @@ class StudySearcher(Searcher):
             }
             return Outcome(TrialState.PRUNED, None, running.control_error, attributes)
         if error and "status" not in last:
-            reason = {"reason": "worker died: its process ended, or lost its node, more often than allowed"}
-            return Outcome(TrialState.FAIL, None, running.control_error, reason)
+            reason = "worker died: its process ended, or lost its node, more often than allowed; out of memory?"
+            attributes = {"reason": reason, "hardware": {"host": last.get("hostname")}}
+            return Outcome(TrialState.FAIL, None, running.control_error, attributes)
         return outcome(last, len(self._study.directions))
 
     def _tell(self, trial: optuna.Trial, result: Outcome) -> None:
@@ -246,6 +261,8 @@ class StudySearcher(Searcher):
         for key, value in attributes.items():
             trial.set_user_attr(key, value)
         self._study.tell(trial, result.values, result.state, skip_if_finished=True)
+        for warning in attributes.get("warnings", ()):
+            _log.warning("Trial %d: %s", trial.number, warning)
         if result.state == TrialState.FAIL:
             _log.warning("Trial %d failed: %s", trial.number, attributes.get("reason"))
 
@@ -282,15 +299,16 @@ class StudySearcher(Searcher):
         trial = optuna.Trial(self._study, orphan._trial_id)
         if self._space.keys() <= orphan.params.keys():
             return trial
-        # The driver died while asking: draw again what was drawn before, so that the rest is the same, too.
+        # The driver died while asking: the same seed draws the rest as it was drawn before.
         for name, distribution in self._space.items():
-            if name in orphan.params and name not in trial.relative_params:
-                self._study.sampler.sample_independent(self._study, orphan, name, distribution)
             _suggest(trial, name, distribution)
         return trial
 
     def _seed_sampler(self, number: int) -> None:
-        self._study.sampler = self._make_sampler(stable_seed(self._seed, number, "sampler"))
+        def seed(draw: int) -> int:
+            return stable_seed(self._seed, number, "sampler", *([draw] if draw else []))
+
+        self._study.sampler = AvoidFailures(self._make_sampler, seed, self._space)
 
     def _next_number(self) -> int:
         trials = self._study.get_trials(deepcopy=False)

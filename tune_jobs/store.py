@@ -15,6 +15,7 @@ from edgenes.config import TrainingConfig, digest, to_dict
 from edgenes.data import Dataset
 from edgenes.errors import CheckpointError
 from edgenes.genotype import Genotype
+from edgenes.memory import with_less_memory
 from edgenes.network import Network
 from edgenes.training import make_network, predict, train_network
 from tune_jobs.environment import environment
@@ -34,6 +35,7 @@ class Retrained:
     weights: dict[str, torch.Tensor] | None
     seconds: float
     cached: bool
+    out_of_memory: dict[str, Any] | None = None  # {"reason", "accumulate"} if only half the batch fitted
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -65,7 +67,14 @@ class PredictionStore:
             return None
         if weights and record["weights"] is None:
             return None
-        return Retrained(key, record["log_probabilities"].numpy(), record["weights"], record["seconds"], cached=True)
+        return Retrained(
+            key,
+            record["log_probabilities"].numpy(),
+            record["weights"],
+            record["seconds"],
+            cached=True,
+            out_of_memory=record.get("out_of_memory"),
+        )
 
     def retrained(self, config: TrainingConfig, data: Dataset, genotype: Genotype, weights: bool = False) -> Retrained:
         """The candidate, from the store or retrained now; a training cut off earlier goes on where it was saved."""
@@ -92,7 +101,10 @@ class PredictionStore:
                 save_checkpoint(unfinished, "training", {**state, "seconds": earlier + now - start})
                 saved = now
 
-        network = train_network(config, data, genotype, resume=resume, report=report)
+        def train(resume: dict[str, Any] | None, accumulate: int) -> Network:
+            return train_network(config, data, genotype, resume=resume, report=report, accumulate=accumulate)
+
+        network, out_of_memory = with_less_memory(train, resume)
         log_probabilities = predict(network, data.validation, data, config.device)
         state = {name: value.cpu() for name, value in network.state_dict().items()} if weights else None
         record = {
@@ -103,10 +115,11 @@ class PredictionStore:
             "log_probabilities": torch.from_numpy(log_probabilities),
             "weights": state,
             "seconds": earlier + time.monotonic() - start,
+            "out_of_memory": out_of_memory,
         }
         save_checkpoint(self.folder / f"{key}.pt", "prediction", record)
         unfinished.unlink(missing_ok=True)
-        return Retrained(key, log_probabilities, state, record["seconds"], cached=False)
+        return Retrained(key, log_probabilities, state, record["seconds"], cached=False, out_of_memory=out_of_memory)
 
     @staticmethod
     def network(record: Retrained, config: TrainingConfig, data: Dataset, genotype: Genotype) -> Network:

@@ -129,7 +129,7 @@ def make_sampler(name: str, seed: int, startup: int = 10) -> BaseSampler:
     if name == "random":
         return RandomSampler(seed=seed)
     if name == "tpe":
-        return TPESampler(seed=seed, n_startup_trials=startup)
+        return TPESampler(seed=seed, n_startup_trials=startup, multivariate=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         # The sequence's own seed stays: it is one sequence, whose next index Optuna keeps in the storage.

@@ -13,13 +13,15 @@ import ray
 import torch
 from ray import tune
 
-from edgenes.checkpoint import load_checkpoint, save_checkpoint, write_text
+from edgenes.checkpoint import is_unwritable, load_checkpoint, save_checkpoint, write_text
 from edgenes.data import Dataset
 from edgenes.errors import CheckpointError, EdgeNESError
 from edgenes.genotype import Genotype, random_genotype
+from edgenes.memory import with_less_memory
 from edgenes.metrics import accuracy
-from edgenes.search import search_genotype
+from edgenes.search import SearchResult, search_genotype
 from tune_jobs.config import SweepConfig
+from tune_jobs.environment import hardware
 from tune_jobs.final import Finalist, final_ensemble, final_training
 from tune_jobs.store import PredictionStore
 from tune_jobs.study import stable_seed
@@ -41,17 +43,39 @@ def use_threads() -> None:
     torch.set_num_threads(max(1, int(cpus)))
 
 
+class _Collected(logging.Handler):
+    """Warnings of the code that runs: a worker's own log is seen by nobody."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
 def outcome_of(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `run` returns, or {"status": "failed", "reason", "traceback"} if it raises."""
+    """What `run` returns, with the "warnings" it logged; if it raises, its "status", "reason", "traceback".
+
+    The status is "failed", or "unwritable" where the disk is full or read-only: that is not the trial's fault.
+    """
+    collected, loggers = _Collected(), [logging.getLogger(name) for name in ("edgenes", "tune_jobs")]
+    for logger in loggers:
+        logger.addHandler(collected)
     try:
-        return run()
-    except EdgeNESError as error:
-        reason = str(error)
-        end = traceback.format_exc()[-_TRACEBACK:]
+        outcome = run()
     except Exception as error:  # a trial's fault is recorded with the trial, and the sweep goes on
-        reason = f"{type(error).__name__}: {error}"
-        end = traceback.format_exc()[-_TRACEBACK:]
-    return {"status": "failed", "reason": reason, "traceback": end}
+        known = isinstance(error, EdgeNESError)
+        outcome = {
+            "status": "unwritable" if is_unwritable(error) else "failed",
+            "reason": str(error) if known else f"{type(error).__name__}: {error}",
+            "traceback": traceback.format_exc()[-_TRACEBACK:],
+            "attributes": {"hardware": hardware()},
+        }
+    finally:
+        for logger in loggers:
+            logger.removeHandler(collected)
+    return outcome | {"warnings": collected.texts}
 
 
 class Reporter:
@@ -71,24 +95,26 @@ class Reporter:
         self._saved = time.monotonic()
 
 
-def _load(folder: Path, device: str) -> dict[str, Any] | None:
-    try:
-        return load_checkpoint(folder / _STATE, "trial", device)
-    except CheckpointError as error:
-        log.warning("%s", error)
-        return None
+def resume_state(noted: str | None, device: str) -> dict[str, Any] | None:
+    """The newest sound checkpoint: Tune's own after a worker died, else the one `noted`; None if there is none.
 
-
-def resume_state(noted: list[str], device: str) -> dict[str, Any] | None:
-    """The newest sound checkpoint: Tune's own after a worker died, else those `noted`, newest first."""
+    A damaged one is passed over for the one before, which Tune keeps beside it.
+    """
     own = tune.get_checkpoint()
-    if own is not None:
-        with own.as_directory() as folder:
-            state = _load(Path(folder), device)
-        if state is not None:
-            return state
-    states = (_load(Path(path), device) for path in noted)
-    return next((state for state in states if state is not None), None)
+    newest = own.path if own is not None else noted
+    if newest is None:
+        return None
+    folders = [newest]
+    if "://" not in newest:
+        beside = Path(newest).parent.glob("checkpoint_*")
+        folders += sorted((str(path) for path in beside if path.name < Path(newest).name), reverse=True)
+    for path in folders:
+        try:
+            with tune.Checkpoint(path).as_directory() as folder:
+                return load_checkpoint(Path(folder) / _STATE, "trial", device)
+        except (CheckpointError, OSError) as error:
+            log.warning("%s The checkpoint before it is taken, or the start.", error)
+    return None
 
 
 def sweep_trial(config: dict[str, Any], data: Dataset, settings: TrialSettings) -> None:
@@ -100,10 +126,8 @@ def sweep_trial(config: dict[str, Any], data: Dataset, settings: TrialSettings) 
     def report(metrics: dict[str, Any], state: dict[str, Any] | None) -> None:
         reporter(metrics, state, last=metrics["step"] == epochs)
 
-    noted = [config["checkpoint"]] if config.get("checkpoint") else []
-
     def run() -> dict[str, Any]:
-        resume = resume_state(noted, settings.device)
+        resume = resume_state(config.get("checkpoint"), settings.device)
         return run_trial(settings, data, config["trial"], config["seed"], config["params"], report, resume)
 
     tune.report(outcome_of(run))
@@ -135,9 +159,13 @@ def genotype_search(config: dict[str, Any], data: Dataset, study: SweepConfig, f
         note = f"loss {metrics['loss']:.3f}"
         reporter({"step": epoch + 1, "steps": study.search_epochs, "note": note, **metrics}, state)
 
+    def search(resume: dict[str, Any] | None, accumulate: int) -> SearchResult:
+        return search_genotype(study.search_config(device), data, resume=resume, report=report, accumulate=accumulate)
+
     def run() -> dict[str, Any]:
         start = time.monotonic()
-        found = search_genotype(study.search_config(device), data, resume=resume_state([], device), report=report)
+        resume = resume_state(None, device)
+        found, _ = with_less_memory(search, resume)
         seconds = time.monotonic() - start
         logits = {"alpha": found.logits.alpha.cpu(), "beta": found.logits.beta.cpu()}
         save_checkpoint(folder / "search" / "logits.pt", "logits", logits)

@@ -13,8 +13,9 @@ from edgenes.candidates import Candidate, draw_candidates
 from edgenes.data import Dataset, DeviceData
 from edgenes.genotype import Genotype, shared_edges
 from edgenes.hypernetwork import Hypernetwork, control_curve
+from edgenes.memory import with_less_memory
 from edgenes.metrics import accuracy
-from edgenes.search import train_hypernetwork
+from edgenes.search import HypernetworkResult, train_hypernetwork
 from edgenes.selection import cross_fitted
 from edgenes.training import predict
 from tune_jobs.config import SweepConfig
@@ -77,13 +78,17 @@ def run_trial(
         note = f"hypernetwork, c {metrics['c']:.3g}, control error {metrics['control_error']:.2f}"
         report({"stage": "hypernetwork", "step": epoch + 1, "steps": steps, "note": note, **metrics}, state)
 
-    trained = train_hypernetwork(
-        config.hypernetwork_config(params, seed, settings.device),
-        data,
-        settings.optimal,
-        resume=resume,
-        report=report_epoch,
-    )
+    def train(resume: dict[str, Any] | None, accumulate: int) -> HypernetworkResult:
+        return train_hypernetwork(
+            config.hypernetwork_config(params, seed, settings.device),
+            data,
+            settings.optimal,
+            resume=resume,
+            report=report_epoch,
+            accumulate=accumulate,
+        )
+
+    trained, out_of_memory = with_less_memory(train, resume)
     hypernetwork, error = trained.hypernetwork.cpu(), trained.control_error
     path = settings.hypernetwork_path(number)
     hypernetwork.save(path)
@@ -99,6 +104,8 @@ def run_trial(
         },
     }
     attributes = outcome["attributes"]
+    if out_of_memory:
+        attributes["out_of_memory"] = out_of_memory
     if config.prune_infeasible and error > CONTROL_LIMIT:
         reason = f"control error {error:.2f} is above {CONTROL_LIMIT}"
         return outcome | {"status": "pruned", "reason": reason}
@@ -120,6 +127,8 @@ def run_trial(
             training = config.training_config(config.short_epochs, 0, settings.device)
             retrained = settings.store.retrained(training, data, candidate.genotype)
             probabilities, hits = retrained.probabilities, hits + retrained.cached
+            if retrained.out_of_memory:
+                attributes["out_of_memory"] = retrained.out_of_memory
         predictions.append(probabilities)
         rows.append(candidate_row(candidate, settings.optimal) | {"accuracy": accuracy(probabilities, labels)})
         mean = float(np.mean([row["accuracy"] for row in rows]))
