@@ -1,20 +1,218 @@
 """How far a study is."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from optuna.trial import FrozenTrial, TrialState
+
+from edgenes.checkpoint import load_checkpoint
+from edgenes.errors import CheckpointError, EdgeNESError
+from tune_jobs.curves import read_curve
+from tune_jobs.final import test_reads
+from tune_jobs.progress_state import duration
+from tune_jobs.saved import GENOTYPE, SavedStudy
+from tune_jobs.study import best_trial
 from tune_jobs.tools.command import StudyCommand
+from tune_jobs.tools.folder import (
+    contents,
+    curve_name,
+    driver,
+    full_retrainings,
+    one_line,
+    read_result,
+    read_seconds,
+    size_text,
+    trials_of,
+)
+
+STAGES = ("search", "sweep", "finalists", "ensemble")
+_STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status(StudyCommand):
-    """Say how far a study is."""
+    """Say how far a study is: who drives it, stages, trials, the best one, failures, disk."""
 
     def run(self) -> dict[str, Any]:
         saved = self.open()
-        states = Counter(trial.state.name for trial in saved.study.get_trials(deepcopy=False))
-        return {"folder": str(saved.folder), "trials": dict(states)}
+        folder, config = saved.folder, saved.config
+        problems: list[str] = []
+
+        def tried(read, missing):
+            try:
+                return read()
+            except (EdgeNESError, UnicodeDecodeError) as error:
+                problems.append(str(error))
+                return missing
+
+        trials = trials_of(saved)
+        counts = Counter(_STATES[trial.state.name] for trial in trials)
+        done = counts["complete"] + counts["pruned"]
+        result = tried(lambda: read_result(folder), None)
+        whole = result is not None and result["trials"] >= config.trials
+        seconds = tried(lambda: read_seconds(folder), {})
+        retrainings = None
+        if (folder / GENOTYPE).exists() and done >= config.trials:
+            retrainings = tried(lambda: _retrainings(saved), None)
+        passed = {
+            "search": (folder / GENOTYPE).exists(),
+            "sweep": done >= config.trials,
+            "finalists": whole or (retrainings is not None and retrainings["done"] == retrainings["planned"]),
+            "ensemble": whole,
+        }
+        holder = driver(folder)
+        alive = holder is not None and holder["state"] == "alive"
+        current = next((name for name in STAGES if not passed[name]), None)
+        states = {name: "done" if passed[name] else "to do" for name in STAGES}
+        if current is not None:
+            states[current] = "running" if alive else "stopped"
+        found = contents(folder)
+        parts = Counter()
+        for name, size in found.files.items():
+            parts[name.partition("/")[0]] += size
+        return {
+            "folder": str(folder),
+            "dataset": config.dataset,
+            "finished": whole,
+            "driver": holder,
+            "stages": [{"name": n, "state": states[n], "seconds": seconds.get(n)} for n in STAGES],
+            "trials": {"planned": config.trials, **{name: counts[name] for name in _STATES.values()}},
+            "running": [tried(lambda t=t: _step(folder, t), {"trial": t.number}) for t in trials if _runs(t)],
+            "retrainings": retrainings,
+            "best_trial": _best(saved),
+            "result": _result(result),
+            "failures": _reasons(trials, TrialState.FAIL),
+            "prunings": _reasons(trials, TrialState.PRUNED),
+            "test_reads": tried(lambda: test_reads(folder), None),
+            "results": len(found.matching(r"result(-\d+)?\.json")),
+            "disk": {"bytes": found.size(), "parts": dict(parts.most_common())},
+            "problems": problems,
+        }
 
     def text(self, answer: dict[str, Any]) -> str:
-        return f"{answer['folder']}: {answer['trials']}"
+        trials, retrainings, result = answer["trials"], answer["retrainings"], answer["result"]
+        done = trials["complete"] + trials["pruned"]
+        told = ", ".join(f"{trials[name]} {name}" for name in _STATES.values() if trials[name])
+        details = {
+            "sweep": f"{done} of {trials['planned']} trials" + (f" ({told})" if told else ""),
+            "finalists": f"{retrainings['done']} of {retrainings['planned']} full retrainings" if retrainings else "",
+            "ensemble": f"test accuracy {_measured(result['test'])}" if result and answer["finished"] else "",
+        }
+        lines = [f"{answer['folder']}: {_headline(answer)}"]
+        for stage in answer["stages"]:
+            state, seconds = stage["state"], stage["seconds"]
+            took = duration(seconds) if seconds is not None else ""
+            lines.append(_row(stage["name"], ", ".join(filter(None, (state, details.get(stage["name"]), took)))))
+        lines += [_row("", f"trial {row['trial']}: {_progress(row)}") for row in answer["running"]]
+        best = answer["best_trial"]
+        if best:
+            weak = "" if best["feasible"] else " (no feasible trial yet)"
+            lines.append(
+                _row(
+                    "best trial",
+                    f"trial {best['number']}, value {_measured(best)}, control error {best['control_error']:.2f}{weak}",
+                )
+            )
+        if result and not answer["finished"]:
+            lines.append(
+                _row("last result", f"of {result['trials']} trials, test accuracy {_measured(result['test'])}")
+            )
+        for title, key in (("failed", "failures"), ("pruned", "prunings")):
+            lines += [_row(title, f"{len(row['trials'])} x {one_line(row['reason'])}") for row in answer[key]]
+        reads, results = answer["test_reads"], answer["results"]
+        lines.append(
+            _row("test reads", f"{reads} for {results} result{'' if results == 1 else 's'}" if reads else "none")
+        )
+        parts = ", ".join(f"{name} {size_text(size)}" for name, size in list(answer["disk"]["parts"].items())[:4])
+        lines.append(_row("disk", f"{size_text(answer['disk']['bytes'])} ({parts})"))
+        lines += [_row("problem", one_line(problem)) for problem in answer["problems"]]
+        if answer["problems"]:
+            lines.append(_row("", f"see python -m tune_jobs doctor {answer['folder']}"))
+        return "\n".join(lines)
+
+
+def _row(title: str, text: str) -> str:
+    return f"  {title:<12}{text}"
+
+
+def _headline(answer: dict[str, Any]) -> str:
+    holder = answer["driver"]
+    if holder is None or holder["state"] == "dead":
+        lost = f"; its driver, process {holder['pid']}, died" if holder else ""
+        return "finished" if answer["finished"] else f"stopped{lost}; the sweep's same command goes on with it"
+    who = f"process {holder['pid']} on {holder['host']}"
+    if holder["state"] == "silent":
+        return f"{who} has given no sign of life for {duration(holder['heartbeat_age'])}"
+    since = f" for {duration(holder['seconds'])}" if holder["seconds"] is not None else ""
+    return f"driven by {who}{since}, heartbeat {duration(holder['heartbeat_age'])} ago"
+
+
+def _measured(scores: dict[str, Any]) -> str:
+    value = scores.get("accuracy", scores.get("value"))
+    return f"{value:.3f} ± {scores['standard_error'] or 0:.3f}"
+
+
+def _progress(row: dict[str, Any]) -> str:
+    if "step" not in row:
+        return "begun"
+    return f"step {row['step']} of {row['steps'] or '?'}" + (f", {one_line(row['note'])}" if row["note"] else "")
+
+
+def _runs(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.RUNNING
+
+
+def _step(folder: Path, trial: FrozenTrial) -> dict[str, Any]:
+    """The newest record of a running trial's curve: {"trial", "step", "steps", "note"}."""
+    curve = read_curve(folder / curve_name(trial.number))
+    row = {"trial": trial.number}
+    return row | {name: curve[-1].get(name) for name in ("step", "steps", "note")} if curve else row
+
+
+def _retrainings(saved: SavedStudy) -> dict[str, int]:
+    """How many of the full retrainings are stored with their weights."""
+    keys = full_retrainings(saved)
+    return {"done": sum(_has_weights(saved.folder / "predictions" / f"{key}.pt") for key in keys), "planned": len(keys)}
+
+
+def _has_weights(path: Path) -> bool:
+    try:
+        return load_checkpoint(path, "prediction")["weights"] is not None
+    except CheckpointError:
+        return False
+
+
+def _best(saved: SavedStudy) -> dict[str, Any] | None:
+    best = best_trial(saved.study)
+    if best is None:
+        return None
+    trial, allowed = best
+    attributes = {name: trial.user_attrs.get(name) for name in ("standard_error", "control_error")}
+    return {"number": trial.number, "value": trial.values[0], **attributes, "feasible": allowed, "params": trial.params}
+
+
+def _result(result: dict[str, Any] | None) -> dict[str, Any] | None:
+    if result is None:
+        return None
+    return {
+        "trials": result["trials"],
+        "best_trial": result["best_trial"]["number"],
+        "members": len(result["members"]),
+        "validation": result["validation"],
+        "test": result["test"],
+    }
+
+
+def _reasons(trials: list[FrozenTrial], state: TrialState) -> list[dict[str, Any]]:
+    """[{"reason", "trials"}], reasons that differ in numbers alone together, the commonest first."""
+    kinds: dict[str, dict[str, Any]] = {}
+    for trial in trials:
+        if trial.state == state:
+            reason = str(trial.user_attrs.get("reason") or "no reason recorded")
+            kinds.setdefault(re.sub(r"\d+", "#", reason), {"reason": reason, "trials": []})["trials"].append(
+                trial.number
+            )
+    return sorted(kinds.values(), key=lambda row: -len(row["trials"]))

@@ -1,0 +1,209 @@
+"""What lies in a study's folder: who drives it, what is left over, and which predictions its result rests on."""
+
+import os
+import re
+import socket
+import stat
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from optuna.exceptions import StorageInternalError
+from optuna.trial import FrozenTrial
+from sqlalchemy.exc import SQLAlchemyError
+
+from edgenes.checkpoint import read_json
+from edgenes.errors import CheckpointError, StudyError
+from tune_jobs.final import Finalist, Job, final_training, retraining_jobs
+from tune_jobs.lock import STALE, read_driver
+from tune_jobs.saved import SavedStudy, storage_url
+from tune_jobs.storage import plain_reason
+from tune_jobs.store import PredictionStore
+from tune_jobs.study import feasible, finalists, trial_seed
+
+DRIVER = "driver.json"
+_TEMPORARY = re.compile(
+    r"\.(clock|.+\.(json|pt|csv|html|unfinished))-[a-z0-9_]{8}|\.writable|.+\.pt\.new|driver\.json\.[0-9a-f]{32}"
+)
+_DAMAGED = re.compile(r".+\.damaged(-\d+)?")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Files below a folder, {name with /: bytes}, and what is neither a file nor a folder; links are not followed."""
+
+    folder: Path
+    files: dict[str, int]
+    others: list[str]
+
+    def matching(self, pattern: str) -> list[str]:
+        """Names of files that match the regular expression as a whole, sorted."""
+        return sorted(name for name in self.files if re.fullmatch(pattern, name))
+
+    def size(self, names: Iterable[str] | None = None) -> int:
+        """Bytes of the files `names`, or of all."""
+        return sum(self.files.values() if names is None else (self.files[name] for name in names))
+
+
+def contents(folder: Path) -> Contents:
+    """What lies below `folder` now; a file that vanishes meanwhile is left out."""
+    files, others = {}, []
+    for place, below, names in os.walk(folder):
+        for name in sorted(below) + sorted(names):
+            path = Path(place) / name
+            try:
+                status = path.lstat()
+            except FileNotFoundError:
+                continue
+            if stat.S_ISREG(status.st_mode):
+                files[path.relative_to(folder).as_posix()] = status.st_size
+            elif not stat.S_ISDIR(status.st_mode):
+                others.append(path.relative_to(folder).as_posix())
+    return Contents(folder, files, others)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether `name` is that of a file being written, which its process would have renamed or removed."""
+    return _TEMPORARY.fullmatch(Path(name).name) is not None
+
+
+def is_damaged(name: str) -> bool:
+    """Whether `name` is that of a file set aside as damaged."""
+    return _DAMAGED.fullmatch(name) is not None
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file to the first free NAME.damaged, NAME.damaged-2, ...; returns the new path."""
+    target, k = path.with_name(f"{path.name}.damaged"), 1
+    while target.exists():
+        k += 1
+        target = path.with_name(f"{path.name}.damaged-{k}")
+    return path.rename(target)
+
+
+def driver(folder: Path) -> dict[str, Any] | None:
+    """Who drives the study, or did last: {"state", "host", "pid", "seconds", "heartbeat_age"}, or None.
+
+    Both times are in seconds: since the driver began, and since it last gave a sign of life. The state is "alive"; "dead" if its process on this host is gone; else "silent", without a heartbeat for so long
+    that the next driver may take the study over.
+    """
+    record = read_driver(folder / DRIVER)
+    if not record:
+        return None
+    try:
+        age = max(0.0, time.time() - (folder / DRIVER).stat().st_mtime)
+    except FileNotFoundError:
+        return None  # it ended in this very moment
+    state = "alive" if age < STALE else "silent"
+    if record.get("host") == socket.gethostname() and not _runs(record.get("pid")):
+        state = "dead"
+    try:
+        seconds = (datetime.now(UTC) - datetime.fromisoformat(record.get("started"))).total_seconds()
+    except (TypeError, ValueError):
+        seconds = None
+    return {
+        "state": state,
+        "host": record.get("host"),
+        "pid": record.get("pid"),
+        "seconds": seconds,
+        "heartbeat_age": round(age, 1),
+    }
+
+
+def _runs(pid: Any) -> bool:
+    if not isinstance(pid, int) or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def trials_of(saved: SavedStudy) -> list[FrozenTrial]:
+    """All trials of the study by their numbers; raises StudyError if its storage is damaged or out of reach."""
+    try:
+        return saved.study.get_trials(deepcopy=False)
+    except (SQLAlchemyError, StorageInternalError, OSError, ValueError, KeyError) as error:
+        reason = plain_reason(error, storage_url(saved.config))
+        raise StudyError(f"the trials of the study cannot be read: {reason}. See what doctor says.") from None
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """result.json, or None without one; raises CheckpointError if it is damaged or not a whole result."""
+    path = folder / "result.json"
+    if not path.exists():
+        return None
+    result = read_json(path)
+    try:
+        int(result["trials"]), int(result["best_trial"]["number"]), float(result["best_trial"]["value"])
+        for scores in (result, *result["members"]):
+            float(scores["test"]["accuracy"]), float(scores["test"]["standard_error"])
+        missing = {"validation", "optimal", "config", "seconds", "test_reads"} - result.keys()
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is no result of a study ({type(error).__name__}: {error}).") from error
+    if missing:
+        raise CheckpointError(f"{path} is no result of a study: it lacks {', '.join(sorted(missing))}.")
+    return result
+
+
+def read_seconds(folder: Path) -> dict[str, float]:
+    """stages.json, the seconds of each stage; raises CheckpointError if it is damaged."""
+    path = folder / "stages.json"
+    seconds = read_json(path) if path.exists() else {}
+    if not isinstance(seconds, dict) or not all(isinstance(value, int | float) for value in seconds.values()):
+        raise CheckpointError(f"{path} does not hold the seconds of stages.")
+    return seconds
+
+
+def curve_name(number: int) -> str:
+    """Name of a trial's curve file in the study's folder."""
+    return f"trials/{number:04d}.jsonl"
+
+
+def current_finalists(saved: SavedStudy) -> list[Finalist]:
+    """The finalists of the trials that are complete now; [] as long as none is."""
+    chosen = finalists(saved.study, saved.config.finalists)
+    if chosen and not feasible(chosen[0]):
+        chosen = chosen[:1]
+    path = saved.settings().hypernetwork_path
+    return [
+        Finalist(trial.number, trial_seed(saved.config.seed, trial.number), trial.values[0], path(trial.number))
+        for trial in chosen
+    ]
+
+
+@dataclass(frozen=True)
+class _Digest:
+    """What a prediction's key asks of a data set."""
+
+    digest: str
+
+
+def full_retrainings(saved: SavedStudy) -> dict[str, Job]:
+    """The full retrainings of the current finalists and of the baselines by their keys in predictions/.
+
+    Raises CheckpointError if a finalist's hypernetwork is missing or damaged.
+    """
+    settings, data = saved.settings(), _Digest(saved.data_digest)
+    jobs = retraining_jobs(settings, current_finalists(saved))
+    return {PredictionStore.key(final_training(settings, job.repeat), data, job.genotype): job for job in jobs}
+
+
+def size_text(size: int) -> str:
+    """Bytes for a person: 812 bytes, 14 kB, 4.9 MB."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.{0 if size >= 10 * scale else 1}f} {unit}"
+    return f"{size} bytes"
+
+
+def one_line(text: Any, width: int = 160) -> str:
+    """Text of any origin as one printable line of at most `width` characters."""
+    line = "".join(c for c in " ".join(str(text).split()) if c.isprintable())
+    return line if len(line) <= width else line[: width - 3] + "..."
