@@ -4,6 +4,8 @@ import errno
 import io
 import json
 import os
+import pickletools
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -13,8 +15,15 @@ from typing import Any, BinaryIO
 import torch
 
 from edgenes.errors import CheckpointError, WriteError
+from edgenes.untrusted import JSON_BYTES, open_zip, parse_json, reason, shown
 
 FORMAT = 1
+CHECKPOINT_BYTES = 8 * 2**30
+"""Largest checkpoint that is read."""
+_NAMES = re.compile(
+    r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|"
+    r"torch (Bool|Byte|Char|Short|Int|Long|Half|BFloat16|Float|Double)Storage"
+)
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
@@ -59,14 +68,30 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; a missing or damaged one is a CheckpointError that names it."""
+def read_text(path: Path, limit: int = JSON_BYTES) -> str:
+    """Read a text file, UTF-8; one that is missing, no regular file, or longer is a CheckpointError that names it."""
+    path = Path(path)
+    if not path.exists():
+        raise CheckpointError(f"{path} is missing.")
+    if not path.is_file():
+        raise CheckpointError(f"{path} is no regular file.")
     try:
-        return json.loads(Path(path).read_text())
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing.") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
+        with open(path, "rb") as file:
+            content = file.read(limit + 1)
+        if len(content) > limit:
+            raise CheckpointError(f"{path} has {path.stat().st_size} bytes, and at most {limit} are read: no study's.")
+        return content.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read as text: {reason(error)}.") from error
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; one that is missing, damaged or huge is a CheckpointError that names it."""
+    text = read_text(path)
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {reason(error)}.") from error
 
 
 def save_checkpoint(path: Path, kind: str, state: dict[str, Any]) -> None:
@@ -80,31 +105,85 @@ def save_checkpoint(path: Path, kind: str, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, kind: str, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """Load a dict written by `save_checkpoint`; never runs code from the file (`weights_only=True`).
+    """Load a dict written by `save_checkpoint`: plain values and dense tensors, from a file that is not trusted.
 
-    Raises CheckpointError if the file is missing, truncated, has a changed byte (the checksums of its
-    zip entries are verified), is of another kind, or of a later format.
+    No code from the file runs (`weights_only=True`), and what is loaded takes no more memory than the file has bytes.
+    Raises CheckpointError if the file is missing, truncated, has a changed byte (the checksums of its zip entries
+    are verified), holds anything else, is of another kind, or of a later format.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path} is missing.")
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise CheckpointError(f"{path} is damaged: the checksum of its entry {damaged!r} does not match.")
-        content = torch.load(path, map_location=device, weights_only=True)
-    except CheckpointError:
-        raise
-    except Exception as error:  # zipfile, pickle and torch each have their own; the file is unusable in any case
-        reason = (str(error).splitlines() or [type(error).__name__])[0]  # zipfile's EOFError says nothing
-        raise CheckpointError(f"{path} is damaged or no checkpoint: {reason}") from error
+        content = torch.load(_verified(path), map_location=device, weights_only=True)
+        content = _Measure(path.stat().st_size).plain(content)
+    # zipfile, pickle and torch each have their own; the file is unusable in any case
+    except Exception as error:
+        raise CheckpointError(f"{path} is damaged or no checkpoint: {reason(error)}.") from error
     if not isinstance(content, dict) or content.get("kind") != kind:
         found = content.get("kind") if isinstance(content, dict) else type(content).__name__
-        raise CheckpointError(f"{path} holds {found!r}, expected a checkpoint of kind {kind!r}.")
-    if content["format"] != FORMAT:
+        raise CheckpointError(f"{path} holds {shown(found)}, expected a checkpoint of kind {kind!r}.")
+    if content.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path} has format {content['format']}, this version reads format {FORMAT}; "
+            f"{path} has format {shown(content.get('format'))}, this version reads format {FORMAT}; "
             "use the version of EdgeNES Studio that wrote it."
         )
     return {key: value for key, value in content.items() if key not in ("format", "kind")}
+
+
+def _verified(path: Path) -> BinaryIO:
+    """The entries of the zip file in a new one, so that torch sees what was checked and nothing else.
+
+    Raises ValueError for what `torch.save` never writes and torch would follow: compressed or overlapping entries,
+    which grow, two of one name, and names of other classes and functions, some of which take memory on demand.
+    """
+    size = path.stat().st_size
+    if size > CHECKPOINT_BYTES:
+        raise ValueError(f"it has {size} bytes, and at most {CHECKPOINT_BYTES} are read")
+    copy = io.BytesIO()
+    with open_zip(path) as archive, zipfile.ZipFile(copy, "w") as verified:
+        entries = archive.infolist()
+        if sum(entry.file_size for entry in entries) > size or any(entry.compress_type for entry in entries):
+            raise ValueError("its entries are compressed, or together larger than the file")
+        if len({entry.filename.lower() for entry in entries}) < len(entries):  # torch does not tell cases apart
+            raise ValueError("two of its entries have the same name")
+        for entry in entries:
+            content = archive.read(entry)  # which compares the checksum
+            if entry.filename.lower().endswith(".pkl"):
+                _check_names(content)
+            verified.writestr(zipfile.ZipInfo(entry.filename), content)
+    copy.seek(0)
+    return copy
+
+
+def _check_names(pickled: bytes) -> None:
+    for operation, name, _ in pickletools.genops(pickled):
+        if "GLOBAL" in operation.name and not _NAMES.fullmatch(str(name)):
+            raise ValueError(f"it asks for {shown(name)}, which no checkpoint of a study does")
+
+
+class _Measure:
+    """Copies nested values and counts them: no honest file holds fewer bytes than values, characters, or numbers.
+
+    A pickle may repeat one list a billion times in a few bytes, and a tensor with a stride of 0 one number.
+    """
+
+    def __init__(self, size: int):
+        self.values = self.bytes = size
+
+    def plain(self, value: Any) -> Any:
+        """`value` in dicts, lists and tuples of its own; ValueError if it is larger than its file, or not plain."""
+        self.values -= 1
+        if isinstance(value, dict):
+            value = {self.plain(key): self.plain(item) for key, item in dict.items(value)}
+        elif type(value) in (list, tuple):
+            value = type(value)(map(self.plain, value))
+        elif isinstance(value, torch.Tensor) and value.layout == torch.strided:
+            self.bytes -= value.nbytes
+        elif type(value) is str:
+            self.values -= len(value.encode())
+        elif value is not None and type(value) not in (bool, int, float):
+            raise ValueError(f"it holds a {type(value).__name__}")
+        if min(self.values, self.bytes) < 0:
+            raise ValueError("it declares more than its bytes can hold")
+        return value
