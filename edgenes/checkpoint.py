@@ -79,7 +79,7 @@ def read_text(path: Path, limit: int = JSON_BYTES) -> str:
         with open(path, "rb") as file:
             content = file.read(limit + 1)
         if len(content) > limit:
-            raise CheckpointError(f"{path} has {path.stat().st_size} bytes, and at most {limit} are read: no study's.")
+            raise CheckpointError(f"{path} has {path.stat().st_size} bytes; no study writes more than {limit}.")
         return content.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} cannot be read as text: {reason(error)}.") from error

@@ -2,7 +2,6 @@
 
 import math
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,50 +9,68 @@ import numpy as np
 from numpy.lib import format as npy
 
 from edgenes.errors import DataError
+from edgenes.untrusted import open_zip, reason, shown
 
 DEFLATE_LIMIT = 1032
 """No deflate stream expands further than this, whatever its zip directory declares."""
+EXPANSION_LIMIT = 100
+"""How many times the file's own bytes its arrays may take: pictures never compress so well, bombs do."""
+FREE_BYTES = 2**26
+"""Bytes that they may take in any case."""
 
 
 def read_npz(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """The `required` arrays of the file, and those of the `optional` ones that are there.
 
     Raises DataError for a file that is no `.npz`, is cut short, lacks an array, holds Python objects in one,
-    or declares an array larger than the file can hold.
+    declares an array larger than the file can hold, or expands to more than pictures do.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             present = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
             missing = [name for name in required if name not in present]
             if missing:
                 raise DataError(
-                    f"{path} lacks {', '.join(missing)}; it holds {', '.join(present) or 'no arrays'}. "
+                    f"{path} lacks {', '.join(missing)}; it holds {', '.join(present[:20]) or 'no arrays'}. "
                     f"Expected {', '.join(required)} and, if wanted, {', '.join(optional)}."
                 )
             wanted = [*required, *(name for name in optional if name in present)]
-            for name in wanted:
-                _check_header(archive, path, name)
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in wanted}
+            allowed = max(FREE_BYTES, EXPANSION_LIMIT * path.stat().st_size)
+            total = sum(_declared(archive, path, name) for name in wanted)
+            if total > allowed:
+                raise DataError(
+                    f"the arrays of {path} would take {total} bytes, more than {EXPANSION_LIMIT} times the file's own: "
+                    "these are no pictures. Write them with numpy.savez, without compression, if they are meant."
+                )
+            return {name: _array(archive, name) for name in wanted}
     except DataError:
         raise
-    # RuntimeError is how zipfile refuses an encrypted or exotic archive.
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
+    # zipfile, zlib and numpy's parser of headers each have their own; the file is unusable in any case
+    except Exception as error:
         raise DataError(
-            f"{path} cannot be read as an .npz ({str(error) or type(error).__name__}). Expected a whole file "
+            f"{path} cannot be read as an .npz ({reason(error)}). Expected a whole file "
             "as numpy.savez writes it; if it was copied or downloaded, do so again."
         ) from error
 
 
-def _check_header(archive: zipfile.ZipFile, path: Path, name: str) -> None:
-    """Compare what the array's header declares with what the archive's member can hold."""
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(f"{name}.npy") as file:
+        array = npy.read_array(file, allow_pickle=False)
+        if file.read(1):  # which also makes zipfile compare the checksum
+            raise ValueError(f"{name} is longer than its header declares")
+    return array
+
+
+def _declared(archive: zipfile.ZipFile, path: Path, name: str) -> int:
+    """Bytes of the array by its header, after a comparison with what the archive's member can hold."""
     member = archive.getinfo(f"{name}.npy")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile expands the others unasked
+        raise DataError(f"{name} in {path} is compressed in a way that numpy.savez_compressed does not know.")
     with archive.open(member) as file:
         version = npy.read_magic(file)
-        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
-        if read is None:
+        if version != (1, 0):  # the others are for arrays with fields, and have headers of up to 4 GiB
             raise DataError(f"{name} in {path} has .npy version {version}; save a plain array, without fields.")
-        shape, _, dtype = read(file)
+        shape, _, dtype = npy.read_array_header_1_0(file)
         header = file.tell()
     if dtype.hasobject:
         raise DataError(
@@ -64,8 +81,10 @@ def _check_header(archive: zipfile.ZipFile, path: Path, name: str) -> None:
     stored = min(member.compress_size, path.stat().st_size)
     expansion = 1 if member.compress_type == zipfile.ZIP_STORED else DEFLATE_LIMIT
     available = min(member.file_size, stored * expansion) - header
-    if min(shape, default=1) < 0 or math.prod(shape) * dtype.itemsize > available:
+    declared = math.prod(shape) * max(1, dtype.itemsize)  # empty strings take no bytes, and for ever to go through
+    if min(shape, default=1) < 0 or declared > available:
         raise DataError(
-            f"{name} in {path} declares shape {shape} of {dtype}, but the file has at most {available} bytes "
+            f"{name} in {path} declares shape {shown(shape)} of {dtype}, but the file has at most {available} bytes "
             "for it: it is damaged or forged. Write it again with numpy.savez."
         )
+    return declared
