@@ -204,12 +204,12 @@ class TestKilledDriver:
         assert len(set(seeds)) == 3
 
     def test_an_orphan_that_goes_on_losing_its_process_is_a_failure_at_last(self, storage, tmp_path):
-        for _ in range(5):
+        for _ in range(10):
             assert Driver(storage, tmp_path).suggest()[1]["trial"] == 0
         driver = Driver(storage, tmp_path)
         assert driver.suggest()[1]["trial"] == 1
         assert driver.study.trials[0].state == TrialState.FAIL
-        assert "lost its process 5 times" in common_failure(driver.study)
+        assert "lost its process 10 times" in common_failure(driver.study)
 
     def test_an_orphan_that_gets_further_each_time_is_given_all_the_time_it_needs(self, storage, tmp_path):
         for step in range(1, 7):

@@ -7,6 +7,7 @@ goes on with them from their checkpoints, and asks for the rest. Ray's own state
 import json
 import logging
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,6 +111,7 @@ class _Running:
     last: dict[str, Any] = field(default_factory=dict)
     control_error: float | None = None
     pruned_step: int | None = None
+    checkpoints: int = 0
 
 
 class StudySearcher(Searcher):
@@ -117,7 +119,8 @@ class StudySearcher(Searcher):
 
     `budget` counts COMPLETE and PRUNED trials; `max_failures` is the number of FAILed trials in the study at
     which the sweep is given up. `make_sampler(seed)` builds the sampler of one suggestion. A trial that lost its
-    process `max_attempts` times without a new checkpoint in between is a FAIL. `folder` is the study's folder;
+    process `max_attempts` times without a new checkpoint in between is a FAIL; most of these were the driver's
+    deaths, since Ray itself gives up a trial whose worker died three times. `folder` is the study's folder;
     `check`, if given, runs before each suggestion and raises if the study must not be driven any more.
 
     `unwritable` says why the sweep was stopped, where a disk is full or read-only: no trial is asked for any more,
@@ -133,7 +136,7 @@ class StudySearcher(Searcher):
         max_failures: int,
         make_sampler: Callable[[int], BaseSampler],
         folder: str | Path,
-        max_attempts: int = 5,
+        max_attempts: int = 10,
         check: Callable[[], None] | None = None,
     ):
         super().__init__()
@@ -226,9 +229,18 @@ class StudySearcher(Searcher):
         if running is None:
             return
         running.trial.set_user_attr("checkpoint", _location(checkpoint, self.folder))
+        running.checkpoints += 1
+        if running.checkpoints > 1:  # the newest and the one before it, in case that is damaged
+            self._forget_earlier(running.trial.number, Path(checkpoint.path).parent)
         if step is not None and step > running.trial.user_attrs.get("checkpoint_step", -1):
             running.trial.set_user_attr("checkpoint_step", int(step))
             running.trial.set_user_attr("stalled_attempts", 0)
+
+    def _forget_earlier(self, number: int, current: Path) -> None:
+        """Remove what earlier drivers kept of a trial, under Ray's folder."""
+        for place in (self.folder / "ray").glob(f"*/trial-{number}-*"):
+            if place.resolve() != current.resolve():
+                shutil.rmtree(place, ignore_errors=True)
 
     def note_retry(self, trial_id: str) -> None:
         """Count an attempt that Ray makes by itself after a worker died."""

@@ -30,7 +30,7 @@ from tune_jobs.trial import TrialSettings, run_trial
 log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 10.0
-"""Seconds between two checkpoints of a trial: what a killed worker or driver loses at most."""
+"""Seconds between two checkpoints of a trial: what a killed worker or driver loses at most, and an epoch."""
 RANDOM_RIVALS = 6
 """Random genotypes that stand beside the searched one."""
 _STATE = "state.pt"
@@ -79,14 +79,15 @@ def outcome_of(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 class Reporter:
-    """Passes metrics to Tune, with a checkpoint of the state when the last one is old enough."""
+    """Passes metrics to Tune, with a checkpoint of the state when the last one is `every` seconds old."""
 
-    def __init__(self):
+    def __init__(self, every: float = CHECKPOINT_SECONDS):
+        self._every = every
         self._saved = time.monotonic()
 
     def __call__(self, metrics: dict[str, Any], state: dict[str, Any] | None, last: bool = False) -> None:
         now = time.monotonic()
-        if state is None or (now - self._saved < CHECKPOINT_SECONDS and not last):
+        if state is None or (now - self._saved < self._every and not last):
             tune.report(metrics)
             return
         with tempfile.TemporaryDirectory() as folder:
@@ -96,31 +97,34 @@ class Reporter:
 
 
 def resume_state(noted: str | None, device: str) -> dict[str, Any] | None:
-    """The newest sound checkpoint: Tune's own after a worker died, else the one `noted`; None if there is none.
+    """The newest sound checkpoint: Tune's own after a worker died, then the one `noted`; None if there is none.
 
     A damaged one is passed over for the one before, which Tune keeps beside it.
     """
     own = tune.get_checkpoint()
-    newest = own.path if own is not None else noted
-    if newest is None:
-        return None
-    folders = [newest]
-    if "://" not in newest:
-        beside = Path(newest).parent.glob("checkpoint_*")
-        folders += sorted((str(path) for path in beside if path.name < Path(newest).name), reverse=True)
-    for path in folders:
-        try:
-            with tune.Checkpoint(path).as_directory() as folder:
-                return load_checkpoint(Path(folder) / _STATE, "trial", device)
-        except (CheckpointError, OSError) as error:
-            log.warning("%s The checkpoint before it is taken, or the start.", error)
+    for newest in filter(None, (own and own.path, noted)):
+        for path in (newest, *_older(newest)):
+            try:
+                with tune.Checkpoint(path).as_directory() as folder:
+                    return load_checkpoint(Path(folder) / _STATE, "trial", device)
+            except (CheckpointError, OSError) as error:
+                log.warning("%s The checkpoint before it is taken, or the trial begins anew.", error)
     return None
 
 
+def _older(checkpoint: str) -> list[str]:
+    """The checkpoints beside this one that came before it, newest first; none is looked for on remote storage."""
+    if "://" in checkpoint:
+        return []
+    place = Path(checkpoint)
+    return sorted((str(path) for path in place.parent.glob("checkpoint_*") if path.name < place.name), reverse=True)
+
+
 def sweep_trial(config: dict[str, Any], data: Dataset, settings: TrialSettings) -> None:
-    """One trial of the sweep; config holds "trial", "seed", "params" and "checkpoint" (path or None)."""
+    """One trial of the sweep; config holds "trial", "seed", "attempt", "params", "checkpoint" (or None)."""
     use_threads()
-    reporter = Reporter()
+    # A trial that has lost its process once saves each epoch: one that is killed again and again gets further.
+    reporter = Reporter(CHECKPOINT_SECONDS if config["attempt"] == 1 else 0)
     epochs = settings.config.hypernetwork_epochs
 
     def report(metrics: dict[str, Any], state: dict[str, Any] | None) -> None:
