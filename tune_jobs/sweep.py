@@ -16,10 +16,11 @@ from typing import Any
 import optuna
 import ray
 from ray import tune
+from sqlalchemy.exc import OperationalError
 
-from edgenes.checkpoint import read_json, write_json, write_text
+from edgenes.checkpoint import is_unwritable, read_json, write_json, write_text
 from edgenes.data import Dataset
-from edgenes.errors import ConfigError, StudyError
+from edgenes.errors import ConfigError, EdgeNESError, StudyError
 from edgenes.genotype import Genotype
 from tune_jobs.config import SweepConfig
 from tune_jobs.environment import environment
@@ -38,6 +39,7 @@ from tune_jobs.progress_callback import ProgressCallback
 from tune_jobs.report import write_report
 from tune_jobs.saved import CONFIG, GENOTYPE, load_study_data, plain_config, storage_url, study_name
 from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
+from tune_jobs.storage import plain_reason
 from tune_jobs.study import (
     best_trial,
     common_failure,
@@ -202,7 +204,11 @@ class Run:
                 failure_config=tune.FailureConfig(max_failures=2),
             ),
         )
-        return [_outcome(result) for result in tuner.fit()]
+        outcomes = [_outcome(result) for result in tuner.fit()]
+        if "search_alg" not in options:  # a searcher has recorded those of its trials, and said them
+            for warning in dict.fromkeys(text for outcome in outcomes for text in outcome.get("warnings", ())):
+                self.progress.say(warning)
+        return outcomes
 
     def clean(self, stage: str) -> None:
         """Remove Ray's files of a finished stage: what the study needs is elsewhere."""
@@ -327,6 +333,8 @@ def sweep_stage(run: Run) -> None:
                 num_samples=-1,
             )
             write_text(run.folder / "trials.csv", trials_frame(study).to_csv(index=False))
+            if searcher.unwritable:
+                raise StudyError(f"the sweep stopped: {searcher.unwritable}")
             done = _done(study)
             failed = len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.FAIL,)))
             if done < config.trials and failed >= cap:
@@ -392,6 +400,9 @@ def finalists_stage(run: Run) -> tuple[Finalist, bool]:
                 {"data": data, "settings": settings, "jobs": [job.to_dict() for job in missing]},
             )
             failed = [outcome for outcome in outcomes if outcome.get("status") == "failed"]
+            for outcome in outcomes:
+                if outcome.get("status") == "unwritable":
+                    raise _failure(outcome, "a retraining")
             if any(not outcome.get("status") for outcome in outcomes):
                 raise Interrupted("stopped while retraining the finalists. Run the same command again to go on.")
             for outcome in failed:
@@ -451,7 +462,7 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
     prepare_folder(config.folder)
     if config.optimal != "darts":
         read_genotype(Path(config.optimal), config)
-    with study_lock(config.folder) as presence:
+    with study_lock(config.folder) as presence, _write_errors(config.folder):
         study = open_optuna(config, data)
         result = finished(config.folder, config.trials)
         if result is not None:
@@ -490,6 +501,25 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
         archive_result(config.folder)
         write_json(config.folder / "result.json", result)  # last: it marks the study as finished
         return result
+
+
+@contextmanager
+def _write_errors(folder: Path) -> Iterator[None]:
+    """A full or read-only disk, or a database that stays locked, under this driver is a StudyError, not a traceback."""
+    try:
+        yield
+    except EdgeNESError:
+        raise
+    except Exception as error:
+        cause: BaseException | None = error  # Ray and Optuna wrap what they met
+        while cause is not None and not (is_unwritable(cause) or isinstance(cause, OperationalError)):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise StudyError(
+            f"the study in {folder} could not be written: {plain_reason(cause, '')}. All that was finished is stored; "
+            "free some space, or make the folder writable, and run the same command again."
+        ) from error
 
 
 @contextmanager
