@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import nn
 
-from edgenes.errors import CheckpointError, WriteError
+from edgenes.errors import CheckpointError, ConfigError, WriteError
 from edgenes.untrusted import JSON_BYTES, open_zip, parse_json, reason, shown
 
 FORMAT = 1
@@ -129,6 +130,23 @@ def load_checkpoint(path: Path, kind: str, device: str | torch.device = "cpu") -
             "use the version of EdgeNES Studio that wrote it."
         )
     return {key: value for key, value in content.items() if key not in ("format", "kind")}
+
+
+def check_weights(module: nn.Module, weights: Any) -> None:
+    """Raise ConfigError unless `weights` is a state dict of the module: its names, shapes and types, finite numbers.
+
+    Only the module's shapes are looked at, so it may be on the meta device and take no memory.
+    """
+    own = module.state_dict()
+    if not isinstance(weights, dict) or weights.keys() != own.keys():
+        odd = sorted(map(shown, weights.keys() ^ own.keys())) if isinstance(weights, dict) else [shown(weights)]
+        raise ConfigError(f"its weights are not those of the network it describes: {', '.join(odd[:3])}.")
+    for name, value in weights.items():
+        if not isinstance(value, torch.Tensor) or (value.shape, value.dtype) != (own[name].shape, own[name].dtype):
+            found = f"{value.dtype} {shown(tuple(value.shape))}" if isinstance(value, torch.Tensor) else shown(value)
+            raise ConfigError(f"{name} is {found}, expected {own[name].dtype} {tuple(own[name].shape)}.")
+        if not value.isfinite().all():
+            raise ConfigError(f"{name} holds numbers that are not finite.")
 
 
 def _verified(path: Path) -> BinaryIO:

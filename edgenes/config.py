@@ -12,17 +12,20 @@ from edgenes.genotype import SearchSpace
 from edgenes.hypernetwork import INTERPOLATIONS
 from edgenes.regularizer import ESTIMATORS
 from edgenes.supernet import FORWARDS
+from edgenes.untrusted import shown
 
 GRADIENTS = ("score", "straight_through")
 WEIGHT_PATHS = ("fair", "architecture")
+MOST_CELLS = 100
+"""Cells of a network; a file that asks for a million could fill the memory with modules alone."""
 
 
 def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
     """Raise ConfigError, naming the nearest known word, unless `value` is one of `known`."""
     if value not in known:
-        near = difflib.get_close_matches(str(value), known, 1)
+        near = difflib.get_close_matches(value[:100], known, 1) if isinstance(value, str) else []
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}.{hint}")
+        raise ConfigError(f"{name} must be one of {', '.join(known)}, got {shown(value)}.{hint}")
 
 
 def check_types(config: Any) -> None:
@@ -31,7 +34,7 @@ def check_types(config: Any) -> None:
         value = getattr(config, each.name)
         allowed = (int, float) if each.type is float else (each.type,)
         if type(value) not in allowed:
-            raise ConfigError(f"{each.name} must be of type {each.type.__name__}, got {value!r}.")
+            raise ConfigError(f"{each.name} must be of type {each.type.__name__}, got {shown(value)}.")
 
 
 def check_at_least(config: Any, minimum: float, *names: str) -> None:
@@ -39,7 +42,7 @@ def check_at_least(config: Any, minimum: float, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not minimum <= value < float("inf"):
-            raise ConfigError(f"{name} must be a number of at least {minimum}, got {value!r}.")
+            raise ConfigError(f"{name} must be a number of at least {minimum}, got {shown(value)}.")
 
 
 def check_positive(config: Any, *names: str) -> None:
@@ -47,7 +50,7 @@ def check_positive(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise ConfigError(f"{name} must be a number above 0, got {value!r}.")
+            raise ConfigError(f"{name} must be a number above 0, got {shown(value)}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +77,9 @@ class NetworkConfig:
         check_at_least(self, 0, "momentum", "weight_decay", "seed")
         check_positive(self, "learning_rate", "gradient_clip")
         if self.stem_kernel % 2 == 0:
-            raise ConfigError(f"stem_kernel must be odd, got {self.stem_kernel}.")
+            raise ConfigError(f"stem_kernel must be odd, got {shown(self.stem_kernel)}.")
+        if self.cells > MOST_CELLS:
+            raise ConfigError(f"cells must be at most {MOST_CELLS}, got {shown(self.cells)}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +105,7 @@ class SearchConfig(NetworkConfig):
         check_positive(self, "architecture_lr", "t_start", "t_end")
         check_at_least(self, 2, "paths", "path_batch")
         if not 0 <= self.warmup < 1:
-            raise ConfigError(f"warmup must be a fraction in [0, 1), got {self.warmup!r}.")
+            raise ConfigError(f"warmup must be a fraction in [0, 1), got {shown(self.warmup)}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +145,7 @@ class TrainingConfig(NetworkConfig):
     def __post_init__(self):
         super().__post_init__()
         if not 0 <= self.drop_path < 1:
-            raise ConfigError(f"drop_path must be a probability in [0, 1), got {self.drop_path!r}.")
+            raise ConfigError(f"drop_path must be a probability in [0, 1), got {shown(self.drop_path)}.")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -150,6 +155,8 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def from_dict(cls: type, value: dict[str, Any]) -> Any:
     """The inverse of `to_dict`; an unknown key is a ConfigError that names the nearest known one."""
+    if not isinstance(value, dict):
+        raise ConfigError(f"a {cls.__name__} is told by its fields, got {shown(value)}.")
     known = tuple(f.name for f in dataclasses.fields(cls))
     for key in value:
         check_choice(f"a key of {cls.__name__}", key, known)

@@ -1,6 +1,7 @@
 """The ensemble that a search ends with: raw images in, mean of the members' probabilities out."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgenes.checkpoint import load_checkpoint, save_checkpoint, write_text
+from edgenes.checkpoint import check_weights, load_checkpoint, save_checkpoint, write_json
 from edgenes.config import TrainingConfig, from_dict, to_dict
 from edgenes.data import Dataset
 from edgenes.errors import CheckpointError, ConfigError, EdgeNESError
 from edgenes.genotype import Genotype
 from edgenes.network import Network
 from edgenes.training import make_network
+from edgenes.untrusted import parse_json, reason, shown
 
 _FILE = "ensemble.pt"
 
@@ -86,10 +88,10 @@ class Ensemble(nn.Module):
             "std": self.std.flatten().tolist(),
             "image_size": self.image_size,
             "class_names": list(self.class_names),
-            "card": json.dumps(self.card),
+            "card": json.dumps(self.card, allow_nan=False),
         }
         save_checkpoint(folder / _FILE, "ensemble", state)
-        write_text(folder / "card.json", json.dumps(self.card, indent=2) + "\n")
+        write_json(folder / "card.json", self.card)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Ensemble":
@@ -97,15 +99,29 @@ class Ensemble(nn.Module):
         path = Path(folder) / _FILE
         state = load_checkpoint(path, "ensemble")
         try:
-            configs = [from_dict(TrainingConfig, config) for config in state["configs"]]
-            genotypes = [Genotype.from_dict(genotype) for genotype in state["genotypes"]]
-            networks = []
-            for genotype, config, weights in zip(genotypes, configs, state["weights"], strict=True):
-                network = make_network(config, genotype, len(state["mean"]), len(state["class_names"]))
-                network.load_state_dict(weights)
-                networks.append(network)
-            mean, std = tuple(state["mean"]), tuple(state["std"])
-            card = json.loads(state["card"])
-            return cls(networks, configs, mean, std, state["image_size"], tuple(state["class_names"]), card)
-        except (KeyError, TypeError, ValueError, RuntimeError, EdgeNESError) as error:
-            raise CheckpointError(f"{path} does not hold a whole ensemble: {error}") from error
+            return cls._from_state(state)
+        # What a wrong type or a huge number meets first, torch decides.
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RuntimeError, EdgeNESError) as error:
+            raise CheckpointError(f"{path} does not hold a whole ensemble: {reason(error)}.") from error
+
+    @classmethod
+    def _from_state(cls, state: dict[str, Any]) -> "Ensemble":
+        configs = [from_dict(TrainingConfig, config) for config in state["configs"]]
+        genotypes = [Genotype.from_dict(genotype) for genotype in state["genotypes"]]
+        mean, std, names, size = (state[key] for key in ("mean", "std", "class_names", "image_size"))
+        if not names or not all(type(name) is str for name in names) or type(size) is not int or size < 1:
+            raise ConfigError(f"class names and an image size are expected, got {shown(names)}, {shown(size)}.")
+        finite = all(-math.inf < m < math.inf for m in mean) and all(0 < s < math.inf for s in std)
+        if not finite or not 0 < len(mean) == len(std):
+            raise ConfigError(f"a mean and a positive std a channel are expected, got {shown(mean)}, {shown(std)}.")
+        card = parse_json(state["card"])
+        if not isinstance(card, dict):
+            raise ConfigError(f"a card of keys and values is expected, got {shown(card)}.")
+        networks = []
+        for genotype, config, weights in zip(genotypes, configs, state["weights"], strict=True):
+            with torch.device("meta"):  # no memory is taken for sizes that the weights do not have
+                network = make_network(config, genotype, len(mean), len(names))
+            check_weights(network, weights)
+            network.to_empty(device="cpu").load_state_dict(weights)
+            networks.append(network)
+        return cls(networks, configs, tuple(mean), tuple(std), size, tuple(names), card)

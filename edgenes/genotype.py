@@ -12,6 +12,7 @@ import torch
 
 from edgenes.errors import ConfigError
 from edgenes.operations import OPERATIONS
+from edgenes.untrusted import parse_json, reason, shown
 
 CELL_TYPES = ("normal", "reduction")
 
@@ -30,18 +31,16 @@ class SearchSpace:
     operations: tuple[str, ...] = OPERATIONS
 
     def __post_init__(self):
-        object.__setattr__(self, "cell_types", tuple(self.cell_types))
-        object.__setattr__(self, "operations", tuple(self.operations))
         if type(self.nodes) is not int or not 1 <= self.nodes <= 8:  # neither 4.0 nor True: JSON tells them apart
-            raise ConfigError(f"nodes must be a whole number between 1 and 8, got {self.nodes!r}.")
+            raise ConfigError(f"nodes must be a whole number between 1 and 8, got {shown(self.nodes)}.")
         if type(self.inputs_per_node) is not int or self.inputs_per_node not in (1, 2):  # the first node has two inputs
-            raise ConfigError(f"inputs_per_node must be 1 or 2, got {self.inputs_per_node!r}.")
-        for chosen, known, what in (
-            (self.cell_types, CELL_TYPES, "cell_types"),
-            (self.operations, OPERATIONS, "operations"),
-        ):
-            if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(known):
-                raise ConfigError(f"{what} must be distinct names from {', '.join(known)}, got {chosen}.")
+            raise ConfigError(f"inputs_per_node must be 1 or 2, got {shown(self.inputs_per_node)}.")
+        for name, known in (("cell_types", CELL_TYPES), ("operations", OPERATIONS)):
+            chosen = getattr(self, name)
+            right = isinstance(chosen, list | tuple) and all(type(each) is str for each in chosen)
+            if not right or not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(known):
+                raise ConfigError(f"{name} must be distinct names from {', '.join(known)}, got {shown(chosen)}.")
+            object.__setattr__(self, name, tuple(chosen))
 
     @property
     def max_edges(self) -> int:
@@ -58,13 +57,21 @@ class SearchSpace:
         return node * (node + 3) // 2 + i
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that `SearchSpace(**...)` takes back."""
+        """Plain values that `from_dict` takes back."""
         return {
             "nodes": self.nodes,
             "inputs_per_node": self.inputs_per_node,
             "cell_types": list(self.cell_types),
             "operations": list(self.operations),
         }
+
+    @classmethod
+    def from_dict(cls, value: Any) -> "SearchSpace":
+        """The inverse of `to_dict`; raises ConfigError on anything that is no space."""
+        known = cls.__dataclass_fields__
+        if not isinstance(value, dict) or not value.keys() <= known.keys():
+            raise ConfigError(f"a search space is {{{', '.join(known)}}}, got {shown(value)}.")
+        return cls(**value)
 
 
 @dataclass(frozen=True, order=True)
@@ -76,7 +83,8 @@ class Edge:
 
     def __post_init__(self):
         if type(self.input) is not int or type(self.operation) is not str:
-            raise ConfigError(f"an edge needs an input number and an operation's name, got {self}.")
+            got = f"{shown(self.input)} and {shown(self.operation)}"
+            raise ConfigError(f"an edge needs an input number and an operation's name, got {got}.")
 
 
 Node = tuple[Edge, ...]
@@ -112,7 +120,8 @@ class Genotype:
             ):
                 raise ConfigError(
                     f"node {j} needs {space.inputs_per_node} edge(s) with distinct inputs from 0..{j + 1} and "
-                    f"operations from {', '.join(space.operations)}; got {[tuple(vars(e).values()) for e in cell[j]]}."
+                    f"operations from {', '.join(space.operations)}; "
+                    f"got {shown([(edge.input, edge.operation) for edge in cell[j]])}."
                 )
 
     @cached_property
@@ -158,7 +167,7 @@ class Genotype:
     def from_dict(cls, value: Any) -> "Genotype":
         """The inverse of `to_dict`; raises ConfigError on anything that is no genotype."""
         try:
-            space = SearchSpace(**value["space"])
+            space = SearchSpace.from_dict(value["space"])
             if set(value["cells"]) != set(space.cell_types):
                 raise ConfigError(f"cells must be given for {', '.join(space.cell_types)}.")
             cells = tuple(
@@ -170,7 +179,7 @@ class Genotype:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(
                 'not a genotype: expected {"space": {...}, "cells": {cell type: [[{"input": 0, "operation": '
-                f'"skip_connect"}}], ...]}}}}, got something else ({type(error).__name__}: {error}).'
+                f'"skip_connect"}}], ...]}}}}, got something else ({reason(error)}).'
             ) from error
         return cls(space, cells)
 
@@ -178,9 +187,9 @@ class Genotype:
     def from_json(cls, text: str) -> "Genotype":
         """The inverse of `to_json`; raises ConfigError on anything that is no genotype."""
         try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"not a genotype: the text is no JSON ({error}).") from error
+            value = parse_json(text)
+        except ValueError as error:
+            raise ConfigError(f"not a genotype: the text is no JSON ({reason(error)}).") from error
         return cls.from_dict(value)
 
     @cached_property

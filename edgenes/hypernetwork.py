@@ -5,10 +5,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edgenes.checkpoint import load_checkpoint, save_checkpoint
-from edgenes.errors import ConfigError
+from edgenes.checkpoint import check_weights, load_checkpoint, save_checkpoint
+from edgenes.errors import CheckpointError, ConfigError
 from edgenes.genotype import Genotype, SearchSpace, shared_edges
 from edgenes.relaxation import ArchitectureLogits, argmax_genotype, sample_genotypes
+from edgenes.untrusted import reason, shown
 
 INTERPOLATIONS = ("corrected", "as_printed")
 _WIDTH_FLOOR = 0.02  # of the whole range: pivots never meet, so the interpolation never divides by zero
@@ -31,10 +32,10 @@ class Hypernetwork(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        if not 2 <= pivots <= 1 / _WIDTH_FLOOR:
-            raise ConfigError(f"pivots must be between 2 and {1 / _WIDTH_FLOOR:.0f}, got {pivots}.")
+        if type(pivots) is not int or not 2 <= pivots <= 1 / _WIDTH_FLOOR:
+            raise ConfigError(f"pivots must be between 2 and {1 / _WIDTH_FLOOR:.0f}, got {shown(pivots)}.")
         if interpolation not in INTERPOLATIONS:
-            raise ConfigError(f"interpolation must be one of {INTERPOLATIONS}, got {interpolation!r}.")
+            raise ConfigError(f"interpolation must be one of {INTERPOLATIONS}, got {shown(interpolation)}.")
         self.space = space
         self.interpolation = interpolation
         types, edges, operations = len(space.cell_types), len(space.edges), len(space.operations)
@@ -80,7 +81,11 @@ class Hypernetwork(nn.Module):
     @classmethod
     def load(cls, path: str | Path) -> "Hypernetwork":
         """Read what `save` wrote; raises CheckpointError if it is missing or damaged."""
-        return cls.from_state(load_checkpoint(Path(path), "hypernetwork"))
+        state = load_checkpoint(Path(path), "hypernetwork")
+        try:
+            return cls.from_state(state)
+        except (AttributeError, KeyError, TypeError, RuntimeError, ConfigError) as error:
+            raise CheckpointError(f"{path} does not hold a whole hypernetwork: {reason(error)}.") from error
 
     def to_state(self) -> dict:
         """Plain values and tensors from which `from_state` rebuilds the hypernetwork."""
@@ -94,14 +99,15 @@ class Hypernetwork(nn.Module):
 
     @classmethod
     def from_state(cls, state: dict) -> "Hypernetwork":
-        """The inverse of `to_state`."""
+        """The inverse of `to_state`; raises ConfigError, KeyError, TypeError or RuntimeError on what is none."""
         hypernetwork = cls(
-            SearchSpace(**state["space"]),
+            SearchSpace.from_dict(state["space"]),
             state["pivots"],
             state["trainable_pivots"],
             state["interpolation"],
             torch.Generator(),  # the draws are overwritten; torch's global ones stay the caller's
         )
+        check_weights(hypernetwork, state["weights"])
         hypernetwork.load_state_dict(state["weights"])
         return hypernetwork
 

@@ -152,23 +152,26 @@ def test_a_genotype_with_one_value_replaced_is_another_genotype_or_a_config_erro
     assert Genotype.from_json(again.to_json()) == again
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"space": {"nodes": 1e999}}', "\x00", "nan"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[" * 100_000, '{"space": {}, "space": {}}', " " * 2**25, '{"space": {"nodes": 1e999}}', "\x00", "nan"],
+)
 def test_text_that_is_no_json_is_a_config_error(text):
-    with pytest.raises(ConfigError, match=r"not a genotype|whole number"):
+    with pytest.raises(ConfigError, match="not a genotype"):
         Genotype.from_json(text)
 
 
 @pytest.mark.parametrize(
     ("edge", "message"),
     [
-        ({"input": 1e999, "operation": "skip_connect"}, "input number"),
+        ({"input": 1e999, "operation": "skip_connect"}, "Infinity is no number of JSON"),
         ({"input": 0.5, "operation": "skip_connect"}, "input number"),
         ({"input": True, "operation": "skip_connect"}, "input number"),
         ({"input": "0", "operation": "skip_connect"}, "input number"),
         ({"input": 2, "operation": "skip_connect"}, "from 0..1"),
         ({"input": -1, "operation": "skip_connect"}, "from 0..1"),
         ({"input": 0, "operation": "none"}, "operations from"),
-        ({"input": 0}, "KeyError"),
+        ({"input": 0}, "'operation' is missing"),
     ],
 )
 def test_an_edge_that_does_not_exist_is_refused(edge, message):
@@ -198,6 +201,9 @@ def test_a_genotype_must_fit_its_space():
         {"cell_types": ()},
         {"cell_types": ("normal", "normal")},
         {"cell_types": "normal"},
+        {"cell_types": [["normal"]]},
+        {"cell_types": 1},
+        {"operations": {"skip_connect": 1}},
         {"operations": ("identity",)},
     ],
 )
