@@ -8,10 +8,19 @@ import tyro
 from rich.console import Console
 
 from edgenes.errors import EdgeNESError
+from tune_jobs.tools.replay import Replay
+from tune_jobs.tools.archive import Export, Import
+from tune_jobs.tools.clean import Clean
+from tune_jobs.tools.doctor import Doctor
 from tune_jobs.tools.status import Status
 
 COMMANDS = {
     "status": Status,
+    "doctor": Doctor,
+    "clean": Clean,
+    "export": Export,
+    "import": Import,
+    "replay": Replay,
 }
 """What can be asked, in the order of the help."""
 

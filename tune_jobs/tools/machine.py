@@ -1,0 +1,78 @@
+"""The machine that a study ran on beside this one: device, threads, and the versions that decide numbers."""
+
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+
+from edgenes.checkpoint import read_json
+from edgenes.data import Dataset
+from edgenes.errors import ConfigError
+from tune_jobs.environment import environment
+from tune_jobs.saved import SavedStudy
+from tune_jobs.tools.folder import read_result
+
+Device = Literal["auto", "cpu", "cuda"]
+
+DECIDING = ("python", "edgenes-studio", "torch", "torchvision", "numpy", "scikit-learn")
+"""Packages whose versions decide the numbers of a trial."""
+
+
+def recorded_environment(saved: SavedStudy) -> dict[str, Any]:
+    """What the study's last driver wrote to environment.json; {} without the file."""
+    path = saved.folder / "environment.json"
+    found = read_json(path) if path.exists() else {}
+    return found if isinstance(found, dict) else {}
+
+
+def recorded_device(saved: SavedStudy) -> str:
+    """Where the study's trials computed: by its result, else as its configuration and its driver's machine decide."""
+    result = read_result(saved.folder)
+    if result is not None and result.get("device"):
+        return result["device"]
+    if saved.config.device != "auto":
+        return saved.config.device
+    return "cuda" if recorded_environment(saved).get("gpus") and saved.config.gpus_per_trial != 0 else "cpu"
+
+
+def choose_device(saved: SavedStudy, asked: Device) -> str:
+    """The device to compute on; "auto" is the study's own, or the CPU where that is not there. Raises ConfigError."""
+    there = torch.cuda.is_available()
+    if asked == "cuda" and not there:
+        raise ConfigError("--device cuda needs a GPU that PyTorch can use, and there is none here: leave it out.")
+    if asked != "auto":
+        return asked
+    return "cuda" if there and recorded_device(saved) == "cuda" else "cpu"
+
+
+def as_sent(data: Dataset) -> Dataset:
+    """The data as a worker of the sweep gets them.
+
+    On the way the images get plain strides. As loaded, those of one channel may have strides that PyTorch takes for
+    another memory format, whose kernels differ in the last bits.
+    """
+    return pickle.loads(pickle.dumps(data, protocol=5))
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch use `count` threads while the block runs: sums depend on their number in the last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def differing_environment(saved: SavedStudy) -> list[str]:
+    """What of this environment may change the study's numbers, one line each; [] if nothing known does."""
+    recorded, here = recorded_environment(saved), environment()
+    if not recorded:
+        return ["environment.json is missing: the study's versions are unknown"]
+    before = recorded.get("versions", {})
+    pairs = [(name, before.get(name), here["versions"][name]) for name in DECIDING]
+    pairs.append(("platform", recorded.get("platform"), here["platform"]))
+    return [f"{name}: {old or 'unknown'} then, {new} now" for name, old, new in pairs if old != new]
