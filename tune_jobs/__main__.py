@@ -8,10 +8,10 @@ import tyro
 from rich.console import Console
 
 from edgenes.errors import EdgeNESError
-from tune_jobs.tools.replay import Replay
 from tune_jobs.tools.archive import Export, Import
 from tune_jobs.tools.clean import Clean
 from tune_jobs.tools.doctor import Doctor
+from tune_jobs.tools.replay import Replay
 from tune_jobs.tools.status import Status
 
 COMMANDS = {

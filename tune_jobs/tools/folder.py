@@ -87,8 +87,9 @@ def set_aside(path: Path) -> Path:
 def driver(folder: Path) -> dict[str, Any] | None:
     """Who drives the study, or did last: {"state", "host", "pid", "seconds", "heartbeat_age"}, or None.
 
-    Both times are in seconds: since the driver began, and since it last gave a sign of life. The state is "alive"; "dead" if its process on this host is gone; else "silent", without a heartbeat for so long
-    that the next driver may take the study over.
+    Both times are in seconds: since the driver began, and since it last gave a sign of life. The state is "alive";
+    "dead" if its process on this host is gone; else "silent", without a heartbeat for so long that the next driver
+    may take the study over.
     """
     record = read_driver(folder / DRIVER)
     if not record:

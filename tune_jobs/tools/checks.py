@@ -1,0 +1,585 @@
+"""What may be wrong with a study's folder: checks that yield findings, each with its cure."""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import optuna
+import torch
+from optuna.trial import FrozenTrial, TrialState
+
+from edgenes.checkpoint import FORMAT, load_checkpoint, read_json, write_json, write_text
+from edgenes.config import digest
+from edgenes.errors import CheckpointError, EdgeNESError
+from edgenes.genotype import Genotype
+from edgenes.hypernetwork import Hypernetwork, control_error
+from edgenes.relaxation import ArchitectureLogits, argmax_genotype
+from tune_jobs.config import SweepConfig
+from tune_jobs.curves import read_curve
+from tune_jobs.final import TEST_READS, file_digest
+from tune_jobs.saved import CONFIG, GENOTYPE, SavedStudy, open_saved, read_config
+from tune_jobs.storage import SQLITE, SQLITE_TIMEOUT, storage_file
+from tune_jobs.tools.folder import (
+    Contents,
+    current_finalists,
+    curve_name,
+    is_damaged,
+    is_temporary,
+    read_result,
+    read_seconds,
+    set_aside,
+    size_text,
+    trials_of,
+)
+
+CARD = Path("ensemble") / "card.json"
+ENSEMBLE = Path("ensemble") / "ensemble.pt"
+HYPERNETWORK = Path("hypernetwork") / "hypernetwork.pt"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong: what it is, and what `repair` does about it, or what is left to do where there is none.
+
+    What is `harmless` is told and needs nothing.
+    """
+
+    what: str
+    cure: str
+    repair: Callable[[], Any] | None = None
+    harmless: bool = False
+
+
+Findings = Iterator[Finding]
+
+
+@dataclass
+class Case:
+    """A study under examination; what a check could read is there for the later ones."""
+
+    folder: Path
+    storage: str | None
+    found: Contents
+    driven: bool
+    result: dict[str, Any] | None = None
+    config: SweepConfig | None = None
+    saved: SavedStudy | None = None
+    trials: tuple[FrozenTrial, ...] = ()
+    optimal: Genotype | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the result is that of all trials planned."""
+        return self.result is not None and self.config is not None and self.result["trials"] >= self.config.trials
+
+    def of_state(self, state: TrialState) -> list[FrozenTrial]:
+        """The trials in a state."""
+        return [trial for trial in self.trials if trial.state == state]
+
+
+def examine(case: Case) -> Findings:
+    """Everything that is wrong; a driver at work changes files all the time, so leftovers are not looked for then."""
+    yield from check_result_file(case)
+    yield from check_config(case)
+    yield from check_database(case)
+    yield from check_plain_files(case)
+    if case.saved is not None:
+        yield from check_identity(case)
+        yield from check_genotype(case)
+        yield from check_unfinished_trials(case)
+        yield from check_hypernetworks(case)
+        yield from check_curves(case)
+    yield from check_predictions(case)
+    if case.saved is not None and case.finished and not case.driven:
+        yield from check_result(case)
+        yield from check_chosen_hypernetwork(case)
+        yield from check_ensemble(case)
+    yield from check_test_reads(case)
+    yield from check_links(case)
+    if not case.driven:
+        yield from check_leftovers(case)
+
+
+def _another_format(path: Path) -> bool:
+    """Whether a file that cannot be loaded is a whole checkpoint of another version."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # each reader has its own; the file is damaged in any case
+        return False
+    return isinstance(content, dict) and "kind" in content and content.get("format") != FORMAT
+
+
+def _unreadable(path: Path, error: Exception, cure: str, repair: Callable[[], Any] | None = None) -> Finding:
+    """A file that cannot be loaded; one of another version is left as it is."""
+    if _another_format(path):
+        return Finding(str(error), "leave it: it is whole, and the version that wrote it reads it")
+    return Finding(str(error), cure, repair or partial(set_aside, path))
+
+
+def _rewritten(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file anew, what is there set aside."""
+    if path.exists():
+        set_aside(path)
+    write(path)
+
+
+def check_result_file(case: Case) -> Findings:
+    """result.json is a result."""
+    try:
+        case.result = read_result(case.folder)
+    except CheckpointError as error:
+        yield Finding(
+            str(error),
+            "set it aside as .damaged; the next run makes it anew from what is stored, and reads the test images again",
+            partial(set_aside, case.folder / "result.json"),
+        )
+
+
+def check_config(case: Case) -> Findings:
+    """config.json is a configuration."""
+    try:
+        case.config, _ = read_config(case.folder, case.storage)
+        return
+    except EdgeNESError as error:
+        reason = str(error)
+    try:
+        data = read_json(case.folder / CARD)["data"]
+        config = {**case.result["config"], "out": str(case.folder), "storage": None, "data": data}
+    except (CheckpointError, KeyError, TypeError):
+        yield Finding(reason, "run the sweep's same command: it writes the file anew; nothing else can be checked yet")
+        return
+    write = partial(write_json, value=config)
+    yield Finding(reason, "write it anew from result.json", partial(_rewritten, case.folder / CONFIG, write))
+
+
+def check_database(case: Case) -> Findings:
+    """The Optuna study opens and its trials can be read; a damaged one is never touched."""
+    file = storage_file(case.storage or f"{SQLITE}{case.folder / 'study.db'}")
+    cure = "nothing here repairs it: restore it from a backup or an export of the study; no file was touched"
+    damage = _damage_of(file) if file is not None and not str(case.storage).startswith("journal:") else None
+    if damage:
+        yield Finding(f"{file} is damaged: {damage}.", cure)
+        return
+    if case.config is None:
+        return
+    try:
+        case.saved = open_saved(case.folder, case.storage)
+        case.trials = tuple(trials_of(case.saved))
+    except EdgeNESError as error:
+        case.saved = None
+        yield Finding(str(error), cure)
+
+
+def _damage_of(file: Path) -> str | None:
+    """What SQLite finds wrong with its file, None if nothing or if there is no file."""
+    if not file.exists():
+        return None
+    if file.stat().st_size == 0:
+        return "it is empty"
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(file))}?mode=rw", timeout=SQLITE_TIMEOUT, uri=True)
+        try:
+            found = connection.execute("PRAGMA integrity_check").fetchone()[0]
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        return str(error)
+    return None if found == "ok" else found.splitlines()[0]
+
+
+def check_plain_files(case: Case) -> Findings:
+    """The small JSON files beside the result."""
+    try:
+        read_seconds(case.folder)
+    except CheckpointError as error:
+        path = case.folder / "stages.json"
+        if case.result is None:
+            yield Finding(str(error), "set it aside as .damaged; the seconds begin anew", partial(set_aside, path))
+        else:
+            write = partial(write_json, value=case.result["seconds"])
+            yield Finding(str(error), "write it anew from result.json", partial(_rewritten, path, write))
+    for name in ("environment.json", "hypernetwork/finalists.json"):
+        path = case.folder / name
+        try:
+            if path.exists():
+                read_json(path)
+        except CheckpointError as error:
+            cure = "set it aside as .damaged; a run that goes on writes it anew"
+            yield Finding(str(error), cure, partial(set_aside, path))
+
+
+def check_identity(case: Case) -> Findings:
+    """config.json says what the Optuna study was begun with."""
+    identity = case.saved.study.user_attrs.get("identity")
+    if identity is None:
+        if case.trials:
+            yield Finding("the Optuna study has no record of its settings", "nothing: another program made it")
+        return
+    asked = json.loads(json.dumps({**case.config.defining(), "data": case.saved.data_digest}))
+    differing = sorted(name for name in asked if identity.get(name) != asked[name])
+    if not differing:
+        return
+    what = "; ".join(f"{name} is {asked[name]!r}, the study's {identity.get(name)!r}" for name in differing)
+    what = f"config.json is not that of the study: {what}"
+    if not set(differing) <= identity.keys():
+        yield Finding(what, "nothing: another version of EdgeNES Studio began the study")
+        return
+    path = case.folder / CONFIG
+    config = {**read_json(path), **{name: identity[name] for name in differing}}
+    write = partial(write_json, value=config)
+    yield Finding(what, "write the study's own settings into it", partial(_rewritten, path, write))
+
+
+def check_genotype(case: Case) -> Findings:
+    """The optimal genotype is there once trials are, and is of the study's space."""
+    path = case.folder / GENOTYPE
+    if not path.exists() and not any(trial.params for trial in case.trials):
+        return
+    try:
+        case.optimal = case.saved.optimal
+        if case.optimal.space == case.config.space:
+            return
+        case.optimal, reason = None, f"{path} holds a genotype of another search space."
+    except (EdgeNESError, UnicodeDecodeError) as error:
+        reason = str(error) if str(path) in str(error) else f"{path}: {error}"
+    source, genotype = _genotype_elsewhere(case)
+    if genotype is None:
+        what_then = "copies it from --optimal" if case.config.optimal != "darts" else "searches again"
+        cure = f"set it aside as .damaged; the next run {what_then}, and trials go on only if it is the same"
+        yield Finding(reason, cure, partial(set_aside, path) if path.exists() else None)
+    else:
+        write = partial(write_text, text=genotype.to_json() + "\n")
+        yield Finding(reason, f"write it anew from {source}", partial(_rewritten, path, write))
+
+
+def _genotype_elsewhere(case: Case) -> tuple[str, Genotype | None]:
+    """The optimal genotype from the result, else from the logits that it was read off."""
+    if case.result is not None:
+        return "result.json", Genotype.from_dict(case.result["optimal"])
+    name = "search/logits.pt"
+    try:
+        state = load_checkpoint(case.folder / name, "logits")
+        return name, argmax_genotype(ArchitectureLogits(state["alpha"], state["beta"]), case.config.space)
+    except (CheckpointError, KeyError, IndexError, RuntimeError):
+        return name, None
+
+
+def check_unfinished_trials(case: Case) -> Findings:
+    """Trials that a dead driver left, and whether the checkpoints they go on from are sound."""
+    if case.driven:
+        return
+    waiting = case.of_state(TrialState.WAITING)
+    if waiting:
+        numbers = ", ".join(str(trial.number) for trial in waiting)
+        yield Finding(f"enqueued and not begun: trial {numbers}", "the next run begins with them", harmless=True)
+    for trial in case.of_state(TrialState.RUNNING):
+        what = f"trial {trial.number} is RUNNING without a driver"
+        noted = trial.user_attrs.get("checkpoint")
+        if noted is None:
+            yield Finding(what, "no damage: the next run begins it anew, with the same numbers", harmless=True)
+            continue
+        if "://" in noted:
+            yield Finding(what, f"no damage: the next run goes on with it from {noted}", harmless=True)
+            continue
+        step, reason = _checkpoint_step(case.folder / noted)
+        if step is not None:
+            yield Finding(what, f"no damage: the next run goes on with it from step {step}", harmless=True)
+            continue
+        older = _older_checkpoint(case.folder / noted)
+        if older is None:
+            cure = "note that there is none; the next run begins the trial anew, with the same numbers"
+            yield Finding(f"{what}, and {reason}", cure, partial(_note_checkpoint, case, trial, None, -1))
+        else:
+            place, step = older
+            name = str(place.relative_to(case.folder)) if place.is_relative_to(case.folder) else str(place)
+            cure = f"note {place.name} instead; the next run goes on from step {step}"
+            yield Finding(f"{what}, and {reason}", cure, partial(_note_checkpoint, case, trial, name, step))
+
+
+def _checkpoint_step(place: Path) -> tuple[int | None, str]:
+    """The step of a trial's checkpoint, or None and what is wrong with it."""
+    if not place.is_dir():
+        return None, f"its checkpoint {place} is gone"
+    try:
+        return load_checkpoint(place / "state.pt", "trial")["epoch"] + 1, ""
+    except (CheckpointError, KeyError, TypeError) as error:
+        return None, f"its checkpoint cannot be used: {error}"
+
+
+def _older_checkpoint(place: Path) -> tuple[Path, int] | None:
+    """The newest sound checkpoint beside `place`, and its step."""
+    for other in sorted(place.parent.glob("checkpoint_*"), reverse=True):
+        step, _ = _checkpoint_step(other)
+        if step is not None:
+            return other, step
+    return None
+
+
+def _note_checkpoint(case: Case, trial: FrozenTrial, place: str | None, step: int) -> None:
+    # As in the searcher: there is no public way back to a running trial.
+    running = optuna.Trial(case.saved.study, trial._trial_id)
+    running.set_user_attr("checkpoint", place)
+    running.set_user_attr("checkpoint_step", step)
+
+
+def check_hypernetworks(case: Case) -> Findings:
+    """Each complete trial has its hypernetwork. Finalists need it; of other trials it is a result, and no more.
+
+    More trials only push trials out of the finalists, so that one which is none now never becomes one.
+    """
+    needed = {finalist.number for finalist in current_finalists(case.saved)}
+    for trial in case.of_state(TrialState.COMPLETE):
+        path = case.saved.settings().hypernetwork_path(trial.number)
+        reason = _hypernetwork_fault(case, path, trial.user_attrs.get("control_error"))
+        if reason is None:
+            continue
+        what = f"trial {trial.number}: {reason}"
+        copy = case.folder / HYPERNETWORK
+        if path.exists() and _another_format(path):
+            yield Finding(what, "leave it: it is whole, and the version that wrote it reads it")
+        elif _is_chosen(case, trial.number, copy):
+            copied = partial(_rewritten, path, partial(shutil.copyfile, copy))
+            yield Finding(what, f"copy it from {HYPERNETWORK}, the same file", copied)
+        elif path.exists():
+            yield Finding(what, "set it aside as .damaged", partial(set_aside, path))
+        elif trial.number in needed:
+            yield Finding(what, "nothing here has another copy, and no run ends without it: the trial is a finalist")
+        else:
+            yield Finding(what, "no run needs it: the trial is no finalist, and will be none", harmless=True)
+
+
+def _hypernetwork_fault(case: Case, path: Path, expected: float | None) -> str | None:
+    try:
+        hypernetwork = Hypernetwork.load(path)
+        if case.optimal is None or expected is None:
+            return None
+        found = control_error(hypernetwork, case.optimal)
+    except CheckpointError as error:
+        return str(error)
+    except (EdgeNESError, KeyError, TypeError, RuntimeError) as error:
+        return f"{path} holds no whole hypernetwork: {error}"
+    if abs(found - expected) > 1e-6:
+        return f"{path} is not its hypernetwork: the control error is {found:.3f}, the trial's {expected:.3f}."
+    return None
+
+
+def _is_chosen(case: Case, number: int, path: Path) -> bool:
+    """Whether `path` is the hypernetwork that the result was made from, and that of trial `number`."""
+    try:
+        return (
+            case.result is not None
+            and case.result["best_trial"]["number"] == number
+            and file_digest(path) == read_json(case.folder / CARD)["hypernetwork"]
+        )
+    except (CheckpointError, OSError, KeyError, TypeError):
+        return False
+
+
+def check_curves(case: Case) -> Findings:
+    """Curve files hold whole records, and those of complete trials every step."""
+    for trial in case.trials:
+        path = case.folder / curve_name(trial.number)
+        if not path.exists():
+            if trial.state == TrialState.COMPLETE:
+                yield Finding(f"trial {trial.number} is complete and has no curve: {path}", "nothing: it is lost")
+            continue
+        if case.driven and trial.state == TrialState.RUNNING:
+            continue  # it is being written
+        lines = _altered_lines(path)
+        if lines and not (lines == ["the last"] and trial.state == TrialState.RUNNING):
+            yield Finding(
+                f"{path} has lines that are no records: {', '.join(lines)}.",
+                "set it aside as .damaged, and keep the whole lines in its place",
+                partial(_keep_whole_lines, path),
+            )
+            continue
+        if trial.state == TrialState.COMPLETE:
+            missing = _missing_steps(case.config, trial, path)
+            if missing:
+                steps = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+                yield Finding(f"{path} lacks steps of trial {trial.number}: {steps}.", "nothing: they are lost")
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return False
+    return True
+
+
+def _altered_lines(path: Path) -> list[str]:
+    """Numbers of the lines that are no records; "the last" is torn, without an end."""
+    *lines, rest = path.read_bytes().split(b"\n")
+    altered = [str(number) for number, line in enumerate(lines, start=1) if not _is_record(line)]
+    return altered + (["the last"] if rest else [])
+
+
+def _keep_whole_lines(path: Path) -> None:
+    lines = [line for line in path.read_bytes().split(b"\n")[:-1] if _is_record(line)]
+    _rewritten(path, partial(write_text, text="".join(f"{line.decode()}\n" for line in lines)))
+
+
+def _missing_steps(config: SweepConfig, trial: FrozenTrial, path: Path) -> list[int]:
+    """Steps of a complete trial that its curve does not have: epochs, its candidates, and the result."""
+    epochs, pool = config.hypernetwork_epochs, trial.user_attrs.get("pool_size", config.candidates)
+    expected = {*range(1, epochs + pool + 1), epochs + config.candidates}
+    return sorted(expected - {record["step"] for record in read_curve(path)})
+
+
+def check_predictions(case: Case) -> Findings:
+    """Each stored candidate loads, and is what its name says."""
+    again = "set it aside as .damaged; a run that needs it computes it again"
+    for name in case.found.matching(r"predictions/[^/]+\.pt"):
+        path = case.folder / name
+        if is_temporary(name) or not path.exists():
+            continue
+        try:
+            record = load_checkpoint(path, "prediction")
+            key = digest(record["config"], Genotype.from_dict(record["genotype"]).digest, record["data"])
+        except (EdgeNESError, KeyError, TypeError) as error:
+            yield _unreadable(path, error, again)
+            continue
+        if key != path.stem:
+            yield Finding(f"{path} holds another candidate, {key}.", again, partial(set_aside, path))
+
+
+def check_result(case: Case) -> Findings:
+    """result.json is that of this study, its genotype and its ensemble."""
+    result, faults = case.result, []
+    done = len(case.of_state(TrialState.COMPLETE)) + len(case.of_state(TrialState.PRUNED))
+    if result["trials"] > done:
+        faults.append(f"it is of {result['trials']} trials, the study has {done}")
+    best = result["best_trial"]
+    trial = case.trials[best["number"]] if 0 <= best["number"] < len(case.trials) else None
+    if trial is None or trial.state != TrialState.COMPLETE:
+        faults.append(f"its best trial {best['number']} is not complete")
+    elif trial.values[0] != best["value"] or trial.params != best["params"]:
+        faults.append(f"its best trial {best['number']} has another value or other parameters in the study")
+    if case.optimal is not None and case.optimal.to_dict() != result["optimal"]:
+        faults.append(f"its optimal genotype is not that of {GENOTYPE}")
+    plain = case.config.to_dict()
+    differing = [name for name in case.config.defining() if result["config"].get(name) != plain[name]]
+    if differing:
+        faults.append(f"its settings are others: {', '.join(differing)}")
+    if faults:
+        yield Finding(
+            f"result.json does not fit the study: {'; '.join(faults)}.",
+            "set it aside as .damaged; the next run makes it anew from what is stored, and reads the test images again",
+            partial(set_aside, case.folder / "result.json"),
+        )
+
+
+def check_chosen_hypernetwork(case: Case) -> Findings:
+    """hypernetwork/ holds the file that the ensemble's card names."""
+    path = case.folder / HYPERNETWORK
+    number = case.result["best_trial"]["number"]
+    try:
+        expected = read_json(case.folder / CARD)["hypernetwork"]
+    except (CheckpointError, KeyError, TypeError):
+        expected = None  # a finding of its own
+    try:
+        Hypernetwork.load(path)
+        if expected in (None, file_digest(path)):
+            return
+        reason = f"{path} is not the file that the ensemble was made from."
+    except (EdgeNESError, KeyError, TypeError, RuntimeError) as error:
+        reason = str(error)
+    source = case.saved.settings().hypernetwork_path(number)
+    if _is_chosen(case, number, source):
+        copied = partial(_rewritten, path, partial(shutil.copyfile, source))
+        yield Finding(reason, f"copy it from {source.relative_to(case.folder)}, the same file", copied)
+    else:
+        yield Finding(reason, "nothing here has another copy: run the study with more --trials to choose anew")
+
+
+def check_ensemble(case: Case) -> Findings:
+    """ensemble/ loads, holds the result's members, and its card says so."""
+    from edgenes.ensemble import Ensemble
+    from tune_jobs.tools.rebuild import rebuild_ensemble
+
+    members = case.result["members"]
+    anew = "build it anew from the stored weights of its members, without reading the test images"
+    build = partial(rebuild_ensemble, case.saved, case.result)
+    path = case.folder / ENSEMBLE
+    try:
+        ensemble = Ensemble.load(path.parent)
+    except CheckpointError as error:
+        yield _unreadable(path, error, anew, build)
+        return
+    if [network.genotype.digest for network in ensemble.networks] != [member["digest"] for member in members]:
+        yield Finding(f"{path} does not hold the members of result.json.", anew, build)
+        return
+    card = case.folder / CARD
+    try:
+        if read_json(card) == ensemble.card:
+            return
+        reason = f"{card} is not the card of the ensemble beside it."
+    except CheckpointError as error:
+        reason = str(error)
+    write = partial(write_json, value=ensemble.card)
+    yield Finding(reason, f"write it anew from {ENSEMBLE.name}, which holds it too", partial(_rewritten, card, write))
+
+
+def check_test_reads(case: Case) -> Findings:
+    """The test images were read once a result."""
+    path = case.folder / TEST_READS
+    reads = path.read_bytes().splitlines() if path.exists() else []
+    results = len(case.found.matching(r"result(-\d+)?\.json"))
+    if len(reads) > results and not case.driven:
+        yield Finding(
+            f"the test images were read {len(reads)} times for {results} results",
+            f"no damage: {TEST_READS} says when and why; no choice depends on them",
+            harmless=True,
+        )
+
+
+def check_links(case: Case) -> Findings:
+    """No link leads out of the folder: moved or exported, the study would lack what is behind it."""
+    for name in case.found.others:
+        path = case.folder / name
+        if path.is_symlink() and not path.resolve().is_relative_to(case.folder.resolve()):
+            cure = "put what it leads to in its place; export leaves it out, and nothing here follows it"
+            yield Finding(f"{path} is a link to {path.readlink()}, outside of the study", cure)
+
+
+def check_leftovers(case: Case) -> Findings:
+    """What dead processes left behind."""
+    found, folder = case.found, case.folder
+    temporary = [name for name in found.files if is_temporary(name)]
+    if temporary:
+        what = f"{len(temporary)} half-written files of dead processes, {size_text(found.size(temporary))}"
+        yield Finding(f"{what}: {', '.join(temporary[:3])}", "remove them", partial(_remove, folder, temporary))
+    redundant = [name for name in found.matching(r"predictions/[^/]+\.unfinished") if _is_redundant(case, name)]
+    if redundant:
+        what = f"{len(redundant)} unfinished trainings that were finished later, {size_text(found.size(redundant))}"
+        yield Finding(what, "remove them", partial(_remove, folder, redundant))
+    ray = found.matching(r"ray/.*")
+    if (folder / "ray").is_dir() and case.finished and case.saved and not case.of_state(TrialState.RUNNING):
+        what = f"ray/, {size_text(found.size(ray))}, was left by a driver of the finished study"
+        yield Finding(what, "remove it: all that it held is stored", partial(shutil.rmtree, folder / "ray"))
+    damaged = [name for name in found.files if is_damaged(name)]
+    if damaged:
+        what = f"{len(damaged)} files were set aside as damaged, {size_text(found.size(damaged))}"
+        yield Finding(f"{what}: {', '.join(damaged[:3])}", "no harm; clean removes them", harmless=True)
+
+
+def _is_redundant(case: Case, name: str) -> bool:
+    """Whether the record of an unfinished training is whole, with the weights that it may have been for."""
+    try:
+        record = load_checkpoint((case.folder / name).with_suffix(".pt"), "prediction")
+    except CheckpointError:
+        return False
+    same = case.config is None or case.config.short_epochs == case.config.final_epochs
+    return record.get("weights") is not None or not same
+
+
+def _remove(folder: Path, names: list[str]) -> None:
+    for name in names:
+        (folder / name).unlink(missing_ok=True)

@@ -1,0 +1,98 @@
+"""A finished study, shrunk to what its report, its ensemble and a continuation need."""
+
+import shutil
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from edgenes.errors import CheckpointError, StudyError
+from tune_jobs.lock import study_lock
+from tune_jobs.saved import SavedStudy
+from tune_jobs.tools.command import StudyCommand
+from tune_jobs.tools.folder import (
+    Contents,
+    contents,
+    current_finalists,
+    driver,
+    full_retrainings,
+    is_damaged,
+    is_temporary,
+    read_result,
+    size_text,
+)
+
+WHAT = {
+    "ray": "Ray's files",
+    "leftovers": "files of dead processes, locks, and files set aside as damaged",
+    "predictions": "candidates that no finalist, baseline or ensemble is made of",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clean(StudyCommand):
+    """Shrink a finished study to what its report, its ensemble and further trials need.
+
+    Hypernetworks stay, all of them: they are small, and a trial's result. The stored candidates of the finalists and
+    of the baselines stay, with their weights; others are retrained where a continued study asks for them again.
+    """
+
+    dry_run: bool = False
+    """Only say what would be removed."""
+
+    def run(self) -> dict[str, Any]:
+        saved = self.open()
+        folder = saved.folder
+        holder = driver(folder)
+        if holder is not None and holder["state"] == "alive":
+            raise StudyError(f"process {holder['pid']} on {holder['host']} drives the study: wait until it has ended.")
+        with ExitStack() as stack:
+            if not self.dry_run:
+                stack.enter_context(study_lock(folder))
+            _check_finished(saved)
+            found = contents(folder)
+            removed = _superfluous(saved, found)
+            if not self.dry_run:
+                for name in (name for names in removed.values() for name in names):
+                    (folder / name).unlink(missing_ok=True)
+                shutil.rmtree(folder / "ray", ignore_errors=True)
+        sizes = {kind: found.size(names) for kind, names in removed.items()}
+        return {
+            "folder": str(folder),
+            "dry_run": self.dry_run,
+            "bytes_before": found.size(),
+            "bytes_after": found.size() - sum(sizes.values()),
+            "removed": {kind: {"bytes": sizes[kind], "files": names} for kind, names in removed.items()},
+        }
+
+    def text(self, answer: dict[str, Any]) -> str:
+        before, after = size_text(answer["bytes_before"]), size_text(answer["bytes_after"])
+        becomes, goes = ("would become", "would go") if answer["dry_run"] else ("became", "went")
+        lines = [f"{answer['folder']}: {before} {becomes} {after}"]
+        lines += [
+            f"  {size_text(row['bytes'])} {goes}, {len(row['files'])} files: {WHAT[kind]}"
+            for kind, row in answer["removed"].items()
+            if row["files"]
+        ]
+        return "\n".join(lines if len(lines) > 1 else [f"{answer['folder']}: {before}, nothing to remove"])
+
+
+def _check_finished(saved: SavedStudy) -> None:
+    result, folder = read_result(saved.folder), saved.folder
+    if result is None or result["trials"] < saved.config.trials:
+        raise StudyError(f"the study in {folder} is not finished: run the sweep's same command first, then clean.")
+    if result["best_trial"]["number"] not in {finalist.number for finalist in current_finalists(saved)}:
+        raise StudyError(f"the result in {folder} does not fit its trials: see what doctor says; nothing was removed.")
+
+
+def _superfluous(saved: SavedStudy, found: Contents) -> dict[str, list[str]]:
+    """Names of the files that a finished study does not need, by kind."""
+    try:
+        kept = {f"predictions/{key}.pt" for key in full_retrainings(saved)}
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} So it is not known what the study needs: see what doctor says.") from error
+    ray = found.matching(r"ray/.*")
+    locks = found.matching(r"predictions/[^/]+\.(lock|unfinished)")  # never driver.lock: see study_lock
+    leftovers = [name for name in found.files if is_temporary(name) or is_damaged(name)]
+    removed = {"ray": ray, "leftovers": sorted({*locks, *leftovers} - {*ray})}
+    predictions = [name for name in found.matching(r"predictions/[^/]+\.pt") if name not in removed["leftovers"]]
+    return removed | {"predictions": [name for name in predictions if name not in kept]}
