@@ -1,23 +1,36 @@
 """Where an Optuna study is stored: an SQLite file, a journal file, or any database SQLAlchemy reaches."""
 
+import contextlib
+import os
 import re
+import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from edgenes.errors import StudyError
+from edgenes.errors import ConfigError, StudyError
+from edgenes.untrusted import reason
+from tune_jobs.untrusted import STUDY_BYTES, check_database
 
+VARIABLE = "EDGENES_STORAGE"
+"""Environment variable that names the storage where no option does; its URL may hold a password."""
+IN_VARIABLE = f"env:{VARIABLE}"
+IN_FILE = "file:"
+"""Before the path of a file whose first line is the URL."""
 JOURNAL = "journal:"
 SQLITE = "sqlite:///"
 SQLITE_TIMEOUT = 60  # seconds: a backup or a browser of the database may hold its lock this long
 
 _JOURNAL_START = b'{"op_code":'
-_USER = re.compile(r"(?<=://)([^:/@]*):(.*)@")
-_QUERY = re.compile(r"(?i)([?&][^=&]*(?:password|passwd|pwd|secret|token)[^=&]*=)([^&]*)")
+_USER = re.compile(r"(?<=://)([^:/]*):(.*)@")
+_QUERY = re.compile(r"(?i)([?&][^=&]*(?:password|passwd|passphrase|pwd|secret|token|odbc_connect)[^=&]*=)([^&]*)")
+_LONGEST_URL = 2**14
 
 
 def redact(url: str) -> str:
@@ -25,13 +38,81 @@ def redact(url: str) -> str:
     return _QUERY.sub(r"\1***", _USER.sub(r"\1:***@", url))
 
 
+def has_password(url: str) -> bool:
+    """Whether `url` holds a password."""
+    return bool(_secrets(url))
+
+
+def refuse_passwords(arguments: Iterable[str]) -> None:
+    """Raise ConfigError if a command line shows a password, as every user of the machine can read it."""
+    if any(map(has_password, arguments)):
+        raise ConfigError(
+            "a password on the command line can be read by every user of this machine, in its list of processes: "
+            f"put the URL of the storage into the environment variable {VARIABLE}, or into the first line of a file "
+            f"that only you can read (chmod 600 FILE) and give --storage {IN_FILE}FILE. If others use this machine, "
+            "change that password."
+        )
+
+
+def storage_reference(given: str | None) -> str | None:
+    """The storage to use: as `given`, else the one in EDGENES_STORAGE, as IN_VARIABLE; None for the study's folder.
+
+    A reference says where the URL stands and not what it is, so it may be stored and sent. Raises ConfigError for a
+    URL with a password.
+    """
+    refuse_passwords([given or ""])
+    return given or (IN_VARIABLE if os.environ.get(VARIABLE) else None)
+
+
+def resolve(reference: str | Path) -> str:
+    """The URL that a reference stands for; raises ConfigError if there is none, or others can read its file."""
+    reference = str(reference)
+    if reference == IN_VARIABLE:
+        url = os.environ.get(VARIABLE, "")
+        if not url or url == IN_VARIABLE:
+            raise ConfigError(f"the environment variable {VARIABLE} names no storage: set it to the storage's URL.")
+        return resolve(url)
+    return _first_line(Path(reference.removeprefix(IN_FILE))) if reference.startswith(IN_FILE) else reference
+
+
+def _first_line(file: Path) -> str:
+    file = file.expanduser()
+    try:
+        mode = file.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise ConfigError(f"{file} is no file: --storage {IN_FILE}FILE needs one whose first line is the URL.")
+        if mode & 0o077:
+            raise ConfigError(
+                f"others can read {file} (mode {mode & 0o777:o}), in which the URL of the storage stands: chmod 600 it."
+            )
+        with open(file, "rb") as stream:
+            url = stream.readline(_LONGEST_URL).decode().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        what = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigError(f"the URL of the storage cannot be read from {file}: {what}.") from None
+    if not url or url.startswith((IN_FILE, "env:")):
+        raise ConfigError(f"the first line of {file} should be the URL of the storage.")
+    return url
+
+
+@contextlib.contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Processes that are started meanwhile do not inherit EDGENES_STORAGE."""
+    url = os.environ.pop(VARIABLE, None)
+    try:
+        yield
+    finally:
+        if url is not None:
+            os.environ[VARIABLE] = url
+
+
 def storage_from(url: str | Path) -> BaseStorage:
-    """Open the storage `url` names: a path or `sqlite:///PATH`, `journal:PATH`, or an SQLAlchemy URL.
+    """Open the storage `url` names: a path or `sqlite:///PATH`, `journal:PATH`, an SQLAlchemy URL, or a reference.
 
     Folders on the way to a file are created. Raises StudyError, with no password in its text, if the storage
-    cannot be reached, cannot be written, or is something else.
+    cannot be reached, cannot be written, or is something else; ConfigError for a reference to nothing.
     """
-    url = str(url)
+    url = resolve(url)
     try:
         if url.startswith(JOURNAL):
             return _journal(Path(url.removeprefix(JOURNAL)).expanduser())
@@ -46,7 +127,7 @@ def storage_from(url: str | Path) -> BaseStorage:
 
 def storage_file(url: str | Path) -> Path | None:
     """The file behind `sqlite:///PATH` or `journal:PATH`; None for a database server."""
-    url = str(url)
+    url = resolve(url)
     for prefix in (JOURNAL, SQLITE):
         if url.startswith(prefix):
             name = url.removeprefix(prefix).partition("?")[0]
@@ -59,25 +140,40 @@ def plain_reason(error: BaseException, url: str) -> str:
     if isinstance(error, StorageInternalError) and error.__cause__ is not None:
         error = error.__cause__
     text = str(error.orig if isinstance(error, DBAPIError) else error).strip() or type(error).__name__
-    for _, secret in _USER.findall(url) + _QUERY.findall(url):
-        for form in {secret, unquote(secret)} - {""}:
+    for secret in _secrets(resolve(url)):
+        for form in {secret, unquote(secret)}:
             text = text.replace(form, "***")
     return text.splitlines()[0].rstrip(".")
 
 
+def _secrets(url: str) -> list[str]:
+    return [secret for _, secret in _USER.findall(url) + _QUERY.findall(url) if secret]
+
+
 def _database(url: str) -> RDBStorage:
     if not url.startswith("sqlite"):
+        try:
+            parsed = make_url(url)
+        except (SQLAlchemyError, ValueError):
+            parsed = None
+        # What follows a raw @ would be taken for the host, whose name errors and name servers repeat.
+        if parsed is None or "@" in f"{parsed.host}{parsed.database}":
+            raise ValueError("it is no URL; write special characters of its password as %40 (@), %3A (:), %2F (/)")
         # A connection that the server dropped overnight is replaced, not used.
         return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
     file = storage_file(url)
     if file is not None and str(file) not in ("", ".", ":memory:"):
         file.parent.mkdir(parents=True, exist_ok=True)
+        if file.exists():
+            check_database(file)
     return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": SQLITE_TIMEOUT}})
 
 
 def _journal(file: Path) -> JournalStorage:
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.exists():
+        if not file.is_file() or file.stat().st_size > STUDY_BYTES:
+            raise ValueError(f"it is no file, or has more than {STUDY_BYTES} bytes")
         with open(file, "rb") as stream:
             start = stream.read(len(_JOURNAL_START))
         # Optuna would append to a foreign file that has no complete line.
@@ -86,8 +182,9 @@ def _journal(file: Path) -> JournalStorage:
         _drop_torn_line(file)
     try:
         return JournalStorage(JournalFileBackend(str(file)))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"the journal is damaged ({error})") from error
+    # Optuna trusts the records: whatever is wrong with one meets the first line that uses it
+    except Exception as error:
+        raise ValueError(f"the journal is damaged ({reason(error)})") from error
 
 
 def _drop_torn_line(file: Path) -> None:
@@ -106,5 +203,8 @@ def _drop_torn_line(file: Path) -> None:
 
 
 def _torn(file: Path) -> bool:
-    content = file.read_bytes()
-    return bool(content) and not content.endswith(b"\n")
+    with open(file, "rb") as stream:
+        if not stream.seek(0, os.SEEK_END):
+            return False
+        stream.seek(-1, os.SEEK_END)
+        return stream.read() != b"\n"
