@@ -2,13 +2,16 @@
 PYTHON ?= python3
 ARGS ?=
 
-.PHONY: study test setup
+.PHONY: study test soak setup
 study: setup
 	.venv/bin/python studies/anneal_sweep.py $(ARGS)
 
 test: setup
 	.venv/bin/ruff check .
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest
+
+soak: setup  # every fault that a study survives, up to an hour; rewrites the table
+	PYTHONPATH=tests .venv/bin/python -m faults.soak --table docs/RELIABILITY.md
 
 setup: .venv/.ready
 

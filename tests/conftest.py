@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +31,13 @@ def ray_local():
         )
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory) -> Path:
+    """A finished smoke study on digits, run as a person runs it; what it printed is in the file `output` beside it."""
+    from faults.harness import go_on
+
+    out = tmp_path_factory.mktemp("undisturbed") / "study"
+    (out.parent / "output").write_text(go_on(out).output)
+    return out

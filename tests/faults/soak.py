@@ -1,0 +1,491 @@
+"""All faults, injected into real studies one after another: `make soak`. Writes the table of docs/RELIABILITY.md.
+
+A scenario is a study of its own: drivers that are disturbed, then one that is not and has to finish it. What it
+leaves is compared with an undisturbed study of the same seed. `--only NAME` runs the scenarios of that name.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+from faults.harness import SMOKE, Ended, Fault, Findings, drive, go_on, inspect, small_disk, trials, wait_for
+from optuna.trial import TrialState
+
+from tune_jobs.environment import commit, hardware, versions
+
+STEP = "edgenes.search:Bilevel.weight_step"
+SEARCHER = "tune_jobs.searcher:StudySearcher."
+SWEEP = "tune_jobs.sweep:"
+FINAL = "tune_jobs.final:"
+CURVE = "tune_jobs.curves:CurveWriter.append"
+COMMIT = "sqlalchemy.orm.session:Session.commit"
+SEARCH_STEPS = 20  # more calls than STEP has in the search of a smoke study, so that the fault falls into a trial
+
+
+@dataclass
+class Row:
+    """A line of the table: one fault at one moment, how often, and what it cost."""
+
+    fault: str
+    moment: str
+    times: int = 1
+    lost: str = "nothing"
+
+
+SCENARIOS: dict[str, Callable[[Path, Path], list[Row]]] = {}
+
+
+def scenario(function: Callable[[Path, Path], list[Row]]) -> Callable[[Path, Path], list[Row]]:
+    SCENARIOS[function.__name__] = function
+    return function
+
+
+def fires(out: Path, *faults: Fault, **options) -> Ended:
+    """Drive, and insist that what was to happen did."""
+    ended = drive(out, *faults, **options)
+    assert all(ended.fired), f"did not happen: {faults} {ended}"
+    return ended
+
+
+def sound(out: Path, undisturbed: Path, **options) -> Findings:
+    found = inspect(out, undisturbed, **options)
+    assert not found.problems, found.problems
+    return found
+
+
+def cost(found: Findings) -> str:
+    return f"{found.repeated} steps computed again" if found.repeated > 0 else "nothing"
+
+
+def kill_chain(out: Path, undisturbed: Path, moments: list[tuple[str, Fault]]) -> list[Row]:
+    """Kill one driver after another at these moments of one study."""
+    for _, fault in moments:
+        ended = fires(out, fault)
+        assert ended.status == 137, ended
+    go_on(out)
+    lost = cost(sound(out, undisturbed))
+    return [Row("driver killed (SIGKILL)", moment, 1, lost) for moment, _ in moments]
+
+
+MOMENTS = [
+    ("in the search, in mid-epoch", Fault("kill driver", STEP, nth=5)),
+    ("between search and sweep", Fault("kill", SWEEP + "search_stage", "after")),
+    ("while asking for a trial", Fault("kill", "optuna.study.study:Study.ask")),
+    ("just after a trial started", Fault("kill", SEARCHER + "_hand_out", "after")),
+    ("in a trial, in mid-epoch", Fault("kill driver", STEP, nth=31)),
+    ("between a checkpoint and its record", Fault("kill", SEARCHER + "note_checkpoint")),
+    ("between a report and its curve", Fault("kill", CURVE, nth=3)),
+    ("during a write to the study", Fault("kill", COMMIT, nth=25)),
+    ("in a short retraining", Fault("kill driver", "tune_jobs.store:PredictionStore._train", "after")),
+    ("just before a trial is told", Fault("kill", SEARCHER + "_tell")),
+    ("just after a trial completed", Fault("kill", SEARCHER + "_tell", "after")),
+    ("between sweep and finalists", Fault("kill", SWEEP + "sweep_stage", "after")),
+    ("in a full retraining", Fault("kill driver", "edgenes.training:predict")),
+    ("between two full retrainings", Fault("kill driver", "tune_jobs.store:PredictionStore._train", "after", nth=2)),
+    ("while the hypernetwork is chosen", Fault("kill", SWEEP + "choose_finalist")),
+    ("between finalists and ensemble", Fault("kill", SWEEP + "finalists_stage", "after")),
+    ("in the final trial, before the test is read", Fault("kill driver", FINAL + "read_test")),
+    ("in the final trial, while the ensemble is saved", Fault("kill driver", "edgenes.ensemble:Ensemble.save")),
+    ("after the final trial", Fault("kill", SWEEP + "ensemble_stage", "after")),
+    ("before the report", Fault("kill", SWEEP + "write_report")),
+    ("between report and result", Fault("kill", SWEEP + "write_report", "after")),
+]
+
+
+@scenario
+def driver_killed_at_each_moment(out: Path, undisturbed: Path) -> list[Row]:
+    return kill_chain(out, undisturbed, MOMENTS)
+
+
+@scenario
+def driver_killed_at_each_moment_twice(out: Path, undisturbed: Path) -> list[Row]:
+    """The moments of the sweep once more, each twice in a row."""
+    return kill_chain(out, undisturbed, [moment for moment in MOMENTS[2:11] for _ in range(2)])
+
+
+@scenario
+def driver_killed_ten_times_at_random(out: Path, undisturbed: Path) -> list[Row]:
+    """At a random write, report, checkpoint or step; more kills than an undisturbed study has drivers."""
+    draw = random.Random(0)
+    points = (
+        COMMIT,
+        STEP,
+        SEARCHER + "judge",
+        "edgenes.checkpoint:write_atomically",
+        "tune_jobs.curves:CurveWriter.append",
+    )
+    kills = 0
+    while kills < 10:
+        ended = drive(out, Fault("kill driver", points, nth=draw.randint(1, 60)))
+        assert all(ended.fired), f"the study ended before 10 kills: {kills}"
+        kills += 1
+    go_on(out)
+    return [Row("driver killed (SIGKILL)", "ten times at random in one study", kills, cost(sound(out, undisturbed)))]
+
+
+@scenario
+def same_trial_killed_three_times(out: Path, undisturbed: Path) -> list[Row]:
+    options = (*SMOKE, "--max-concurrent", "1")
+    for _ in range(3):
+        ended = fires(out, Fault("kill driver", STEP, nth=SEARCH_STEPS + 11), options=options)
+        assert ended.status == 137
+        assert [trial.number for trial in trials(out) if trial.state == TrialState.RUNNING] == [0]
+    go_on(out, options)
+    return [Row("driver killed (SIGKILL)", "three times in a row in the same trial", 3, cost(sound(out, undisturbed)))]
+
+
+@scenario
+def stopped_by_a_signal(out: Path, undisturbed: Path) -> list[Row]:
+    """SIGINT as from the keyboard, once and twice, and SIGTERM as SLURM sends it: tidy, and says how to go on."""
+    inside = Fault("", STEP, nth=3), Fault("", SEARCHER + "_hand_out", "after"), Fault("", STEP, nth=31)
+    inside += Fault("", "edgenes.training:predict"), Fault("", FINAL + "final_ensemble")
+    names = "in the search", "just after a trial started", "in a trial", "in a full retraining", "in the final trial"
+    rows = []
+    for name, fault in zip(names, inside, strict=True):
+        for signals in ([signal.SIGINT], [signal.SIGINT] * 2, [signal.SIGTERM]):
+            if name in names[:2] and len(signals) == 2:
+                continue  # twice in the later stages is enough
+            what = signals[0].name + (", twice" if len(signals) == 2 else "")
+            ended = fires(out, Fault("signal driver", fault.points, fault.when, fault.nth, argument=signals))
+            assert ended.status == 130, ended
+            assert "same command" in ended.errors, ended
+            assert not (out / "driver.json").exists()
+            rows.append(Row(what, name))
+    go_on(out)
+    lost = cost(sound(out, undisturbed))
+    return [Row(row.fault, row.moment, 1, lost) for row in rows]
+
+
+@scenario
+def worker_killed(out: Path, undisturbed: Path) -> list[Row]:
+    """The study goes on by itself: no second driver is needed."""
+    kills = [
+        ("in the search", Fault("kill", STEP, nth=5)),
+        ("in a trial, in mid-epoch", Fault("kill", STEP, nth=SEARCH_STEPS + 30)),
+        ("in a short retraining", Fault("kill", "edgenes.training:predict", nth=4)),
+        ("in a full retraining", Fault("kill", "tune_jobs.trainables:final_training", nth=2)),
+        ("in the final trial", Fault("kill", FINAL + "read_test")),
+        ("in the final trial, after the test was read", Fault("kill", "edgenes.ensemble:Ensemble.save")),
+    ]
+    ended = fires(out, *(fault for _, fault in kills))
+    assert ended.status == 0, ended
+    lost = cost(sound(out, undisturbed))
+    return [Row("worker killed (SIGKILL)", moment, 1, lost) for moment, _ in kills]
+
+
+@scenario
+def worker_killed_again_and_again(out: Path, undisturbed: Path) -> list[Row]:
+    """A trial that kills its worker each time is a failure with a reason, and another one takes its place."""
+    options = (*SMOKE, "--max-concurrent", "1")
+    ended = fires(out, Fault("kill", STEP, nth=SEARCH_STEPS + 5, times=3), options=options)
+    assert ended.status == 0, ended
+    sound(out, undisturbed, failed=1)
+    [failed] = [trial for trial in trials(out) if trial.state == TrialState.FAIL]
+    assert "worker died" in failed.user_attrs["reason"], failed.user_attrs
+    return [Row("worker killed (SIGKILL)", "three times in a row in the same trial", 3, "the trial: FAIL, replaced")]
+
+
+@scenario
+def node_lost(out: Path, undisturbed: Path) -> list[Row]:
+    """Three nodes on this machine; the one whose worker trains is taken away, twice."""
+    rows = []
+    for moment, fault in (
+        ("in a trial", Fault("mark", STEP, nth=SEARCH_STEPS + 30)),
+        ("in a full retraining", Fault("mark", "tune_jobs.trainables:final_training", nth=2)),
+    ):
+        here = out.parent / moment.replace(" ", "-")
+        node = Fault("run", fault.points, fault.when, fault.nth, argument=f"echo $PPID > {here}.victim")
+        cluster = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("nodes.py")), f"{here}.victim"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            address = cluster.stdout.readline().strip()
+            ended = fires(here, node, options=(*SMOKE, "--address", address))
+            assert ended.status == 0, ended
+            assert "lost" in cluster.stdout.readline()
+        finally:
+            cluster.send_signal(signal.SIGTERM)
+            cluster.wait(60)
+        rows.append(Row("node lost", moment, 1, cost(sound(here, undisturbed))))
+    return rows
+
+
+@scenario
+def trial_that_fails(out: Path, undisturbed: Path) -> list[Row]:
+    """FAIL with reason, traceback and hardware; another trial takes its place."""
+    rows = []
+    for fault, name, word in (
+        (Fault("raise", STEP, nth=SEARCH_STEPS + 5, argument="as planned"), "raises", "as planned"),
+        (Fault("nan", STEP, "after", nth=SEARCH_STEPS + 1), "NaN at its first step", "nan"),
+        (Fault("nan", STEP, "after", nth=SEARCH_STEPS + 40), "NaN at a later step", "nan"),
+        (Fault("raise", "edgenes.selection:cross_fitted", argument="in the end"), "raises at its end", "in the end"),
+    ):
+        here = out.parent / name.replace(" ", "-")
+        ended = fires(here, fault)
+        assert ended.status == 0, ended
+        sound(here, undisturbed, failed=1)
+        [failed] = [trial for trial in trials(here) if trial.state == TrialState.FAIL]
+        attributes = failed.user_attrs
+        assert word in attributes["reason"] and "Error" in attributes["traceback"], attributes
+        assert attributes["hardware"]["host"] == socket.gethostname(), attributes
+        rows.append(Row("trial fails", name, 1, "the trial: FAIL, replaced"))
+    return rows
+
+
+@scenario
+def out_of_memory(out: Path, undisturbed: Path) -> list[Row]:
+    once, twice = out.parent / "once", out.parent / "twice"
+    ended = fires(once, Fault("out of memory", STEP, nth=SEARCH_STEPS + 30))
+    assert ended.status == 0, ended
+    notes = [trial.user_attrs.get("out_of_memory") for trial in trials(once)]
+    [note] = [note for note in notes if note]
+    assert note["accumulate"] == 2 and "memory" in note["reason"]
+    assert [trial.state for trial in trials(once)] == [TrialState.COMPLETE] * 2
+    sound(once, undisturbed, same=False)
+    full = Fault("out of memory", STEP, nth=SEARCH_STEPS + 30, times=2)
+    ended = fires(twice, full, options=(*SMOKE, "--max-concurrent", "1"))
+    assert ended.status == 0, ended
+    sound(twice, undisturbed, failed=1)
+    [failed] = [trial for trial in trials(twice) if trial.state == TrialState.FAIL]
+    assert "half the batch" in failed.user_attrs["reason"]
+    return [
+        Row("out of memory", "once in a trial", 1, "the epochs before it; half the batch from then on, recorded"),
+        Row("out of memory", "again with half the batch", 2, "the trial: FAIL, replaced"),
+    ]
+
+
+@scenario
+def everything_fails(out: Path, undisturbed: Path) -> list[Row]:
+    ended = fires(out, Fault("raise", STEP, nth=SEARCH_STEPS + 1, times=10**6, argument="no GPU today"))
+    assert ended.status == 1 and "all for the same reason" in ended.errors and "no GPU today" in ended.errors, ended
+    assert not [trial for trial in trials(out) if trial.state == TrialState.RUNNING]
+    failed = len(trials(out))
+    # The cause removed, the same command finishes the study.
+    go_on(out)
+    sound(out, undisturbed, failed=failed)
+    return [Row("every trial fails", "from the first on", failed, "gives up after 4, says why; goes on later")]
+
+
+@scenario
+def disk_full(out: Path, undisturbed: Path) -> list[Row]:
+    """A small disk, filled up at the moment; then space is made, and the same command goes on."""
+    rows = []
+    for moment, fault in (
+        ("at a checkpoint", Fault("fill disk", "tune_jobs.trainables:save_checkpoint")),
+        ("at a hypernetwork", Fault("fill disk", "edgenes.hypernetwork:Hypernetwork.save")),
+        ("at a prediction", Fault("fill disk", "tune_jobs.store:save_checkpoint")),
+        ("at a curve", Fault("fill disk", CURVE, nth=2)),
+        ("at a write to the study", Fault("fill disk", SEARCHER + "_tell")),
+        ("at the ensemble", Fault("fill disk", "edgenes.ensemble:Ensemble.save")),
+        ("at the report", Fault("fill disk", SWEEP + "write_report")),
+        ("at the result", Fault("fill disk", SWEEP + "archive_result")),
+    ):
+        disk = out.parent / moment.replace(" ", "-")
+        with small_disk(disk):
+            here = disk / "study"
+            filled = Fault(fault.action, fault.points, fault.when, fault.nth, argument=str(disk))
+            ended = fires(here, filled)
+            assert ended.status == 1 and "free some space" in ended.errors, ended
+            assert not [trial for trial in trials(here) if trial.state == TrialState.FAIL]
+            (disk / "ballast").unlink()
+            go_on(here)
+            rows.append(Row("disk full", moment, 1, cost(sound(here, undisturbed))))
+    return rows
+
+
+@scenario
+def folder_read_only(out: Path, undisturbed: Path) -> list[Row]:
+    """As an ordinary user, for whom a mode without w is a refusal."""
+    rows = []
+    for moment, point in (
+        ("in the sweep", SEARCHER + "_hand_out"),
+        ("before the finalists", SWEEP + "finalists_stage"),
+    ):
+        place = out.parent / moment.replace(" ", "-")
+        place.mkdir(parents=True)
+        subprocess.run(["chmod", "-R", "a+rwX", out.parent.parent], check=True)
+        here = place / "study"
+        ended = fires(here, Fault("run", point, argument=f"chmod -R a-w {here}"), user="nobody")
+        assert ended.status == 1 and "writable" in ended.errors, ended
+        subprocess.run(["chmod", "-R", "u+w", here], check=True)
+        ended = drive(here, user="nobody")
+        assert ended.status == 0, ended
+        rows.append(Row("folder turned read-only", moment, 1, cost(sound(here, undisturbed))))
+    return rows
+
+
+@scenario
+def checkpoint_damaged(out: Path, undisturbed: Path) -> list[Row]:
+    """The newest checkpoint is cut short, or a byte of it flipped: the one before it is taken, and that is said."""
+    rows = []
+    options = (*SMOKE, "--max-concurrent", "1")
+    for what in ("truncated", "one byte flipped"):
+        here = out.parent / what.replace(" ", "-")
+        # The second driver goes on with the trial and saves each epoch; it dies with two checkpoints there.
+        fires(here, Fault("kill driver", STEP, nth=SEARCH_STEPS + 11), options=options)
+        fires(here, Fault("kill", SEARCHER + "note_checkpoint", "after", nth=4), options=options)
+        [orphan] = [trial for trial in trials(here) if trial.state == TrialState.RUNNING]
+        newest = here / orphan.user_attrs["checkpoint"] / "state.pt"
+        content = bytearray(newest.read_bytes())
+        if what == "truncated":
+            del content[len(content) // 2 :]
+        else:
+            content[len(content) // 2] ^= 1
+        newest.write_bytes(content)
+        ended = go_on(here, options)
+        assert "checkpoint before it is taken" in ended.errors, ended
+        rows.append(Row("newest checkpoint damaged", what, 1, cost(sound(here, undisturbed))))
+    return rows
+
+
+@scenario
+def prediction_damaged(out: Path, undisturbed: Path) -> list[Row]:
+    """Stored predictions are cut short or altered between two drivers: set aside, and computed again."""
+    fires(out, Fault("kill", SWEEP + "sweep_stage", "after"))
+    short, flipped = sorted((out / "predictions").glob("*.pt"))[:2]
+    short.write_bytes(short.read_bytes()[:1000])
+    content = bytearray(flipped.read_bytes())
+    content[len(content) // 2] ^= 1
+    flipped.write_bytes(content)
+    # Only what is asked for again is looked at: more trials do.
+    more = (*SMOKE, "--trials", "3")
+    ended = go_on(out, more)
+    assert ended.status == 0
+    return [Row("prediction damaged", "between two drivers", 2, "computed again when asked for")]
+
+
+@scenario
+def database_locked(out: Path, undisturbed: Path) -> list[Row]:
+    """Another program holds the database's lock for 30 seconds in the middle of the sweep."""
+
+    def lock(process: subprocess.Popen, fired: Callable[[int], bool]) -> None:
+        wait_for(lambda: fired(0), process)
+        connection = sqlite3.connect(out / "study.db", timeout=60, isolation_level=None)
+        connection.execute("BEGIN EXCLUSIVE")
+        time.sleep(30)
+        assert process.poll() is None, "the driver did not wait"
+        connection.execute("ROLLBACK")
+        connection.close()
+
+    ended = fires(out, Fault("mark", SEARCHER + "judge"), meanwhile=lock)
+    assert ended.status == 0, ended
+    return [Row("database locked by another program", "30 s in the sweep", 1, cost(sound(out, undisturbed)))]
+
+
+@scenario
+def clock_jumps_back(out: Path, undisturbed: Path) -> list[Row]:
+    ended = fires(out, Fault("clock", SEARCHER + "judge", nth=3))
+    assert ended.status == 0, ended
+    return [Row("clock jumps back an hour", "in the sweep, in driver and workers", 1, cost(sound(out, undisturbed)))]
+
+
+@scenario
+def second_driver(out: Path, undisturbed: Path) -> list[Row]:
+    """On one host, and as if on another: refused by name; a dead driver's lock is taken over."""
+    refused: list[Ended] = []
+
+    def second(process: subprocess.Popen, fired: Callable[[int], bool]) -> None:
+        wait_for(lambda: fired(0), process)
+        first = json.loads((out / "driver.json").read_text())
+        ended = drive(out)
+        assert ended.status == 1 and f"process {first['pid']} on {first['host']}" in ended.errors, ended
+        refused.append(ended)
+        os.kill(first["pid"], signal.SIGKILL)
+
+    ended = fires(out, Fault("mark", SEARCHER + "_hand_out"), meanwhile=second)
+    assert ended.status == 137 and refused
+    # As if on another host: its heartbeat is there, and then it is not.
+    presence = {"host": "another-host", "pid": 7, "started": "today", "heartbeat": 15.0, "token": "theirs"}
+    (out / "driver.json").write_text(json.dumps(presence))
+    ended = drive(out)
+    assert ended.status == 1 and "process 7 on another-host" in ended.errors, ended
+    stopped = threading.Event()
+
+    def beat() -> None:
+        while not stopped.wait(1):
+            os.utime(out / "driver.json")
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        assert drive(out).status == 1
+    finally:
+        stopped.set()
+        thread.join()
+    os.utime(out / "driver.json", (time.time() - 120,) * 2)
+    go_on(out)
+    lost = cost(sound(out, undisturbed))
+    return [
+        Row("second driver", "on the same host", 1, "nothing: refused, naming host and process"),
+        Row("second driver", "as if on another host", 2, "nothing: refused, naming host and process"),
+        Row("dead driver's lock", "same host, and another's without a heartbeat", 2, f"taken over; {lost}"),
+    ]
+
+
+def main() -> int:
+    """Run the scenarios; exit status 1 if one is not survived."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", choices=SCENARIOS, default=list(SCENARIOS))
+    parser.add_argument("--table", type=Path, help="write the table of what was injected to this file")
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    begun, rows, broken = time.monotonic(), [], []
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        undisturbed = Path(folder) / "undisturbed" / "study"
+        go_on(undisturbed)
+        for name in arguments.only:
+            start = time.monotonic()
+            try:
+                found = SCENARIOS[name](Path(folder) / name / "study", undisturbed)
+                rows += found
+                text = f"{sum(row.times for row in found)} injected"
+            except Exception:
+                broken.append(name)
+                text = f"BROKEN\n{traceback.format_exc()}"
+            print(f"{name}: {text}, {time.monotonic() - start:.0f} s", flush=True)
+    minutes = (time.monotonic() - begun) / 60
+    total = sum(row.times for row in rows)
+    print(f"{total} injections in {minutes:.0f} minutes; broken: {', '.join(broken) or 'none'}")
+    if arguments.table and not broken:
+        arguments.table.write_text(table(rows, minutes))
+    return 1 if broken else 0
+
+
+def table(rows: list[Row], minutes: float) -> str:
+    """docs/RELIABILITY.md."""
+    merged: dict[tuple[str, str, str], int] = {}
+    for row in rows:
+        key = (row.fault, row.moment, row.lost)
+        merged[key] = merged.get(key, 0) + row.times
+    machine = hardware()
+    lines = [f"| {fault} | {moment} | {times} | {lost} |" for (fault, moment, lost), times in merged.items()]
+    intro = Path(__file__).with_name("reliability.md").read_text()
+    return (
+        intro
+        + f"\n{sum(merged.values())} injections in {minutes:.0f} minutes, none of which left a study wrong; "
+        + f"{machine['cpus']} cores, {machine['memory_gib']:.0f} GiB, commit {(commit() or 'unknown')[:10]}, "
+        + ", ".join(f"{name} {versions()[name]}" for name in ("python", "torch", "ray", "optuna"))
+        + ".\n\n| fault | moment | times | lost |\n|---|---|---|---|\n"
+        + "\n".join(lines)
+        + "\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
