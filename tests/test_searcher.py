@@ -415,18 +415,17 @@ class TestCheckpoints:
         _, config = Driver(storage.replace(str(tmp_path), str(moved)), moved).suggest()
         assert config["checkpoint"].startswith(f"{moved}/") and config["checkpoint"].endswith("000002")
 
-    def test_a_checkpoint_outside_the_folder_is_found_by_its_full_path(self, tmp_path):
-        self.killed(tmp_path / "s.db", tmp_path)
-        elsewhere = Driver(tmp_path / "s.db", tmp_path / "another folder")
-        _, config = elsewhere.suggest()
-        assert config["checkpoint"] is None  # it was noted relative to the first folder
-        trial, _ = elsewhere.suggest()
-        place = tmp_path / "outside"
-        place.mkdir()
-        elsewhere.searcher.note_checkpoint(trial.trial_id, tune.Checkpoint.from_directory(str(place)), 1)
-        again = Driver(tmp_path / "s.db", tmp_path / "another folder")
-        again.suggest()
-        assert again.suggest()[1]["checkpoint"] == str(place)
+    @pytest.mark.parametrize("noted", ["{outside}", "../outside", "link", "s3://bucket/checkpoint", 7])
+    def test_a_checkpoint_noted_outside_the_folder_is_not_read(self, tmp_path, noted, caplog):
+        folder, outside = tmp_path / "study", tmp_path / "outside"
+        self.killed(folder / "s.db", folder)
+        outside.mkdir()
+        (folder / "link").symlink_to(outside)
+        study = Driver(folder / "s.db", folder).study
+        noted = noted.format(outside=outside) if isinstance(noted, str) else noted
+        study._storage.set_trial_user_attr(study.trials[0]._trial_id, "checkpoint", noted)
+        assert Driver(folder / "s.db", folder).suggest()[1]["checkpoint"] is None
+        assert "begins anew" in caplog.text
 
     def test_without_its_checkpoint_a_trial_begins_anew(self, storage, tmp_path):
         self.killed(storage, tmp_path)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import pyarrow.fs
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
@@ -224,14 +223,15 @@ class StudySearcher(Searcher):
         return curve_path(self.folder, running.trial.number), {**metrics, "attempt": running.attempt}
 
     def note_checkpoint(self, trial_id: str, checkpoint: tune.Checkpoint, step: int | None) -> None:
-        """Store where the newest checkpoint of a trial lies: relative to the study's folder if inside."""
+        """Store where the newest checkpoint of a trial lies, relative to the study's folder."""
         running = self._running.get(trial_id)
         if running is None:
             return
-        running.trial.set_user_attr("checkpoint", _location(checkpoint, self.folder))
+        place = Path(checkpoint.path).resolve()
+        running.trial.set_user_attr("checkpoint", str(place.relative_to(self.folder)))
         running.checkpoints += 1
         if running.checkpoints > 1:  # the newest and the one before it, in case that is damaged
-            self._forget_earlier(running.trial.number, Path(checkpoint.path).parent)
+            self._forget_earlier(running.trial.number, place.parent)
         if step is not None and step > running.trial.user_attrs.get("checkpoint_step", -1):
             running.trial.set_user_attr("checkpoint_step", int(step))
             running.trial.set_user_attr("stalled_attempts", 0)
@@ -239,7 +239,7 @@ class StudySearcher(Searcher):
     def _forget_earlier(self, number: int, current: Path) -> None:
         """Remove what earlier drivers kept of a trial, under Ray's folder."""
         for place in (self.folder / "ray").glob(f"*/trial-{number}-*"):
-            if place.resolve() != current.resolve():
+            if place.resolve() != current:
                 shutil.rmtree(place, ignore_errors=True)
 
     def note_retry(self, trial_id: str) -> None:
@@ -337,10 +337,11 @@ class StudySearcher(Searcher):
         noted = trial.user_attrs.get("checkpoint")
         if noted is None:
             return None
-        path = noted if "://" in noted else str(self.folder / noted)
-        if _exists(path):
-            return path
-        _log.warning("Trial %d begins anew: its checkpoint %s is gone.", trial.number, path)
+        # The note may be a stranger's: nothing outside of the study's folder is read, wherever it points.
+        path = (self.folder / str(noted)).resolve()
+        if path.is_relative_to(self.folder) and path.is_dir():
+            return str(path)
+        _log.warning("Trial %d begins anew: its checkpoint %s is not in the study's folder.", trial.number, noted)
         return None
 
 
@@ -373,24 +374,6 @@ class RecordCallback(tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._searcher.note_retry(trial.trial_id)
-
-
-def _location(checkpoint: tune.Checkpoint, folder: Path) -> str:
-    if not isinstance(checkpoint.filesystem, pyarrow.fs.LocalFileSystem):
-        return f"{checkpoint.filesystem.type_name}://{checkpoint.path}"
-    path = Path(checkpoint.path).resolve()
-    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
-
-
-def _exists(location: str) -> bool:
-    try:
-        filesystem, path = pyarrow.fs.FileSystem.from_uri(location)
-        return filesystem.get_file_info(path).type == pyarrow.fs.FileType.Directory
-    except (OSError, ValueError) as error:
-        raise StudyError(
-            f"Whether the checkpoint {location} is still there cannot be told: {error}. Make its storage "
-            f"reachable from here and start again; nothing is lost."
-        ) from error
 
 
 def _refuse_restore() -> None:

@@ -464,6 +464,7 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
         read_genotype(Path(config.optimal), config)
     with study_lock(config.folder) as presence, _write_errors(config.folder):
         study = open_optuna(config, data)
+        config = dataclasses.replace(config, storage=None)  # its password goes to no worker and into no file
         result = finished(config.folder, config.trials)
         if result is not None:
             progress.say(f"This study is finished ({result['trials']} trials); nothing to do. --trials adds more.")
@@ -494,7 +495,7 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
             "seconds": stage_seconds(config.folder),
             "seed": config.seed,
             "device": device,
-            "config": {**config.to_dict(), "storage": None},
+            "config": config.to_dict(),
             **environment(),
         }
         write_report(config.folder, study, result)
