@@ -8,6 +8,7 @@ python studies/anneal_sweep.py --trials 24           # goes on with the study of
 import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -18,6 +19,7 @@ from edgenes.errors import EdgeNESError
 from tune_jobs.config import SweepConfig
 from tune_jobs.progress import Progress
 from tune_jobs.quiet import quiet_ray
+from tune_jobs.storage import has_password, refuse_passwords, storage_reference
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,9 +27,11 @@ def main(arguments: list[str] | None = None) -> int:
     errors = Console(stderr=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
+        refuse_passwords(sys.argv[1:] if arguments is None else arguments)
         config = tyro.cli(
             SweepConfig, args=arguments, description=__doc__.partition("\n")[0], config=(tyro.conf.OmitArgPrefixes,)
         )
+        config = replace(config, storage=storage_reference(config.storage, config.folder))
     except EdgeNESError as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
@@ -56,7 +60,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _summary(config: SweepConfig, result: dict, storage: str) -> None:
     from tune_jobs.report import comparison
-    from tune_jobs.storage import redact  # a password has no place on a screen
 
     out = Console()
     folder = config.folder
@@ -72,10 +75,11 @@ def _summary(config: SweepConfig, result: dict, storage: str) -> None:
     )
     here = Path(sys.executable)  # `python` alone may be another one than the environment's
     here = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
+    private = "--from-config FILE   (in it: [optuna_dashboard] storage = URL; a password has no place in a command)"
     commands = [
         ("the report", f"{folder / 'report' / 'index.html'}"),
-        ("Optuna's dashboard", f"{here.with_name('optuna-dashboard')} {redact(storage)}"),
-        ("more trials", f"{here} {shlex.join(map(redact, sys.argv))} --trials {2 * config.trials}"),
+        ("Optuna's dashboard", f"{here.with_name('optuna-dashboard')} {private if has_password(storage) else storage}"),
+        ("more trials", f"{here} {shlex.join(sys.argv)} --trials {2 * config.trials}"),
     ]
     out.print("\nNext:")
     for what, command in commands:

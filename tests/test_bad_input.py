@@ -15,6 +15,7 @@ from studies.anneal_sweep import main
 from tune_jobs.config import SweepConfig
 from tune_jobs.progress import Progress
 from tune_jobs.saved import load_study_data, storage_url, study_name
+from tune_jobs.storage import VARIABLE
 from tune_jobs.store import PredictionStore
 from tune_jobs.study import DEFAULT_PARAMS, search_space, with_derived
 from tune_jobs.sweep import Run, open_optuna
@@ -106,8 +107,9 @@ def test_a_file_that_is_no_npz_is_refused(refused, tmp_path):
 
 
 @pytest.mark.parametrize("storage", ["postgresql://u:secret@127.0.0.1:1/x", "nosuch://u:secret@127.0.0.1:1/x"])
-def test_a_storage_that_cannot_be_reached_is_named_without_its_password(refused, tmp_path, storage):
-    message = refused("--storage", storage, "--out", "study")
+def test_a_storage_that_cannot_be_reached_is_named_without_its_password(refused, tmp_path, monkeypatch, storage):
+    monkeypatch.setenv(VARIABLE, storage)
+    message = refused("--out", "study")
     assert "u:***@127.0.0.1:1/x cannot be opened" in message and "sqlite:///PATH" in message
     assert "secret" not in message
     files = [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -1,5 +1,6 @@
 """A study's folder, opened again: its configuration, its Optuna study, its genotype and its data."""
 
+import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,22 +11,36 @@ from optuna.exceptions import StorageInternalError
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
-from edgenes.checkpoint import read_json
+from edgenes.checkpoint import read_json, read_text
 from edgenes.config import check_choice
 from edgenes.data import Dataset, load_data
-from edgenes.errors import CheckpointError, StudyError
+from edgenes.errors import CheckpointError, ConfigError, StudyError
 from edgenes.genotype import Genotype
 from tune_jobs.config import SweepConfig
-from tune_jobs.storage import plain_reason, storage_file, storage_from
+from tune_jobs.storage import (
+    DATABASE,
+    SQLITE,
+    plain_reason,
+    refuse_passwords,
+    resolve,
+    storage_file,
+    storage_from,
+    storage_reference,
+)
 from tune_jobs.trial import TrialSettings
+from tune_jobs.untrusted import check_folder
 
 CONFIG = "config.json"
 GENOTYPE = Path("search") / "genotype.json"
 
 
 def storage_url(config: SweepConfig) -> str:
-    """Where the Optuna study is: `--storage`, else study.db in the folder."""
-    return config.storage or f"sqlite:///{config.folder / 'study.db'}"
+    """URL of the Optuna study: the storage's, else that of study.db in the folder.
+
+    Raises ConfigError if the configuration itself holds a password: it is stored, and sent to workers.
+    """
+    refuse_passwords([config.storage or ""])
+    return resolve(config.storage or f"{SQLITE}{config.folder / DATABASE}")
 
 
 def study_name(config: SweepConfig) -> str:
@@ -43,7 +58,8 @@ def load_study_data(config: SweepConfig) -> Dataset:
 def read_config(folder: Path, storage: str | None = None) -> tuple[SweepConfig, str]:
     """The configuration in a study's folder, its `out` and `storage` replaced, and the digest of its data.
 
-    Raises CheckpointError if the file is missing, damaged, or says what no configuration of this version can.
+    Raises CheckpointError if the file is missing, damaged, or says what no configuration of this version can,
+    ConfigError if `storage` shows a password.
     """
     path = folder / CONFIG
     stored = read_json(path)
@@ -53,9 +69,10 @@ def read_config(folder: Path, storage: str | None = None) -> tuple[SweepConfig, 
     for key in stored:
         check_choice(f"a setting in {path}", key, tuple(SweepConfig.__dataclass_fields__))
     try:
-        config = TypeAdapter(SweepConfig).validate_python({**stored, "out": folder, "storage": storage})
+        place = {"out": folder, "storage": storage_reference(storage, folder)}
+        config = TypeAdapter(SweepConfig).validate_python({**stored, **place})
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "a setting"
         raise CheckpointError(f"{path} is damaged or of another version: {where}: {first['msg']}.") from error
     return config, digest
@@ -79,15 +96,21 @@ class SavedStudy:
         path = self.folder / GENOTYPE
         if not path.exists():
             raise CheckpointError(f"{path} is missing: the study has not found its optimal genotype yet.")
-        return Genotype.from_json(path.read_text())
+        try:
+            return Genotype.from_json(read_text(path))
+        except ConfigError as error:
+            raise CheckpointError(f"{path}: {error}") from error
 
     def settings(self, device: str = "cpu") -> TrialSettings:
         """What the trials of the study share."""
         return TrialSettings(self.config, self.folder, self.optimal, device)
 
     def data(self) -> Dataset:
-        """The study's data; raises StudyError if what is found now is not what the study was begun with."""
-        data = load_study_data(self.config)
+        """The study's data; raises StudyError if what is found now is not what the study was begun with.
+
+        Nothing is downloaded: where to would be for the study to say, and who wrote it is not known.
+        """
+        data = load_study_data(dataclasses.replace(self.config, download=False))
         if data.digest != self.data_digest:
             raise StudyError(
                 f"the data set {self.config.dataset} found here is not the study's: its digest is {data.digest}, "
@@ -97,10 +120,11 @@ class SavedStudy:
 
 
 def open_saved(folder: Path, storage: str | None = None) -> SavedStudy:
-    """Open the study in `folder` for reading; nothing is created. Raises StudyError or CheckpointError."""
+    """Open the study in `folder` for reading; nothing is created. Raises StudyError, CheckpointError or ConfigError."""
     folder = Path(folder).absolute()
     if not folder.is_dir():
         raise StudyError(f"there is no study in {folder}: give the folder that --out named, or runs/anneal-DATASET.")
+    check_folder(folder)
     config, digest = read_config(folder, storage)
     url = storage_url(config)
     file = storage_file(url)
@@ -117,5 +141,5 @@ def open_saved(folder: Path, storage: str | None = None) -> SavedStudy:
 
 
 def plain_config(config: SweepConfig, data_digest: str) -> dict[str, Any]:
-    """What config.json holds: no storage, whose URL may hold a password."""
+    """What config.json holds: no storage, which is said anew each time."""
     return {**config.to_dict(), "storage": None, "data": data_digest}

@@ -25,6 +25,8 @@ IN_FILE = "file:"
 """Before the path of a file whose first line is the URL."""
 JOURNAL = "journal:"
 SQLITE = "sqlite:///"
+DATABASE = "study.db"
+"""The Optuna study's file in the study's folder, where no other storage is given."""
 SQLITE_TIMEOUT = 60  # seconds: a backup or a browser of the database may hold its lock this long
 
 _JOURNAL_START = b'{"op_code":'
@@ -54,14 +56,16 @@ def refuse_passwords(arguments: Iterable[str]) -> None:
         )
 
 
-def storage_reference(given: str | None) -> str | None:
-    """The storage to use: as `given`, else the one in EDGENES_STORAGE, as IN_VARIABLE; None for the study's folder.
+def storage_reference(given: str | None, folder: Path) -> str | None:
+    """The storage as `given`, else IN_VARIABLE where EDGENES_STORAGE is set and `folder` holds no study; else None.
 
     A reference says where the URL stands and not what it is, so it may be stored and sent. Raises ConfigError for a
     URL with a password.
     """
     refuse_passwords([given or ""])
-    return given or (IN_VARIABLE if os.environ.get(VARIABLE) else None)
+    if given or not os.environ.get(VARIABLE) or (folder / DATABASE).exists():
+        return given
+    return IN_VARIABLE
 
 
 def resolve(reference: str | Path) -> str:

@@ -64,7 +64,7 @@ def _inside(link: Path, root: Path) -> bool:
 def _refusal(path: Path, what: str) -> str:
     return (
         f"{path} is {what}, which no study makes. Look at where the study comes from; to open it all the same, "
-        "replace this by a copy."
+        "remove it, or put a copy in its place."
     )
 
 
