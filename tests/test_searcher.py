@@ -427,6 +427,25 @@ class TestCheckpoints:
         assert Driver(folder / "s.db", folder).suggest()[1]["checkpoint"] is None
         assert "begins anew" in caplog.text
 
+    def test_two_checkpoints_of_a_trial_are_kept_over_all_drivers(self, tmp_path):
+        def note(run, number, step):
+            driver = Driver(tmp_path / "s.db", tmp_path)
+            trial, _ = driver.suggest()
+            for k in range(number):
+                place = tmp_path / "ray" / run / "trial-0-x" / f"checkpoint_{k:06d}"
+                place.mkdir(parents=True)
+                checkpoint = tune.Checkpoint.from_directory(str(place))
+                driver.searcher.note_checkpoint(trial.trial_id, checkpoint, step + k)
+            return sorted(str(path.relative_to(tmp_path / "ray")) for path in tmp_path.glob("ray/*/*/*"))
+
+        other = tmp_path / "ray" / "sweep-1" / "trial-01-y" / "checkpoint_000000"
+        other.mkdir(parents=True)
+        others = [str(other.relative_to(tmp_path / "ray"))]
+        own = "{}/trial-0-x/checkpoint_00000{}".format
+        assert note("sweep-1", 2, 1) == sorted([own("sweep-1", 0), own("sweep-1", 1), *others])
+        assert note("sweep-2", 1, 3) == sorted([own("sweep-1", 1), own("sweep-2", 0), *others])
+        assert note("sweep-3", 2, 4) == sorted([own("sweep-3", 0), own("sweep-3", 1), *others])
+
     def test_without_its_checkpoint_a_trial_begins_anew(self, storage, tmp_path):
         self.killed(storage, tmp_path)
         shutil.rmtree(tmp_path / "ray")

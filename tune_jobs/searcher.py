@@ -227,20 +227,30 @@ class StudySearcher(Searcher):
         running = self._running.get(trial_id)
         if running is None:
             return
+        before = running.trial.user_attrs.get("checkpoint")
         place = Path(checkpoint.path).resolve()
         running.trial.set_user_attr("checkpoint", str(place.relative_to(self.folder)))
-        running.checkpoints += 1
-        if running.checkpoints > 1:  # the newest and the one before it, in case that is damaged
-            self._forget_earlier(running.trial.number, place.parent)
+        self._forget_earlier(running, place.parent, before)
         if step is not None and step > running.trial.user_attrs.get("checkpoint_step", -1):
             running.trial.set_user_attr("checkpoint_step", int(step))
             running.trial.set_user_attr("stalled_attempts", 0)
 
-    def _forget_earlier(self, number: int, current: Path) -> None:
-        """Remove what earlier drivers kept of a trial, under Ray's folder."""
-        for place in (self.folder / "ray").glob(f"*/trial-{number}-*"):
-            if place.resolve() != current:
+    def _forget_earlier(self, running: _Running, current: Path, before: str | None) -> None:
+        """Remove what earlier drivers kept of a trial under Ray's folder, except the checkpoint just `before`.
+
+        Ray keeps this driver's two newest; with only one there, the one before it is an earlier driver's.
+        """
+        running.checkpoints += 1
+        keep = (self.folder / before).resolve() if before and running.checkpoints == 1 else None
+        for place in (self.folder / "ray").glob(f"*/trial-{running.trial.number}-*"):
+            if place.resolve() == current:
+                continue
+            if keep is None or not keep.is_relative_to(place.resolve()):
                 shutil.rmtree(place, ignore_errors=True)
+                continue
+            for checkpoint in place.glob("checkpoint_*"):
+                if checkpoint.resolve() != keep:
+                    shutil.rmtree(checkpoint, ignore_errors=True)
 
     def note_retry(self, trial_id: str) -> None:
         """Count an attempt that Ray makes by itself after a worker died."""

@@ -129,15 +129,18 @@ class Findings:
             self.problems.append(problem)
 
 
-def inspect(out: Path, undisturbed: Path, failed: int = 0, same: bool = True) -> Findings:
+def inspect(
+    out: Path, undisturbed: Path, *, failed: int = 0, same: bool = True, planned: int | None = None
+) -> Findings:
     """Compare a finished study with the undisturbed one of the same seed.
 
     `failed` trials are expected to FAIL; unless there are such, or not `same`, all numbers have to be equal.
+    `planned` trials are expected, by default as many as the undisturbed study has.
     """
     found = Findings()
     mine, theirs = trials(out), trials(undisturbed)
     states = [trial.state for trial in mine]
-    planned = len(theirs)
+    planned = planned or len(theirs)
     found.expect(states.count(TrialState.COMPLETE) + states.count(TrialState.PRUNED) == planned, f"finished: {states}")
     found.expect(states.count(TrialState.FAIL) == failed, f"failed: {states}")
     left = {TrialState.RUNNING, TrialState.WAITING} & set(states)

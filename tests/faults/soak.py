@@ -133,8 +133,28 @@ def driver_killed_ten_times_at_random(out: Path, undisturbed: Path) -> list[Row]
         ended = drive(out, Fault("kill driver", points, nth=draw.randint(1, 60)))
         assert all(ended.fired), f"the study ended before 10 kills: {kills}"
         kills += 1
+        for number in range(2):
+            kept = list(out.glob(f"ray/*/trial-{number}-*/checkpoint_*"))
+            assert len(kept) <= 3, kept  # two, and one that was just being replaced
     go_on(out)
     return [Row("driver killed (SIGKILL)", "ten times at random in one study", kills, cost(sound(out, undisturbed)))]
+
+
+@scenario
+def tpe_in_parallel(out: Path, undisturbed: Path) -> list[Row]:
+    """What TPE proposes depends on the order in which trials end, so each trial is compared with its replay."""
+    options = ("--smoke-test", "--trials", "6")
+    for nth in (60, 90):
+        ended = fires(out, Fault("kill driver", (STEP, SEARCHER + "judge"), nth=nth), options=options)
+        assert ended.status == 137
+    go_on(out, options)
+    found = inspect(out, undisturbed, same=False, planned=6)
+    assert not found.problems, found.problems
+    for trial in trials(out):
+        command = [sys.executable, "-m", "tune_jobs", "replay", str(out), str(trial.number)]
+        again = subprocess.run(command, capture_output=True, text=True)
+        assert again.returncode == 0, again.stdout + again.stderr
+    return [Row("driver killed (SIGKILL)", "with TPE, two trials at once; each equal to its replay", 2, cost(found))]
 
 
 @scenario
@@ -356,18 +376,18 @@ def checkpoint_damaged(out: Path, undisturbed: Path) -> list[Row]:
 
 @scenario
 def prediction_damaged(out: Path, undisturbed: Path) -> list[Row]:
-    """Stored predictions are cut short or altered between two drivers: set aside, and computed again."""
-    fires(out, Fault("kill", SWEEP + "sweep_stage", "after"))
-    short, flipped = sorted((out / "predictions").glob("*.pt"))[:2]
+    """Fully retrained candidates are cut short or altered between two drivers: set aside, and computed again."""
+    fires(out, Fault("kill", SWEEP + "choose_finalist"))
+    short, flipped = sorted((out / "predictions").glob("*.pt"), key=lambda path: path.stat().st_size)[-2:]
     short.write_bytes(short.read_bytes()[:1000])
     content = bytearray(flipped.read_bytes())
     content[len(content) // 2] ^= 1
     flipped.write_bytes(content)
-    # Only what is asked for again is looked at: more trials do.
-    more = (*SMOKE, "--trials", "3")
-    ended = go_on(out, more)
-    assert ended.status == 0
-    return [Row("prediction damaged", "between two drivers", 2, "computed again when asked for")]
+    go_on(out)
+    assert len(list((out / "predictions").glob("*.damaged"))) == 2
+    lost = cost(sound(out, undisturbed))
+    assert lost == "nothing", lost
+    return [Row("prediction damaged", "truncated, one byte flipped", 2, "the two, set aside and computed again")]
 
 
 @scenario
