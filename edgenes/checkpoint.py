@@ -69,8 +69,8 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_text(path: Path, limit: int = JSON_BYTES) -> str:
-    """Read a text file, UTF-8; one that is missing, no regular file, or longer is a CheckpointError that names it."""
+def read_bytes(path: Path, limit: int = JSON_BYTES) -> bytes:
+    """The content of a file; one that is missing, no regular file, or longer is a CheckpointError that names it."""
     path = Path(path)
     if not path.exists():
         raise CheckpointError(f"{path} is missing.")
@@ -79,10 +79,18 @@ def read_text(path: Path, limit: int = JSON_BYTES) -> str:
     try:
         with open(path, "rb") as file:
             content = file.read(limit + 1)
-        if len(content) > limit:
-            raise CheckpointError(f"{path} has {path.stat().st_size} bytes; no study writes more than {limit}.")
-        return content.decode()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
+    if len(content) > limit:
+        raise CheckpointError(f"{path} has {path.stat().st_size} bytes; no study writes more than {limit}.")
+    return content
+
+
+def read_text(path: Path, limit: int = JSON_BYTES) -> str:
+    """The content of a text file in UTF-8, as `read_bytes`."""
+    try:
+        return read_bytes(path, limit).decode()
+    except UnicodeDecodeError as error:
         raise CheckpointError(f"{path} cannot be read as text: {reason(error)}.") from error
 
 

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgenes.checkpoint import read_bytes
 from edgenes.errors import CheckpointError
+from edgenes.untrusted import reason, shown
 
 
 def plain(value: Any) -> Any:
@@ -34,20 +36,22 @@ def read_curve(path: str | Path) -> list[dict[str, Any]]:
 
     A resumed trial repeats the steps after its checkpoint: what an earlier attempt had written from there on is
     dropped, so that each step is there once. A last line that a crash left torn is left out.
-    Raises CheckpointError on any other line that is no record.
+    Raises CheckpointError on any other line that is no record, and on a file that is no curve's.
     """
     path = Path(path)
     if not path.exists():
         return []
     records: list[dict[str, Any]] = []
-    lines = path.read_bytes().split(b"\n")
+    lines = read_bytes(path).split(b"\n")
     for number, line in enumerate(lines[:-1], start=1):  # after the last newline: nothing, or a torn line
         try:
             record = json.loads(line)
-            step = int(record["step"])
-        except (ValueError, KeyError, TypeError) as error:
+            step = record["step"]
+            if type(step) is not int:
+                raise TypeError(f"its step is {shown(step)}")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckpointError(
-                f"Line {number} of {path} is no record of a learning curve ({error}). The file was altered or "
+                f"Line {number} of {path} is no record of a learning curve ({reason(error)}). The file was altered or "
                 f"its disk was full; remove the line, or the file, to go on without it."
             ) from None
         while records and records[-1]["step"] >= step:
