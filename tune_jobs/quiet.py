@@ -42,4 +42,6 @@ def quiet_ray(local: bool = True) -> None:
         os.environ.setdefault(name, value)
     for name in ("ray", "ray.tune", "ray.air"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # Ray's own state is never read again; what a full disk means for the study, the study says.
+    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
     logging.getLogger("ray.tune.tune").addFilter(_is_news)

@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 
 from edgenes.checkpoint import is_unwritable, read_json, write_json, write_text
 from edgenes.data import Dataset
-from edgenes.errors import ConfigError, EdgeNESError, StudyError
+from edgenes.errors import ConfigError, EdgeNESError, StudyError, WriteError
 from edgenes.genotype import Genotype
 from tune_jobs.config import SweepConfig
 from tune_jobs.environment import environment
@@ -444,7 +444,8 @@ def _timed(folder: Path, stage: str) -> Iterator[None]:
     finally:
         seconds = stage_seconds(folder)
         seconds[stage] = round(seconds.get(stage, 0) + time.monotonic() - start, 2)
-        write_json(folder / "stages.json", seconds)
+        with suppress(WriteError):  # a full disk has been met before, or is by the next who writes
+            write_json(folder / "stages.json", seconds)
 
 
 def stage_seconds(folder: Path) -> dict[str, float]:

@@ -62,26 +62,34 @@ def drive(
     *faults: Fault,
     options: tuple[str, ...] = SMOKE,
     meanwhile: Callable[[subprocess.Popen, Callable[[int], bool]], None] | None = None,
-    user: str | None = None,
+    mortal: bool = False,
+    nodes: Path | None = None,
 ) -> Ended:
     """Run the script on `out` until it ends, with the faults in it; nothing that it started outlives this.
 
-    `meanwhile(process, fired)` runs beside it; `fired(k)` tells whether the k-th fault has happened. With `user`
-    it runs as that user, which takes root.
+    `meanwhile(process, fired)` runs beside it; `fired(k)` tells whether the k-th fault has happened. With `mortal`
+    even root obeys the modes of files. With `nodes` it runs on three nodes of this machine, the one of the worker
+    whose id appears in that file is taken away.
     """
     state = Path(tempfile.mkdtemp(prefix="faults-"))
     state.chmod(0o777)
     (state / "faults.json").write_text(json.dumps([fault.to_dict() for fault in faults]))
     own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    if user:
-        own |= {"HOME": str(state), "RAY_TMPDIR": str(state)}
     # Only from here on: the supervisor is not part of the study.
     inside = [f"FAULTS={state / 'faults.json'}", f"FAULT_STATE={state}", f"PYTHONPATH={HERE / 'site'}"]
     command = [sys.executable, str(SCRIPT), *options, "--out", str(out)]
+    cluster = None
+    if nodes is not None:
+        inherited = own | dict(pair.split("=", 1) for pair in inside)
+        call = [sys.executable, str(HERE / "nodes.py"), str(nodes)]
+        cluster = subprocess.Popen(call, env=inherited, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        command += ["--address", cluster.stdout.readline().strip()]
     supervised = [sys.executable, str(HERE / "supervise.py"), "env", *(inside if faults else []), *command]
+    if mortal and os.geteuid() == 0:
+        supervised = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", *supervised]
     start = time.monotonic()
     with open(state / "output", "w") as output, open(state / "errors", "w") as errors:
-        process = subprocess.Popen(supervised, stdout=output, stderr=errors, env=own, user=user)
+        process = subprocess.Popen(supervised, stdout=output, stderr=errors, env=own)
         try:
             if meanwhile is not None:
                 meanwhile(process, lambda k: (state / f"fired-{k}").exists())
@@ -90,7 +98,14 @@ def drive(
             process.send_signal(signal.SIGTERM)
             process.wait(60)
             raise
+        finally:
+            if cluster is not None:
+                cluster.send_signal(signal.SIGTERM)
+                said = cluster.stdout.read()
+                cluster.wait(60)
     fired = [(state / f"fired-{k}").exists() for k in range(len(faults))]
+    if cluster is not None:
+        assert "lost" in said, "no node was taken away"
     texts = [(state / name).read_text() for name in ("output", "errors")]
     shutil.rmtree(state, ignore_errors=True)
     return Ended(process.returncode, *texts, fired, time.monotonic() - start)
