@@ -129,12 +129,13 @@ def load_checkpoint(path: Path, kind: str, device: str | torch.device = "cpu") -
     # zipfile, pickle and torch each have their own; the file is unusable in any case
     except Exception as error:
         raise CheckpointError(f"{path} is damaged or no checkpoint: {reason(error)}.") from error
-    if not isinstance(content, dict) or content.get("kind") != kind:
-        found = content.get("kind") if isinstance(content, dict) else type(content).__name__
-        raise CheckpointError(f"{path} holds {shown(found)}, expected a checkpoint of kind {kind!r}.")
-    if content.get("format") != FORMAT:
+    found, written = (content.get(key) if isinstance(content, dict) else None for key in ("kind", "format"))
+    if type(found) is not str or found != kind:
+        what = shown(found) if isinstance(content, dict) else repr(type(content).__name__)
+        raise CheckpointError(f"{path} holds {what}, expected a checkpoint of kind {kind!r}.")
+    if type(written) is not int or written != FORMAT:
         raise CheckpointError(
-            f"{path} has format {shown(content.get('format'))}, this version reads format {FORMAT}; "
+            f"{path} has format {shown(written)}, this version reads format {FORMAT}; "
             "use the version of EdgeNES Studio that wrote it."
         )
     return {key: value for key, value in content.items() if key not in ("format", "kind")}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edgenes.checkpoint import check_weights, load_checkpoint, save_checkpoint, write_json
 from edgenes.config import TrainingConfig, from_dict, to_dict
 from edgenes.data import Dataset
-from edgenes.errors import CheckpointError, ConfigError, EdgeNESError
+from edgenes.errors import CheckpointError, ConfigError
 from edgenes.genotype import Genotype
 from edgenes.network import Network
 from edgenes.training import make_network
@@ -100,8 +100,8 @@ class Ensemble(nn.Module):
         state = load_checkpoint(path, "ensemble")
         try:
             return cls._from_state(state)
-        # What a wrong type or a huge number meets first, torch decides.
-        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RuntimeError, EdgeNESError) as error:
+        # what a value of a wrong type or size meets first, torch decides
+        except Exception as error:
             raise CheckpointError(f"{path} does not hold a whole ensemble: {reason(error)}.") from error
 
     @classmethod

@@ -176,7 +176,7 @@ class Genotype:
             )
         except ConfigError:
             raise
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise ConfigError(
                 'not a genotype: expected {"space": {...}, "cells": {cell type: [[{"input": 0, "operation": '
                 f'"skip_connect"}}], ...]}}}}, got something else ({reason(error)}).'

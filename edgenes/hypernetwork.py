@@ -84,7 +84,7 @@ class Hypernetwork(nn.Module):
         state = load_checkpoint(Path(path), "hypernetwork")
         try:
             return cls.from_state(state)
-        except (AttributeError, KeyError, TypeError, RuntimeError, ConfigError) as error:
+        except (AttributeError, LookupError, TypeError, RuntimeError, ConfigError) as error:
             raise CheckpointError(f"{path} does not hold a whole hypernetwork: {reason(error)}.") from error
 
     def to_state(self) -> dict:
@@ -99,7 +99,7 @@ class Hypernetwork(nn.Module):
 
     @classmethod
     def from_state(cls, state: dict) -> "Hypernetwork":
-        """The inverse of `to_state`; raises ConfigError, KeyError, TypeError or RuntimeError on what is none."""
+        """The inverse of `to_state`; raises one of several errors on what is none."""
         hypernetwork = cls(
             SearchSpace.from_dict(state["space"]),
             state["pivots"],

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from edgenes.errors import DataError
-from edgenes.untrusted import open_zip, reason, shown
+from edgenes.untrusted import open_zip, printable, reason, shown
 
 DEFLATE_LIMIT = 1032
 """No deflate stream expands further than this, whatever its zip directory declares."""
@@ -17,6 +17,8 @@ EXPANSION_LIMIT = 100
 """How many times the file's own bytes its arrays may take: pictures never compress so well, bombs do."""
 FREE_BYTES = 2**26
 """Bytes that they may take in any case."""
+HEADER_LIMIT = 1000
+"""Characters of an array's header, which Python's own parser reads; a plain array's has 118."""
 
 
 def read_npz(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
@@ -30,8 +32,9 @@ def read_npz(path: Path, required: Sequence[str], optional: Sequence[str] = ()) 
             present = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
             missing = [name for name in required if name not in present]
             if missing:
+                held = printable(", ".join(present))[:500] or "no arrays"
                 raise DataError(
-                    f"{path} lacks {', '.join(missing)}; it holds {', '.join(present[:20]) or 'no arrays'}. "
+                    f"{path} lacks {', '.join(missing)}; it holds {held}. "
                     f"Expected {', '.join(required)} and, if wanted, {', '.join(optional)}."
                 )
             wanted = [*required, *(name for name in optional if name in present)]
@@ -55,9 +58,11 @@ def read_npz(path: Path, required: Sequence[str], optional: Sequence[str] = ()) 
 
 def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     with archive.open(f"{name}.npy") as file:
-        array = npy.read_array(file, allow_pickle=False)
+        array = npy.read_array(file, allow_pickle=False, max_header_size=HEADER_LIMIT)
         if file.read(1):  # which also makes zipfile compare the checksum
             raise ValueError(f"{name} is longer than its header declares")
+    if array.dtype.kind in "US":
+        "".join(array.astype(str).ravel().tolist()).encode()  # numbers that are no characters raise here
     return array
 
 
@@ -70,7 +75,7 @@ def _declared(archive: zipfile.ZipFile, path: Path, name: str) -> int:
         version = npy.read_magic(file)
         if version != (1, 0):  # the others are for arrays with fields, and have headers of up to 4 GiB
             raise DataError(f"{name} in {path} has .npy version {version}; save a plain array, without fields.")
-        shape, _, dtype = npy.read_array_header_1_0(file)
+        shape, _, dtype = npy.read_array_header_1_0(file, max_header_size=HEADER_LIMIT)
         header = file.tell()
     if dtype.hasobject:
         raise DataError(

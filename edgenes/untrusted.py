@@ -38,8 +38,12 @@ def reason(error: BaseException) -> str:
     """What went wrong, in one printable line of bounded length."""
     if isinstance(error, KeyError):
         return f"{shown(error.args[0])} is missing"
-    text = " ".join(str(error)[: 2 * _REASON].split())[:_REASON].rstrip(".")
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text) or type(error).__name__
+    return printable(" ".join(str(error)[: 2 * _REASON].split())[:_REASON].rstrip(".")) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """`text` with escapes for what a terminal would obey, or cannot show."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def parse_json(text: str) -> Any:

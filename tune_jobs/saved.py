@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import OptunaError
+from optuna.trial import FrozenTrial
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -32,6 +33,8 @@ from tune_jobs.untrusted import check_folder
 
 CONFIG = "config.json"
 GENOTYPE = Path("search") / "genotype.json"
+UNREADABLE = (SQLAlchemyError, OptunaError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What Optuna raises where its storage is out of reach, or holds what it did not write."""
 
 
 def storage_url(config: SweepConfig) -> str:
@@ -101,6 +104,14 @@ class SavedStudy:
         except ConfigError as error:
             raise CheckpointError(f"{path}: {error}") from error
 
+    def trials(self) -> list[FrozenTrial]:
+        """All trials by their numbers; raises StudyError if the storage is damaged or out of reach."""
+        try:
+            return self.study.get_trials(deepcopy=False)
+        except UNREADABLE as error:
+            reason = plain_reason(error, storage_url(self.config))
+            raise StudyError(f"the trials of the study cannot be read: {reason}. See what doctor says.") from None
+
     def settings(self, device: str = "cpu") -> TrialSettings:
         """What the trials of the study share."""
         return TrialSettings(self.config, self.folder, self.optimal, device)
@@ -135,7 +146,7 @@ def open_saved(folder: Path, storage: str | None = None) -> SavedStudy:
         study = optuna.load_study(study_name=study_name(config), storage=opened)
     except KeyError as error:
         raise StudyError(f"the storage holds no study named {study_name(config)!r}.") from error
-    except (SQLAlchemyError, StorageInternalError, OSError) as error:
+    except UNREADABLE as error:
         raise StudyError(f"the Optuna study cannot be read: {plain_reason(error, url)}.") from None
     return SavedStudy(config, digest, study)
 

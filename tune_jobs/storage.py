@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from edgenes.errors import ConfigError, StudyError
-from edgenes.untrusted import reason
+from edgenes.untrusted import printable, reason
 from tune_jobs.untrusted import STUDY_BYTES, check_database
 
 VARIABLE = "EDGENES_STORAGE"
@@ -147,7 +147,7 @@ def plain_reason(error: BaseException, url: str) -> str:
     for secret in _secrets(resolve(url)):
         for form in {secret, unquote(secret)}:
             text = text.replace(form, "***")
-    return text.splitlines()[0].rstrip(".")
+    return printable(text.splitlines()[0].rstrip("."))
 
 
 def _secrets(url: str) -> list[str]:
