@@ -56,8 +56,9 @@ class Presence:
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
-        if self.holds():
-            self.file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder that turned read-only keeps it; the next driver replaces it
+            if self.holds():
+                self.file.unlink(missing_ok=True)
 
     def holds(self) -> bool:
         """Whether the file still names this driver."""

@@ -42,6 +42,7 @@ def quiet_ray(local: bool = True) -> None:
         os.environ.setdefault(name, value)
     for name in ("ray", "ray.tune", "ray.air"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # Ray's own state is never read again; what a full disk means for the study, the study says.
-    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
+    # Ray's own state is never read again; and what a full disk or a failed trial means, the study says itself.
+    for name in ("experiment_state", "tune_controller"):
+        logging.getLogger(f"ray.tune.execution.{name}").setLevel(logging.CRITICAL)
     logging.getLogger("ray.tune.tune").addFilter(_is_news)

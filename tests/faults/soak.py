@@ -5,6 +5,7 @@ leaves is compared with an undisturbed study of the same seed. `--only NAME` run
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import random
@@ -19,12 +20,14 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import optuna
 from faults.harness import SMOKE, Ended, Fault, Findings, drive, go_on, inspect, small_disk, trials, wait_for
 from optuna.trial import TrialState
 
+from edgenes.checkpoint import read_json, write_json
 from tune_jobs.environment import commit, hardware, versions
 
 STEP = "edgenes.search:Bilevel.weight_step"
@@ -448,46 +451,51 @@ def main() -> int:
     """Run the scenarios; exit status 1 if one is not survived."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", choices=SCENARIOS, default=list(SCENARIOS))
-    parser.add_argument("--table", type=Path, help="write the table of what was injected to this file")
+    parser.add_argument("--results", type=Path, default=Path("runs/soak.json"), help="what was seen, a scenario each")
+    parser.add_argument("--table", type=Path, help="write the table of all results to this file")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    begun, rows, broken = time.monotonic(), [], []
+    broken = []
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         undisturbed = Path(folder) / "undisturbed" / "study"
-        go_on(undisturbed)
+        if arguments.only:
+            go_on(undisturbed)
         for name in arguments.only:
             start = time.monotonic()
             try:
-                found = SCENARIOS[name](Path(folder) / name / "study", undisturbed)
-                rows += found
-                text = f"{sum(row.times for row in found)} injected"
+                rows = SCENARIOS[name](Path(folder) / name / "study", undisturbed)
             except Exception:
                 broken.append(name)
-                text = f"BROKEN\n{traceback.format_exc()}"
-            print(f"{name}: {text}, {time.monotonic() - start:.0f} s", flush=True)
-    minutes = (time.monotonic() - begun) / 60
-    total = sum(row.times for row in rows)
-    print(f"{total} injections in {minutes:.0f} minutes; broken: {', '.join(broken) or 'none'}")
-    if arguments.table and not broken:
-        arguments.table.write_text(table(rows, minutes))
+                print(f"{name}: BROKEN\n{traceback.format_exc()}", flush=True)
+                continue
+            seconds = round(time.monotonic() - start)
+            seen = {"commit": commit(), "seconds": seconds, "rows": [dataclasses.asdict(row) for row in rows]}
+            results = read_json(arguments.results) if arguments.results.exists() else {}
+            write_json(arguments.results, results | {name: seen})
+            print(f"{name}: {sum(row.times for row in rows)} injected, {seconds} s", flush=True)
+    results = read_json(arguments.results) if arguments.results.exists() else {}
+    missing = [name for name in SCENARIOS if name not in results]
+    print(f"broken: {', '.join(broken) or 'none'}; never run: {', '.join(missing) or 'none'}")
+    if arguments.table and not broken and not missing:
+        arguments.table.write_text(table([results[name] for name in SCENARIOS]))
     return 1 if broken else 0
 
 
-def table(rows: list[Row], minutes: float) -> str:
+def table(results: list[dict]) -> str:
     """docs/RELIABILITY.md."""
     merged: dict[tuple[str, str, str], int] = {}
-    for row in rows:
-        key = (row.fault, row.moment, row.lost)
-        merged[key] = merged.get(key, 0) + row.times
+    for row in (row for result in results for row in result["rows"]):
+        key = (row["fault"], row["moment"], row["lost"])
+        merged[key] = merged.get(key, 0) + row["times"]
     machine = hardware()
+    commits = ", ".join(dict.fromkeys((result["commit"] or "unknown")[:10] for result in results))
     lines = [f"| {fault} | {moment} | {times} | {lost} |" for (fault, moment, lost), times in merged.items()]
-    intro = Path(__file__).with_name("reliability.md").read_text()
     return (
-        intro
-        + f"\n{sum(merged.values())} injections in {minutes:.0f} minutes, none of which left a study wrong; "
-        + f"{machine['cpus']} cores, {machine['memory_gib']:.0f} GiB, commit {(commit() or 'unknown')[:10]}, "
+        Path(__file__).with_name("reliability.md").read_text()
+        + f"\n{sum(merged.values())} injections in {sum(result['seconds'] for result in results) / 60:.0f} minutes, none "
+        + f"of which left a study wrong. {date.today()}, {machine['cpus']} cores, {machine['memory_gib']:.0f} GiB, "
         + ", ".join(f"{name} {versions()[name]}" for name in ("python", "torch", "ray", "optuna"))
-        + ".\n\n| fault | moment | times | lost |\n|---|---|---|---|\n"
+        + f", commit {commits}.\n\n| fault | moment | times | lost |\n|---|---|---|---|\n"
         + "\n".join(lines)
         + "\n"
     )
