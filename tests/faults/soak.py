@@ -487,13 +487,12 @@ def table(results: list[dict]) -> str:
     for row in (row for result in results for row in result["rows"]):
         key = (row["fault"], row["moment"], row["lost"])
         merged[key] = merged.get(key, 0) + row["times"]
-    machine = hardware()
+    machine, minutes = hardware(), sum(result["seconds"] for result in results) / 60
     commits = ", ".join(dict.fromkeys((result["commit"] or "unknown")[:10] for result in results))
     lines = [f"| {fault} | {moment} | {times} | {lost} |" for (fault, moment, lost), times in merged.items()]
     return (
         Path(__file__).with_name("reliability.md").read_text()
-        + f"\n{sum(merged.values())} injections in {sum(result['seconds'] for result in results) / 60:.0f} minutes, none "
-        + f"of which left a study wrong. {date.today()}, {machine['cpus']} cores, {machine['memory_gib']:.0f} GiB, "
+        + f"\n{sum(merged.values())} injections in {minutes:.0f} minutes, none of which left a study wrong. {date.today()}, {machine['cpus']} cores, {machine['memory_gib']:.0f} GiB, "
         + ", ".join(f"{name} {versions()[name]}" for name in ("python", "torch", "ray", "optuna"))
         + f", commit {commits}.\n\n| fault | moment | times | lost |\n|---|---|---|---|\n"
         + "\n".join(lines)
