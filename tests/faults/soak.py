@@ -492,7 +492,8 @@ def table(results: list[dict]) -> str:
     lines = [f"| {fault} | {moment} | {times} | {lost} |" for (fault, moment, lost), times in merged.items()]
     return (
         Path(__file__).with_name("reliability.md").read_text()
-        + f"\n{sum(merged.values())} injections in {minutes:.0f} minutes, none of which left a study wrong. {date.today()}, {machine['cpus']} cores, {machine['memory_gib']:.0f} GiB, "
+        + f"\n{sum(merged.values())} injections in {minutes:.0f} minutes, none of which left a study wrong. "
+        + f"{date.today()}, {machine['cpus']} cores, {machine['memory_gib']:.0f} GiB, "
         + ", ".join(f"{name} {versions()[name]}" for name in ("python", "torch", "ray", "optuna"))
         + f", commit {commits}.\n\n| fault | moment | times | lost |\n|---|---|---|---|\n"
         + "\n".join(lines)
