@@ -12,6 +12,7 @@ from tune_jobs.tools.archive import Export, Import
 from tune_jobs.tools.clean import Clean
 from tune_jobs.tools.doctor import Doctor
 from tune_jobs.tools.replay import Replay
+from tune_jobs.tools.reselect import Reselect
 from tune_jobs.tools.status import Status
 
 COMMANDS = {
@@ -21,6 +22,7 @@ COMMANDS = {
     "export": Export,
     "import": Import,
     "replay": Replay,
+    "ensemble": Reselect,
 }
 """What can be asked, in the order of the help."""
 

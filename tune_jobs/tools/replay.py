@@ -22,7 +22,7 @@ from tune_jobs.saved import SavedStudy
 from tune_jobs.study import search_space, study_seed, trial_seed, with_derived
 from tune_jobs.tools.command import StudyCommand
 from tune_jobs.tools.display import aligned, progress_line
-from tune_jobs.tools.folder import curve_name, one_line, trials_of
+from tune_jobs.tools.folder import curve_name, one_line
 from tune_jobs.tools.machine import Device, as_sent, choose_device, differing_environment, recorded_device, threads
 from tune_jobs.trial import TrialSettings, run_trial
 
@@ -155,7 +155,7 @@ class Replay(StudyCommand):
 
 def find_trial(saved: SavedStudy, number: int) -> FrozenTrial:
     """The study's trial `number`, which has its parameters; raises StudyError if there is none."""
-    trials = trials_of(saved)
+    trials = saved.trials()
     if not 0 <= number < len(trials):
         there = f"0 to {len(trials) - 1}" if trials else "none"
         raise StudyError(f"the study has no trial {number}; its trials: {there}.")
