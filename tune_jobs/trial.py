@@ -30,6 +30,11 @@ CURVE_POINTS = 10
 Report = Callable[[dict[str, Any], dict[str, Any] | None], None]
 
 
+def hypernetwork_path(folder: Path, trial: int) -> Path:
+    """Where a trial leaves its hypernetwork in the study's folder."""
+    return folder / "trials" / f"{trial:04d}-hypernetwork.pt"
+
+
 @dataclass(frozen=True)
 class TrialSettings:
     """What all trials of a study share: configuration, folder, optimal genotype, device."""
@@ -46,7 +51,7 @@ class TrialSettings:
 
     def hypernetwork_path(self, trial: int) -> Path:
         """Where a trial leaves its hypernetwork."""
-        return self.folder / "trials" / f"{trial:04d}-hypernetwork.pt"
+        return hypernetwork_path(self.folder, trial)
 
 
 def trial_candidates(config: SweepConfig, hypernetwork: Hypernetwork, trial_seed: int) -> list[Candidate]:

@@ -177,9 +177,9 @@ def _pack_once(saved: SavedStudy, work: Path) -> tuple[dict[str, Any], list[str]
         noted = trial.user_attrs.get("checkpoint")
         if trial.state != TrialState.RUNNING or noted is None:
             continue
-        files = [name for name in found.files if name.startswith(f"{noted}/")]
-        checkpoints += files
-        if not files:
+        beside = found.matching(f"{re.escape(str(PurePosixPath(noted).parent))}/checkpoint_\\d+/.+")
+        checkpoints += beside  # the one before as well, in case the newest is damaged
+        if not any(name.startswith(f"{noted}/") for name in beside):
             if trials_of(saved)[trial.number].user_attrs.get("checkpoint") != noted:
                 raise _Vanished(f"the checkpoint of trial {trial.number} was replaced while the study was copied.")
             left_out.append(f"{noted}: this checkpoint is not in the folder; trial {trial.number} begins anew")

@@ -1,6 +1,7 @@
 """What may be wrong with a study's folder: checks that yield findings, each with its cure."""
 
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -11,7 +12,6 @@ from typing import Any
 from urllib.parse import quote
 
 import optuna
-import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from edgenes.checkpoint import FORMAT, load_checkpoint, read_json, write_json, write_text
@@ -37,6 +37,7 @@ from tune_jobs.tools.folder import (
     size_text,
     trials_of,
 )
+from tune_jobs.trial import hypernetwork_path
 
 CARD = Path("ensemble") / "card.json"
 ENSEMBLE = Path("ensemble") / "ensemble.pt"
@@ -106,18 +107,14 @@ def examine(case: Case) -> Findings:
         yield from check_leftovers(case)
 
 
-def _another_format(path: Path) -> bool:
-    """Whether a file that cannot be loaded is a whole checkpoint of another version."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # each reader has its own; the file is damaged in any case
-        return False
-    return isinstance(content, dict) and "kind" in content and content.get("format") != FORMAT
+def _another_format(error: Exception | str) -> bool:
+    """Whether `load_checkpoint` refused a whole file, of another version."""
+    return f"this version reads format {FORMAT}" in str(error)
 
 
 def _unreadable(path: Path, error: Exception, cure: str, repair: Callable[[], Any] | None = None) -> Finding:
     """A file that cannot be loaded; one of another version is left as it is."""
-    if _another_format(path):
+    if _another_format(error):
         return Finding(str(error), "leave it: it is whole, and the version that wrote it reads it")
     return Finding(str(error), cure, repair or partial(set_aside, path))
 
@@ -287,45 +284,38 @@ def check_unfinished_trials(case: Case) -> Findings:
         if "://" in noted:
             yield Finding(what, f"no damage: the next run goes on with it from {noted}", harmless=True)
             continue
-        step, reason = _checkpoint_step(case.folder / noted)
-        if step is not None:
-            yield Finding(what, f"no damage: the next run goes on with it from step {step}", harmless=True)
-            continue
-        older = _older_checkpoint(case.folder / noted)
-        if older is None:
-            cure = "note that there is none; the next run begins the trial anew, with the same numbers"
-            yield Finding(f"{what}, and {reason}", cure, partial(_note_checkpoint, case, trial, None, -1))
+        place = case.folder / noted
+        usable = ((path, step) for path in _checkpoints(place) if (step := _checkpoint_step(path)) is not None)
+        newest, step = next(usable, (None, None))
+        goes_on = "begins it anew, with the same numbers" if newest is None else f"goes on with it from step {step}"
+        if place.is_dir():  # the run itself passes over a damaged one
+            yield Finding(what, f"no damage: the next run {goes_on}", harmless=True)
         else:
-            place, step = older
-            name = str(place.relative_to(case.folder)) if place.is_relative_to(case.folder) else str(place)
-            cure = f"note {place.name} instead; the next run goes on from step {step}"
-            yield Finding(f"{what}, and {reason}", cure, partial(_note_checkpoint, case, trial, name, step))
+            yield Finding(
+                f"{what}, and its checkpoint {place} is gone",
+                f"note {'that there is none' if newest is None else newest.name}; the next run {goes_on}",
+                partial(_note_checkpoint, case, trial, newest, step),
+            )
 
 
-def _checkpoint_step(place: Path) -> tuple[int | None, str]:
-    """The step of a trial's checkpoint, or None and what is wrong with it."""
-    if not place.is_dir():
-        return None, f"its checkpoint {place} is gone"
+def _checkpoints(place: Path) -> list[Path]:
+    """A checkpoint and those beside it that came before it, newest first."""
+    return sorted((path for path in place.parent.glob("checkpoint_*") if path.name <= place.name), reverse=True)
+
+
+def _checkpoint_step(place: Path) -> int | None:
+    """The step of a trial's checkpoint; None if it cannot be used."""
     try:
-        return load_checkpoint(place / "state.pt", "trial")["epoch"] + 1, ""
-    except (CheckpointError, KeyError, TypeError) as error:
-        return None, f"its checkpoint cannot be used: {error}"
+        return load_checkpoint(place / "state.pt", "trial")["epoch"] + 1
+    except (CheckpointError, KeyError, TypeError):
+        return None
 
 
-def _older_checkpoint(place: Path) -> tuple[Path, int] | None:
-    """The newest sound checkpoint beside `place`, and its step."""
-    for other in sorted(place.parent.glob("checkpoint_*"), reverse=True):
-        step, _ = _checkpoint_step(other)
-        if step is not None:
-            return other, step
-    return None
-
-
-def _note_checkpoint(case: Case, trial: FrozenTrial, place: str | None, step: int) -> None:
+def _note_checkpoint(case: Case, trial: FrozenTrial, place: Path | None, step: int | None) -> None:
     # As in the searcher: there is no public way back to a running trial.
     running = optuna.Trial(case.saved.study, trial._trial_id)
-    running.set_user_attr("checkpoint", place)
-    running.set_user_attr("checkpoint_step", step)
+    running.set_user_attr("checkpoint", None if place is None else os.path.relpath(place, case.folder))
+    running.set_user_attr("checkpoint_step", -1 if step is None else step)
 
 
 def check_hypernetworks(case: Case) -> Findings:
@@ -335,13 +325,13 @@ def check_hypernetworks(case: Case) -> Findings:
     """
     needed = {finalist.number for finalist in current_finalists(case.saved)}
     for trial in case.of_state(TrialState.COMPLETE):
-        path = case.saved.settings().hypernetwork_path(trial.number)
+        path = hypernetwork_path(case.folder, trial.number)
         reason = _hypernetwork_fault(case, path, trial.user_attrs.get("control_error"))
         if reason is None:
             continue
         what = f"trial {trial.number}: {reason}"
         copy = case.folder / HYPERNETWORK
-        if path.exists() and _another_format(path):
+        if _another_format(reason):
             yield Finding(what, "leave it: it is whole, and the version that wrote it reads it")
         elif _is_chosen(case, trial.number, copy):
             copied = partial(_rewritten, path, partial(shutil.copyfile, copy))
@@ -491,7 +481,7 @@ def check_chosen_hypernetwork(case: Case) -> Findings:
         reason = f"{path} is not the file that the ensemble was made from."
     except (EdgeNESError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error)
-    source = case.saved.settings().hypernetwork_path(number)
+    source = hypernetwork_path(case.folder, number)
     if _is_chosen(case, number, source):
         copied = partial(_rewritten, path, partial(shutil.copyfile, source))
         yield Finding(reason, f"copy it from {source.relative_to(case.folder)}, the same file", copied)

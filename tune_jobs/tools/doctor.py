@@ -28,6 +28,8 @@ class Doctor(StudyCommand):
             raise StudyError(
                 f"there is no study in {folder}: give the folder that --out named, or runs/anneal-DATASET."
             )
+        if not any((folder / name).exists() for name in ("config.json", "study.db", "trials", "search")):
+            raise StudyError(f"there is no study in {folder}: it holds none of a study's files.")
         holder = driver(folder)
         driven = holder is not None and holder["state"] == "alive"
         repaired: list[dict[str, str]] = []

@@ -23,6 +23,7 @@ from tune_jobs.saved import SavedStudy, storage_url
 from tune_jobs.storage import plain_reason
 from tune_jobs.store import PredictionStore
 from tune_jobs.study import feasible, finalists, trial_seed
+from tune_jobs.trial import hypernetwork_path
 
 DRIVER = "driver.json"
 _TEMPORARY = re.compile(
@@ -172,9 +173,13 @@ def current_finalists(saved: SavedStudy) -> list[Finalist]:
     chosen = finalists(saved.study, saved.config.finalists)
     if chosen and not feasible(chosen[0]):
         chosen = chosen[:1]
-    path = saved.settings().hypernetwork_path
     return [
-        Finalist(trial.number, trial_seed(saved.config.seed, trial.number), trial.values[0], path(trial.number))
+        Finalist(
+            trial.number,
+            trial_seed(saved.config.seed, trial.number),
+            trial.values[0],
+            hypernetwork_path(saved.folder, trial.number),
+        )
         for trial in chosen
     ]
 
