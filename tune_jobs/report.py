@@ -100,26 +100,25 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
 
     parts = [
         "<h2>The ensemble and what it stands beside</h2>",
-        _html(ensemble_figure(members)),
+        figure_html(ensemble_figure(members)),
         _table(rows[:1] + member_rows(result) + rows[1:]),
         "<h2>Weight of the regulariser against accuracy</h2>",
         "<p>Each point is a trial. Error bars are one standard error over the validation images; trials whose "
         "control error is above the limit may not win and are drawn all the same.</p>",
-        _html(weight_figure(weights)),
-        _html(weight_figure(starts, "c_start")),
+        figure_html(weight_figure(weights)),
+        figure_html(weight_figure(starts, "c_start")),
         f"<h2>Control of the diversity: trial {best.number}</h2>",
         "<p>Edges shared with the optimal genotype against the lambda asked for, and the validation accuracy of "
         "shortly retrained candidates.</p>",
-        _html(control_figure(control)),
+        figure_html(control_figure(control)),
         "<h2>Cells</h2>",
         *_cells(result),
         "<h2>The study</h2>",
-        *[_html(figure) for figure in _study_figures(study)],
+        *[figure_html(figure) for figure in _study_figures(study)],
         "<h2>Configuration</h2>",
         f"<pre>{html.escape(json.dumps(_provenance(result), indent=2))}</pre>",
     ]
-    page = _page(_headline(result), "\n".join(parts))
-    write_text(target / "index.html", page)
+    write_text(target / "index.html", page("EdgeNES study", _headline(result), "\n".join(parts)))
     return target / "index.html"
 
 
@@ -144,16 +143,19 @@ def _headline(result: dict[str, Any]) -> str:
     return text
 
 
-def _page(lead: str, body: str) -> str:
+def page(title: str, lead: str, body: str) -> str:
+    """One HTML page that works offline: plotly and the style are in it. `lead` and `body` are HTML."""
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
-        '<meta name=viewport content="width=device-width,initial-scale=1"><title>EdgeNES study</title>'
+        '<meta name=viewport content="width=device-width,initial-scale=1">'
+        f"<title>{html.escape(title)}</title>"
         f"<style>{_STYLE}</style><script>{plotly.offline.get_plotlyjs()}</script>"
-        f"<h1>EdgeNES study</h1><p class=lead>{lead}</p>{body}</html>"
+        f"<h1>{html.escape(title)}</h1><p class=lead>{lead}</p>{body}</html>"
     )
 
 
-def _html(figure: go.Figure) -> str:
+def figure_html(figure: go.Figure) -> str:
+    """A figure as the part of a `page`."""
     config = {"responsive": True, "displaylogo": False}
     return plotly.io.to_html(figure, include_plotlyjs=False, full_html=False, config=config)
 
@@ -180,7 +182,11 @@ def _cells(result: dict[str, Any]) -> list[str]:
         )
         for k, member in enumerate(result["members"])
     ]
-    return ["<div class=cells>", *[f"<div><b>{title}</b>{_html(figure)}</div>" for title, figure in cells], "</div>"]
+    return [
+        "<div class=cells>",
+        *[f"<div><b>{title}</b>{figure_html(figure)}</div>" for title, figure in cells],
+        "</div>",
+    ]
 
 
 def _cells_frame(result: dict[str, Any]) -> pd.DataFrame:
