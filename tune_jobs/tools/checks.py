@@ -48,13 +48,15 @@ HYPERNETWORK = Path("hypernetwork") / "hypernetwork.pt"
 class Finding:
     """Something wrong: what it is, and what `repair` does about it, or what is left to do where there is none.
 
-    What is `harmless` is told and needs nothing.
+    What is `harmless` is told and needs nothing. What comes `first` may be the cause of others, which are looked at
+    again once it is repaired.
     """
 
     what: str
     cure: str
     repair: Callable[[], Any] | None = None
     harmless: bool = False
+    first: bool = False
 
 
 Findings = Iterator[Finding]
@@ -230,7 +232,7 @@ def check_identity(case: Case) -> Findings:
     path = case.folder / CONFIG
     config = {**read_json(path), **{name: identity[name] for name in differing}}
     write = partial(write_json, value=config)
-    yield Finding(what, "write the study's own settings into it", partial(_rewritten, path, write))
+    yield Finding(what, "write the study's own settings into it", partial(_rewritten, path, write), first=True)
 
 
 def check_genotype(case: Case) -> Findings:

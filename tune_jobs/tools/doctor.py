@@ -49,7 +49,7 @@ class Doctor(StudyCommand):
                     findings.insert(0, Finding(stale.what, stale.cure, lambda: None))
             for _ in range(ROUNDS if self.repair else 0):
                 due = [finding for finding in findings if finding.repair and finding.what not in failed]
-                for finding in due:
+                for finding in [finding for finding in due if finding.first] or due:
                     try:
                         finding.repair()
                         repaired.append({"what": finding.what, "did": finding.cure})
