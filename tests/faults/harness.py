@@ -190,7 +190,7 @@ def inspect(
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path, size: str = "8M") -> Iterator[Path]:
+def small_disk(folder: Path, size: str = "24M") -> Iterator[Path]:
     """A file system of its own, in memory, of that size, mounted at `folder`; needs root."""
     folder.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True)
