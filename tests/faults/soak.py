@@ -80,7 +80,7 @@ def kill_chain(out: Path, undisturbed: Path, moments: list[tuple[str, Fault]]) -
         ended = fires(out, fault)
         assert ended.status == 137, ended
     go_on(out)
-    lost = cost(sound(out, undisturbed))
+    lost = f"{cost(sound(out, undisturbed))}, all {len(moments)} kills of one study together"
     return [Row("driver killed (SIGKILL)", moment, 1, lost) for moment, _ in moments]
 
 
