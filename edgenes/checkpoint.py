@@ -170,8 +170,10 @@ def _verified(path: Path) -> BinaryIO:
     copy = io.BytesIO()
     with open_zip(path) as archive, zipfile.ZipFile(copy, "w") as verified:
         entries = archive.infolist()
-        if sum(entry.file_size for entry in entries) > size or any(entry.compress_type for entry in entries):
-            raise ValueError("its entries are compressed, or together larger than the file")
+        if any(entry.compress_type or entry.compress_size != entry.file_size for entry in entries):
+            raise ValueError("its entries are compressed")
+        if sum(entry.file_size for entry in entries) > size:
+            raise ValueError("its entries are together larger than the file")
         if len({entry.filename.lower() for entry in entries}) < len(entries):  # torch does not tell cases apart
             raise ValueError("two of its entries have the same name")
         for entry in entries:

@@ -111,8 +111,8 @@ class Ensemble(nn.Module):
         mean, std, names, size = (state[key] for key in ("mean", "std", "class_names", "image_size"))
         if not names or not all(type(name) is str for name in names) or type(size) is not int or size < 1:
             raise ConfigError(f"class names and an image size are expected, got {shown(names)}, {shown(size)}.")
-        finite = all(-math.inf < m < math.inf for m in mean) and all(0 < s < math.inf for s in std)
-        if not finite or not 0 < len(mean) == len(std):
+        finite = all(type(each) is float and math.isfinite(each) for each in [*mean, *std])
+        if not finite or not 0 < len(mean) == len(std) or min(std) <= 0:
             raise ConfigError(f"a mean and a positive std a channel are expected, got {shown(mean)}, {shown(std)}.")
         card = parse_json(state["card"])
         if not isinstance(card, dict):

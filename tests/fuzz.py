@@ -428,7 +428,7 @@ def run_case(target: Target, content: bytes, folder: Path) -> str | None:
     return None
 
 
-def _kilobytes(name: str) -> int:
+def kilobytes(name: str) -> int:
     return int(re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 
@@ -456,17 +456,17 @@ def main() -> int:
             for _ in range(20):  # what is imported and cached at first use
                 run_case(target, target.make(rng), folder)
             target.counts.clear()
-            taken = _kilobytes("VmSize") * 1024
+            taken = kilobytes("VmSize") * 1024
             resource.setrlimit(resource.RLIMIT_AS, (taken + HEADROOM, resource.RLIM_INFINITY))
             until = time.monotonic() + options.seconds / len(chosen)
             while time.monotonic() < until:
                 content = target.make(rng)
                 Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-                before = _kilobytes("VmRSS")
+                before = kilobytes("VmRSS")
                 signal.alarm(SLOW)
                 wrong = run_case(target, content, folder)
                 signal.alarm(0)
-                target.memory = max(target.memory, _kilobytes("VmHWM") - before)
+                target.memory = max(target.memory, kilobytes("VmHWM") - before)
                 if wrong is not None:
                     failures += 1
                     case = f"{target.name}-{sum(target.counts.values())}"

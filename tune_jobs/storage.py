@@ -33,6 +33,7 @@ _JOURNAL_START = b'{"op_code":'
 _USER = re.compile(r"(?<=://)([^:/]*):(.*)@")
 _QUERY = re.compile(r"(?i)([?&][^=&]*(?:password|passwd|passphrase|pwd|secret|token|odbc_connect)[^=&]*=)([^&]*)")
 _LONGEST_URL = 2**14
+_LONGEST_REASON = 1000
 
 
 def redact(url: str) -> str:
@@ -147,7 +148,7 @@ def plain_reason(error: BaseException, url: str) -> str:
     for secret in _secrets(resolve(url)):
         for form in {secret, unquote(secret)}:
             text = text.replace(form, "***")
-    return printable(text.splitlines()[0].rstrip("."))
+    return printable(text.splitlines()[0][:_LONGEST_REASON].rstrip("."))
 
 
 def _secrets(url: str) -> list[str]:
