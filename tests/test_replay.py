@@ -4,8 +4,6 @@ import hashlib
 import json
 import shutil
 import sqlite3
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -103,16 +101,6 @@ class TestEqual:
         before = torch.get_num_threads()
         assert replay(finished, 0, capsys)[1]["threads"] == 1
         assert torch.get_num_threads() == before
-
-    def test_no_ray_is_needed(self, finished):
-        code = (
-            "import sys; from tune_jobs.__main__ import main\n"
-            f"assert main(['replay', {str(finished)!r}, '0']) == 0\n"
-            "assert 'ray' not in sys.modules"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith("Trial 0 (COMPLETE), run again on cpu with 1 thread: equal\n")
 
 
 class TestDifferent:

@@ -10,6 +10,7 @@ from rich.console import Console
 from edgenes.errors import EdgeNESError
 from tune_jobs.tools.archive import Export, Import
 from tune_jobs.tools.clean import Clean
+from tune_jobs.tools.compare import Compare
 from tune_jobs.tools.doctor import Doctor
 from tune_jobs.tools.replay import Replay
 from tune_jobs.tools.reselect import Reselect
@@ -23,6 +24,7 @@ COMMANDS = {
     "import": Import,
     "replay": Replay,
     "ensemble": Reselect,
+    "compare": Compare,
 }
 """What can be asked, in the order of the help."""
 

@@ -1,0 +1,413 @@
+"""Two studies side by side: settings, trials, results, and which differences are more than noise."""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+from tyro.conf import Positional
+
+from edgenes.checkpoint import write_text
+from edgenes.errors import StudyError
+from tune_jobs.config import EXECUTION
+from tune_jobs.curves import read_curve
+from tune_jobs.saved import GENOTYPE, SavedStudy, open_saved
+from tune_jobs.study import study_seed, with_derived
+from tune_jobs.tools.command import Command
+from tune_jobs.tools.display import aligned
+from tune_jobs.tools.folder import curve_name, one_line, read_result
+from tune_jobs.tools.interval import known_errors, paired, unpaired
+from tune_jobs.tools.machine import DECIDING, recorded_device, recorded_environment
+
+SHOWN = 20
+"""Trials that the text shows."""
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+MEASURES = {
+    "value": "value of the trial",
+    "mean_accuracy": "mean accuracy of its candidates",
+    "nll": "NLL of its ensemble",
+    "control_error": "control error (edges)",
+    "loss": "last loss of the supernet",
+    "penalty": "last penalty",
+}
+"""What is compared over trials, the main measure first."""
+_PLACES = ("out", "storage", "dry_run")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two studies."""
+
+    saved: SavedStudy
+
+    @cached_property
+    def trials(self) -> list[FrozenTrial]:
+        return self.saved.trials()
+
+    @cached_property
+    def result(self) -> dict[str, Any] | None:
+        return read_result(self.saved.folder)
+
+    @cached_property
+    def seed(self) -> int:
+        return study_seed(self.saved.study)
+
+    @cached_property
+    def curves(self) -> dict[int, list[dict[str, Any]]]:
+        """The learning curve of each trial that has one."""
+        found = {t.number: read_curve(self.saved.folder / curve_name(t.number)) for t in self.trials}
+        return {number: curve for number, curve in found.items() if curve}
+
+    def measured(self, trial: FrozenTrial, measure: str) -> float | None:
+        """A measure of MEASURES of one trial, or None where it was not measured."""
+        if measure == "value":
+            return trial.values[0] if trial.state == TrialState.COMPLETE else None
+        if trial.state not in ENDED:
+            return None
+        if measure in ("loss", "penalty"):
+            values = [record[measure] for record in self.curves.get(trial.number, []) if measure in record]
+            return values[-1] if values else None
+        return trial.user_attrs.get(measure)
+
+    def summary(self) -> dict[str, Any]:
+        states = Counter(trial.state.name for trial in self.trials)
+        return {
+            "folder": str(self.saved.folder),
+            "seed": self.seed,
+            "trials": dict(states),
+            "finished": self.result is not None,
+            "device": recorded_device(self.saved),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(Command):
+    """Compare two studies: what they were asked, what their trials and ensembles are worth, and what is only noise.
+
+    Trials of the same number with the same parameters are pairs, closer still if their seeds are the same; with two
+    pairs or more the differences are of pairs, else of all trials of one study against all of the other.
+    """
+
+    a: Positional[Path]
+    """Folder of the first study, A."""
+    b: Positional[Path]
+    """Folder of the second study, B; differences are B - A."""
+    storage_a: str | None = None
+    """The Optuna study of A, if it does not lie in its folder."""
+    storage_b: str | None = None
+    """The Optuna study of B, likewise."""
+    out: Path | None = None
+    """Write a page too: one .html file that works offline, with the curves of both."""
+
+    def run(self) -> dict[str, Any]:
+        if self.out is not None and (self.out.suffix != ".html" or self.out.is_dir()):
+            raise StudyError(f"--out names the page to write, such as compare.html; got {self.out}.")
+        a, b = (
+            Side(open_saved(folder, storage))
+            for folder, storage in ((self.a, self.storage_a), (self.b, self.storage_b))
+        )
+        if a.saved.folder.resolve() == b.saved.folder.resolve():
+            raise StudyError(f"{a.saved.folder} is given twice: a comparison takes two studies.")
+        answer = compare(a, b)
+        if self.out is not None:
+            from tune_jobs.tools.compare_page import comparison_page  # plotly, which the text does without
+
+            write_text(self.out, comparison_page(a, b, answer))
+            answer["page"] = str(self.out.absolute())
+        return answer
+
+    def text(self, answer: dict[str, Any]) -> str:
+        lines = [_about("A", answer["a"]), _about("B", answer["b"]), ""]
+        if answer["settings"]:
+            lines += [
+                "What differs in what was asked, and in where it ran",
+                aligned(setting_rows(answer["settings"])),
+                "",
+            ]
+        else:
+            lines += ["The studies have the same settings, data and environment.", ""]
+        lines += [f"Trials, {answer['pairing']['text']}", _trials_table(answer), ""]
+        if answer["differences"]:
+            lines += ["Differences over trials", _left_last(difference_rows(answer["differences"])), ""]
+        if answer["results"]:
+            lines += ["Test accuracy of what the studies ended with", _left_last(result_rows(answer["results"])), ""]
+        lines += [f"Note: {note}" for note in answer["notes"]]
+        lines.append(f"Conclusion. {answer['conclusion']}")
+        if "page" in answer:
+            lines.append(f"Page: {answer['page']}")
+        return "\n".join(lines)
+
+
+def compare(a: Side, b: Side) -> dict[str, Any]:
+    """All that can be said of two studies, as plain values."""
+    settings = differing_settings(a, b)
+    pairs = find_pairs(a, b)
+    pairing = describe_pairing(a, b, pairs)
+    differences = trial_differences(a, b, pairs if pairing["paired"] else None)
+    results = result_differences(a, b)
+    return {
+        "a": a.summary(),
+        "b": b.summary(),
+        "settings": settings,
+        "pairing": pairing,
+        "trials": trial_rows(a, b, pairs),
+        "differences": differences,
+        "results": results,
+        "notes": notes_on(a, b, settings, differences, results),
+        "conclusion": conclude(pairing, differences, results),
+    }
+
+
+def differing_settings(a: Side, b: Side) -> list[dict[str, Any]]:
+    """[{"setting", "a", "b", "kind"}] of what differs; kind is "study", "execution" or "environment"."""
+    configs = [side.saved.config.to_dict() for side in (a, b)]
+    rows = []
+    for name in configs[0]:
+        if name not in _PLACES and configs[0][name] != configs[1][name]:
+            kind = "execution" if name in EXECUTION else "study"
+            rows.append({"setting": name, "a": configs[0][name], "b": configs[1][name], "kind": kind})
+    values = {
+        "data": ("study", lambda side: side.saved.data_digest),
+        "optimal genotype": ("study", _genotype),
+        "where it ran": ("environment", lambda side: recorded_device(side.saved)),
+        "platform": ("environment", lambda side: recorded_environment(side.saved).get("platform")),
+        "commit": ("environment", lambda side: recorded_environment(side.saved).get("commit")),
+        **{name: ("environment", _version(name)) for name in DECIDING},
+    }
+    for name, (kind, read) in values.items():
+        pair = read(a), read(b)
+        if pair[0] != pair[1]:
+            rows.append({"setting": name, "a": pair[0], "b": pair[1], "kind": kind})
+    return rows
+
+
+def _version(name: str) -> Callable[[Side], str | None]:
+    return lambda side: recorded_environment(side.saved).get("versions", {}).get(name)
+
+
+def _genotype(side: Side) -> str | None:
+    return side.saved.optimal.digest if (side.saved.folder / GENOTYPE).exists() else None
+
+
+def find_pairs(a: Side, b: Side) -> list[tuple[FrozenTrial, FrozenTrial]]:
+    """Trials of the same number and the same parameters."""
+    both = zip(a.trials, b.trials, strict=False)
+    return [(x, y) for x, y in both if x.params and x.params == y.params]
+
+
+def describe_pairing(a: Side, b: Side, pairs: list[tuple[FrozenTrial, FrozenTrial]]) -> dict[str, Any]:
+    """{"paired", "pairs", "same_seed", "text"}: how trials are compared, and why."""
+    complete = [sum(t.state == TrialState.COMPLETE for t in side.trials) for side in (a, b)]
+    whole = sum(x.state == y.state == TrialState.COMPLETE for x, y in pairs)
+    same_seed = a.seed == b.seed
+    if whole >= 2:
+        by = "the same seed each" if same_seed else "other seeds"
+        text = f"compared in pairs: {whole} of the same number and parameters, {by}"
+        left = [n - whole for n in complete]
+        if any(left):
+            text += f"; {left[0]} of A and {left[1]} of B have no partner and are left out"
+    else:
+        why = f"only {whole} pair has" if whole == 1 else "no pair has"
+        text = (
+            f"compared as two groups, {complete[0]} of A and {complete[1]} of B: {why} the same number and parameters"
+        )
+    return {"paired": whole >= 2, "pairs": whole, "same_seed": same_seed, "complete": complete, "text": text}
+
+
+def trial_differences(a: Side, b: Side, pairs: list[tuple[FrozenTrial, FrozenTrial]] | None) -> list[dict[str, Any]]:
+    """A row for each measure that both studies have: {"measure", "n", "mean_a", "mean_b", "difference", ...}."""
+    rows = []
+    for measure, title in MEASURES.items():
+        if pairs is None:
+            values = [[m for t in side.trials if (m := side.measured(t, measure)) is not None] for side in (a, b)]
+            if not all(values):
+                continue
+            found, n = unpaired(*values), [len(values[0]), len(values[1])]
+        else:
+            both = [(a.measured(x, measure), b.measured(y, measure)) for x, y in pairs]
+            both = [pair for pair in both if None not in pair]
+            if not both:
+                continue
+            found, n = paired(*zip(*both, strict=True)), [len(both), len(both)]
+        rows.append({"measure": measure, "title": title, "n": n, **found.to_dict()})
+    return rows
+
+
+def trial_rows(a: Side, b: Side, pairs: list[tuple[FrozenTrial, FrozenTrial]]) -> list[dict[str, Any]]:
+    """A row a trial number: {"number", "paired", "a", "b"}, each {"state", "params", "reason", measures} or None."""
+    together = {x.number for x, _ in pairs}
+
+    def one(side: Side, number: int) -> dict[str, Any] | None:
+        if number >= len(side.trials):
+            return None
+        trial = side.trials[number]
+        measures = {measure: side.measured(trial, measure) for measure in MEASURES}
+        about = {
+            "state": trial.state.name,
+            "params": with_derived(trial.params),
+            "reason": trial.user_attrs.get("reason"),
+        }
+        return {**about, **measures, "standard_error": trial.user_attrs.get("standard_error")}
+
+    numbers = range(max(len(a.trials), len(b.trials)))
+    return [{"number": k, "paired": k in together, "a": one(a, k), "b": one(b, k)} for k in numbers]
+
+
+def result_differences(a: Side, b: Side) -> list[dict[str, Any]]:
+    """Test accuracy of the ensembles and of the baselines that both have, [] unless both studies are finished."""
+    if a.result is None or b.result is None:
+        return []
+    from tune_jobs.report import comparison  # plotly, which an unfinished study does without
+
+    tables = [{row["name"]: row for row in comparison(side.result)} for side in (a, b)]
+    rows = []
+    for name, x in tables[0].items():
+        y = tables[1].get(name)
+        if y is not None:
+            errors = x["test_standard_error"], y["test_standard_error"]
+            found = known_errors(x["test"], errors[0], y["test"], errors[1])
+            rows.append({"name": name, "error_a": errors[0], "error_b": errors[1], **found.to_dict()})
+    return rows
+
+
+def notes_on(a: Side, b: Side, settings: list[dict], differences: list[dict], results: list[dict]) -> list[str]:
+    """What a reader has to know before believing a difference."""
+    asked = [row["setting"] for row in settings if row["kind"] == "study"]
+    notes = []
+    if "data" in asked:
+        notes.append("the data differ: accuracies are of other images, and no setting alone makes their difference.")
+    if "value" in asked:
+        notes.append("the setting value differs: what a trial is worth is not measured alike.")
+    causes = [name for name in asked if name not in ("data", "optimal genotype")]
+    if len(causes) > 1:
+        notes.append(f"{len(causes)} settings differ ({', '.join(causes)}): a difference is of all of them together.")
+    if any(row["kind"] == "environment" and row["setting"] != "commit" for row in settings):
+        notes.append("the studies ran in other environments, which alone moves numbers a little.")
+    samplers = {side.saved.config.sampler for side in (a, b)}
+    if "tpe" in samplers and differences:
+        notes.append("trials proposed by TPE depend on earlier ones; the intervals take them as independent.")
+    if results:
+        notes.append(
+            "a result is one ensemble on one set of test images: its interval is over images, taken as independent, "
+            "and another seed of the same settings may lie outside it."
+        )
+    if sum(row["conclusion"].startswith("B ") for row in [*differences, *results]) and len(differences) > 1:
+        count = len(differences) + len(results)
+        notes.append(f"each interval is a 95% interval by itself: among {count}, one may well miss by chance.")
+    return notes
+
+
+def conclude(pairing: dict[str, Any], differences: list[dict], results: list[dict]) -> str:
+    """One sentence on the values of the trials, one on the ensembles."""
+    sentences = []
+    main = next((row for row in differences if row["measure"] == "value"), None)
+    if main is None:
+        sentences.append("No value to compare: both studies need a complete trial.")
+    else:
+        how = f"{main['n'][0]} pairs" if pairing["paired"] else f"{main['n'][0]} against {main['n'][1]} trials"
+        sentences.append(f"Value of the trials: {_said(main)} ({how}).")
+    if results:
+        sentences.append(f"Test accuracy of these two ensembles: {_said(results[0])} (over images, not over seeds).")
+    return " ".join(sentences)
+
+
+def _said(row: dict[str, Any]) -> str:
+    by = f"by {abs(row['difference']):.3f}"
+    if row["low"] is not None:
+        by += f", 95% interval of B - A {row['low']:+.3f} to {row['high']:+.3f}"
+    return {
+        "equal": "equal",
+        "not distinguishable": f"not distinguishable; they differ {by}",
+        "too little to tell": f"too little to tell; they differ {by}, and by how much that varies is not known",
+    }.get(row["conclusion"], f"{row['conclusion']} {by}")
+
+
+def _about(name: str, side: dict[str, Any]) -> str:
+    states = ", ".join(f"{count} {state.lower()}" for state, count in sorted(side["trials"].items()))
+    ended = "finished" if side["finished"] else "not finished"
+    return f"{name}  {side['folder']}: {states or 'no trials'}, seed {side['seed']}, {ended}"
+
+
+def setting_rows(settings: list[dict]) -> list[list[str]]:
+    """What differs as a table's cells, its head first."""
+    return [["", "A", "B"], *[[row["setting"], setting_word(row["a"]), setting_word(row["b"])] for row in settings]]
+
+
+def setting_word(value: Any) -> str:
+    """A setting in short; a commit or another digest loses its end."""
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{40}[+]?", value):
+        return value[:10] + value[40:]
+    return "-" if value is None else one_line(value, 44)
+
+
+def trial_word(trial: dict[str, Any]) -> str:
+    """A trial's value, or why it has none."""
+    return f"{trial['value']:.3f}" if trial["value"] is not None else trial["state"].lower()
+
+
+def params_word(params: dict[str, Any]) -> str:
+    """A trial's parameters in short."""
+    if not {"c_start", "c_end", "t_start", "t_end"} <= params.keys():
+        return "none yet"
+    text = f"c {params['c_start']:.3g} to {params['c_end']:.3g}, t {params['t_start']:.3g} to {params['t_end']:.3g}"
+    text += f", {params['pivots']} pivots, epsilon {params['epsilon']:g}"
+    return text + (f", {params['estimator']}" if "estimator" in params else "")
+
+
+def _trials_table(answer: dict[str, Any]) -> str:
+    hidden = len(answer["trials"]) - SHOWN
+    text = _left_last(trials_rows(answer["trials"][:SHOWN]))
+    return text + (f"\n  and {hidden} more; --json lists all" if hidden > 0 else "")
+
+
+def trials_rows(trials: list[dict]) -> list[list[str]]:
+    """The trials as a table's cells, its head first; two that are no pair have a line each."""
+    rows = [["trial", "A", "B", "B - A", "parameters"]]
+    for row in trials:
+        a, b = row["a"], row["b"]
+        if row["paired"]:
+            both = None not in (a["value"], b["value"])
+            change = f"{b['value'] - a['value']:+.3f}" if both else ""
+            rows.append([str(row["number"]), trial_word(a), trial_word(b), change, params_word(a["params"])])
+            continue
+        if a:
+            rows.append([str(row["number"]), trial_word(a), "", "", params_word(a["params"])])
+        if b:
+            rows.append([str(row["number"]), "", trial_word(b), "", params_word(b["params"])])
+    return rows
+
+
+def _left_last(rows: list[list[str]]) -> str:
+    """An aligned table whose last column stands to the left."""
+    width = max(len(row[-1]) for row in rows)
+    return aligned([[*row[:-1], row[-1].ljust(width)] for row in rows])
+
+
+def interval_words(row: dict[str, Any]) -> list[str]:
+    """Difference, standard error and interval of a row as text."""
+    if row["low"] is None:
+        return [f"{row['difference']:+.3f}", "-", "-"]
+    return [f"{row['difference']:+.3f}", f"{row['standard_error']:.3f}", f"{row['low']:+.3f} to {row['high']:+.3f}"]
+
+
+def difference_rows(differences: list[dict]) -> list[list[str]]:
+    """The differences as a table's cells, its head first."""
+    rows = [["", "n", "mean of A", "mean of B", "B - A", "s.e.", "95% interval", "conclusion"]]
+    for row in differences:
+        n = str(row["n"][0]) if row["n"][0] == row["n"][1] else f"{row['n'][0]}, {row['n'][1]}"
+        means = [f"{row['mean_a']:.3f}", f"{row['mean_b']:.3f}"]
+        rows.append([row["title"], n, *means, *interval_words(row), row["conclusion"]])
+    return rows
+
+
+def result_rows(results: list[dict]) -> list[list[str]]:
+    """The results as a table's cells, its head first."""
+    rows = [["", "A", "B", "B - A", "s.e.", "95% interval", "conclusion"]]
+    for row in results:
+        values = [f"{row[f'mean_{k}']:.3f} ± {row[f'error_{k}']:.3f}" for k in "ab"]
+        rows.append([row["name"], *values, *interval_words(row), row["conclusion"]])
+    return rows
