@@ -29,13 +29,12 @@ from edgenes.untrusted import JSON_BYTES, parse_json, reason, shown
 from tune_jobs.config import SweepConfig
 from tune_jobs.environment import versions
 from tune_jobs.saved import SavedStudy, open_saved, storage_url, study_name
-from tune_jobs.storage import SQLITE, SQLITE_TIMEOUT, plain_reason, storage_file, storage_from
+from tune_jobs.storage import DATABASE, SQLITE, SQLITE_TIMEOUT, plain_reason, storage_file, storage_from
 from tune_jobs.tools.command import Command, StudyCommand
-from tune_jobs.tools.folder import DRIVER, contents, is_damaged, is_temporary, size_text, trials_of
+from tune_jobs.tools.folder import DRIVER, contents, is_damaged, is_temporary, size_text
 
 KIND, FORMAT = "edgenes-study", 1
 MANIFEST = "manifest.json"
-DATABASE = "study.db"
 MAX_BYTES = 64 * 2**30
 """Bytes of all files of an archive that is unpacked."""
 MAX_FILES = 100_000
@@ -43,7 +42,7 @@ MAX_FILES = 100_000
 TRIES = 5
 """A checkpoint may be replaced by a newer one while it is copied: then database and files are read again."""
 _BLOCK = 2**20
-_CHECKPOINT = re.compile(r"ray/.+/checkpoint_\d+/.+")
+_CHECKPOINT = re.compile(r"ray/[^/]+/trial-\d+-[^/]+/checkpoint_\d+/.+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +106,7 @@ class Import(Command):
             staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
             try:
                 manifest = _unpack(self.archive, staging)
-                trials_of(open_saved(staging))  # it is a study, and its trials can be read
+                open_saved(staging).trials()  # it is a study, and its trials can be read
                 staging.chmod(0o755)
                 staging.rename(target)  # over an empty folder, or nothing
             finally:
@@ -121,7 +120,7 @@ class Import(Command):
             "files": len(manifest["files"]),
             "bytes": sum(entry["bytes"] for entry in manifest["files"].values()),
             "created": manifest["created"],
-            "trials": dict(Counter(trial.state.name for trial in trials_of(saved))),
+            "trials": dict(Counter(trial.state.name for trial in saved.trials())),
             "versions": {
                 name: {"there": version, "here": here.get(name)}
                 for name, version in manifest["versions"].items()
@@ -177,10 +176,10 @@ def _pack_once(saved: SavedStudy, work: Path) -> tuple[dict[str, Any], list[str]
         noted = trial.user_attrs.get("checkpoint")
         if trial.state != TrialState.RUNNING or noted is None:
             continue
-        beside = found.matching(f"{re.escape(str(PurePosixPath(noted).parent))}/checkpoint_\\d+/.+")
-        checkpoints += beside  # the one before as well, in case the newest is damaged
-        if not any(name.startswith(f"{noted}/") for name in beside):
-            if trials_of(saved)[trial.number].user_attrs.get("checkpoint") != noted:
+        kept = found.matching(rf"ray/[^/]+/trial-{trial.number}-[^/]+/checkpoint_\d+/.+")
+        checkpoints += kept  # the one before as well, in case the newest is damaged
+        if not any(name.startswith(f"{noted}/") for name in kept):
+            if saved.trials()[trial.number].user_attrs.get("checkpoint") != noted:
                 raise _Vanished(f"the checkpoint of trial {trial.number} was replaced while the study was copied.")
             left_out.append(f"{noted}: this checkpoint is not in the folder; trial {trial.number} begins anew")
     storage = storage_file(storage_url(saved.config))

@@ -3,20 +3,18 @@
 import json
 import os
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from edgenes.checkpoint import FORMAT, load_checkpoint, read_json, write_json, write_text
 from edgenes.config import digest
-from edgenes.errors import CheckpointError, EdgeNESError
+from edgenes.errors import CheckpointError, EdgeNESError, StudyError
 from edgenes.genotype import Genotype
 from edgenes.hypernetwork import Hypernetwork, control_error
 from edgenes.relaxation import ArchitectureLogits, argmax_genotype
@@ -24,7 +22,7 @@ from tune_jobs.config import SweepConfig
 from tune_jobs.curves import read_curve
 from tune_jobs.final import TEST_READS, file_digest
 from tune_jobs.saved import CONFIG, GENOTYPE, SavedStudy, open_saved, read_config
-from tune_jobs.storage import SQLITE, SQLITE_TIMEOUT, storage_file
+from tune_jobs.storage import DATABASE, SQLITE, resolve, storage_file, storage_reference
 from tune_jobs.tools.folder import (
     Contents,
     current_finalists,
@@ -35,9 +33,10 @@ from tune_jobs.tools.folder import (
     read_seconds,
     set_aside,
     size_text,
-    trials_of,
 )
 from tune_jobs.trial import hypernetwork_path
+from tune_jobs.untrusted import check_database as refuse_database
+from tune_jobs.untrusted import check_folder
 
 CARD = Path("ensemble") / "card.json"
 ENSEMBLE = Path("ensemble") / "ensemble.pt"
@@ -88,6 +87,11 @@ class Case:
 
 def examine(case: Case) -> Findings:
     """Everything that is wrong; a driver at work changes files all the time, so leftovers are not looked for then."""
+    try:
+        check_folder(case.folder)
+    except StudyError as error:
+        yield Finding(str(error), "that first: nothing else was looked at")
+        return
     yield from check_result_file(case)
     yield from check_config(case)
     yield from check_database(case)
@@ -96,15 +100,15 @@ def examine(case: Case) -> Findings:
         yield from check_identity(case)
         yield from check_genotype(case)
         yield from check_unfinished_trials(case)
-        yield from check_hypernetworks(case)
         yield from check_curves(case)
+    if case.optimal is not None:
+        yield from check_hypernetworks(case)
     yield from check_predictions(case)
-    if case.saved is not None and case.finished and not case.driven:
+    if case.optimal is not None and case.finished and not case.driven:
         yield from check_result(case)
         yield from check_chosen_hypernetwork(case)
         yield from check_ensemble(case)
     yield from check_test_reads(case)
-    yield from check_links(case)
     if not case.driven:
         yield from check_leftovers(case)
 
@@ -159,37 +163,22 @@ def check_config(case: Case) -> Findings:
 
 def check_database(case: Case) -> Findings:
     """The Optuna study opens and its trials can be read; a damaged one is never touched."""
-    file = storage_file(case.storage or f"{SQLITE}{case.folder / 'study.db'}")
-    cure = "nothing here repairs it: restore it from a backup or an export of the study; no file was touched"
-    damage = _damage_of(file) if file is not None and not str(case.storage).startswith("journal:") else None
-    if damage:
-        yield Finding(f"{file} is damaged: {damage}.", cure)
-        return
-    if case.config is None:
-        return
+    cure = "nothing here repairs it: restore it from a backup or an export of the study; it was not touched"
     try:
-        case.saved = open_saved(case.folder, case.storage)
-        case.trials = tuple(trials_of(case.saved))
+        place = storage_reference(case.storage, case.folder)
+        url = resolve(place or f"{SQLITE}{case.folder / DATABASE}")
+        file = storage_file(url)
+        if url.startswith(SQLITE) and file.exists():
+            if file.stat().st_size == 0:
+                raise StudyError(f"{file} is empty.")
+            refuse_database(file)
+        if case.config is not None:
+            saved = open_saved(case.folder, case.storage)
+            case.trials, case.saved = tuple(saved.trials()), saved
     except EdgeNESError as error:
-        case.saved = None
         yield Finding(str(error), cure)
-
-
-def _damage_of(file: Path) -> str | None:
-    """What SQLite finds wrong with its file, None if nothing or if there is no file."""
-    if not file.exists():
-        return None
-    if file.stat().st_size == 0:
-        return "it is empty"
-    try:
-        connection = sqlite3.connect(f"file:{quote(str(file))}?mode=rw", timeout=SQLITE_TIMEOUT, uri=True)
-        try:
-            found = connection.execute("PRAGMA integrity_check").fetchone()[0]
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        return str(error)
-    return None if found == "ok" else found.splitlines()[0]
+    except ValueError as error:
+        yield Finding(f"{file} cannot be used: {error}.", cure)
 
 
 def check_plain_files(case: Case) -> Findings:
@@ -279,30 +268,29 @@ def check_unfinished_trials(case: Case) -> Findings:
         yield Finding(f"enqueued and not begun: trial {numbers}", "the next run begins with them", harmless=True)
     for trial in case.of_state(TrialState.RUNNING):
         what = f"trial {trial.number} is RUNNING without a driver"
+        anew = "begins it anew, with the same numbers"
         noted = trial.user_attrs.get("checkpoint")
         if noted is None:
-            yield Finding(what, "no damage: the next run begins it anew, with the same numbers", harmless=True)
+            yield Finding(what, f"no damage: the next run {anew}", harmless=True)
             continue
-        if "://" in noted:
-            yield Finding(what, f"no damage: the next run goes on with it from {noted}", harmless=True)
-            continue
-        place = case.folder / noted
-        usable = ((path, step) for path in _checkpoints(place) if (step := _checkpoint_step(path)) is not None)
-        newest, step = next(usable, (None, None))
-        goes_on = "begins it anew, with the same numbers" if newest is None else f"goes on with it from step {step}"
-        if place.is_dir():  # the run itself passes over a damaged one
+        place = (case.folder / str(noted)).resolve()
+        if place.is_relative_to(case.folder.resolve()) and place.is_dir():
+            # Of a damaged one the run takes the one before.
+            earlier = [path for path in place.parent.glob("checkpoint_*") if path.name <= place.name]
+            steps = map(_checkpoint_step, sorted(earlier, reverse=True))
+            step = next((step for step in steps if step is not None), None)
+            goes_on = anew if step is None else f"goes on with it from step {step}"
             yield Finding(what, f"no damage: the next run {goes_on}", harmless=True)
-        else:
-            yield Finding(
-                f"{what}, and its checkpoint {place} is gone",
-                f"note {'that there is none' if newest is None else newest.name}; the next run {goes_on}",
-                partial(_note_checkpoint, case, trial, newest, step),
-            )
-
-
-def _checkpoints(place: Path) -> list[Path]:
-    """A checkpoint and those beside it that came before it, newest first."""
-    return sorted((path for path in place.parent.glob("checkpoint_*") if path.name <= place.name), reverse=True)
+            continue
+        places = case.folder.glob(f"ray/*/trial-{trial.number}-*/checkpoint_*")
+        kept = [(_checkpoint_step(path), path) for path in places]
+        step, newest = max(((step, path) for step, path in kept if step is not None), default=(None, None))
+        goes_on = anew if step is None else f"goes on with it from step {step}"
+        yield Finding(
+            f"{what}, and its checkpoint {noted} is gone",
+            f"note {'that there is none' if newest is None else newest.name}; the next run {goes_on}",
+            partial(_note_checkpoint, case, trial, newest, step),
+        )
 
 
 def _checkpoint_step(place: Path) -> int | None:
@@ -400,10 +388,9 @@ def check_curves(case: Case) -> Findings:
 
 def _is_record(line: bytes) -> bool:
     try:
-        int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+        return type(json.loads(line)["step"]) is int
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False
-    return True
 
 
 def _altered_lines(path: Path) -> list[str]:
@@ -530,15 +517,6 @@ def check_test_reads(case: Case) -> Findings:
             f"no damage: {TEST_READS} says when and why; no choice depends on them",
             harmless=True,
         )
-
-
-def check_links(case: Case) -> Findings:
-    """No link leads out of the folder: moved or exported, the study would lack what is behind it."""
-    for name in case.found.others:
-        path = case.folder / name
-        if path.is_symlink() and not path.resolve().is_relative_to(case.folder.resolve()):
-            cure = "put what it leads to in its place; export leaves it out, and nothing here follows it"
-            yield Finding(f"{path} is a link to {path.readlink()}, outside of the study", cure)
 
 
 def check_leftovers(case: Case) -> Findings:

@@ -10,6 +10,7 @@ from tune_jobs.lock import study_lock
 from tune_jobs.tools.checks import Case, Finding, examine
 from tune_jobs.tools.command import StudyCommand
 from tune_jobs.tools.folder import DRIVER, contents, driver
+from tune_jobs.untrusted import check_folder
 
 ROUNDS = 5
 """Repairs may bring further damage to light: a configuration written anew lets the rest be checked."""
@@ -36,6 +37,7 @@ class Doctor(StudyCommand):
         failed: dict[str, str] = {}
         with ExitStack() as stack:
             if self.repair:
+                check_folder(folder)
                 stack.enter_context(study_lock(folder))
             findings = self._examine(folder, driven and not self.repair)
             if holder is not None and not driven:

@@ -25,7 +25,6 @@ from tune_jobs.tools.folder import (
     read_result,
     read_seconds,
     size_text,
-    trials_of,
 )
 
 STAGES = ("search", "sweep", "finalists", "ensemble")
@@ -48,7 +47,7 @@ class Status(StudyCommand):
                 problems.append(str(error))
                 return missing
 
-        trials = trials_of(saved)
+        trials = saved.trials()
         counts = Counter(_STATES[trial.state.name] for trial in trials)
         done = counts["complete"] + counts["pruned"]
         result = tried(lambda: read_result(folder), None)
