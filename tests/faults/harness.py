@@ -166,6 +166,8 @@ def inspect(
         if trial.state == TrialState.FAIL:
             found.expect(bool(trial.user_attrs.get("reason")), f"trial {trial.number} failed without a reason")
             continue
+        if not trial.state.is_finished():
+            continue  # said above
         path = out / "trials" / f"{trial.number:04d}.jsonl"
         steps = [record["step"] for record in read_curve(path)]
         found.expect(steps == STEPS, f"curve of trial {trial.number}: {steps}")
