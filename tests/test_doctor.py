@@ -4,13 +4,14 @@ import json
 import os
 import shutil
 import socket
-import sqlite3
 import subprocess
 import sys
 
+import optuna
 import pytest
 import torch
-from small_study import SMALL, Driver, copy_finished, finished_once, write_blobs
+from tiny_study import begin_study, finish_study, run_trials
+from toys import one_hot_logits
 
 from edgenes import Ensemble, Genotype
 from edgenes.checkpoint import save_checkpoint
@@ -22,10 +23,24 @@ from tune_jobs.saved import open_saved
 from tune_jobs.tools.doctor import Doctor
 from tune_jobs.tools.folder import DRIVER, contents, current_finalists, full_retrainings
 
+TRIALS = 3
+
+
+@pytest.fixture(scope="module")
+def finished_study(tmp_path_factory):
+    """A finished study of three trials, two of them finalists."""
+    saved = begin_study(
+        tmp_path_factory.mktemp("finished") / "study", trials=TRIALS, finalists=2, hypernetwork_epochs=8
+    )
+    run_trials(saved)
+    result = finish_study(saved)
+    (saved.folder / "stages.json").write_text(json.dumps(result["seconds"]))
+    return saved.folder
+
 
 @pytest.fixture
-def study(tmp_path):
-    return copy_finished(tmp_path / "study")
+def study(finished_study, tmp_path):
+    return shutil.copytree(finished_study, tmp_path / "study")
 
 
 def examined(folder, repair=False, **options):
@@ -68,12 +83,10 @@ def rename_prediction(folder):
 
 
 def other_hypernetwork(folder, number):
-    trials = folder / "trials"
-    shutil.copyfile(finished_once() / "trials" / f"{number:04d}-hypernetwork.pt", trials / "kept")
-    wrong = torch.load(trials / "kept", weights_only=True)
+    path = folder / "trials" / f"{number:04d}-hypernetwork.pt"
+    wrong = torch.load(path, weights_only=True)
     wrong["weights"]["alpha"] = -wrong["weights"]["alpha"]
-    torch.save(wrong, trials / f"{number:04d}-hypernetwork.pt")
-    (trials / "kept").unlink()
+    torch.save(wrong, path)
 
 
 def alter_line(folder):
@@ -141,16 +154,16 @@ def test_damage_is_told_repaired_and_gone(study, name):
         kept = [path.read_bytes() for path in study.rglob("*") if path.is_file()]
         assert content in kept or "half-written" in words or "finished later" in words, name
     ensemble = Ensemble.load(study / "ensemble")
-    result = finished(study, SMALL["trials"])
+    result = finished(study, TRIALS)
     assert [network.genotype.digest for network in ensemble.networks] == [m["digest"] for m in result["members"]]
 
 
-def test_a_rebuilt_ensemble_is_the_one_that_was_damaged_and_reads_no_test_image(study):
+def test_a_rebuilt_ensemble_is_the_one_that_was_damaged_and_reads_no_test_image(study, finished_study):
     cut(study / "ensemble" / "ensemble.pt")
     reads = (study / "test_reads.jsonl").read_bytes()
     assert examined(study, repair=True)["sound"]
     assert (study / "test_reads.jsonl").read_bytes() == reads
-    mine, original = (Ensemble.load(folder / "ensemble") for folder in (study, finished_once()))
+    mine, original = (Ensemble.load(folder / "ensemble") for folder in (study, finished_study))
     assert mine.card == original.card
     for one, other in zip(mine.state_dict().values(), original.state_dict().values(), strict=True):
         assert torch.equal(one, other)
@@ -170,15 +183,12 @@ def test_the_genotype_of_an_unfinished_study_is_read_off_its_logits(study):
     (study / "result.json").unlink()
     path = study / "search" / "genotype.json"
     genotype = Genotype.from_json(path.read_text())
-    from toys import one_hot_logits
-
     logits = one_hot_logits(genotype)
     save_checkpoint(study / "search" / "logits.pt", "logits", {"alpha": logits.alpha, "beta": logits.beta})
-    content = path.read_bytes()
     cut(path)
     assert "search/logits.pt" in told(examined(study)["findings"])
     assert examined(study, repair=True)["sound"]
-    assert path.read_bytes() == content
+    assert Genotype.from_json(path.read_text()) == genotype
 
 
 def test_a_finalist_without_a_hypernetwork_stays_a_finding(study):
@@ -302,53 +312,54 @@ def test_a_folder_with_a_way_out_is_not_touched(study, tmp_path):
 
 class TestOrphans:
     @pytest.fixture
-    def driver(self, tmp_path):
-        """A study whose driver died in its second trial, with two checkpoints."""
-        driver = Driver(tmp_path / "study", write_blobs(tmp_path / "blobs.npz"))
-        driver.trial()
-        driver.trial(stop_after=5)
-        place = driver.folder / "ray" / "sweep-1" / "trial-1-ab"
-        for k, epoch in ((0, 1), (1, 3)):
-            save_checkpoint(place / f"checkpoint_{k:06d}" / "state.pt", "trial", {"epoch": epoch})
-        running = driver.searcher._running["t"].trial
-        running.set_user_attr("checkpoint", "ray/sweep-1/trial-1-ab/checkpoint_000001")
-        driver.place = place
-        return driver
+    def begun(self, tmp_path):
+        """A study whose driver died in its first trial, at step 2, with two checkpoints."""
+        saved = begin_study(tmp_path / "study")
+        run_trials(saved, stop_after=2)
+        for epoch in (0, 1):
+            place = saved.folder / "ray" / "sweep-1" / "trial-0-ab" / f"checkpoint_{epoch:06d}"
+            save_checkpoint(place / "state.pt", "trial", {"epoch": epoch})
+        running = optuna.Trial(saved.study, saved.trials()[0]._trial_id)
+        running.set_user_attr("checkpoint", str(place.relative_to(saved.folder)))
+        return saved.folder
 
-    def test_they_are_no_damage(self, driver):
-        answer = examined(driver.folder)
+    def newest(self, folder):
+        return folder / "ray" / "sweep-1" / "trial-0-ab" / "checkpoint_000001"
+
+    def test_they_are_no_damage(self, begun):
+        answer = examined(begun)
         assert answer["sound"]
-        assert "trial 1 is RUNNING without a driver" in told(answer["notes"])
-        assert "goes on with it from step 4" in told(answer["notes"])
+        assert "trial 0 is RUNNING without a driver" in told(answer["notes"])
+        assert "goes on with it from step 2" in told(answer["notes"])
         assert "ray/" not in told(answer["notes"]), "the study is not finished"
 
-    def test_a_damaged_checkpoint_gives_way_to_the_one_before(self, driver):
-        cut(driver.place / "checkpoint_000001" / "state.pt")
-        answer = examined(driver.folder)
-        assert answer["sound"] and "goes on with it from step 2" in told(answer["notes"])
+    def test_a_damaged_checkpoint_gives_way_to_the_one_before(self, begun):
+        cut(self.newest(begun) / "state.pt")
+        answer = examined(begun)
+        assert answer["sound"] and "goes on with it from step 1" in told(answer["notes"])
 
-    def test_where_a_checkpoint_is_gone_the_one_before_is_noted(self, driver):
-        shutil.rmtree(driver.place / "checkpoint_000001")
-        assert "checkpoint_000001 is gone" in told(examined(driver.folder)["findings"])
-        answer = examined(driver.folder, repair=True)
-        assert answer["sound"] and "from step 2" in told(answer["notes"])
-        attributes = open_saved(driver.folder).study.trials[1].user_attrs
-        assert attributes["checkpoint"] == "ray/sweep-1/trial-1-ab/checkpoint_000000"
-        assert attributes["checkpoint_step"] == 2
+    def test_where_a_checkpoint_is_gone_the_one_before_is_noted(self, begun):
+        shutil.rmtree(self.newest(begun))
+        assert "checkpoint_000001 is gone" in told(examined(begun)["findings"])
+        answer = examined(begun, repair=True)
+        assert answer["sound"] and "from step 1" in told(answer["notes"])
+        attributes = open_saved(begun).trials()[0].user_attrs
+        assert attributes["checkpoint"] == "ray/sweep-1/trial-0-ab/checkpoint_000000"
+        assert attributes["checkpoint_step"] == 1
 
-    def test_where_all_are_gone_the_trial_begins_anew(self, driver):
-        shutil.rmtree(driver.folder / "ray")
-        answer = examined(driver.folder, repair=True)
+    def test_where_all_are_gone_the_trial_begins_anew(self, begun):
+        shutil.rmtree(begun / "ray")
+        answer = examined(begun, repair=True)
         assert answer["sound"] and "begins it anew" in told(answer["notes"])
 
-    def test_a_torn_line_of_a_running_trial_is_no_damage(self, driver):
-        with open(driver.folder / "trials" / "0001.jsonl", "a") as file:
-            file.write('{"step": 6, "lo')
-        assert examined(driver.folder)["sound"]
+    def test_a_torn_line_of_a_running_trial_is_no_damage(self, begun):
+        with open(begun / "trials" / "0000.jsonl", "a") as file:
+            file.write('{"step": 3, "lo')
+        assert examined(begun)["sound"]
 
     def test_an_enqueued_trial_is_told(self, tmp_path):
-        driver = Driver(tmp_path / "study", write_blobs(tmp_path / "blobs.npz"))
-        assert "enqueued and not begun: trial 0" in told(examined(driver.folder)["notes"])
+        folder = begin_study(tmp_path / "study").folder
+        assert "enqueued and not begun: trial 0" in told(examined(folder)["notes"])
 
 
 class TestDriver:
@@ -379,17 +390,14 @@ def test_no_study_is_an_error(tmp_path):
         examined(tmp_path)
 
 
-def test_a_study_kept_elsewhere_is_examined_there(tmp_path):
+def test_a_study_kept_elsewhere_is_examined_there(study, tmp_path):
     storage = f"sqlite:///{tmp_path / 'shared.db'}"
-    driver = Driver(tmp_path / "study", write_blobs(tmp_path / "blobs.npz"), storage=storage)
-    driver.trial()
-    assert examined(driver.folder, storage=storage)["sound"]
-    assert "is missing: give --storage" in told(examined(driver.folder)["findings"])
-    connection = sqlite3.connect(tmp_path / "shared.db")
-    connection.execute("DELETE FROM studies")
-    connection.commit()
-    connection.close()
-    assert "holds no study" in told(examined(driver.folder, storage=storage)["findings"])
+    own = f"sqlite:///{study / 'study.db'}"
+    optuna.copy_study(from_study_name="anneal", from_storage=own, to_storage=storage, to_study_name="study")
+    (study / "study.db").unlink()
+    assert examined(study, storage=storage)["sound"]
+    assert "is missing: give --storage" in told(examined(study)["findings"])
+    assert "holds no study" in told(examined(study.rename(tmp_path / "other"), storage=storage)["findings"])
 
 
 def test_the_digest_of_a_copied_hypernetwork_is_the_cards(study):

@@ -11,16 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from optuna.exceptions import StorageInternalError
-from optuna.trial import FrozenTrial
-from sqlalchemy.exc import SQLAlchemyError
-
 from edgenes.checkpoint import read_json
-from edgenes.errors import CheckpointError, StudyError
+from edgenes.errors import CheckpointError
 from tune_jobs.final import Finalist, Job, final_training, retraining_jobs
 from tune_jobs.lock import STALE, read_driver
-from tune_jobs.saved import SavedStudy, storage_url
-from tune_jobs.storage import plain_reason
+from tune_jobs.saved import SavedStudy
 from tune_jobs.store import PredictionStore
 from tune_jobs.study import feasible, finalists, trial_seed
 from tune_jobs.trial import hypernetwork_path
@@ -125,15 +120,6 @@ def _runs(pid: Any) -> bool:
     except PermissionError:
         pass
     return True
-
-
-def trials_of(saved: SavedStudy) -> list[FrozenTrial]:
-    """All trials of the study by their numbers; raises StudyError if its storage is damaged or out of reach."""
-    try:
-        return saved.study.get_trials(deepcopy=False)
-    except (SQLAlchemyError, StorageInternalError, OSError, ValueError, KeyError) as error:
-        reason = plain_reason(error, storage_url(saved.config))
-        raise StudyError(f"the trials of the study cannot be read: {reason}. See what doctor says.") from None
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
