@@ -16,6 +16,7 @@ from edgenes.genotype import Genotype
 from tune_jobs import trial as trial_module
 from tune_jobs.__main__ import main
 from tune_jobs.saved import open_saved
+from tune_jobs.tools import replay as replay_module
 
 
 def replay(folder, trial, capsys, *options):
@@ -101,6 +102,14 @@ class TestEqual:
         before = torch.get_num_threads()
         assert replay(finished, 0, capsys)[1]["threads"] == 1
         assert torch.get_num_threads() == before
+
+    def test_ctrl_c_ends_it_without_a_traceback(self, finished, capsys, monkeypatch):
+        def interrupt(*arguments):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(replay_module, "run_trial", interrupt)
+        assert main(["replay", str(finished), "0"]) == 130
+        assert capsys.readouterr().err.strip() == "stopped"
 
 
 class TestDifferent:

@@ -41,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     except EdgeNESError as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
+    except KeyboardInterrupt:
+        errors.print("stopped", style="yellow")
+        return 130
     if command.json:
         print(json.dumps(answer, indent=2, allow_nan=False))
     else:

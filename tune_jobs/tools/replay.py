@@ -274,7 +274,8 @@ class Comparison:
         if replayed.hypernetwork is None:
             return []
         if not path.exists():
-            return [f"{path.name} is missing: the hypernetwork is not compared"] if trial.state.is_finished() else []
+            left = trial.user_attrs.get("hypernetwork")
+            return [f"{path.name} is missing: the hypernetwork is not compared"] if left else []
         try:
             recorded = load_checkpoint(path, "hypernetwork")
         except CheckpointError as error:
