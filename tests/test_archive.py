@@ -1,21 +1,27 @@
 """A study in one file: it arrives whole, and a stranger's archive writes nothing outside."""
 
+import gzip
 import io
-import json
 import os
+import shlex
 import shutil
+import sqlite3
 import tarfile
+import threading
 
+import optuna
 import pytest
+import tyro
 from tiny_study import begin_study, finish_study, run_trials
 
 from edgenes import Ensemble
 from edgenes.errors import CheckpointError, StudyError
+from tune_jobs.config import SweepConfig
+from tune_jobs.lock import study_lock
 from tune_jobs.saved import open_saved
-from tune_jobs.tools.archive import MANIFEST, Export, Import
-from tune_jobs.tools.clean import Clean
+from tune_jobs.tools import archive as archive_module
+from tune_jobs.tools.archive import MANIFEST, Export, Import, command_line
 from tune_jobs.tools.doctor import Doctor
-from tune_jobs.tools.status import Status
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +68,17 @@ HOSTILE = {
     "parent": [member("../escaped")],
     "parent inside": [member("trials/../../escaped")],
     "absolute": [member("/tmp/escaped-absolute")],
+    "dot": [member("./config.json")],
+    "backslash": [member("trials\\x")],
+    "control character": [member("trials/\n")],
+    "empty name": [member("")],
+    "sparse": [member("study.db", b"", type=tarfile.GNUTYPE_SPARSE)],
+    "extended header": [member("pax", b"12 path=../x\n", type=tarfile.XHDTYPE), member("config.json")],
+    "folder": [member("trials/", b"", type=tarfile.DIRTYPE)],
+    "a file where a folder is": [member("trials"), member("trials/0000.jsonl")],
+    "lock": [member("driver.lock")],
+    "Ray's": [member("ray/sweep-1/params.json")],
+    "negative size": [member("config.json", b"", size=-512)],
     "link": [member("out", b"", type=tarfile.SYMTYPE, linkname=".."), member("out/escaped")],
     "hard link": [member("out", b"", type=tarfile.LNKTYPE, linkname="/etc/passwd")],
     "device": [member("zero", b"", type=tarfile.CHRTYPE, devmajor=1, devminor=5)],
@@ -81,7 +98,7 @@ def test_a_strangers_archive_is_refused_and_writes_nothing(tmp_path, name):
     path = tmp_path / "hostile.tar"
     with open(path, "wb") as file:
         for info, content in HOSTILE[name]:
-            file.write(info.tobuf(tarfile.USTAR_FORMAT))
+            file.write(info.tobuf(tarfile.GNU_FORMAT))  # which writes sizes that USTAR has no room for
             file.write(content + bytes(-len(content) % 512))
         file.write(bytes(1024))
     with pytest.raises((CheckpointError, StudyError)):
@@ -96,7 +113,8 @@ def test_a_damaged_archive_is_refused_and_leaves_nothing(archive, tmp_path):
         place = tar.getmember("result.json").offset_data
     flipped = bytearray(content)
     flipped[place + 20] ^= 1
-    for number, damaged in enumerate((content[: len(content) // 2], bytes(flipped), b"no tar file", b"")):
+    cut = [content[: len(content) * part // 8] for part in range(8)] + [content[: content.rindex(MANIFEST.encode())]]
+    for number, damaged in enumerate((*cut, bytes(flipped), b"no tar file", gzip.compress(content))):
         path = tmp_path / f"{number}.tar"
         path.write_bytes(damaged)
         with pytest.raises(CheckpointError):
@@ -116,31 +134,191 @@ def test_a_database_that_is_not_the_manifests_is_refused(archive, tmp_path):
         Import(archive=path, folder=tmp_path / "study").run()
 
 
-def test_clean_shrinks_a_finished_study_to_one_that_is_sound(finished, tmp_path):
-    folder = tmp_path / "study"
-    shutil.copytree(finished, folder)
-    (folder / "ray" / "sweep-1").mkdir(parents=True)
-    (folder / "ray" / "sweep-1" / "big").write_bytes(bytes(10**5))
-    answer = Clean(study=folder).run()
-    assert not (folder / "ray").exists() and answer
-    assert Doctor(study=folder).run()["sound"]
-    Ensemble.load(folder / "ensemble")
-    assert (folder / "report").exists() == (finished / "report").exists()
-    assert json.loads((folder / "result.json").read_text()) == json.loads((finished / "result.json").read_text())
+def test_a_link_is_no_new_folder(archive, tmp_path):
+    target = tmp_path / "link"
+    target.symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(StudyError, match="not an empty folder"):
+        Import(archive=archive, folder=target).run()
+    assert os.listdir(tmp_path / "elsewhere") == []
 
 
-def test_clean_refuses_a_study_that_is_not_finished(tmp_path):
-    saved = begin_study(tmp_path / "study")
-    run_trials(saved, stop_after=2)
-    with pytest.raises(StudyError):
-        Clean(study=saved.folder).run()
+def test_limits_are_told_before_anything_is_written(archive, tmp_path, monkeypatch):
+    for name, limit in (("MAX_BYTES", 10**4), ("MAX_FILES", 5), ("JSON_BYTES", 100)):
+        with monkeypatch.context() as patch:
+            patch.setattr(archive_module, name, limit)
+            with pytest.raises(CheckpointError):
+                Import(archive=archive, folder=tmp_path / "study").run()
+    usage = shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(archive_module.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(StudyError, match="100 bytes are free"):
+        Import(archive=archive, folder=tmp_path / "study").run()
+    assert os.listdir(tmp_path) == []
 
 
-def test_status_tells_how_far_it_is(finished, tmp_path):
-    done = Status(study=finished).run()
-    assert done["finished"] and done["test_reads"] == 1
-    json.dumps(done, allow_nan=False)
-    saved = begin_study(tmp_path / "study")
-    run_trials(saved, stop_after=2)
-    begun = Status(study=saved.folder).run()
-    assert not begun["finished"] and "1 running" in Status(study=saved.folder).text(begun).lower()
+def test_an_archive_of_another_format_says_so(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(archive_module, "FORMAT", 2)
+    Export(study=finished, archive=tmp_path / "new.tar").run()
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match="format 2, this version reads format 1"):
+        Import(archive=tmp_path / "new.tar", folder=tmp_path / "study").run()
+
+
+def test_an_existing_file_and_one_in_the_study_are_refused(finished, archive, tmp_path):
+    content = archive.read_bytes()
+    for path, words in (
+        (archive, "exists"),
+        (finished / "x.tar", "lies in the study"),
+        (tmp_path / "a/b", "no folder"),
+    ):
+        with pytest.raises(StudyError, match=words):
+            Export(study=finished, archive=path).run()
+    assert archive.read_bytes() == content
+
+
+def test_leftovers_and_locks_stay_behind(finished, tmp_path):
+    study = shutil.copytree(finished, tmp_path / "study")
+    left = (
+        "predictions/a.lock",
+        "trials/.0000.jsonl.pt-ab12_xyz",
+        "config.json.damaged",
+        "ray/sweep-1/x",
+        "driver.json",
+    )
+    for name in left:
+        (study / name).parent.mkdir(parents=True, exist_ok=True)
+        (study / name).write_text("{}")
+    (study / "notes.txt").write_text("the user's")
+    (study / "inner").symlink_to("notes.txt")
+    answer = Export(study=study, archive=tmp_path / "study.tar").run()
+    assert answer["left_out"] == ["inner: no regular file"]
+    with tarfile.open(tmp_path / "study.tar") as tar:
+        names = tar.getnames()
+    assert not {*left, "inner", "driver.lock"} & {*names} and "notes.txt" in names
+
+
+class TestBegun:
+    """A study whose driver died in its first trial."""
+
+    @pytest.fixture
+    def begun(self, tmp_path):
+        saved = begin_study(tmp_path / "study")
+        run_trials(saved, stop_after=2)
+        for k in (0, 1):
+            place = saved.folder / "ray" / "sweep-1" / "trial-0-ab" / f"checkpoint_00000{k}"
+            place.mkdir(parents=True)
+            (place / "state.pt").write_text(f"state {k}")
+        (saved.folder / "ray" / "sweep-1" / "tuner.pkl").write_text("Ray's")
+        running = optuna.Trial(saved.study, saved.trials()[0]._trial_id)
+        running.set_user_attr("checkpoint", str(place.relative_to(saved.folder)))
+        return saved
+
+    def test_the_checkpoints_of_an_orphan_travel_and_it_goes_on_from_them(self, begun, tmp_path):
+        Export(study=begun.folder, archive=tmp_path / "a.tar").run()
+        target = tmp_path / "elsewhere"
+        answer = Import(archive=tmp_path / "a.tar", folder=target).run()
+        assert answer["trials"]["RUNNING"] == 1
+        saved = open_saved(target)
+        [orphan] = saved.trials()
+        assert (target / orphan.user_attrs["checkpoint"] / "state.pt").read_text() == "state 1"
+        assert sorted(path.name for path in (target / "ray").rglob("*") if path.is_file()) == ["state.pt"] * 2
+        shutil.rmtree(target / "ray")  # which holds no real states
+        run_trials(saved)
+        assert [trial.state.name for trial in saved.trials()] == ["COMPLETE"] * 2
+        original = begun
+        run_trials(original)
+        assert [t.values for t in saved.trials()] == [t.values for t in original.trials()]
+
+    def test_a_checkpoint_that_is_gone_is_told(self, begun, tmp_path):
+        shutil.rmtree(begun.folder / "ray")
+        answer = Export(study=begun.folder, archive=tmp_path / "a.tar").run()
+        assert "trial 0 begins anew" in answer["left_out"][0]
+
+    def test_a_checkpoint_replaced_meanwhile_is_copied_in_a_second_try(self, begun, tmp_path, monkeypatch):
+        place = begun.folder / "ray" / "sweep-1" / "trial-0-ab"
+        copy, calls = archive_module._copy_database, []
+
+        def replaced(saved, target):
+            copy(saved, target)
+            calls.append(target)
+            if len(calls) == 1:
+                shutil.rmtree(place / "checkpoint_000000")
+                (place / "checkpoint_000001").rename(place / "checkpoint_000002")
+                running = optuna.Trial(saved.study, saved.trials()[0]._trial_id)
+                running.set_user_attr("checkpoint", "ray/sweep-1/trial-0-ab/checkpoint_000002")
+
+        monkeypatch.setattr(archive_module, "_copy_database", replaced)
+        assert Export(study=begun.folder, archive=tmp_path / "a.tar").run()["left_out"] == []
+        assert len(calls) == 2
+        Import(archive=tmp_path / "a.tar", folder=tmp_path / "elsewhere").run()
+        assert (tmp_path / "elsewhere/ray/sweep-1/trial-0-ab/checkpoint_000002/state.pt").exists()
+
+    def test_a_driver_may_write_meanwhile(self, begun, tmp_path):
+        running = optuna.Trial(begun.study, begun.trials()[0]._trial_id)
+        stop = threading.Event()
+
+        def write():
+            count = 0
+            while not stop.is_set():
+                running.set_user_attr("count", count)
+                count += 1
+
+        with study_lock(begun.folder):
+            writer = threading.Thread(target=write)
+            writer.start()
+            try:
+                Export(study=begun.folder, archive=tmp_path / "a.tar").run()
+            finally:
+                stop.set()
+                writer.join()
+        Import(archive=tmp_path / "a.tar", folder=tmp_path / "elsewhere").run()
+        with sqlite3.connect(tmp_path / "elsewhere" / "study.db") as copy:
+            assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert not (tmp_path / "elsewhere" / "driver.json").exists()
+
+    @pytest.mark.parametrize("kind", ["sqlite:///{}/shared.db", "journal:{}/shared.log"])
+    def test_a_study_kept_elsewhere_comes_into_the_folder(self, begun, tmp_path, kind):
+        from tune_jobs.storage import storage_from
+
+        storage, own = kind.format(tmp_path), f"sqlite:///{begun.folder / 'study.db'}"
+        optuna.copy_study(
+            from_study_name="anneal", from_storage=own, to_storage=storage_from(storage), to_study_name="study"
+        )
+        (begun.folder / "study.db").unlink()
+        Export(study=begun.folder, archive=tmp_path / "a.tar", storage=storage).run()
+        Import(archive=tmp_path / "a.tar", folder=tmp_path / "elsewhere").run()
+        mine, theirs = open_saved(tmp_path / "elsewhere"), open_saved(begun.folder, storage)
+        assert mine.study.study_name == "anneal"
+        for one, other in zip(mine.trials(), theirs.trials(), strict=True):
+            assert one.state == other.state and one.params == other.params and one.user_attrs == other.user_attrs
+            assert one.system_attrs == other.system_attrs and one.intermediate_values == other.intermediate_values
+        assert mine.study.user_attrs == theirs.study.user_attrs
+        assert Doctor(study=tmp_path / "elsewhere").run()["sound"]
+
+
+def test_the_paths_of_the_other_machine_are_told(finished, archive, tmp_path):
+    command = Import(archive=archive, folder=tmp_path / "study")
+    answer = command.run()
+    [row] = answer["paths"]
+    assert row["option"] == "--dataset" and row["value"] == str(finished / "blobs.npz") and row["found"]
+    assert "--dataset" in command.text(answer) and answer["command"] in command.text(answer)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"smoke_test": True, "sampler": "random"},
+        {"dataset": "a folder/with 'quotes'", "objectives": ("value", "control"), "flip": True, "image_size": 16},
+        {"estimator": "both", "prune_infeasible": True, "baselines": False, "seed": 7, "optimal": "my genotype.json"},
+        {"gpus_per_trial": 0.5, "max_concurrent": 2, "root": "data", "download": True, "flip": False},
+    ],
+)
+def test_the_command_that_goes_on_has_the_studys_settings(changes, tmp_path):
+    config = SweepConfig(**changes)
+    words = shlex.split(command_line(config, tmp_path))
+    parsed = tyro.cli(SweepConfig, args=words[2:])
+    assert parsed.folder == tmp_path
+    left = {"out", "smoke_test"}
+    plain = [{k: v for k, v in c.to_dict().items() if k not in left} for c in (config, parsed)]
+    assert plain[0] == plain[1]

@@ -408,8 +408,9 @@ def command_line(config: SweepConfig, folder: Path) -> str:
         value = getattr(config, field.name)
         if value == field.default or field.name in ("out", "storage", "address", "dashboard", "dry_run", "smoke_test"):
             continue
-        words.append("--" + field.name.replace("_", "-"))
-        if field.name in ("download", "prune_infeasible"):
-            continue
-        words += map(str, value) if isinstance(value, tuple) else [str(value)]
+        option = field.name.replace("_", "-")
+        if isinstance(field.default, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words += [f"--{option}", *map(str, value if isinstance(value, tuple) else [value])]
     return shlex.join(words)

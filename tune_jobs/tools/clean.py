@@ -10,6 +10,7 @@ from tune_jobs.lock import study_lock
 from tune_jobs.saved import SavedStudy
 from tune_jobs.tools.command import StudyCommand
 from tune_jobs.tools.folder import (
+    DRIVER,
     Contents,
     contents,
     current_finalists,
@@ -50,6 +51,7 @@ class Clean(StudyCommand):
                 stack.enter_context(study_lock(folder))
             _check_finished(saved)
             found = contents(folder)
+            found.files.pop(DRIVER, None)  # this process's own
             removed = _superfluous(saved, found)
             if not self.dry_run:
                 for name in (name for names in removed.values() for name in names):

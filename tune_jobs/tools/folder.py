@@ -13,6 +13,7 @@ from typing import Any
 
 from edgenes.checkpoint import read_json
 from edgenes.errors import CheckpointError
+from edgenes.untrusted import reason, shown
 from tune_jobs.final import Finalist, Job, final_training, retraining_jobs
 from tune_jobs.lock import STALE, read_driver
 from tune_jobs.saved import SavedStudy
@@ -129,12 +130,16 @@ def read_result(folder: Path) -> dict[str, Any] | None:
         return None
     result = read_json(path)
     try:
-        int(result["trials"]), int(result["best_trial"]["number"]), float(result["best_trial"]["value"])
+        best = result["best_trial"]
+        odd = [value for value in (result["trials"], best["number"]) if type(value) is not int]
         for scores in (result, *result["members"]):
-            float(scores["test"]["accuracy"]), float(scores["test"]["standard_error"])
+            numbers = best["value"], scores["test"]["accuracy"], scores["test"]["standard_error"]
+            odd += [value for value in numbers if type(value) not in (int, float)]
+        if odd:
+            raise TypeError(f"{shown(odd[0])} is no number")
         missing = {"validation", "optimal", "config", "seconds", "test_reads"} - result.keys()
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is no result of a study ({type(error).__name__}: {error}).") from error
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is no result of a study: {reason(error)}.") from error
     if missing:
         raise CheckpointError(f"{path} is no result of a study: it lacks {', '.join(sorted(missing))}.")
     return result
