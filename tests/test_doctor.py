@@ -368,7 +368,7 @@ class TestDriver:
         record = {"host": socket.gethostname(), "pid": int(gone.stdout), "started": "2026-01-01T00:00:00+00:00"}
         (study / DRIVER).write_text(json.dumps(record))
         answer = examined(study)
-        assert not answer["sound"] and "no longer drives the study" in told(answer["findings"])
+        assert answer["sound"] and "no longer drives the study" in told(answer["notes"])
         answer = examined(study, repair=True)
         assert answer["sound"] and answer["repaired"] and not (study / DRIVER).exists()
 

@@ -71,7 +71,7 @@ class Clean(StudyCommand):
         becomes, goes = ("would become", "would go") if answer["dry_run"] else ("became", "went")
         lines = [f"{answer['folder']}: {before} {becomes} {after}"]
         lines += [
-            f"  {size_text(row['bytes'])} {goes}, {len(row['files'])} files: {WHAT[kind]}"
+            f"  {size_text(row['bytes'])} {goes}, {len(row['files'])} file{'s'[: len(row['files']) > 1]}: {WHAT[kind]}"
             for kind, row in answer["removed"].items()
             if row["files"]
         ]

@@ -41,14 +41,11 @@ class Doctor(StudyCommand):
                 stack.enter_context(study_lock(folder))
             findings = self._examine(folder, driven and not self.repair)
             if holder is not None and not driven:
-                stale = Finding(
-                    f"{DRIVER} names process {holder['pid']} on {holder['host']}, which no longer drives the study",
-                    "remove it, as the next run would",
-                )
+                what = f"process {holder['pid']} on {holder['host']} no longer drives the study; {DRIVER} names it"
                 if self.repair:  # by holding the lock
-                    repaired.append({"what": stale.what, "did": stale.cure})
+                    repaired.append({"what": what, "did": "removed it"})
                 else:
-                    findings.insert(0, Finding(stale.what, stale.cure, lambda: None))
+                    findings.append(Finding(what, "no damage: the next run takes the study over", harmless=True))
             for _ in range(ROUNDS if self.repair else 0):
                 due = [finding for finding in findings if finding.repair and finding.what not in failed]
                 for finding in [finding for finding in due if finding.first] or due:

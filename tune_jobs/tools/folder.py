@@ -138,7 +138,10 @@ def read_result(folder: Path) -> dict[str, Any] | None:
         if odd:
             raise TypeError(f"{shown(odd[0])} is no number")
         missing = {"validation", "optimal", "config", "seconds", "test_reads"} - result.keys()
-    except (KeyError, TypeError) as error:
+        missing |= {"params"} - best.keys()
+        for member in result["members"]:
+            missing |= {"digest", "seed", "genotype"} - member.keys()
+    except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is no result of a study: {reason(error)}.") from error
     if missing:
         raise CheckpointError(f"{path} is no result of a study: it lacks {', '.join(sorted(missing))}.")

@@ -22,7 +22,9 @@ def rebuild_ensemble(saved: SavedStudy, result: dict[str, Any]) -> None:
     trainings = {training.seed: training for training in (final_training(settings, k) for k in repeats)}
     networks, configs = [], []
     for member in result["members"]:
-        genotype, training = Genotype.from_dict(member["genotype"]), trainings[member["seed"]]
+        genotype, training = Genotype.from_dict(member["genotype"]), trainings.get(member["seed"])
+        if training is None:
+            raise CheckpointError(f"no training of the study has the seed {member['seed']} of a member.")
         key = settings.store.key(training, data, genotype)
         record = settings.store.find(key, weights=True)
         if record is None:

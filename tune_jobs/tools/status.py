@@ -94,7 +94,9 @@ class Status(StudyCommand):
     def text(self, answer: dict[str, Any]) -> str:
         trials, retrainings, result = answer["trials"], answer["retrainings"], answer["result"]
         done = trials["complete"] + trials["pruned"]
-        told = ", ".join(f"{trials[name]} {name}" for name in _STATES.values() if trials[name])
+        alive = answer["driver"] is not None and answer["driver"]["state"] == "alive"
+        words = {"running": "running" if alive else "interrupted"}
+        told = ", ".join(f"{trials[name]} {words.get(name, name)}" for name in _STATES.values() if trials[name])
         details = {
             "sweep": f"{done} of {trials['planned']} trials" + (f" ({told})" if told else ""),
             "finalists": f"{retrainings['done']} of {retrainings['planned']} full retrainings" if retrainings else "",
@@ -105,7 +107,8 @@ class Status(StudyCommand):
             state, seconds = stage["state"], stage["seconds"]
             took = duration(seconds) if seconds is not None else ""
             lines.append(_row(stage["name"], ", ".join(filter(None, (state, details.get(stage["name"]), took)))))
-        lines += [_row("", f"trial {row['trial']}: {_progress(row)}") for row in answer["running"]]
+            if stage["name"] == "sweep":
+                lines += [_row("", f"trial {row['trial']}: {_progress(row)}") for row in answer["running"]]
         best = answer["best_trial"]
         if best:
             weak = "" if best["feasible"] else " (no feasible trial yet)"
