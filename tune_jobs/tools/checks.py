@@ -25,6 +25,7 @@ from tune_jobs.saved import CONFIG, GENOTYPE, SavedStudy, open_saved, read_confi
 from tune_jobs.storage import DATABASE, SQLITE, resolve, storage_file, storage_reference
 from tune_jobs.tools.folder import (
     Contents,
+    counted,
     current_finalists,
     curve_name,
     is_damaged,
@@ -513,9 +514,9 @@ def check_test_reads(case: Case) -> Findings:
     results = len(case.found.matching(r"result(-\d+)?\.json"))
     ensembles = len(case.found.matching(r"ensembles/[^/]+/card\.json"))
     if len(reads) > results + ensembles and not case.driven:
-        beside = f" and {ensembles} other ensembles" if ensembles else ""
+        beside = f" and {counted(ensembles, 'other ensemble')}" if ensembles else ""
         yield Finding(
-            f"the test images were read {len(reads)} times for {results} results{beside}",
+            f"the test images were read {counted(len(reads), 'time')} for {counted(results, 'result')}{beside}",
             f"no damage: {TEST_READS} says when and why; no choice depends on them",
             harmless=True,
         )
@@ -526,11 +527,11 @@ def check_leftovers(case: Case) -> Findings:
     found, folder = case.found, case.folder
     temporary = [name for name in found.files if is_temporary(name)]
     if temporary:
-        what = f"{len(temporary)} half-written files of dead processes, {size_text(found.size(temporary))}"
+        what = f"{counted(len(temporary), 'half-written file')} of dead processes, {size_text(found.size(temporary))}"
         yield Finding(f"{what}: {', '.join(temporary[:3])}", "remove them", partial(_remove, folder, temporary))
     redundant = [name for name in found.matching(r"predictions/[^/]+\.unfinished") if _is_redundant(case, name)]
     if redundant:
-        what = f"{len(redundant)} unfinished trainings that were finished later, {size_text(found.size(redundant))}"
+        what = f"{counted(len(redundant), 'unfinished training')}, finished later, {size_text(found.size(redundant))}"
         yield Finding(what, "remove them", partial(_remove, folder, redundant))
     ray = found.matching(r"ray/.*")
     if (folder / "ray").is_dir() and case.finished and case.saved and not case.of_state(TrialState.RUNNING):
@@ -538,7 +539,7 @@ def check_leftovers(case: Case) -> Findings:
         yield Finding(what, "remove it: all that it held is stored", partial(shutil.rmtree, folder / "ray"))
     damaged = [name for name in found.files if is_damaged(name)]
     if damaged:
-        what = f"{len(damaged)} files were set aside as damaged, {size_text(found.size(damaged))}"
+        what = f"{counted(len(damaged), 'file')} set aside as damaged, {size_text(found.size(damaged))}"
         yield Finding(f"{what}: {', '.join(damaged[:3])}", "no harm; clean removes them", harmless=True)
 
 

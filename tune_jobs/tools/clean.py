@@ -13,6 +13,7 @@ from tune_jobs.tools.folder import (
     DRIVER,
     Contents,
     contents,
+    counted,
     current_finalists,
     driver,
     full_retrainings,
@@ -71,7 +72,7 @@ class Clean(StudyCommand):
         becomes, goes = ("would become", "would go") if answer["dry_run"] else ("became", "went")
         lines = [f"{answer['folder']}: {before} {becomes} {after}"]
         lines += [
-            f"  {size_text(row['bytes'])} {goes}, {len(row['files'])} file{'s'[: len(row['files']) > 1]}: {WHAT[kind]}"
+            f"  {size_text(row['bytes'])} {goes}, {counted(len(row['files']), 'file')}: {WHAT[kind]}"
             for kind, row in answer["removed"].items()
             if row["files"]
         ]

@@ -9,7 +9,7 @@ from edgenes.errors import EdgeNESError, StudyError
 from tune_jobs.lock import study_lock
 from tune_jobs.tools.checks import Case, Finding, examine
 from tune_jobs.tools.command import StudyCommand
-from tune_jobs.tools.folder import DRIVER, contents, driver
+from tune_jobs.tools.folder import DRIVER, contents, counted, driver
 from tune_jobs.untrusted import check_folder
 
 ROUNDS = 5
@@ -75,7 +75,7 @@ class Doctor(StudyCommand):
 
     def text(self, answer: dict[str, Any]) -> str:
         wrong, repaired = answer["findings"], answer["repaired"]
-        verdict = "sound" if answer["sound"] else f"{len(wrong)} thing{'s' if len(wrong) > 1 else ''} wrong"
+        verdict = "sound" if answer["sound"] else f"{counted(len(wrong), 'thing')} wrong"
         if repaired:
             verdict += f", {len(repaired)} repaired"
         lines = [f"{answer['folder']}: {verdict}" + (" (a driver is at work)" if answer["driven"] else "")]
@@ -90,7 +90,7 @@ class Doctor(StudyCommand):
             lines += [f"  note      {note['what']}", f"            {note['cure']}"]
         if any(f["repairable"] and not f["failed"] for f in wrong):
             lines.append("To repair: the same command with --repair.")
-        return "\n".join(lines)
+        return "\n".join([lines[0], *(line.replace(f"{answer['folder']}/", "") for line in lines[1:])])
 
     def status(self, answer: dict[str, Any]) -> int:
         return 0 if answer["sound"] else 1

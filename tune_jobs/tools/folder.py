@@ -203,6 +203,11 @@ def size_text(size: int) -> str:
     return f"{size} bytes"
 
 
+def counted(count: int, what: str) -> str:
+    """ "1 file", "12 files"."""
+    return f"{count} {what}" + ("" if count == 1 else "s")
+
+
 def one_line(text: Any, width: int = 160) -> str:
     """Text of any origin as one printable line of at most `width` characters."""
     line = "".join(c for c in " ".join(str(text).split()) if c.isprintable())

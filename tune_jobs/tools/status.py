@@ -18,6 +18,7 @@ from tune_jobs.study import best_trial
 from tune_jobs.tools.command import StudyCommand
 from tune_jobs.tools.folder import (
     contents,
+    counted,
     curve_name,
     driver,
     full_retrainings,
@@ -125,9 +126,8 @@ class Status(StudyCommand):
         for title, key in (("failed", "failures"), ("pruned", "prunings")):
             lines += [_row(title, f"{len(row['trials'])} x {one_line(row['reason'])}") for row in answer[key]]
         reads, results = answer["test_reads"], answer["results"]
-        lines.append(
-            _row("test reads", f"{reads} for {results} result{'' if results == 1 else 's'}" if reads else "none")
-        )
+        read = f"{reads} for {counted(results, 'result')}" if reads else "none"
+        lines.append(_row("test reads", read))
         parts = ", ".join(f"{name} {size_text(size)}" for name, size in list(answer["disk"]["parts"].items())[:4])
         lines.append(_row("disk", f"{size_text(answer['disk']['bytes'])} ({parts})"))
         lines += [_row("problem", one_line(problem)) for problem in answer["problems"]]
