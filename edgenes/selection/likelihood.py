@@ -66,7 +66,9 @@ class NllBranches:
         """
         batch, depth = prefixes.shape
         candidates, missing = len(self.likelihoods), self.size - depth
-        sums = self.likelihoods[prefixes].sum(1)
+        sums = np.zeros((batch, self.likelihoods.shape[1]))
+        for column in prefixes.T:
+            sums += self.likelihoods[column]
         last = prefixes[:, -1:] if depth else np.full((batch, 1), -1)
         allowed = np.arange(candidates) > last
         if missing == 1:

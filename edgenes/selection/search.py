@@ -66,7 +66,7 @@ def exact(
 
     After `max_seconds` it ends with the best found, its bound and `proven_optimal=False`; at least greedy's choice
     is then there, improved by exchanges as long as time allows. `progress` is called after each batch of nodes.
-    Raises ConfigError, before any work, if `exact_memory` exceeds `max_bytes`.
+    Raises ConfigError, before it searches, if `exact_memory` exceeds `max_bytes`.
     """
     needed = exact_memory(problem.predictions.shape, problem.size, problem.criterion)
     if needed > max_bytes:
