@@ -249,6 +249,17 @@ def study(tmp_path, study_db) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("name", [".writable", "study.db", "trials", "predictions", "config.json"])
+def test_the_sweep_follows_no_link_out_of_its_folder(tmp_path, name, capsys):
+    folder, outside = tmp_path / "study", tmp_path / "outside"
+    folder.mkdir()
+    outside.write_text("precious")
+    (folder / name).symlink_to(outside)
+    assert main(["--smoke-test", "--out", str(folder)]) == 1
+    assert "leads out" in capsys.readouterr().err.replace("\n", " ")
+    assert outside.read_text() == "precious" and os.listdir(folder) == [name]
+
+
 def test_links_within_a_study_are_fine(study):
     assert len(open_saved(study).trials()) == 1
     (study / "trials").mkdir()

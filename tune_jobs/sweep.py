@@ -39,7 +39,7 @@ from tune_jobs.progress_callback import ProgressCallback
 from tune_jobs.report import write_report
 from tune_jobs.saved import CONFIG, GENOTYPE, load_study_data, plain_config, storage_url, study_name
 from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
-from tune_jobs.storage import plain_reason
+from tune_jobs.storage import kept_from_children, plain_reason
 from tune_jobs.study import (
     best_trial,
     common_failure,
@@ -53,6 +53,7 @@ from tune_jobs.study import (
 )
 from tune_jobs.trainables import candidate_retraining, ensemble_selection, genotype_search, sweep_trial
 from tune_jobs.trial import TrialSettings
+from tune_jobs.untrusted import check_folder
 
 
 class Interrupted(StudyError):
@@ -60,9 +61,10 @@ class Interrupted(StudyError):
 
 
 def prepare_folder(folder: Path) -> None:
-    """Create the study's folder; raises StudyError if it cannot be written."""
+    """Create the study's folder; raises StudyError if it cannot be written, or something in it leads out of it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        check_folder(folder)  # before the probe, which a link of its name would send elsewhere
         probe = folder / ".writable"
         probe.write_text("")
         probe.unlink()
@@ -106,7 +108,8 @@ def ray_cluster(config: SweepConfig, progress: Progress) -> Iterator[dict[str, f
         options |= {"include_dashboard": config.dashboard}
     _check_reachable(address)
     try:
-        context = ray.init(**options)
+        with kept_from_children():  # Ray's processes need no storage
+            context = ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise StudyError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}. Check --address.") from error
     try:
