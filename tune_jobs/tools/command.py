@@ -1,5 +1,6 @@
 """What the commands share: the study's folder, where its Optuna study is, and how they answer."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,19 @@ from tune_jobs.saved import SavedStudy, open_saved
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command:
+class Command(ABC):
     """A command: `run` does it and returns plain values, `text` says them to a person."""
 
     json: bool = False
     """Print JSON, for a program."""
 
+    @abstractmethod
     def run(self) -> dict[str, Any]:
         """Do it; the answer as JSON-able values. Raises EdgeNESError with what to do."""
-        raise NotImplementedError
 
+    @abstractmethod
     def text(self, answer: dict[str, Any]) -> str:
         """The answer in words."""
-        raise NotImplementedError
 
     def status(self, answer: dict[str, Any]) -> int:
         """The exit status: 0 unless the answer is bad news."""
