@@ -3,8 +3,6 @@
 import warnings
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from edgenes.data import Dataset, Part
 
@@ -15,6 +13,8 @@ def logistic_regression(data: Dataset, parts: list[Part]) -> list[np.ndarray]:
     Fitted on W and H together, like the retrained networks; pixels are normalised by channel. 200 iterations of
     L-BFGS at most, since the last digits of its convergence change nothing here.
     """
+    from sklearn.exceptions import ConvergenceWarning  # almost a second, which other uses need not pay
+    from sklearn.linear_model import LogisticRegression
 
     def pixels(part: Part) -> np.ndarray:
         mean, std = (np.asarray(value, np.float32).reshape(1, -1, 1, 1) for value in (data.mean, data.std))

@@ -75,13 +75,23 @@ def load_data(
     if seed < 0:
         raise DataError(f"the seed of the split should be at least 0, got {seed}.")
     source = _read(name_or_path, root, download, image_size).checked(image_size)
-    images, labels = source.train_images.transpose(0, 3, 1, 2), source.train_labels
+    labels = source.train_labels
     parts = [
-        Part(np.ascontiguousarray(images[indices]), labels[indices]) for indices in split_indices(labels, SPLIT, seed)
+        Part(_channels_first(source.train_images[indices]), labels[indices])
+        for indices in split_indices(labels, SPLIT, seed)
     ]
-    test = Part(np.ascontiguousarray(source.test_images.transpose(0, 3, 1, 2)), source.test_labels)
+    test = Part(_channels_first(source.test_images), source.test_labels)
     flip = source.name in TORCHVISION if flip is None else flip
     return build_dataset(source.name, source.class_names, *parts, test, flip=flip)
+
+
+def _channels_first(images: np.ndarray) -> np.ndarray:
+    """Images (N, H, W, C) as (N, C, H, W), in memory too.
+
+    `np.ascontiguousarray` would keep the strides of a single channel, which PyTorch takes for channels-last: its
+    kernels differ in the last bits, and a copy that was sent to a worker has other strides.
+    """
+    return images.transpose(0, 3, 1, 2).copy(order="C")
 
 
 def _read(name_or_path: str | Path, root: str | Path | None, download: bool, image_size: int | None) -> Source:

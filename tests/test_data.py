@@ -522,3 +522,14 @@ def test_loading_leaves_the_global_generators_alone(npz):
         torch.rand(1, generator=torch.Generator().manual_seed(3)).item(),
     )
     assert (np.random.rand(), torch.rand(1).item()) == expected
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_lie_in_memory_as_a_sent_copy_does(tmp_path, channels):
+    images = np.zeros((40, 8, 8, channels), np.uint8)
+    labels = np.arange(40) % 2
+    np.savez(tmp_path / "x.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    for data in (load_data(tmp_path / "x.npz"), *([load_data("digits")] if channels == 1 else [])):
+        for part in (data.weights, data.architecture, data.validation, data.test):
+            assert part.images.strides == pickle.loads(pickle.dumps(part.images, protocol=5)).strides
+            assert torch.from_numpy(part.images).is_contiguous()

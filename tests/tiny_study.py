@@ -15,7 +15,7 @@ from tune_jobs.saved import CONFIG, GENOTYPE, SavedStudy, load_study_data, open_
 from tune_jobs.searcher import StudySearcher
 from tune_jobs.study import feasible, finalists, make_sampler, search_space, trial_seed
 from tune_jobs.sweep import open_optuna
-from tune_jobs.tools.machine import as_sent, threads
+from tune_jobs.tools.machine import threads
 from tune_jobs.trial import run_trial
 
 TINY = {
@@ -59,7 +59,7 @@ def run_trials(saved: SavedStudy, stop_after=None, dies=False, pruner=None) -> N
         make_sampler=lambda seed: make_sampler(config.sampler, seed),
         folder=saved.folder,
     )
-    data, curves, settings = as_sent(saved.data().without_test()), CurveWriter(), saved.settings()
+    data, curves, settings = saved.data().without_test(), CurveWriter(), saved.settings()
 
     class Gone(Exception):
         pass
@@ -87,7 +87,7 @@ def run_trials(saved: SavedStudy, stop_after=None, dies=False, pruner=None) -> N
 @threads(1)
 def finish_study(saved: SavedStudy) -> dict:
     """Retrain the finalists, choose the hypernetwork and the ensemble, and leave a result, which is returned."""
-    config, settings, data = saved.config, saved.settings(), as_sent(saved.data())
+    config, settings, data = saved.config, saved.settings(), saved.data()
     entries = [
         final.Finalist(t.number, trial_seed(config.seed, t.number), t.values[0], settings.hypernetwork_path(t.number))
         for t in finalists(saved.study, config.finalists)

@@ -1,6 +1,5 @@
 """The machine that a study ran on beside this one: device, threads, and the versions that decide numbers."""
 
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -8,7 +7,6 @@ from typing import Any, Literal
 import torch
 
 from edgenes.checkpoint import read_json
-from edgenes.data import Dataset
 from edgenes.errors import ConfigError
 from tune_jobs.environment import environment
 from tune_jobs.saved import SavedStudy
@@ -45,15 +43,6 @@ def choose_device(saved: SavedStudy, asked: Device) -> str:
     if asked != "auto":
         return asked
     return "cuda" if there and recorded_device(saved) == "cuda" else "cpu"
-
-
-def as_sent(data: Dataset) -> Dataset:
-    """The data as a worker of the sweep gets them.
-
-    On the way the images get plain strides. As loaded, those of one channel may have strides that PyTorch takes for
-    another memory format, whose kernels differ in the last bits.
-    """
-    return pickle.loads(pickle.dumps(data, protocol=5))
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from tune_jobs.study import search_space, study_seed, trial_seed, with_derived
 from tune_jobs.tools.command import StudyCommand
 from tune_jobs.tools.display import aligned, progress_line
 from tune_jobs.tools.folder import curve_name, one_line
-from tune_jobs.tools.machine import Device, as_sent, choose_device, differing_environment, recorded_device, threads
+from tune_jobs.tools.machine import Device, choose_device, differing_environment, recorded_device, threads
 from tune_jobs.trial import TrialSettings, run_trial
 
 ELSEWHERE = 0.02
@@ -173,7 +173,7 @@ def run_again(saved: SavedStudy, trial: FrozenTrial, device: str, recorded: list
     """Run the trial in a temporary folder, as far as its record goes."""
     pruned_step = trial.user_attrs.get("pruned_step")
     last = recorded[-1]["step"] if trial.state == TrialState.RUNNING else None
-    data, seed = as_sent(saved.data().without_test()), trial_seed(study_seed(saved.study), trial.number)
+    data, seed = saved.data().without_test(), trial_seed(study_seed(saved.study), trial.number)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="replay-")))
         settings = TrialSettings(saved.config, folder, saved.optimal, device)

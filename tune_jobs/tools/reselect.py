@@ -19,7 +19,7 @@ from tune_jobs.study import stable_seed, study_seed, trial_seed
 from tune_jobs.tools.command import StudyCommand
 from tune_jobs.tools.display import Show, aligned, progress_line
 from tune_jobs.tools.folder import read_result
-from tune_jobs.tools.machine import Device, as_sent, choose_device, threads
+from tune_jobs.tools.machine import Device, choose_device, threads
 from tune_jobs.trial import TrialSettings
 
 DRAWS = 10
@@ -75,7 +75,7 @@ class Reselect(StudyCommand):
                 f"the hypernetwork of trial {number} gives only {len(drawn)} distinct genotypes at lambda {low:g} to "
                 f"{high:g}, too few for an ensemble of {size}: give a wider --lambda or a smaller --size."
             )
-        data = as_sent(saved.data())
+        data = saved.data()
         with threads(config.cpus_per_trial):
             with progress_line("Retraining", shown=not self.json) as show:
                 pool, cached, diverged = retrain(settings, data, drawn, show)
