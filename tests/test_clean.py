@@ -15,7 +15,7 @@ from tune_jobs.progress import Progress
 from tune_jobs.saved import open_saved
 from tune_jobs.tools.clean import Clean
 from tune_jobs.tools.doctor import Doctor
-from tune_jobs.tools.folder import contents, current_finalists, full_retrainings
+from tune_jobs.tools.folder import contents, full_retrainings
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +99,10 @@ def test_more_trials_go_on_to_the_numbers_of_a_study_that_was_not_cleaned(finish
         path = folder / "config.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "trials": 5}))
         saved = open_saved(folder)
-        old = current_finalists(saved)
+        old = saved.finalists()
         run_trials(saved)
         # more trials only push trials out of the finalists: no removed prediction is asked for by an old trial
-        assert {f.number for f in current_finalists(saved)} <= {f.number for f in old} | {3, 4}
+        assert {f.number for f in saved.finalists()} <= {f.number for f in old} | {3, 4}
         shutil.rmtree(folder / "hypernetwork")
         results.append(finish_study(saved))
     clean, kept = results[1], results[0]
@@ -113,7 +113,7 @@ def test_kept_finalists_need_no_retraining(study):
     Clean(study=study).run()
     saved = open_saved(study)
     data, settings = saved.data(), saved.settings()
-    for job in final.retraining_jobs(settings, current_finalists(saved)):
+    for job in final.retraining_jobs(settings, saved.finalists()):
         key = settings.store.key(final.final_training(settings, job.repeat), data, job.genotype)
         assert settings.store.find(key, weights=True) is not None
 
@@ -143,7 +143,7 @@ class TestRefused:
             assert (study / "ray").exists()
 
     def test_a_study_whose_finalist_lost_its_hypernetwork(self, study):
-        [finalist] = current_finalists(open_saved(study))
+        [finalist] = open_saved(study).finalists()
         finalist.path.unlink()
         self.unchanged(study, CheckpointError, "see what doctor says")
 

@@ -21,7 +21,7 @@ from tune_jobs.final import file_digest, finished
 from tune_jobs.lock import study_lock
 from tune_jobs.saved import open_saved
 from tune_jobs.tools.doctor import Doctor
-from tune_jobs.tools.folder import DRIVER, contents, current_finalists, full_retrainings
+from tune_jobs.tools.folder import DRIVER, contents, full_retrainings
 
 TRIALS = 3
 
@@ -191,7 +191,7 @@ def test_the_genotype_of_an_unfinished_study_is_read_off_its_logits(study):
 
 
 def test_a_finalist_without_a_hypernetwork_stays_a_finding(study):
-    finalists = {finalist.number for finalist in current_finalists(open_saved(study))}
+    finalists = {finalist.number for finalist in open_saved(study).finalists()}
     other = (finalists - {best(study)}).pop()
     cut(study / "trials" / f"{other:04d}-hypernetwork.pt")
     answer = examined(study, repair=True)
@@ -200,7 +200,7 @@ def test_a_finalist_without_a_hypernetwork_stays_a_finding(study):
 
 
 def test_no_run_needs_the_hypernetwork_of_another_trial(study):
-    finalists = {finalist.number for finalist in current_finalists(open_saved(study))}
+    finalists = {finalist.number for finalist in open_saved(study).finalists()}
     other = ({0, 1, 2} - finalists).pop()
     (study / "trials" / f"{other:04d}-hypernetwork.pt").unlink()
     answer = examined(study)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ray import tune
 
-from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher, curve_path, read_curve
+from tune_jobs.curves import curve_path, read_curve
+from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
 from tune_jobs.study import common_failure, make_sampler, open_study, search_space, trials_frame
 
 SPACE = search_space("exact")

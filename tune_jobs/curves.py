@@ -10,6 +10,11 @@ from edgenes.errors import CheckpointError
 from edgenes.untrusted import reason, shown
 
 
+def curve_path(folder: str | Path, number: int) -> Path:
+    """The curve file of trial `number` in the study's folder; `read_curve` reads it."""
+    return Path(folder) / "trials" / f"{number:04d}.jsonl"
+
+
 def plain(value: Any) -> Any:
     """What JSON has for a value it does not know: numbers and lists for arrays and tensors, else its text."""
     return value.tolist() if hasattr(value, "tolist") else str(value)

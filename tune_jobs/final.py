@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import torch
 
 from edgenes.baselines import logistic_regression
@@ -24,10 +25,12 @@ from edgenes.metrics import ensemble_probabilities, summary
 from edgenes.network import Network
 from edgenes.selection import Selection, cross_fitted, select_affordable
 from edgenes.training import predict
+from edgenes.untrusted import reason, shown
+from tune_jobs.config import SweepConfig
 from tune_jobs.environment import environment
 from tune_jobs.store import Retrained
-from tune_jobs.study import stable_seed
-from tune_jobs.trial import TrialSettings, trial_candidates
+from tune_jobs.study import feasible, finalists, stable_seed, trial_seed
+from tune_jobs.trial import TrialSettings, hypernetwork_path, trial_candidates
 
 TEST_READS = "test_reads.jsonl"
 
@@ -44,6 +47,22 @@ class Finalist:
     def candidates(self, settings: TrialSettings) -> list[Candidate]:
         """The candidates that the trial was valued on."""
         return trial_candidates(settings.config, Hypernetwork.load(self.path), self.seed)
+
+
+def finalist_entries(study: optuna.Study, config: SweepConfig, folder: Path) -> list[Finalist]:
+    """The finalists among the trials that are complete now, best first; one only where none is feasible."""
+    chosen = finalists(study, config.finalists)
+    if chosen and not feasible(chosen[0]):
+        chosen = chosen[:1]
+    return [
+        Finalist(
+            trial.number,
+            trial_seed(config.seed, trial.number),
+            trial.values[0],
+            hypernetwork_path(folder, trial.number),
+        )
+        for trial in chosen
+    ]
 
 
 @dataclass(frozen=True)
@@ -74,12 +93,12 @@ def random_baseline(settings: TrialSettings) -> list[Genotype]:
     return list(found)
 
 
-def retraining_jobs(settings: TrialSettings, finalists: list[Finalist]) -> list[Job]:
+def retraining_jobs(settings: TrialSettings, entries: list[Finalist]) -> list[Job]:
     """All full retrainings that the end of a study needs, each once: finalists' candidates, then the baselines."""
     config = settings.config
     jobs = [
         Job(candidate.genotype, repeat, f"trial {finalist.number}, lambda {candidate.lam:.2f}")
-        for finalist in finalists
+        for finalist in entries
         for candidate in finalist.candidates(settings)
         for repeat in range(config.seeds_per_candidate)
     ]
@@ -134,7 +153,7 @@ def finalist_pool(settings: TrialSettings, data: Dataset, finalist: Finalist) ->
     return pool_of(settings, data, [(c.genotype, c.lam, r) for c in candidates for r in repeats])
 
 
-def choose_finalist(settings: TrialSettings, data: Dataset, finalists: list[Finalist]) -> tuple[Finalist, list[dict]]:
+def choose_finalist(settings: TrialSettings, data: Dataset, entries: list[Finalist]) -> tuple[Finalist, list[dict]]:
     """The finalist whose fully retrained candidates give the best cross-fitted ensemble on V, and all their values.
 
     Ties go to the better value in the sweep, in whose order the finalists come. Raises StudyError if no finalist
@@ -142,7 +161,7 @@ def choose_finalist(settings: TrialSettings, data: Dataset, finalists: list[Fina
     """
     size = settings.config.ensemble_size
     table, best = [], None
-    for finalist in finalists:
+    for finalist in entries:
         pool = finalist_pool(settings, data, finalist)
         row = {"trial": finalist.number, "sweep_value": finalist.value, "networks": len(pool.records)}
         if len(pool.records) >= size:
@@ -329,6 +348,31 @@ def archive_result(folder: Path) -> None:
         while (folder / f"result-{k}.json").exists():
             k += 1
         path.rename(folder / f"result-{k}.json")
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """result.json, or None without one; raises CheckpointError if it is damaged or not a whole result."""
+    path = folder / "result.json"
+    if not path.exists():
+        return None
+    result = read_json(path)
+    try:
+        best = result["best_trial"]
+        odd = [value for value in (result["trials"], best["number"]) if type(value) is not int]
+        for scores in (result, *result["members"]):
+            numbers = best["value"], scores["test"]["accuracy"], scores["test"]["standard_error"]
+            odd += [value for value in numbers if type(value) not in (int, float)]
+        if odd:
+            raise TypeError(f"{shown(odd[0])} is no number")
+        missing = {"validation", "optimal", "config", "seconds", "test_reads"} - result.keys()
+        missing |= {"params"} - best.keys()
+        for member in result["members"]:
+            missing |= {"digest", "seed", "genotype"} - member.keys()
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is no result of a study: {reason(error)}.") from error
+    if missing:
+        raise CheckpointError(f"{path} is no result of a study: it lacks {', '.join(sorted(missing))}.")
+    return result
 
 
 def finished(folder: Path, trials: int) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from edgenes.data import Dataset, load_data
 from edgenes.errors import CheckpointError, ConfigError, StudyError
 from edgenes.genotype import Genotype
 from tune_jobs.config import SweepConfig
+from tune_jobs.final import Finalist, finalist_entries
 from tune_jobs.storage import (
     DATABASE,
     SQLITE,
@@ -112,6 +113,10 @@ class SavedStudy:
             reason = plain_reason(error, storage_url(self.config))
             raise StudyError(f"the trials of the study cannot be read: {reason}. See what doctor says.") from None
 
+    def finalists(self) -> list[Finalist]:
+        """The finalists of the trials that are complete now; [] as long as none is."""
+        return finalist_entries(self.study, self.config, self.folder)
+
     def settings(self, device: str = "cpu") -> TrialSettings:
         """What the trials of the study share."""
         return TrialSettings(self.config, self.folder, self.optimal, device)
@@ -149,6 +154,15 @@ def open_saved(folder: Path, storage: str | None = None) -> SavedStudy:
     except UNREADABLE as error:
         raise StudyError(f"the Optuna study cannot be read: {plain_reason(error, url)}.") from None
     return SavedStudy(config, digest, study)
+
+
+def stage_seconds(folder: Path) -> dict[str, float]:
+    """Seconds that each stage took, over all drivers; raises CheckpointError if stages.json is damaged."""
+    path = folder / "stages.json"
+    seconds = read_json(path) if path.exists() else {}
+    if not isinstance(seconds, dict) or not all(isinstance(value, int | float) for value in seconds.values()):
+        raise CheckpointError(f"{path} does not hold the seconds of stages.")
+    return seconds
 
 
 def plain_config(config: SweepConfig, data_digest: str) -> dict[str, Any]:

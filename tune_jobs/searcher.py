@@ -25,21 +25,14 @@ from ray.tune.utils.util import unflatten_dict
 
 from edgenes.errors import StudyError
 from tune_jobs.avoid import AvoidFailures
-from tune_jobs.curves import CurveWriter, plain, read_curve
+from tune_jobs.curves import CurveWriter, curve_path, plain
 from tune_jobs.study import CONSTRAINT, CONTROL_LIMIT, stable_seed, study_seed, trial_seed, with_derived
-
-__all__ = ["Outcome", "RecordCallback", "StudyPruning", "StudySearcher", "curve_path", "outcome", "read_curve"]
 
 _log = logging.getLogger(__name__)
 
 _TRACEBACK_CHARACTERS = 4000  # the end of a traceback says what broke
 _NOT_METRICS = {*AUTO_RESULT_KEYS, DONE, EXPERIMENT_TAG, SHOULD_CHECKPOINT, TRIAL_ID}
 _NOT_METRICS |= {"attributes", "traceback", "warnings"}
-
-
-def curve_path(folder: str | Path, number: int) -> Path:
-    """The curve file of trial `number` in the study's folder; `read_curve` reads it."""
-    return Path(folder) / "trials" / f"{number:04d}.jsonl"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import ray
 from ray import tune
 from sqlalchemy.exc import OperationalError
 
-from edgenes.checkpoint import is_unwritable, read_json, write_json, write_text
+from edgenes.checkpoint import is_unwritable, write_json, write_text
 from edgenes.data import Dataset
 from edgenes.errors import ConfigError, EdgeNESError, StudyError, WriteError
 from edgenes.genotype import Genotype
@@ -30,6 +30,7 @@ from tune_jobs.final import (
     choose_finalist,
     file_digest,
     final_training,
+    finalist_entries,
     finished,
     retraining_jobs,
 )
@@ -37,20 +38,10 @@ from tune_jobs.lock import study_lock
 from tune_jobs.progress import Progress
 from tune_jobs.progress_callback import ProgressCallback
 from tune_jobs.report import write_report
-from tune_jobs.saved import CONFIG, GENOTYPE, load_study_data, plain_config, storage_url, study_name
+from tune_jobs.saved import CONFIG, GENOTYPE, load_study_data, plain_config, stage_seconds, storage_url, study_name
 from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
 from tune_jobs.storage import kept_from_children, plain_reason
-from tune_jobs.study import (
-    best_trial,
-    common_failure,
-    feasible,
-    finalists,
-    make_sampler,
-    open_study,
-    search_space,
-    trial_seed,
-    trials_frame,
-)
+from tune_jobs.study import best_trial, common_failure, make_sampler, open_study, search_space, trials_frame
 from tune_jobs.trainables import candidate_retraining, ensemble_selection, genotype_search, sweep_trial
 from tune_jobs.trial import TrialSettings
 from tune_jobs.untrusted import check_folder
@@ -369,25 +360,15 @@ def _trial_name(trial: Any) -> str:
 def finalists_stage(run: Run) -> tuple[Finalist, bool]:
     """Stage 3: retrain the finalists' candidates fully, in parallel, and choose the best hypernetwork on V."""
     config, settings = run.config, run.settings
-    chosen = finalists(run.study, config.finalists)
-    if not chosen:
+    entries = finalist_entries(run.study, config, run.folder)
+    if not entries:
         raise StudyError(
             "no trial of the sweep is complete: every one was pruned. Lower --ensemble-size, leave out "
             "--prune-infeasible or --pruner, or add --trials."
         )
-    allowed = feasible(chosen[0])
+    _, allowed = best_trial(run.study)
     if not allowed:
-        chosen = chosen[:1]
         run.progress.say("No trial is feasible: the one with the least control error is taken.")
-    entries = [
-        Finalist(
-            trial.number,
-            trial_seed(config.seed, trial.number),
-            trial.values[0],
-            settings.hypernetwork_path(trial.number),
-        )
-        for trial in chosen
-    ]
     jobs = retraining_jobs(settings, entries)
     data = run.data.without_test()
     store = settings.store
@@ -449,12 +430,6 @@ def _timed(folder: Path, stage: str) -> Iterator[None]:
         seconds[stage] = round(seconds.get(stage, 0) + time.monotonic() - start, 2)
         with suppress(WriteError):  # a full disk has been met before, or is by the next who writes
             write_json(folder / "stages.json", seconds)
-
-
-def stage_seconds(folder: Path) -> dict[str, float]:
-    """Seconds that each stage took, over all drivers."""
-    path = folder / "stages.json"
-    return read_json(path) if path.exists() else {}
 
 
 def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:

@@ -19,22 +19,11 @@ from edgenes.genotype import Genotype
 from edgenes.hypernetwork import Hypernetwork, control_error
 from edgenes.relaxation import ArchitectureLogits, argmax_genotype
 from tune_jobs.config import SweepConfig
-from tune_jobs.curves import read_curve
-from tune_jobs.final import TEST_READS, file_digest
-from tune_jobs.saved import CONFIG, GENOTYPE, SavedStudy, open_saved, read_config
+from tune_jobs.curves import curve_path, read_curve
+from tune_jobs.final import TEST_READS, file_digest, read_result
+from tune_jobs.saved import CONFIG, GENOTYPE, SavedStudy, open_saved, read_config, stage_seconds
 from tune_jobs.storage import DATABASE, SQLITE, resolve, storage_file, storage_reference
-from tune_jobs.tools.folder import (
-    Contents,
-    counted,
-    current_finalists,
-    curve_name,
-    is_damaged,
-    is_temporary,
-    read_result,
-    read_seconds,
-    set_aside,
-    size_text,
-)
+from tune_jobs.tools.folder import Contents, counted, is_damaged, is_temporary, set_aside, size_text
 from tune_jobs.trial import hypernetwork_path
 from tune_jobs.untrusted import check_database as refuse_database
 from tune_jobs.untrusted import check_folder
@@ -185,7 +174,7 @@ def check_database(case: Case) -> Findings:
 def check_plain_files(case: Case) -> Findings:
     """The small JSON files beside the result."""
     try:
-        read_seconds(case.folder)
+        stage_seconds(case.folder)
     except CheckpointError as error:
         path = case.folder / "stages.json"
         if case.result is None:
@@ -314,7 +303,7 @@ def check_hypernetworks(case: Case) -> Findings:
 
     More trials only push trials out of the finalists, so that one which is none now never becomes one.
     """
-    needed = {finalist.number for finalist in current_finalists(case.saved)}
+    needed = {finalist.number for finalist in case.saved.finalists()}
     for trial in case.of_state(TrialState.COMPLETE):
         path = hypernetwork_path(case.folder, trial.number)
         reason = _hypernetwork_fault(case, path, trial.user_attrs.get("control_error"))
@@ -365,7 +354,7 @@ def _is_chosen(case: Case, number: int, path: Path) -> bool:
 def check_curves(case: Case) -> Findings:
     """Curve files hold whole records, and those of complete trials every step."""
     for trial in case.trials:
-        path = case.folder / curve_name(trial.number)
+        path = curve_path(case.folder, trial.number)
         if not path.exists():
             if trial.state == TrialState.COMPLETE:
                 yield Finding(f"trial {trial.number} is complete and has no curve: {path}", "nothing: it is lost")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgenes.errors import CheckpointError, StudyError
+from tune_jobs.final import read_result
 from tune_jobs.lock import study_lock
 from tune_jobs.saved import SavedStudy
 from tune_jobs.tools.command import StudyCommand
@@ -14,12 +15,10 @@ from tune_jobs.tools.folder import (
     Contents,
     contents,
     counted,
-    current_finalists,
     driver,
     full_retrainings,
     is_damaged,
     is_temporary,
-    read_result,
     size_text,
 )
 
@@ -83,7 +82,7 @@ def _check_finished(saved: SavedStudy) -> None:
     result, folder = read_result(saved.folder), saved.folder
     if result is None or result["trials"] < saved.config.trials:
         raise StudyError(f"the study in {folder} is not finished: run the sweep's same command first, then clean.")
-    if result["best_trial"]["number"] not in {finalist.number for finalist in current_finalists(saved)}:
+    if result["best_trial"]["number"] not in {finalist.number for finalist in saved.finalists()}:
         raise StudyError(f"the result in {folder} does not fit its trials: see what doctor says; nothing was removed.")
 
 

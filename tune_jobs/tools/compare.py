@@ -14,12 +14,13 @@ from tyro.conf import Positional
 from edgenes.checkpoint import write_text
 from edgenes.errors import StudyError
 from tune_jobs.config import EXECUTION
-from tune_jobs.curves import read_curve
+from tune_jobs.curves import curve_path, read_curve
+from tune_jobs.final import read_result
 from tune_jobs.saved import GENOTYPE, SavedStudy, open_saved
 from tune_jobs.study import study_seed, with_derived
 from tune_jobs.tools.command import Command
 from tune_jobs.tools.display import aligned
-from tune_jobs.tools.folder import curve_name, one_line, read_result
+from tune_jobs.tools.folder import one_line
 from tune_jobs.tools.interval import known_errors, paired, unpaired
 from tune_jobs.tools.machine import DECIDING, recorded_device, recorded_environment
 
@@ -59,7 +60,7 @@ class Side:
     @cached_property
     def curves(self) -> dict[int, list[dict[str, Any]]]:
         """The learning curve of each trial that has one."""
-        found = {t.number: read_curve(self.saved.folder / curve_name(t.number)) for t in self.trials}
+        found = {t.number: read_curve(curve_path(self.saved.folder, t.number)) for t in self.trials}
         return {number: curve for number, curve in found.items() if curve}
 
     def measured(self, trial: FrozenTrial, measure: str) -> float | None:

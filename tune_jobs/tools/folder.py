@@ -11,15 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edgenes.checkpoint import read_json
-from edgenes.errors import CheckpointError
-from edgenes.untrusted import reason, shown
-from tune_jobs.final import Finalist, Job, final_training, retraining_jobs
+from tune_jobs.final import Job, final_training, retraining_jobs
 from tune_jobs.lock import STALE, read_driver
 from tune_jobs.saved import SavedStudy
 from tune_jobs.store import PredictionStore
-from tune_jobs.study import feasible, finalists, trial_seed
-from tune_jobs.trial import hypernetwork_path
 
 DRIVER = "driver.json"
 _TEMPORARY = re.compile(
@@ -123,61 +118,6 @@ def _runs(pid: Any) -> bool:
     return True
 
 
-def read_result(folder: Path) -> dict[str, Any] | None:
-    """result.json, or None without one; raises CheckpointError if it is damaged or not a whole result."""
-    path = folder / "result.json"
-    if not path.exists():
-        return None
-    result = read_json(path)
-    try:
-        best = result["best_trial"]
-        odd = [value for value in (result["trials"], best["number"]) if type(value) is not int]
-        for scores in (result, *result["members"]):
-            numbers = best["value"], scores["test"]["accuracy"], scores["test"]["standard_error"]
-            odd += [value for value in numbers if type(value) not in (int, float)]
-        if odd:
-            raise TypeError(f"{shown(odd[0])} is no number")
-        missing = {"validation", "optimal", "config", "seconds", "test_reads"} - result.keys()
-        missing |= {"params"} - best.keys()
-        for member in result["members"]:
-            missing |= {"digest", "seed", "genotype"} - member.keys()
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is no result of a study: {reason(error)}.") from error
-    if missing:
-        raise CheckpointError(f"{path} is no result of a study: it lacks {', '.join(sorted(missing))}.")
-    return result
-
-
-def read_seconds(folder: Path) -> dict[str, float]:
-    """stages.json, the seconds of each stage; raises CheckpointError if it is damaged."""
-    path = folder / "stages.json"
-    seconds = read_json(path) if path.exists() else {}
-    if not isinstance(seconds, dict) or not all(isinstance(value, int | float) for value in seconds.values()):
-        raise CheckpointError(f"{path} does not hold the seconds of stages.")
-    return seconds
-
-
-def curve_name(number: int) -> str:
-    """Name of a trial's curve file in the study's folder."""
-    return f"trials/{number:04d}.jsonl"
-
-
-def current_finalists(saved: SavedStudy) -> list[Finalist]:
-    """The finalists of the trials that are complete now; [] as long as none is."""
-    chosen = finalists(saved.study, saved.config.finalists)
-    if chosen and not feasible(chosen[0]):
-        chosen = chosen[:1]
-    return [
-        Finalist(
-            trial.number,
-            trial_seed(saved.config.seed, trial.number),
-            trial.values[0],
-            hypernetwork_path(saved.folder, trial.number),
-        )
-        for trial in chosen
-    ]
-
-
 @dataclass(frozen=True)
 class _Digest:
     """What a prediction's key asks of a data set."""
@@ -191,7 +131,7 @@ def full_retrainings(saved: SavedStudy) -> dict[str, Job]:
     Raises CheckpointError if a finalist's hypernetwork is missing or damaged.
     """
     settings, data = saved.settings(), _Digest(saved.data_digest)
-    jobs = retraining_jobs(settings, current_finalists(saved))
+    jobs = retraining_jobs(settings, saved.finalists())
     return {PredictionStore.key(final_training(settings, job.repeat), data, job.genotype): job for job in jobs}
 
 

@@ -9,8 +9,8 @@ import torch
 from edgenes.checkpoint import read_json
 from edgenes.errors import ConfigError
 from tune_jobs.environment import environment
+from tune_jobs.final import read_result
 from tune_jobs.saved import SavedStudy
-from tune_jobs.tools.folder import read_result
 
 Device = Literal["auto", "cpu", "cuda"]
 

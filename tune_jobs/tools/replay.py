@@ -17,12 +17,12 @@ from tyro.conf import Positional
 from edgenes.checkpoint import load_checkpoint
 from edgenes.errors import CheckpointError, ConfigError, EdgeNESError, StudyError
 from edgenes.genotype import Genotype
-from tune_jobs.curves import CurveWriter, read_curve
+from tune_jobs.curves import CurveWriter, curve_path, read_curve
 from tune_jobs.saved import SavedStudy
 from tune_jobs.study import search_space, study_seed, trial_seed, with_derived
 from tune_jobs.tools.command import StudyCommand
 from tune_jobs.tools.display import aligned, progress_line
-from tune_jobs.tools.folder import curve_name, one_line
+from tune_jobs.tools.folder import one_line
 from tune_jobs.tools.machine import Device, choose_device, differing_environment, recorded_device, threads
 from tune_jobs.trial import TrialSettings, run_trial
 
@@ -99,7 +99,7 @@ class Replay(StudyCommand):
         tolerance = self.tolerance
         if tolerance is None:
             tolerance = ELSEWHERE if elsewhere else 0.0
-        curve = read_curve(saved.folder / curve_name(trial.number))
+        curve = read_curve(curve_path(saved.folder, trial.number))
         if trial.state == TrialState.RUNNING and not curve:
             raise StudyError(f"trial {trial.number} is running and has recorded nothing yet: try again later.")
 
@@ -177,7 +177,7 @@ def run_again(saved: SavedStudy, trial: FrozenTrial, device: str, recorded: list
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="replay-")))
         settings = TrialSettings(saved.config, folder, saved.optimal, device)
-        path, writer = folder / curve_name(trial.number), CurveWriter()
+        path, writer = curve_path(folder, trial.number), CurveWriter()
 
         def report(metrics: dict[str, Any], _state: dict[str, Any] | None) -> None:
             writer.append(path, metrics)
@@ -355,7 +355,7 @@ def _plain(value: Any) -> Any:
 def _notes(trial: FrozenTrial, curve: list[dict[str, Any]], replayed: Replayed) -> list[str]:
     attributes, notes = trial.user_attrs, []
     if not curve:
-        notes.append(f"{curve_name(trial.number)} is missing or empty: only the outcome is compared")
+        notes.append(f"{curve_path('', trial.number)} is missing or empty: only the outcome is compared")
     if attributes.get("out_of_memory"):
         notes.append("the trial ran out of memory and went on in smaller pieces: its replay may differ")
     if trial.state == TrialState.RUNNING:

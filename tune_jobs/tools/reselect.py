@@ -13,12 +13,20 @@ from edgenes.data import Dataset
 from edgenes.errors import CheckpointError, ConfigError, DivergedError, StudyError
 from edgenes.hypernetwork import Hypernetwork
 from edgenes.selection import CRITERIA, select_affordable
-from tune_jobs.final import Pool, file_digest, final_training, pool_of, read_test, save_ensemble, test_reads
+from tune_jobs.final import (
+    Pool,
+    file_digest,
+    final_training,
+    pool_of,
+    read_result,
+    read_test,
+    save_ensemble,
+    test_reads,
+)
 from tune_jobs.saved import SavedStudy
 from tune_jobs.study import stable_seed, study_seed, trial_seed
 from tune_jobs.tools.command import StudyCommand
 from tune_jobs.tools.display import Show, aligned, progress_line
-from tune_jobs.tools.folder import read_result
 from tune_jobs.tools.machine import Device, choose_device, threads
 from tune_jobs.trial import TrialSettings
 

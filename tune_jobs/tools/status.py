@@ -10,23 +10,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from edgenes.checkpoint import load_checkpoint
 from edgenes.errors import CheckpointError, EdgeNESError
-from tune_jobs.curves import read_curve
-from tune_jobs.final import test_reads
+from tune_jobs.curves import curve_path, read_curve
+from tune_jobs.final import read_result, test_reads
 from tune_jobs.progress_state import duration
-from tune_jobs.saved import GENOTYPE, SavedStudy
+from tune_jobs.saved import GENOTYPE, SavedStudy, stage_seconds
 from tune_jobs.study import best_trial
 from tune_jobs.tools.command import StudyCommand
-from tune_jobs.tools.folder import (
-    contents,
-    counted,
-    curve_name,
-    driver,
-    full_retrainings,
-    one_line,
-    read_result,
-    read_seconds,
-    size_text,
-)
+from tune_jobs.tools.folder import contents, counted, driver, full_retrainings, one_line, size_text
 
 STAGES = ("search", "sweep", "finalists", "ensemble")
 _STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
@@ -53,7 +43,7 @@ class Status(StudyCommand):
         done = counts["complete"] + counts["pruned"]
         result = tried(lambda: read_result(folder), None)
         whole = result is not None and result["trials"] >= config.trials
-        seconds = tried(lambda: read_seconds(folder), {})
+        seconds = tried(lambda: stage_seconds(folder), {})
         retrainings = None
         if (folder / GENOTYPE).exists() and done >= config.trials:
             retrainings = tried(lambda: _retrainings(saved), None)
@@ -169,7 +159,7 @@ def _runs(trial: FrozenTrial) -> bool:
 
 def _step(folder: Path, trial: FrozenTrial) -> dict[str, Any]:
     """The newest record of a running trial's curve: {"trial", "step", "steps", "note"}."""
-    curve = read_curve(folder / curve_name(trial.number))
+    curve = read_curve(curve_path(folder, trial.number))
     row = {"trial": trial.number}
     return row | {name: curve[-1].get(name) for name in ("step", "steps", "note")} if curve else row
 
