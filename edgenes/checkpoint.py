@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import nn
 
-from edgenes.errors import CheckpointError, ConfigError, WriteError
+from edgenes.errors import CheckpointError, ConfigError, FormatError, WriteError
 from edgenes.untrusted import JSON_BYTES, open_zip, parse_json, reason, shown
 
 FORMAT = 1
@@ -134,7 +134,7 @@ def load_checkpoint(path: Path, kind: str, device: str | torch.device = "cpu") -
         what = shown(found) if isinstance(content, dict) else repr(type(content).__name__)
         raise CheckpointError(f"{path} holds {what}, expected a checkpoint of kind {kind!r}.")
     if type(written) is not int or written != FORMAT:
-        raise CheckpointError(
+        raise FormatError(
             f"{path} has format {shown(written)}, this version reads format {FORMAT}; "
             "use the version of EdgeNES Studio that wrote it."
         )

@@ -17,6 +17,10 @@ class CheckpointError(EdgeNESError):
     """A file of a study is missing, truncated, altered, or of another format."""
 
 
+class FormatError(CheckpointError):
+    """A whole file, in the format of another version."""
+
+
 class WriteError(CheckpointError):
     """A file of a study could not be written: the disk is full, or the folder read-only; what was there is whole."""
 

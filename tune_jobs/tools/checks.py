@@ -12,9 +12,9 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from edgenes.checkpoint import FORMAT, load_checkpoint, read_json, write_json, write_text
+from edgenes.checkpoint import load_checkpoint, read_json, write_json, write_text
 from edgenes.config import digest
-from edgenes.errors import CheckpointError, EdgeNESError, StudyError
+from edgenes.errors import CheckpointError, EdgeNESError, FormatError, StudyError
 from edgenes.genotype import Genotype
 from edgenes.hypernetwork import Hypernetwork, control_error
 from edgenes.relaxation import ArchitectureLogits, argmax_genotype
@@ -103,14 +103,9 @@ def examine(case: Case) -> Findings:
         yield from check_leftovers(case)
 
 
-def _another_format(error: Exception | str) -> bool:
-    """Whether `load_checkpoint` refused a whole file, of another version."""
-    return f"this version reads format {FORMAT}" in str(error)
-
-
 def _unreadable(path: Path, error: Exception, cure: str, repair: Callable[[], Any] | None = None) -> Finding:
     """A file that cannot be loaded; one of another version is left as it is."""
-    if _another_format(error):
+    if isinstance(error, FormatError):
         return Finding(str(error), "leave it: it is whole, and the version that wrote it reads it")
     return Finding(str(error), cure, repair or partial(set_aside, path))
 
@@ -143,7 +138,7 @@ def check_config(case: Case) -> Findings:
         reason = str(error)
     try:
         data = read_json(case.folder / CARD)["data"]
-        config = {**case.result["config"], "out": str(case.folder), "storage": None, "data": data}
+        config = {**case.result["config"], "out": str(case.folder), "data": data}
     except (CheckpointError, KeyError, TypeError):
         yield Finding(reason, "run the sweep's same command: it writes the file anew; nothing else can be checked yet")
         return
@@ -306,12 +301,12 @@ def check_hypernetworks(case: Case) -> Findings:
     needed = {finalist.number for finalist in case.saved.finalists()}
     for trial in case.of_state(TrialState.COMPLETE):
         path = hypernetwork_path(case.folder, trial.number)
-        reason = _hypernetwork_fault(case, path, trial.user_attrs.get("control_error"))
-        if reason is None:
+        fault = _hypernetwork_fault(case, path, trial.user_attrs.get("control_error"))
+        if fault is None:
             continue
-        what = f"trial {trial.number}: {reason}"
+        what = f"trial {trial.number}: {fault}"
         copy = case.folder / HYPERNETWORK
-        if _another_format(reason):
+        if isinstance(fault, FormatError):
             yield Finding(what, "leave it: it is whole, and the version that wrote it reads it")
         elif _is_chosen(case, trial.number, copy):
             copied = partial(_rewritten, path, partial(shutil.copyfile, copy))
@@ -324,18 +319,20 @@ def check_hypernetworks(case: Case) -> Findings:
             yield Finding(what, "no run needs it: the trial is no finalist, and will be none", harmless=True)
 
 
-def _hypernetwork_fault(case: Case, path: Path, expected: float | None) -> str | None:
+def _hypernetwork_fault(case: Case, path: Path, expected: float | None) -> CheckpointError | None:
     try:
         hypernetwork = Hypernetwork.load(path)
         if case.optimal is None or expected is None:
             return None
         found = control_error(hypernetwork, case.optimal)
     except CheckpointError as error:
-        return str(error)
+        return error
     except (EdgeNESError, KeyError, TypeError, RuntimeError) as error:
-        return f"{path} holds no whole hypernetwork: {error}"
+        return CheckpointError(f"{path} holds no whole hypernetwork: {error}")
     if abs(found - expected) > 1e-6:
-        return f"{path} is not its hypernetwork: the control error is {found:.3f}, the trial's {expected:.3f}."
+        return CheckpointError(
+            f"{path} is not its hypernetwork: the control error is {found:.3f}, the trial's {expected:.3f}."
+        )
     return None
 
 
