@@ -110,7 +110,7 @@ def finish_study(saved: SavedStudy) -> dict:
         "seconds": {"search": 1.0, "sweep": 1.0, "finalists": 1.0, "ensemble": 1.0},
         "seed": config.seed,
         "device": "cpu",
-        "config": {**config.to_dict(), "storage": None},
+        "config": config.to_dict(),
         **environment(),
     }
     write_json(saved.folder / "result.json", result)

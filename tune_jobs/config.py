@@ -207,8 +207,8 @@ class SweepConfig:
         return {name: value for name, value in self.to_dict().items() if name not in EXECUTION}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        """Plain values; the storage is left out, since its URL may hold a password."""
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | {"storage": None}
         plain = {name: str(value) if isinstance(value, Path) else value for name, value in plain.items()}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 

@@ -300,7 +300,7 @@ def save_ensemble(
         **about,
         "members": rows,
         **scores,
-        "config": {**settings.config.to_dict(), "storage": None},  # its URL may hold a password
+        "config": settings.config.to_dict(),
         "environment": environment(),
         "device": settings.device,
     }

@@ -166,5 +166,5 @@ def stage_seconds(folder: Path) -> dict[str, float]:
 
 
 def plain_config(config: SweepConfig, data_digest: str) -> dict[str, Any]:
-    """What config.json holds: no storage, which is said anew each time."""
-    return {**config.to_dict(), "storage": None, "data": data_digest}
+    """What config.json holds."""
+    return {**config.to_dict(), "data": data_digest}
