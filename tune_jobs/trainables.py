@@ -113,9 +113,7 @@ def resume_state(noted: str | None, device: str) -> dict[str, Any] | None:
 
 
 def _older(checkpoint: str) -> list[str]:
-    """The checkpoints beside this one that came before it, newest first; none is looked for on remote storage."""
-    if "://" in checkpoint:
-        return []
+    """The checkpoints beside this one that came before it, newest first."""
     place = Path(checkpoint)
     return sorted((str(path) for path in place.parent.glob("checkpoint_*") if path.name < place.name), reverse=True)
 
@@ -169,10 +167,10 @@ def genotype_search(config: dict[str, Any], data: Dataset, study: SweepConfig, f
     def run() -> dict[str, Any]:
         start = time.monotonic()
         resume = resume_state(None, device)
-        found, _ = with_less_memory(search, resume)
+        found, out_of_memory = with_less_memory(search, resume)
         seconds = time.monotonic() - start
         logits = {"alpha": found.logits.alpha.cpu(), "beta": found.logits.beta.cpu()}
-        save_checkpoint(folder / "search" / "logits.pt", "logits", logits)
+        save_checkpoint(folder / "search" / "logits.pt", "logits", logits | {"out_of_memory": out_of_memory})
         note = f"Optimal genotype: {found.genotype} ({seconds:.0f} s)."
         if study.baselines:
             store = PredictionStore(folder / "predictions")
