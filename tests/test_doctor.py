@@ -10,7 +10,7 @@ import sys
 import optuna
 import pytest
 import torch
-from tiny_study import begin_study, finish_study, run_trials
+from tiny_study import begin_study, begun_study, finish_study, run_trials
 from toys import one_hot_logits
 
 from edgenes import Ensemble, Genotype
@@ -312,15 +312,7 @@ def test_a_folder_with_a_way_out_is_not_touched(study, tmp_path):
 class TestOrphans:
     @pytest.fixture
     def begun(self, tmp_path):
-        """A study whose driver died in its first trial, at step 2, with two checkpoints."""
-        saved = begin_study(tmp_path / "study")
-        run_trials(saved, stop_after=2)
-        for epoch in (0, 1):
-            place = saved.folder / "ray" / "sweep-1" / "trial-0-ab" / f"checkpoint_{epoch:06d}"
-            save_checkpoint(place / "state.pt", "trial", {"epoch": epoch})
-        running = optuna.Trial(saved.study, saved.trials()[0]._trial_id)
-        running.set_user_attr("checkpoint", str(place.relative_to(saved.folder)))
-        return saved.folder
+        return begun_study(tmp_path / "study").folder
 
     def newest(self, folder):
         return folder / "ray" / "sweep-1" / "trial-0-ab" / "checkpoint_000001"

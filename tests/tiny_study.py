@@ -3,9 +3,10 @@
 import shutil
 
 import numpy as np
+import optuna
 from toys import blobs, seeded
 
-from edgenes.checkpoint import write_json, write_text
+from edgenes.checkpoint import save_checkpoint, write_json, write_text
 from edgenes.genotype import random_genotype
 from tune_jobs import final
 from tune_jobs.config import SweepConfig
@@ -82,6 +83,18 @@ def run_trials(saved: SavedStudy, stop_after=None, dies=False, pruner=None) -> N
         except ArithmeticError as error:
             last = {"status": "failed", "reason": str(error), "traceback": "Traceback"}
         searcher.on_trial_complete("ray", last)
+
+
+def begun_study(folder) -> SavedStudy:
+    """A study whose driver died in its first trial, at step 2, with two checkpoints that hold no more than an epoch."""
+    saved = begin_study(folder)
+    run_trials(saved, stop_after=2)
+    for epoch in (0, 1):
+        place = saved.folder / "ray" / "sweep-1" / "trial-0-ab" / f"checkpoint_{epoch:06d}"
+        save_checkpoint(place / "state.pt", "trial", {"epoch": epoch})
+    running = optuna.Trial(saved.study, saved.trials()[0]._trial_id)
+    running.set_user_attr("checkpoint", str(place.relative_to(saved.folder)))
+    return saved
 
 
 @threads(1)

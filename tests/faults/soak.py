@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -68,6 +69,18 @@ def sound(out: Path, undisturbed: Path, **options) -> Findings:
     found = inspect(out, undisturbed, **options)
     assert not found.problems, found.problems
     return found
+
+
+def stopped_then_mended(
+    here: Path, undisturbed: Path, fault: Fault, word: str, mend: Callable[[], object], **options
+) -> str:
+    """A fault that is not the trials': the driver stops with that word, and goes on once it is mended; the cost."""
+    ended = fires(here, fault, **options)
+    assert ended.status == 1 and word in ended.errors, ended
+    assert not [trial for trial in trials(here) if trial.state == TrialState.FAIL]
+    mend()
+    go_on(here)
+    return cost(sound(here, undisturbed))
 
 
 def cost(found: Findings) -> str:
@@ -312,14 +325,10 @@ def disk_full(out: Path, undisturbed: Path) -> list[Row]:
     ):
         disk = out.parent / moment.replace(" ", "-")
         with small_disk(disk):
-            here = disk / "study"
-            filled = Fault(fault.action, fault.points, fault.when, fault.nth, argument=str(disk))
-            ended = fires(here, filled)
-            assert ended.status == 1 and "free some space" in ended.errors, ended
-            assert not [trial for trial in trials(here) if trial.state == TrialState.FAIL]
-            (disk / "ballast").unlink()
-            go_on(here)
-            rows.append(Row("disk full", moment, 1, cost(sound(here, undisturbed))))
+            filled = dataclasses.replace(fault, argument=str(disk))
+            free = (disk / "ballast").unlink
+            lost = stopped_then_mended(disk / "study", undisturbed, filled, "free some space", free)
+        rows.append(Row("disk full", moment, 1, lost))
     return rows
 
 
@@ -331,11 +340,10 @@ def folder_read_only(out: Path, undisturbed: Path) -> list[Row]:
         ("before the finalists", SWEEP + "finalists_stage"),
     ):
         here = out.parent / moment.replace(" ", "-")
-        ended = fires(here, Fault("run", point, argument=f"chmod -R a-w {here}"), mortal=True)
-        assert ended.status == 1 and "writable" in ended.errors, ended
-        subprocess.run(["chmod", "-R", "u+w", here], check=True)
-        go_on(here)
-        rows.append(Row("folder turned read-only", moment, 1, cost(sound(here, undisturbed))))
+        fault = Fault("run", point, argument=f"chmod -R a-w {here}")
+        restore = partial(subprocess.run, ["chmod", "-R", "u+w", here], check=True)
+        lost = stopped_then_mended(here, undisturbed, fault, "writable", restore, mortal=True)
+        rows.append(Row("folder turned read-only", moment, 1, lost))
     return rows
 
 
