@@ -224,7 +224,7 @@ def test_a_trial_whose_loss_diverges_fails_with_the_reason(tmp_path):
     )
     assert outcome["status"] == "failed"
     assert "became nan in epoch 0" in outcome["reason"] and "DivergedError" in outcome["traceback"]
-    assert reports == [] and not settings.hypernetwork_path(0).exists()
+    assert reports == [] and not settings.hypernetwork(0).exists()
 
 
 def test_a_cluster_that_does_not_answer_is_refused_at_once(refused):

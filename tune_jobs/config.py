@@ -18,6 +18,7 @@ from edgenes.network import check_image_size
 from edgenes.regularizer import ESTIMATORS
 from edgenes.selection import CRITERIA
 from edgenes.supernet import FORWARDS
+from tune_jobs.storage import has_password
 from tune_jobs.study import PRUNERS, SAMPLERS, stable_seed
 
 VALUES = ("retrained", "one-shot", "mean")
@@ -110,6 +111,9 @@ class SweepConfig:
     """Where trials compute; auto takes a GPU where they have one."""
     storage: str | None = None
     """The Optuna study: an SQLAlchemy URL, or journal:PATH; by default study.db in the study's folder."""
+    storage_path: str | None = None
+    """Where workers leave checkpoints and predictions: a folder that all nodes share, or a URL of pyarrow's file
+    systems, such as s3://BUCKET/PREFIX; by default the study's folder."""
     address: str | None = None
     """Ray cluster to join; by default RAY_ADDRESS, else Ray is started on this machine."""
     dashboard: bool = False
@@ -126,6 +130,8 @@ class SweepConfig:
             for name, value in SMOKE.items():
                 if getattr(self, name) == getattr(SweepConfig, name):  # what the user gave stays
                     object.__setattr__(self, name, value)
+        if self.storage_path is not None:
+            object.__setattr__(self, "storage_path", _absolute(self.storage_path))
         for name in ("root", "out"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))
@@ -213,10 +219,30 @@ class SweepConfig:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
 
+def _absolute(place: str) -> str:
+    """A URL as it is, a folder from the root; raises ConfigError for a URL with credentials, which would be stored."""
+    if has_password(place):
+        raise ConfigError(
+            "--storage-path shows a password: leave the credentials to the environment (AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY) or to the cloud's own files, on every node."
+        )
+    return place if "://" in place else str(Path(place).expanduser().absolute())
+
+
 EXECUTION = frozenset(
     (
         *("dataset", "root", "download", "image_size", "flip", "trials", "max_concurrent", "cpus_per_trial"),
-        *("gpus_per_trial", "device", "storage", "address", "dashboard", "out", "dry_run", "smoke_test"),
+        *(
+            "gpus_per_trial",
+            "device",
+            "storage",
+            "storage_path",
+            "address",
+            "dashboard",
+            "out",
+            "dry_run",
+            "smoke_test",
+        ),
     )
 )
 """Fields that may change between two runs of one study (the data themselves are compared by digest)."""

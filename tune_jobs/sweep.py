@@ -4,10 +4,10 @@ import dataclasses
 import itertools
 import json
 import os
-import shutil
 import signal
 import socket
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,13 +18,17 @@ import ray
 from ray import tune
 from sqlalchemy.exc import OperationalError
 
-from edgenes.checkpoint import is_unwritable, write_json, write_text
+from edgenes.checkpoint import is_unwritable, write_atomically, write_json, write_text
 from edgenes.data import Dataset
 from edgenes.errors import ConfigError, EdgeNESError, StudyError, WriteError
 from edgenes.genotype import Genotype
 from tune_jobs.config import SweepConfig
+from tune_jobs.database_lock import database_lock
 from tune_jobs.environment import environment
 from tune_jobs.final import (
+    FINALISTS,
+    HYPERNETWORK,
+    TEST_READS,
     Finalist,
     archive_result,
     choose_finalist,
@@ -37,9 +41,19 @@ from tune_jobs.final import (
 from tune_jobs.lock import study_lock
 from tune_jobs.progress import Progress
 from tune_jobs.progress_callback import ProgressCallback
+from tune_jobs.remote import StudyFiles, join_remote
 from tune_jobs.report import write_report
-from tune_jobs.saved import CONFIG, GENOTYPE, load_study_data, plain_config, stage_seconds, storage_url, study_name
-from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
+from tune_jobs.saved import (
+    CONFIG,
+    GENOTYPE,
+    LOGITS,
+    load_study_data,
+    plain_config,
+    stage_seconds,
+    storage_url,
+    study_name,
+)
+from tune_jobs.searcher import RAY, RecordCallback, StudyPruning, StudySearcher
 from tune_jobs.storage import kept_from_children, plain_reason
 from tune_jobs.study import best_trial, common_failure, make_sampler, open_study, search_space, trials_frame
 from tune_jobs.trainables import candidate_retraining, ensemble_selection, genotype_search, sweep_trial
@@ -77,6 +91,20 @@ def open_optuna(config: SweepConfig, data: Dataset) -> optuna.Study:
         candidates=config.candidates,
         identity={**config.defining(), "data": data.digest},
     )
+
+
+def study_files(config: SweepConfig, study: optuna.Study) -> StudyFiles:
+    """The study's files: those of its folder, and of --storage-path where that is given.
+
+    Raises ConfigError or StudyError if there can be none, or another study's are there.
+    """
+    if config.storage_path is None:
+        return StudyFiles(config.folder)
+    identifier = study.user_attrs.get("files")
+    if identifier is None:
+        identifier = uuid.uuid4().hex
+        study.set_user_attr("files", identifier)
+    return StudyFiles(config.folder, join_remote(config.storage_path, config.folder.name, identifier))
 
 
 def _check_reachable(address: str) -> None:
@@ -121,11 +149,12 @@ class Run:
     progress: Progress
     check: Callable[[], None]
     resources: dict[str, float]
+    files: StudyFiles
     settings: TrialSettings | None = None
 
     @property
     def folder(self) -> Path:
-        return self.config.folder
+        return self.files.folder
 
     @property
     def gpus(self) -> float:
@@ -175,8 +204,9 @@ class Run:
     ) -> list[dict[str, Any]]:
         """One Ray Tune run under `ray/`, a folder of its own a driver; returns each trial's last report."""
         self.check()
-        folder = self.folder / "ray"
-        name = next(f"{stage}-{k}" for k in itertools.count(1) if not (folder / f"{stage}-{k}").exists())
+        shared = self.files.shared
+        there = shared.entries(RAY)
+        name = next(f"{stage}-{k}" for k in itertools.count(1) if f"{RAY}/{stage}-{k}" not in there)
         resources = {"CPU": self.config.cpus_per_trial, "GPU": self.gpus}
         trainable = tune.with_resources(tune.with_parameters(trainable, **parameters), resources)
         tuner = tune.Tuner(
@@ -191,7 +221,8 @@ class Run:
             ),
             run_config=tune.RunConfig(
                 name=name,
-                storage_path=str(folder),
+                storage_path=shared.path(RAY),
+                storage_filesystem=None if shared.local else shared.filesystem,
                 verbose=0,
                 callbacks=[*(callbacks or []), ProgressCallback(self.progress, name_of, _describe)],
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
@@ -206,8 +237,11 @@ class Run:
 
     def clean(self, stage: str) -> None:
         """Remove Ray's files of a finished stage: what the study needs is elsewhere."""
-        for path in (self.folder / "ray").glob(f"{stage}-*"):
-            shutil.rmtree(path, ignore_errors=True)
+        shared = self.files.shared
+        with suppress(WriteError):  # what is left costs space and no more
+            for name in shared.entries(RAY):
+                if name.startswith(f"{RAY}/{stage}-"):
+                    shared.remove(name)
 
 
 def _outcome(result: tune.Result) -> dict[str, Any]:
@@ -226,7 +260,7 @@ def _failure(outcome: dict[str, Any], what: str) -> StudyError:
 
 def search_stage(run: Run) -> Genotype:
     """Stage 1: the optimal genotype, searched once, or the user's own; kept in search/genotype.json."""
-    path = run.folder / GENOTYPE
+    path = run.files.fetch(GENOTYPE)
     if path.exists():
         return Genotype.from_json(path.read_text())
     if run.config.optimal != "darts":
@@ -242,7 +276,7 @@ def search_stage(run: Run) -> Genotype:
             {
                 "data": run.data.without_test(),
                 "study": run.config,
-                "folder": run.folder,
+                "files": run.files,
                 "device": run.device,
             },
         )
@@ -250,7 +284,8 @@ def search_stage(run: Run) -> Genotype:
             raise _failure(outcomes[0] if outcomes else {}, "the search")
     run.clean("search")
     run.progress.say(outcomes[0]["summary"])
-    return Genotype.from_json(path.read_text())
+    run.files.fetch(LOGITS)
+    return Genotype.from_json(run.files.fetch(GENOTYPE).read_text())
 
 
 def read_genotype(path: Path, config: SweepConfig) -> Genotype:
@@ -311,7 +346,7 @@ def sweep_stage(run: Run) -> None:
             budget=config.trials,
             max_failures=cap,
             make_sampler=lambda seed: make_sampler(config.sampler, seed, startup),
-            folder=run.folder,
+            files=run.files,
             check=run.check,
         )
         with run.progress.stage("Sweep", config.trials, min(_done(study), config.trials), replaces_failed=True):
@@ -360,7 +395,7 @@ def _trial_name(trial: Any) -> str:
 def finalists_stage(run: Run) -> tuple[Finalist, bool]:
     """Stage 3: retrain the finalists' candidates fully, in parallel, and choose the best hypernetwork on V."""
     config, settings = run.config, run.settings
-    entries = finalist_entries(run.study, config, run.folder)
+    entries = finalist_entries(run.study, config)
     if not entries:
         raise StudyError(
             "no trial of the sweep is complete: every one was pruned. Lower --ensemble-size, leave out "
@@ -393,18 +428,16 @@ def finalists_stage(run: Run) -> tuple[Finalist, bool]:
                 run.progress.say(f"a retraining failed: {outcome['reason']}")
         run.clean("finalists")
     best, table = choose_finalist(settings, data, entries)
-    target = run.folder / "hypernetwork"
-    target.mkdir(exist_ok=True)
-    shutil.copyfile(best.path, target / "hypernetwork.pt.new")
-    os.replace(target / "hypernetwork.pt.new", target / "hypernetwork.pt")
-    write_json(target / "finalists.json", {"chosen": best.number, "finalists": table})
+    chosen = settings.hypernetwork(best.number).read_bytes()
+    write_atomically(run.folder / HYPERNETWORK, lambda file: file.write(chosen))
+    run.files.publish(HYPERNETWORK)
+    write_json(run.folder / FINALISTS, {"chosen": best.number, "finalists": table})
     return best, allowed
 
 
 def ensemble_stage(run: Run, best: Finalist) -> dict[str, Any]:
     """Stage 4: the final trial, which consumes the best hypernetwork, reads T once and saves the ensemble."""
-    path = run.folder / "hypernetwork" / "hypernetwork.pt"
-    config = {"hypernetwork": str(path), "digest": file_digest(path)}
+    config = {"hypernetwork": file_digest(run.folder / HYPERNETWORK)}
     with run.progress.stage("Ensemble", total=1, unit="ensemble"):
         outcomes = run.tune(
             "ensemble",
@@ -416,6 +449,8 @@ def ensemble_stage(run: Run, best: Finalist) -> dict[str, Any]:
         if not outcomes or outcomes[0].get("status") != "complete":
             raise _failure(outcomes[0] if outcomes else {}, "the final ensemble")
     run.clean("ensemble")
+    for name in ("ensemble/ensemble.pt", "ensemble/card.json", TEST_READS):
+        run.files.fetch(name, fresh=True)
     return json.loads(outcomes[0]["result"])
 
 
@@ -441,7 +476,11 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
     prepare_folder(config.folder)
     if config.optimal != "darts":
         read_genotype(Path(config.optimal), config)
-    with study_lock(config.folder) as presence, _write_errors(config.folder):
+    with (
+        study_lock(config.folder) as presence,
+        _write_errors(config.folder),
+        database_lock(storage_url(config), study_name(config)) as check_database,
+    ):
         study = open_optuna(config, data)
         config = dataclasses.replace(config, storage=None)  # its password goes to no worker and into no file
         result = finished(config.folder, config.trials)
@@ -450,12 +489,18 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
             return result
         write_json(config.folder / CONFIG, plain_config(config, data.digest))
         write_json(config.folder / "environment.json", environment())
+        files = study_files(config, study)
+
+        def check() -> None:
+            presence.check()
+            check_database()
+
         with ray_cluster(config, progress) as resources, _terminations():  # after Ray has set its own handler
-            run = Run(config, data, study, progress, presence.check, resources)
+            run = Run(config, data, study, progress, check, resources, files)
             run.check_resources()
             with _timed(config.folder, "search"):
                 optimal = search_stage(run)
-            run.settings = TrialSettings(config, config.folder, optimal, run.device)
+            run.settings = TrialSettings(config, config.folder, optimal, run.device, run.files.remote)
             with _timed(config.folder, "sweep"):
                 sweep_stage(run)
             with _timed(config.folder, "finalists"):
@@ -463,7 +508,10 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
             with _timed(config.folder, "ensemble"):
                 outcome = ensemble_stage(run, best)
             device = run.device
-        shutil.rmtree(config.folder / "ray", ignore_errors=True)
+        with suppress(WriteError):
+            run.files.shared.remove(RAY)
+        for folder, suffix in (("trials", ".pt"), ("predictions", ".pt")):  # the folder is then a whole study
+            run.files.fetch_all(folder, suffix)
         trial = study.get_trials(deepcopy=False)[best.number]
         result = {
             "best_trial": {"number": trial.number, "params": trial.params, "value": trial.values[0]},

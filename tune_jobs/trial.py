@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from edgenes.search import HypernetworkResult, train_hypernetwork
 from edgenes.selection import cross_fitted
 from edgenes.training import predict
 from tune_jobs.config import SweepConfig
+from tune_jobs.remote import Remote, StudyFiles
 from tune_jobs.store import PredictionStore
 from tune_jobs.study import CONTROL_LIMIT, stable_seed
 
@@ -30,28 +31,38 @@ CURVE_POINTS = 10
 Report = Callable[[dict[str, Any], dict[str, Any] | None], None]
 
 
-def hypernetwork_path(folder: Path, trial: int) -> Path:
-    """Where a trial leaves its hypernetwork in the study's folder."""
-    return folder / "trials" / f"{trial:04d}-hypernetwork.pt"
+def hypernetwork_path(trial: int) -> str:
+    """Where in the study's folder a trial leaves its hypernetwork."""
+    return f"trials/{trial:04d}-hypernetwork.pt"
 
 
 @dataclass(frozen=True)
 class TrialSettings:
-    """What all trials of a study share: configuration, folder, optimal genotype, device."""
+    """What all trials of a study share: configuration, folder, optimal genotype, device, files beyond this machine."""
 
     config: SweepConfig
     folder: Path
     optimal: Genotype
     device: str
+    remote: Remote | None = None
+
+    @property
+    def files(self) -> StudyFiles:
+        """The study's files as this process sees them."""
+        return StudyFiles(self.folder, self.remote)
 
     @property
     def store(self) -> PredictionStore:
         """The retrained candidates of the study."""
-        return PredictionStore(self.folder / "predictions")
+        return PredictionStore(self.files.below("predictions"))
 
-    def hypernetwork_path(self, trial: int) -> Path:
-        """Where a trial leaves its hypernetwork."""
-        return hypernetwork_path(self.folder, trial)
+    def on_this_node(self) -> "TrialSettings":
+        """The settings of a worker, whose folder may be on another machine than the driver's."""
+        return replace(self, folder=self.files.on_this_node().folder)
+
+    def hypernetwork(self, trial: int) -> Path:
+        """The file of a trial's hypernetwork, fetched to this machine if it lies elsewhere."""
+        return self.files.fetch(hypernetwork_path(trial))
 
 
 def trial_candidates(config: SweepConfig, hypernetwork: Hypernetwork, trial_seed: int) -> list[Candidate]:
@@ -95,8 +106,9 @@ def run_trial(
 
     trained, out_of_memory = with_less_memory(train, resume)
     hypernetwork, error = trained.hypernetwork.cpu(), trained.control_error
-    path = settings.hypernetwork_path(number)
-    hypernetwork.save(path)
+    name = hypernetwork_path(number)
+    hypernetwork.save(settings.folder / name)
+    settings.files.publish(name)
     outcome: dict[str, Any] = {
         "stage": "candidates",
         "step": steps,
@@ -105,7 +117,7 @@ def run_trial(
         "attributes": {
             "control_error": error,
             "control_curve": control_curve(hypernetwork, settings.optimal, CURVE_POINTS),
-            "hypernetwork": str(path.relative_to(settings.folder)),
+            "hypernetwork": name,
         },
     }
     attributes = outcome["attributes"]

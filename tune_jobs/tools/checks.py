@@ -20,8 +20,8 @@ from edgenes.hypernetwork import Hypernetwork, control_error
 from edgenes.relaxation import ArchitectureLogits, argmax_genotype
 from tune_jobs.config import SweepConfig
 from tune_jobs.curves import curve_path, read_curve
-from tune_jobs.final import TEST_READS, file_digest, read_result
-from tune_jobs.saved import CONFIG, GENOTYPE, SavedStudy, open_saved, read_config, stage_seconds
+from tune_jobs.final import FINALISTS, HYPERNETWORK, TEST_READS, file_digest, read_result
+from tune_jobs.saved import CONFIG, GENOTYPE, LOGITS, SavedStudy, open_saved, read_config, stage_seconds
 from tune_jobs.storage import DATABASE, SQLITE, resolve, storage_file, storage_reference
 from tune_jobs.tools.folder import Contents, counted, is_damaged, is_temporary, set_aside, size_text
 from tune_jobs.trial import hypernetwork_path
@@ -30,7 +30,6 @@ from tune_jobs.untrusted import check_folder
 
 CARD = Path("ensemble") / "card.json"
 ENSEMBLE = Path("ensemble") / "ensemble.pt"
-HYPERNETWORK = Path("hypernetwork") / "hypernetwork.pt"
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,11 @@ class Case:
     def finished(self) -> bool:
         """Whether the result is that of all trials planned."""
         return self.result is not None and self.config is not None and self.result["trials"] >= self.config.trials
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether files of a study at work may lie under its --storage-path: its folder is whole at the end."""
+        return self.config is not None and self.config.storage_path is not None and not self.finished
 
     def of_state(self, state: TrialState) -> list[FrozenTrial]:
         """The trials in a state."""
@@ -177,7 +181,7 @@ def check_plain_files(case: Case) -> Findings:
         else:
             write = partial(write_json, value=case.result["seconds"])
             yield Finding(str(error), "write it anew from result.json", partial(_rewritten, path, write))
-    for name in ("environment.json", "hypernetwork/finalists.json"):
+    for name in ("environment.json", FINALISTS):
         path = case.folder / name
         try:
             if path.exists():
@@ -235,7 +239,7 @@ def _genotype_elsewhere(case: Case) -> tuple[str, Genotype | None]:
     """The optimal genotype from the result, else from the logits that it was read off."""
     if case.result is not None:
         return "result.json", Genotype.from_dict(case.result["optimal"])
-    name = "search/logits.pt"
+    name = LOGITS
     try:
         state = load_checkpoint(case.folder / name, "logits")
         return name, argmax_genotype(ArchitectureLogits(state["alpha"], state["beta"]), case.config.space)
@@ -254,6 +258,10 @@ def check_unfinished_trials(case: Case) -> Findings:
     for trial in case.of_state(TrialState.RUNNING):
         what = f"trial {trial.number} is RUNNING without a driver"
         anew = "begins it anew, with the same numbers"
+        if case.elsewhere:
+            place = case.config.storage_path
+            yield Finding(what, f"no damage: the next run looks for its checkpoint under {place}", harmless=True)
+            continue
         noted = trial.user_attrs.get("checkpoint")
         if noted is None:
             yield Finding(what, f"no damage: the next run {anew}", harmless=True)
@@ -300,7 +308,9 @@ def check_hypernetworks(case: Case) -> Findings:
     """
     needed = {finalist.number for finalist in case.saved.finalists()}
     for trial in case.of_state(TrialState.COMPLETE):
-        path = hypernetwork_path(case.folder, trial.number)
+        path = case.folder / hypernetwork_path(trial.number)
+        if case.elsewhere and not path.exists():
+            continue
         fault = _hypernetwork_fault(case, path, trial.user_attrs.get("control_error"))
         if fault is None:
             continue
@@ -457,7 +467,7 @@ def check_chosen_hypernetwork(case: Case) -> Findings:
         reason = f"{path} is not the file that the ensemble was made from."
     except (EdgeNESError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error)
-    source = hypernetwork_path(case.folder, number)
+    source = case.folder / hypernetwork_path(number)
     if _is_chosen(case, number, source):
         copied = partial(_rewritten, path, partial(shutil.copyfile, source))
         yield Finding(reason, f"copy it from {source.relative_to(case.folder)}, the same file", copied)
