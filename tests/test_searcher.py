@@ -139,8 +139,10 @@ def die_in(storage, method, after=0):
     setattr(storage, method, dying)
 
 
-@pytest.fixture(params=["sqlite", "journal"])
+@pytest.fixture(params=["sqlite", "journal", "postgres"])
 def storage(request, tmp_path):
+    if request.param == "postgres":
+        return request.getfixturevalue("postgres_database")
     return {"sqlite": f"sqlite:///{tmp_path}/study.db", "journal": f"journal:{tmp_path}/study.log"}[request.param]
 
 
@@ -160,7 +162,8 @@ def states(study):
     return [trial.state.name for trial in study.trials]
 
 
-@pytest.mark.filterwarnings("error")
+# A killed driver closes no connection.
+@pytest.mark.filterwarnings("error", "ignore:<psycopg.Connection.*was deleted while still open:ResourceWarning")
 class TestKilledDriver:
     @pytest.mark.parametrize("sampler", ["random", "tpe"])
     @pytest.mark.parametrize("kill", ["asking", "suggested", "running", "reported", "telling", "told"])

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import posixpath
+import stat
 import tempfile
 import threading
 import time
@@ -190,9 +191,13 @@ class StudyFiles:
         """These files as a worker sees them: with a remote folder, through a folder of this node's own."""
         if self.remote is None:
             return self
-        place = Path(tempfile.gettempdir()) / f"edgenes-{os.getuid()}" / self.remote.study
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return StudyFiles(place, self.remote)
+        private = Path(tempfile.gettempdir()) / f"edgenes-{os.getuid()}"
+        private.mkdir(mode=0o700, exist_ok=True)
+        status = private.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+            raise StudyError(f"{private} must be a folder that is this user's alone: remove it, or set TMPDIR.")
+        (private / self.remote.study).mkdir(exist_ok=True)
+        return StudyFiles(private / self.remote.study, self.remote)
 
     def fetch(self, name: str, fresh: bool = False) -> Path:
         """The local path of a file, fetched if it is not here, or `fresh`, and there is a remote one."""
