@@ -113,14 +113,16 @@ def resume_state(noted: str | None, shared: Remote, device: str) -> dict[str, An
                 with tune.Checkpoint(shared.path(name), shared.filesystem).as_directory() as folder:
                     return load_checkpoint(Path(folder) / _STATE, "trial", device)
             except (CheckpointError, OSError) as error:
-                log.warning("%s The checkpoint before it is taken, or the trial begins anew.", error)
+                log.warning("%s: %s The checkpoint before it is taken, or the trial begins anew.", name, error)
     return None
 
 
 def _older(shared: Remote, checkpoint: str) -> list[str]:
     """The checkpoints beside this one that came before it, newest first."""
     beside = shared.entries(posixpath.dirname(checkpoint))
-    return [name for name in reversed(beside) if "/checkpoint_" in name and name < checkpoint]
+    return [
+        name for name in reversed(beside) if posixpath.basename(name).startswith("checkpoint_") and name < checkpoint
+    ]
 
 
 def sweep_trial(config: dict[str, Any], data: Dataset, settings: TrialSettings) -> None:
