@@ -120,9 +120,7 @@ def resume_state(noted: str | None, shared: Remote, device: str) -> dict[str, An
 def _older(shared: Remote, checkpoint: str) -> list[str]:
     """The checkpoints beside this one that came before it, newest first."""
     beside = shared.entries(posixpath.dirname(checkpoint))
-    return [
-        name for name in reversed(beside) if posixpath.basename(name).startswith("checkpoint_") and name < checkpoint
-    ]
+    return [n for n in reversed(beside) if posixpath.basename(n).startswith("checkpoint_") and n < checkpoint]
 
 
 def sweep_trial(config: dict[str, Any], data: Dataset, settings: TrialSettings) -> None:
