@@ -56,7 +56,13 @@ from tune_jobs.saved import (
 from tune_jobs.searcher import RAY, RecordCallback, StudyPruning, StudySearcher
 from tune_jobs.storage import kept_from_children, plain_reason
 from tune_jobs.study import best_trial, common_failure, make_sampler, open_study, search_space, trials_frame
-from tune_jobs.trainables import candidate_retraining, ensemble_selection, genotype_search, sweep_trial
+from tune_jobs.trainables import (
+    candidate_retraining,
+    ensemble_selection,
+    genotype_search,
+    newest_checkpoint,
+    sweep_trial,
+)
 from tune_jobs.trial import TrialSettings
 from tune_jobs.untrusted import check_folder
 
@@ -271,7 +277,7 @@ def search_stage(run: Run) -> Genotype:
         outcomes = run.tune(
             "search",
             genotype_search,
-            {},
+            {"checkpoint": newest_checkpoint(run.files.shared, "search")},
             lambda trial: "search",
             {
                 "data": run.data.without_test(),

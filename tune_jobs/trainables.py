@@ -26,6 +26,7 @@ from tune_jobs.environment import hardware
 from tune_jobs.final import Finalist, final_ensemble, final_training
 from tune_jobs.remote import Remote, StudyFiles
 from tune_jobs.saved import GENOTYPE, LOGITS
+from tune_jobs.searcher import RAY
 from tune_jobs.store import PredictionStore
 from tune_jobs.study import stable_seed
 from tune_jobs.trial import TrialSettings, run_trial
@@ -117,6 +118,17 @@ def resume_state(noted: str | None, shared: Remote, device: str) -> dict[str, An
     return None
 
 
+def newest_checkpoint(shared: Remote, stage: str) -> str | None:
+    """The newest checkpoint of the only trial of a stage, whichever driver's it was; None if there is none."""
+    runs = [name for name in shared.entries(RAY) if name.startswith(f"{RAY}/{stage}-")]
+    for run in sorted(runs, key=lambda name: int(name.rpartition("-")[2]), reverse=True):
+        for place in shared.entries(run):
+            for name in reversed(shared.entries(place)):
+                if posixpath.basename(name).startswith("checkpoint_"):
+                    return name
+    return None
+
+
 def _older(shared: Remote, checkpoint: str) -> list[str]:
     """The checkpoints beside this one that came before it, newest first."""
     beside = shared.entries(posixpath.dirname(checkpoint))
@@ -158,7 +170,7 @@ def candidate_retraining(config: dict[str, Any], data: Dataset, settings: TrialS
 
 
 def genotype_search(config: dict[str, Any], data: Dataset, study: SweepConfig, files: StudyFiles, device: str) -> None:
-    """Search the optimal genotype; leaves GENOTYPE and LOGITS among the study's files.
+    """Search the optimal genotype, on from config["checkpoint"] (or None); leaves GENOTYPE and LOGITS among the files.
 
     Beside it stands the cheapest rival: random genotypes, retrained as shortly as the found one.
     """
@@ -175,7 +187,7 @@ def genotype_search(config: dict[str, Any], data: Dataset, study: SweepConfig, f
 
     def run() -> dict[str, Any]:
         start = time.monotonic()
-        resume = resume_state(None, files.shared, device)
+        resume = resume_state(config["checkpoint"], files.shared, device)
         found, out_of_memory = with_less_memory(search, resume)
         seconds = time.monotonic() - start
         logits = {"alpha": found.logits.alpha.cpu(), "beta": found.logits.beta.cpu()}
