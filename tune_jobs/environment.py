@@ -43,12 +43,13 @@ def commit() -> str | None:
 
 @cache
 def environment() -> dict:
-    """Versions, commit, and the machine's processors."""
+    """Versions, commit, and the machine's processors: `cpu` is the instruction set that decides torch's last bits."""
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "versions": versions(),
         "commit": commit(),
         "platform": platform.platform(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
         "gpus": devices,
     }
 
