@@ -1,6 +1,7 @@
 """The command line: exit statuses, JSON for programs, words for people, and never a traceback."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from tiny_study import begin_study, finish_study, run_trials
 
 from tune_jobs.__main__ import COMMANDS, main
+from tune_jobs.tools.status import Status
 
 ROOT = Path(__file__).parents[1]
 
@@ -90,6 +92,29 @@ def test_mistakes_are_told_in_one_line_with_exit_status_1(study, tmp_path, capsy
             status, out, err = run(capsys, *words, *json_too)
             assert status == 1 and out == "" and err.startswith("error: ") and "secret" not in err, words
     assert sorted(os.listdir(tmp_path)) == ["study"]
+
+
+def test_a_terminal_obeys_no_name_of_a_stranger(study, tmp_path, capsys):
+    (study / "driver.json").write_text(json.dumps({"host": "\x1b]0;owned\x07\ud800", "pid": 1, "heartbeat": 0.1}))
+    os.utime(study / "driver.json", (0, 0))
+    (study / "\x1b[2J").symlink_to(tmp_path)
+    for status, words in ((1, ("status", study)), (1, ("doctor", study))):
+        said = run(capsys, *words)
+        assert said[0] == status and "\\x1b[2J" in "".join(said[1:]) and "\x1b" not in "".join(said[1:])
+    (study / "\x1b[2J").unlink()
+    for words in (("status", study), ("doctor", study)):
+        status, out, err = run(capsys, *words)
+        assert status == 0 and "\\x1b]0;owned\\x07\\ud800" in out and "\x1b" not in out + err
+
+
+def test_a_name_of_colons_is_no_emoji(tmp_path, capsys):
+    assert ":smile:" in run(capsys, "status", tmp_path / ":smile:")[2]
+
+
+def test_json_has_null_for_numbers_that_it_does_not_know(capsys, monkeypatch):
+    monkeypatch.setattr(Status, "run", lambda self: {"values": [math.inf, (math.nan, 1.5)]})
+    status, out, _ = run(capsys, "status", "study", "--json")
+    assert status == 0 and json.loads(out) == {"values": [None, [None, 1.5]]}
 
 
 def test_a_wrong_option_is_exit_status_2(study, capsys):
