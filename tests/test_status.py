@@ -12,7 +12,7 @@ import pytest
 from tiny_study import begin_study, finish_study, run_trials
 
 from edgenes.errors import CheckpointError, StudyError
-from tune_jobs.lock import STALE, study_lock
+from tune_jobs.lock import STALE, read_driver, study_lock
 from tune_jobs.saved import open_saved
 from tune_jobs.tools.folder import DRIVER, full_retrainings
 from tune_jobs.tools.status import Status
@@ -177,3 +177,14 @@ class TestDriver:
     def test_a_record_of_nonsense(self, study, record):
         (study / DRIVER).write_text(record, encoding="latin-1")
         status(study)
+
+    @pytest.mark.parametrize(
+        "record", [{"pid": 10**30, "host": socket.gethostname()}, {"pid": 1, "host": "x", "heartbeat": "soon"}, "deep"]
+    )
+    def test_a_record_of_a_stranger_is_only_an_old_one(self, study, record):
+        text = "[" * 10**5 if record == "deep" else json.dumps(record)
+        (study / DRIVER).write_text(text)
+        os.utime(study / DRIVER, (0, 0))
+        status(study)
+        with study_lock(study, stale=0.1):  # it is taken over
+            assert read_driver(study / DRIVER)["pid"] == os.getpid()
