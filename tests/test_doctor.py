@@ -157,6 +157,40 @@ def test_damage_is_told_repaired_and_gone(study, name):
     assert [network.genotype.digest for network in ensemble.networks] == [m["digest"] for m in result["members"]]
 
 
+FOLDERS = ["test_reads.jsonl", "trials/0001.jsonl", "config.json", "ensemble/ensemble.pt", "trials.csv"]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_folder_in_a_files_place_is_set_aside(study, name):
+    place = study / name
+    place.unlink(missing_ok=True)
+    place.mkdir()
+    (place / "kept").write_text("x")
+    assert f"{name} is a folder" in told(examined(study)["findings"])
+    examined(study, repair=True)
+    assert (study / f"{name}.damaged" / "kept").exists() and not place.is_dir()
+    assert not examined(study, repair=True)["repaired"]
+
+
+def test_a_folder_in_the_locks_place_is_told(study):
+    (study / "driver.json").mkdir()
+    assert "driver.json is a folder" in told(examined(study)["findings"])
+    with pytest.raises(StudyError, match="remove what stands in its place"):
+        Doctor(study=study, repair=True).run()
+
+
+def test_a_file_in_a_folders_place_is_set_aside(study):
+    shutil.rmtree(study / "search")
+    (study / "search").write_text("x")
+    assert "search is a file" in told(examined(study)["findings"])
+    assert examined(study, repair=True)["sound"] and (study / "search" / "genotype.json").exists()
+
+
+def test_a_pipe_is_not_waited_for(study):
+    os.mkfifo(study / "driver.json")
+    assert "neither a file nor a folder" in told(examined(study)["findings"])
+
+
 def test_a_rebuilt_ensemble_is_the_one_that_was_damaged_and_reads_no_test_image(study, finished_study):
     cut(study / "ensemble" / "ensemble.pt")
     reads = (study / "test_reads.jsonl").read_bytes()

@@ -31,6 +31,9 @@ from tune_jobs.untrusted import check_folder
 CARD = Path("ensemble") / "card.json"
 ENSEMBLE = Path("ensemble") / "ensemble.pt"
 HYPERNETWORK = Path("hypernetwork") / "hypernetwork.pt"
+FILES = (".json", ".jsonl", ".pt", ".csv", ".html", ".unfinished")
+"""Ends of the names that only files have in a study."""
+FOLDERS = ("search", "trials", "predictions", "hypernetwork", "ensemble", "report", "ray")
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,10 @@ def examine(case: Case) -> Findings:
     except StudyError as error:
         yield Finding(str(error), "that first: nothing else was looked at")
         return
+    misplaced = list(check_kinds(case))
+    if misplaced:
+        yield from misplaced
+        return
     yield from check_result_file(case)
     yield from check_config(case)
     yield from check_database(case)
@@ -115,6 +122,22 @@ def _rewritten(path: Path, write: Callable[[Path], Any]) -> None:
     if path.exists():
         set_aside(path)
     write(path)
+
+
+def check_kinds(case: Case) -> Findings:
+    """A file's name is not a folder's, and the other way round; what stands there is in the way of all other checks."""
+    for path in sorted(case.folder.rglob("*")):
+        name = path.relative_to(case.folder)
+        if (name.parts[0] == "ray" and len(name.parts) > 1) or name == Path(DATABASE):
+            continue  # Ray's own; the database is never touched
+        if path.is_dir() and path.suffix in FILES:
+            yield Finding(f"{path} is a folder, where a study has a file.", *_aside(path))
+        elif path.is_file() and str(name) in FOLDERS:
+            yield Finding(f"{path} is a file, where a study has a folder.", *_aside(path))
+
+
+def _aside(path: Path) -> tuple[str, Callable[[], Any]]:
+    return "set it aside as .damaged, and look at the rest then", partial(set_aside, path)
 
 
 def check_result_file(case: Case) -> Findings:
