@@ -14,7 +14,10 @@ from tiny_study import begin_study, finish_study, run_trials
 from edgenes.errors import CheckpointError, StudyError
 from tune_jobs.lock import STALE, read_driver, study_lock
 from tune_jobs.saved import open_saved
+from tune_jobs.tools.clean import Clean
+from tune_jobs.tools.doctor import Doctor
 from tune_jobs.tools.folder import DRIVER, full_retrainings
+from tune_jobs.tools.replay import Replay
 from tune_jobs.tools.status import Status
 
 
@@ -151,6 +154,27 @@ def test_a_study_that_cannot_be_opened_is_an_error(study, tmp_path):
     (study / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"config\.json"):
         status(study)
+
+
+TRIALS = {
+    "measure": "UPDATE trial_user_attributes SET value_json = '\"0.1\"' WHERE key = 'control_error'",
+    "no json": "UPDATE trial_user_attributes SET value_json = '{' WHERE key = 'nll'",
+    "constraint": "UPDATE trial_system_attributes SET value_json = '\"x\"' WHERE key LIKE 'constraints%'",
+    "infinite value": "UPDATE trial_values SET value = NULL, value_type = 'INF_POS'",
+    "parameter": "UPDATE trial_params SET param_value = 'x' WHERE param_name = 'c_end'",
+    "number": "UPDATE trials SET number = 7 WHERE number = 0",
+}
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_trials_that_no_sweep_records_are_an_error_of_every_command(study, tmp_path, name):
+    with sqlite3.connect(study / "study.db") as connection:
+        connection.execute(TRIALS[name])
+    connection.close()
+    for command in (Status(study=study), Clean(study=study, dry_run=True), Replay(study=study, trial=0)):
+        with pytest.raises(StudyError, match=r"the trials of the study cannot be read: .*See what doctor says"):
+            command.run()
+    assert "cannot be read" in Doctor(study=study).run()["findings"][0]["what"]
 
 
 class TestDriver:

@@ -417,8 +417,8 @@ def _keep_whole_lines(path: Path) -> None:
 
 def _missing_steps(config: SweepConfig, trial: FrozenTrial, path: Path) -> list[int]:
     """Steps of a complete trial that its curve does not have: epochs, its candidates, and the result."""
-    epochs, pool = config.hypernetwork_epochs, trial.user_attrs.get("pool_size", config.candidates)
-    expected = {*range(1, epochs + pool + 1), epochs + config.candidates}
+    epochs, pool = config.hypernetwork_epochs, trial.user_attrs.get("pool_size") or config.candidates
+    expected = {*range(1, epochs + min(int(pool), config.candidates) + 1), epochs + config.candidates}
     return sorted(expected - {record["step"] for record in read_curve(path)})
 
 
