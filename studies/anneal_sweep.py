@@ -79,7 +79,10 @@ def _summary(config: SweepConfig, result: dict, storage: str) -> None:
     private = "--from-config FILE   (in it: [optuna_dashboard] storage = URL; a password has no place in a command)"
     commands = [
         ("the report", f"{folder / 'report' / 'index.html'}"),
-        ("Optuna's dashboard", f"{here.with_name('optuna-dashboard')} {private if has_password(storage) else storage}"),
+        (
+            "Optuna's dashboard",
+            f"{here.with_name('optuna-dashboard')} {private if has_password(storage) else shlex.quote(storage)}",
+        ),
         ("more trials", f"{here} {shlex.join(sys.argv)} --trials {2 * config.trials}"),
     ]
     out.print("\nNext:")

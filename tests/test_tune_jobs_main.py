@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tiny_study import begin_study, finish_study, run_trials
 
+from edgenes.untrusted import printable
 from tune_jobs.__main__ import COMMANDS, main
 from tune_jobs.tools.status import Status
 
@@ -58,6 +59,17 @@ def test_every_command_answers_in_json_and_in_words(study, tmp_path, capsys):
         assert status == 0 and err == "" and out.count("\n") >= 1, words
         folder = tmp_path / "arrived" if words[0] == "import" else study
         assert str(folder) in out or str(tmp_path / "a.tar") in out
+
+
+@pytest.mark.parametrize("name", ["a%20b?c=d#e", "{0}{}", "new\nline 'é' \"", "[red]x", "-x"])
+def test_a_study_may_have_any_name(study, tmp_path, capsys, name):
+    there, archive, arrived = study.rename(tmp_path / name), tmp_path / f"{name}.tar", tmp_path / f"{name}2"
+    for words in (("status", there), ("doctor", there, "--repair"), ("clean", there)):
+        status, out, _ = run(capsys, *words)
+        assert status == 0 and printable(str(there.parent)) in out, words
+    assert os.listdir(tmp_path) == [name], "nothing is made beside it"
+    assert run(capsys, "export", there, archive)[0] == run(capsys, "import", archive, arrived)[0] == 0
+    assert run(capsys, "status", arrived)[0] == 0 and {*tmp_path.iterdir()} == {there, archive, arrived}
 
 
 def test_damage_is_exit_status_1_until_it_is_repaired(study, capsys):
@@ -135,6 +147,7 @@ def test_help_names_every_command(capsys):
 
 SCRIPT = """
 import sys
+from edgenes.untrusted import printable
 from tune_jobs.__main__ import main
 study, tar, arrived = sys.argv[1:]
 for words in (["status", study], ["doctor", study, "--repair"], ["export", study, tar], ["import", tar, arrived],

@@ -23,10 +23,10 @@ from tune_jobs.config import SweepConfig
 from tune_jobs.final import Finalist, finalist_entries
 from tune_jobs.storage import (
     DATABASE,
-    SQLITE,
     plain_reason,
     refuse_passwords,
     resolve,
+    sqlite_url,
     storage_file,
     storage_from,
     storage_reference,
@@ -49,7 +49,7 @@ def storage_url(config: SweepConfig) -> str:
     Raises ConfigError if the configuration itself holds a password: it is stored, and sent to workers.
     """
     refuse_passwords([config.storage or ""])
-    return resolve(config.storage or f"{SQLITE}{config.folder / DATABASE}")
+    return resolve(config.storage or sqlite_url(config.folder / DATABASE))
 
 
 def study_name(config: SweepConfig) -> str:

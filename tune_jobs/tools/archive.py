@@ -29,7 +29,7 @@ from edgenes.untrusted import JSON_BYTES, parse_json, reason, shown
 from tune_jobs.config import SweepConfig
 from tune_jobs.environment import versions
 from tune_jobs.saved import SavedStudy, open_saved, storage_url, study_name
-from tune_jobs.storage import DATABASE, SQLITE, SQLITE_TIMEOUT, plain_reason, storage_file, storage_from
+from tune_jobs.storage import DATABASE, SQLITE_TIMEOUT, plain_reason, storage_file, storage_from
 from tune_jobs.tools.command import Command, StudyCommand
 from tune_jobs.tools.folder import DRIVER, contents, is_damaged, is_temporary, size_text
 
@@ -169,7 +169,7 @@ def _pack_once(saved: SavedStudy, work: Path) -> tuple[dict[str, Any], list[str]
     database = work / DATABASE
     database.unlink(missing_ok=True)
     _copy_database(saved, database)
-    trials = optuna.load_study(study_name="anneal", storage=f"{SQLITE}{database}").get_trials(deepcopy=False)
+    trials = optuna.load_study(study_name="anneal", storage=storage_from(database)).get_trials(deepcopy=False)
     found = contents(saved.folder)
     checkpoints, left_out = [], [f"{name}: no regular file" for name in found.others]
     for trial in trials:
@@ -219,7 +219,7 @@ def _copy_database(saved: SavedStudy, target: Path) -> None:
             optuna.copy_study(
                 from_study_name=study_name(config),
                 from_storage=storage_from(url),
-                to_storage=storage_from(f"{SQLITE}{target}"),
+                to_storage=storage_from(target),
                 to_study_name="anneal",
             )
         except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:

@@ -22,7 +22,7 @@ from tune_jobs.config import SweepConfig
 from tune_jobs.curves import curve_path, read_curve
 from tune_jobs.final import TEST_READS, file_digest, read_result
 from tune_jobs.saved import CONFIG, GENOTYPE, SavedStudy, open_saved, read_config, stage_seconds
-from tune_jobs.storage import DATABASE, SQLITE, resolve, storage_file, storage_reference
+from tune_jobs.storage import DATABASE, SQLITE, resolve, sqlite_url, storage_file, storage_reference
 from tune_jobs.tools.folder import Contents, counted, is_damaged, is_temporary, set_aside, size_text
 from tune_jobs.trial import hypernetwork_path
 from tune_jobs.untrusted import check_database as refuse_database
@@ -174,7 +174,7 @@ def check_database(case: Case) -> Findings:
     cure = "nothing here repairs it: restore it from a backup or an export of the study; it was not touched"
     try:
         place = storage_reference(case.storage, case.folder)
-        url = resolve(place or f"{SQLITE}{case.folder / DATABASE}")
+        url = resolve(place or sqlite_url(case.folder / DATABASE))
         file = storage_file(url)
         if url.startswith(SQLITE) and file.exists():
             if file.stat().st_size == 0:
