@@ -15,7 +15,7 @@ from toys import one_hot_logits
 
 from edgenes import Ensemble, Genotype
 from edgenes.checkpoint import save_checkpoint
-from edgenes.errors import StudyError
+from edgenes.errors import CheckpointError, StudyError
 from tune_jobs.curves import read_curve
 from tune_jobs.final import file_digest, finished
 from tune_jobs.lock import study_lock
@@ -120,6 +120,8 @@ REPAIRED = {
     "config gone": (lambda s: (s / "config.json").unlink(), "is missing"),
     "config altered": (lambda s: edit(s / "config.json", candidates=5), "candidates is 5, the study's 3"),
     "stages": (lambda s: cut(s / "stages.json"), "stages.json"),
+    "stages below zero": (lambda s: edit(s / "stages.json", search=-1), "seconds of stages"),
+    "environment of lists": (lambda s: edit(s / "environment.json", versions=[]), "does not hold an environment"),
     "stages without numbers": (lambda s: (s / "stages.json").write_text('{"search": "x"}'), "seconds of stages"),
     "environment": (lambda s: cut(s / "environment.json"), "environment.json"),
     "finalists": (lambda s: cut(s / "hypernetwork" / "finalists.json"), "finalists.json"),
@@ -252,6 +254,19 @@ def test_lost_steps_and_curves_are_told_and_cannot_be_repaired(study):
     assert not answer["repaired"]
 
 
+@pytest.mark.parametrize("trials, done", [(TRIALS - 1, True), (TRIALS, True), (TRIALS + 1, False)])
+def test_a_study_is_finished_with_as_many_trials_as_asked_for(study, trials, done):
+    assert (finished(study, trials) is not None) == done
+    (study / "result.json").unlink()
+    assert finished(study, trials) is None
+
+
+def test_a_result_that_is_none_is_told_by_the_sweep(study):
+    edit(study / "result.json", trials="3")
+    with pytest.raises(CheckpointError, match=r"'3' is no int.*doctor"):
+        finished(study, TRIALS)
+
+
 def test_whole_lines_of_an_altered_curve_are_kept(study):
     before = read_curve(study / "trials" / "0001.jsonl")
     alter_line(study)
@@ -285,8 +300,13 @@ def test_a_result_of_another_study_is_set_aside(study, changes, words):
     assert (study / "result.json.damaged").read_bytes() == content and not (study / "result.json").exists()
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"trials": 3}', '{"trials": NaN}'])
+NONE = [{"config": []}, {"optimal": {}}, {"seconds": {"search": None}}, {"members": [{"seed": []}]}, {"baseline": None}]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"trials": 3}', '{"trials": NaN}', *NONE])
 def test_a_result_that_is_none_is_set_aside(study, text):
+    if isinstance(text, dict):
+        text = json.dumps({**json.loads((study / "result.json").read_text()), **text})
     (study / "result.json").write_text(text)
     assert "result.json" in told(examined(study)["findings"])
     answer = examined(study, repair=True)

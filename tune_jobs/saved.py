@@ -186,7 +186,7 @@ def stage_seconds(folder: Path) -> dict[str, float]:
     """Seconds that each stage took, over all drivers; raises CheckpointError if stages.json is damaged."""
     path = folder / "stages.json"
     seconds = read_json(path) if path.exists() else {}
-    if not isinstance(seconds, dict) or not all(isinstance(value, int | float) for value in seconds.values()):
+    if not isinstance(seconds, dict) or not all(type(v) in (int, float) and 0 <= v < 1e12 for v in seconds.values()):
         raise CheckpointError(f"{path} does not hold the seconds of stages.")
     return seconds
 

@@ -24,6 +24,7 @@ from tune_jobs.final import TEST_READS, file_digest, read_result
 from tune_jobs.saved import CONFIG, GENOTYPE, SavedStudy, open_saved, read_config, stage_seconds
 from tune_jobs.storage import DATABASE, SQLITE, resolve, sqlite_url, storage_file, storage_reference
 from tune_jobs.tools.folder import Contents, counted, is_damaged, is_temporary, set_aside, size_text
+from tune_jobs.tools.machine import recorded_environment
 from tune_jobs.trial import hypernetwork_path
 from tune_jobs.untrusted import check_database as refuse_database
 from tune_jobs.untrusted import check_folder
@@ -200,11 +201,13 @@ def check_plain_files(case: Case) -> Findings:
         else:
             write = partial(write_json, value=case.result["seconds"])
             yield Finding(str(error), "write it anew from result.json", partial(_rewritten, path, write))
-    for name in ("environment.json", "hypernetwork/finalists.json"):
+    finalists = case.folder / "hypernetwork" / "finalists.json"
+    readers = {"environment.json": lambda: recorded_environment(case.folder), finalists: lambda: read_json(finalists)}
+    for name, read in readers.items():
         path = case.folder / name
         try:
             if path.exists():
-                read_json(path)
+                read()
         except CheckpointError as error:
             cure = "set it aside as .damaged; a run that goes on writes it anew"
             yield Finding(str(error), cure, partial(set_aside, path))

@@ -34,7 +34,7 @@ class Status(StudyCommand):
         def tried(read, missing):
             try:
                 return read()
-            except (EdgeNESError, UnicodeDecodeError) as error:
+            except EdgeNESError as error:
                 problems.append(str(error))
                 return missing
 
