@@ -31,7 +31,7 @@ from tune_jobs.environment import versions
 from tune_jobs.saved import SavedStudy, open_saved, storage_url, study_name
 from tune_jobs.storage import DATABASE, SQLITE_TIMEOUT, plain_reason, storage_file, storage_from
 from tune_jobs.tools.command import Command, StudyCommand
-from tune_jobs.tools.folder import DRIVER, contents, is_damaged, is_temporary, size_text
+from tune_jobs.tools.folder import DRIVER, contents, is_damaged, is_temporary, one_line, size_text
 
 KIND, FORMAT = "edgenes-study", 1
 MANIFEST = "manifest.json"
@@ -132,13 +132,16 @@ class Import(Command):
 
     def text(self, answer: dict[str, Any]) -> str:
         trials = ", ".join(f"{count} {state}" for state, count in answer["trials"].items())
+        size, created = size_text(answer["bytes"]), one_line(answer["created"])
         lines = [
-            f"{answer['folder']}: {answer['files']} files, {size_text(answer['bytes'])}, exported {answer['created']}",
+            f"{answer['folder']}: {answer['files']} files, {size}, exported {created}",
             f"  trials    {trials or 'none'}",
         ]
-        lines += [f"  {name:<9} {row['there']} there, {row['here']} here" for name, row in answer["versions"].items()]
+        for name, row in answer["versions"].items():
+            lines.append("  " + one_line(f"{name:<9} {row['there']} there, {row['here']} here"))
         for row in answer["paths"]:
-            lines.append(f"  {row['option']}  {row['said']}" + (" (there is one here)" if row["found"] else ""))
+            found = " (there is one here)" if row["found"] else ""
+            lines.append("  " + one_line(f"{row['option']}  {row['said']}{found}", 400))
         lines += ["To go on with it:", f"  {answer['command']}"]
         return "\n".join(lines)
 
@@ -373,7 +376,7 @@ def _manifest(archive: Path, file: BinaryIO, members: list[tuple[tarfile.TarInfo
                 "use the version of EdgeNES Studio that wrote it."
             )
         declared = {name: entry["bytes"] for name, entry in manifest["files"].items()}
-        {name: entry["sha256"] for name, entry in manifest["files"].items()}, dict(manifest["versions"])
+        {name: entry["sha256"] for name, entry in manifest["files"].items()}, manifest["versions"].items()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"the {MANIFEST} of {archive} is not one of export: {reason(error)}.") from None
     held = {member.name: member.size for member, _ in members[:-1]}
