@@ -45,6 +45,13 @@ def check_at_least(config: Any, minimum: float, *names: str) -> None:
             raise ConfigError(f"{name} must be a number of at least {minimum}, got {shown(value)}.")
 
 
+def check_at_most(config: Any, maximum: float, *names: str) -> None:
+    """Raise ConfigError if a named field is above `maximum`."""
+    for name in names:
+        if getattr(config, name) > maximum:
+            raise ConfigError(f"{name} must be at most {maximum}, got {shown(getattr(config, name))}.")
+
+
 def check_positive(config: Any, *names: str) -> None:
     """Raise ConfigError unless each named field is a finite number above 0."""
     for name in names:

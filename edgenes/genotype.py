@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,6 +47,13 @@ class SearchSpace:
     def max_edges(self) -> int:
         """Lambda: the number of edges of a genotype."""
         return len(self.cell_types) * self.nodes * self.inputs_per_node
+
+    @property
+    def genotypes(self) -> int:
+        """The number of genotypes."""
+        k = self.inputs_per_node
+        cell = math.prod(math.comb(node + 2, k) * len(self.operations) ** k for node in range(self.nodes))
+        return cell ** len(self.cell_types)
 
     @cached_property
     def edges(self) -> tuple[tuple[int, int], ...]:

@@ -20,11 +20,12 @@ from tune_jobs.config import SweepConfig
 from tune_jobs.progress import Progress
 from tune_jobs.quiet import quiet_ray
 from tune_jobs.storage import has_password, refuse_passwords, storage_reference
+from tune_jobs.tools.display import lines
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the study of the command line; returns the exit status."""
-    errors = Console(stderr=True)
+    errors = Console(stderr=True, emoji=False)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         refuse_passwords(sys.argv[1:] if arguments is None else arguments)
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         config = replace(config, storage=storage_reference(config.storage, config.folder))
     except EdgeNESError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        errors.print(f"error: {lines(error)}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
     quiet_ray(local=not (config.address or os.environ.get("RAY_ADDRESS")))
     # Ray is imported only now: it is silenced by what it finds while it is imported.
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         if config.dry_run:
             from tune_jobs.estimate import estimate
 
-            Console().print(estimate(config), markup=False, highlight=False)
+            Console(emoji=False).print(estimate(config), markup=False, highlight=False)
             return 0
         result = run_study(config, Progress())
     except (Interrupted, KeyboardInterrupt) as stop:
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         errors.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
         return 130
     except EdgeNESError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        errors.print(f"error: {lines(error)}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
     _summary(config, result, storage_url(config))
     return 0
@@ -61,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _summary(config: SweepConfig, result: dict, storage: str) -> None:
     from tune_jobs.report import comparison
 
-    out = Console()
+    out = Console(emoji=False)
     folder = config.folder
     out.print()
     for row in comparison(result):
@@ -78,7 +79,10 @@ def _summary(config: SweepConfig, result: dict, storage: str) -> None:
     private = "--from-config FILE   (in it: [optuna_dashboard] storage = URL; a password has no place in a command)"
     commands = [
         ("the report", f"{folder / 'report' / 'index.html'}"),
-        ("Optuna's dashboard", f"{here.with_name('optuna-dashboard')} {private if has_password(storage) else storage}"),
+        (
+            "Optuna's dashboard",
+            f"{here.with_name('optuna-dashboard')} {private if has_password(storage) else shlex.quote(storage)}",
+        ),
         ("more trials", f"{here} {shlex.join(sys.argv)} --trials {2 * config.trials}"),
     ]
     out.print("\nNext:")

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import os
 import shlex
 import shutil
@@ -90,6 +91,29 @@ HOSTILE = {
     "unknown to the manifest": [member("config.json", b"{}"), member(MANIFEST, b'{"files": {}}')],
     "no manifest of ours": [member(MANIFEST, b"[" * 10**5)],
 }
+
+
+def test_words_of_a_stranger_make_no_lines_of_their_own(finished, tmp_path):
+    """A data set's name could else end with a command that seems to come from import."""
+    study = shutil.copytree(finished, tmp_path / "study")
+    config = json.loads((study / "config.json").read_text())
+    (study / "config.json").write_text(json.dumps({**config, "dataset": "x\nTo go on with it:\n  rm -rf ~"}))
+    Export(study=study, archive=tmp_path / "a.tar").run()
+    command = Import(archive=tmp_path / "a.tar", folder=tmp_path / "b")
+    assert "\n  rm -rf ~" not in command.text(command.run()).partition("\nTo go on with it:\n")[0]
+
+
+def test_a_manifest_of_other_shapes_is_refused(archive, tmp_path):
+    for name, value in {"versions": [], "files": [], "created": 3}.items():
+        with tarfile.open(archive) as old, tarfile.open(tmp_path / "b.tar", "w", format=tarfile.USTAR_FORMAT) as new:
+            for info in old:
+                content = old.extractfile(info).read()
+                if info.name == MANIFEST:
+                    content = json.dumps({**json.loads(content), name: value}).encode()
+                    info.size = len(content)
+                new.addfile(info, io.BytesIO(content))
+        with pytest.raises(CheckpointError, match=MANIFEST):
+            Import(archive=tmp_path / "b.tar", folder=tmp_path / "arrived").run()
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -67,6 +67,9 @@ def images(path, **changes):
         (("--sampler", "tpee"), 2, ("--sampler", "tpe", "tpee")),
         (("--cells", "5"), 1, ("8x8", "5 cells", "at least 64x64", "fewer cells or a larger image size")),
         (("--ensemble-size", "9"), 2, ("ensemble of 9", "from 8 candidates", "--candidates", "--ensemble-size")),
+        (("--nodes", "1", "--candidates", "15"), 2, ("15 distinct candidates", "14 genotypes", "raise --nodes")),
+        (("--candidates", "1000", "--finalists", "1000"), 2, ("1000000 full retrainings", "--finalists")),
+        (("--hypernetwork-epochs", "1000000000"), 2, ("hypernetwork_epochs must be at most 100000",)),
         (
             ("--objectives", "value", "control", "--pruner", "median"),
             2,

@@ -15,7 +15,7 @@ from toys import one_hot_logits
 
 from edgenes import Ensemble, Genotype
 from edgenes.checkpoint import save_checkpoint
-from edgenes.errors import StudyError
+from edgenes.errors import CheckpointError, StudyError
 from tune_jobs.curves import read_curve
 from tune_jobs.final import file_digest, finished
 from tune_jobs.lock import study_lock
@@ -120,6 +120,8 @@ REPAIRED = {
     "config gone": (lambda s: (s / "config.json").unlink(), "is missing"),
     "config altered": (lambda s: edit(s / "config.json", candidates=5), "candidates is 5, the study's 3"),
     "stages": (lambda s: cut(s / "stages.json"), "stages.json"),
+    "stages below zero": (lambda s: edit(s / "stages.json", search=-1), "seconds of stages"),
+    "environment of lists": (lambda s: edit(s / "environment.json", versions=[]), "does not hold an environment"),
     "stages without numbers": (lambda s: (s / "stages.json").write_text('{"search": "x"}'), "seconds of stages"),
     "environment": (lambda s: cut(s / "environment.json"), "environment.json"),
     "finalists": (lambda s: cut(s / "hypernetwork" / "finalists.json"), "finalists.json"),
@@ -155,6 +157,40 @@ def test_damage_is_told_repaired_and_gone(study, name):
     ensemble = Ensemble.load(study / "ensemble")
     result = finished(study, TRIALS)
     assert [network.genotype.digest for network in ensemble.networks] == [m["digest"] for m in result["members"]]
+
+
+FOLDERS = ["test_reads.jsonl", "trials/0001.jsonl", "config.json", "ensemble/ensemble.pt", "trials.csv"]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_folder_in_a_files_place_is_set_aside(study, name):
+    place = study / name
+    place.unlink(missing_ok=True)
+    place.mkdir()
+    (place / "kept").write_text("x")
+    assert f"{name} is a folder" in told(examined(study)["findings"])
+    examined(study, repair=True)
+    assert (study / f"{name}.damaged" / "kept").exists() and not place.is_dir()
+    assert not examined(study, repair=True)["repaired"]
+
+
+def test_a_folder_in_the_locks_place_is_told(study):
+    (study / "driver.json").mkdir()
+    assert "driver.json is a folder" in told(examined(study)["findings"])
+    with pytest.raises(StudyError, match="remove what stands in its place"):
+        Doctor(study=study, repair=True).run()
+
+
+def test_a_file_in_a_folders_place_is_set_aside(study):
+    shutil.rmtree(study / "search")
+    (study / "search").write_text("x")
+    assert "search is a file" in told(examined(study)["findings"])
+    assert examined(study, repair=True)["sound"] and (study / "search" / "genotype.json").exists()
+
+
+def test_a_pipe_is_not_waited_for(study):
+    os.mkfifo(study / "driver.json")
+    assert "neither a file nor a folder" in told(examined(study)["findings"])
 
 
 def test_a_rebuilt_ensemble_is_the_one_that_was_damaged_and_reads_no_test_image(study, finished_study):
@@ -218,6 +254,19 @@ def test_lost_steps_and_curves_are_told_and_cannot_be_repaired(study):
     assert not answer["repaired"]
 
 
+@pytest.mark.parametrize("trials, done", [(TRIALS - 1, True), (TRIALS, True), (TRIALS + 1, False)])
+def test_a_study_is_finished_with_as_many_trials_as_asked_for(study, trials, done):
+    assert (finished(study, trials) is not None) == done
+    (study / "result.json").unlink()
+    assert finished(study, trials) is None
+
+
+def test_a_result_that_is_none_is_told_by_the_sweep(study):
+    edit(study / "result.json", trials="3")
+    with pytest.raises(CheckpointError, match=r"'3' is no int.*doctor"):
+        finished(study, TRIALS)
+
+
 def test_whole_lines_of_an_altered_curve_are_kept(study):
     before = read_curve(study / "trials" / "0001.jsonl")
     alter_line(study)
@@ -251,8 +300,13 @@ def test_a_result_of_another_study_is_set_aside(study, changes, words):
     assert (study / "result.json.damaged").read_bytes() == content and not (study / "result.json").exists()
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"trials": 3}', '{"trials": NaN}'])
+NONE = [{"config": []}, {"optimal": {}}, {"seconds": {"search": None}}, {"members": [{"seed": []}]}, {"baseline": None}]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"trials": 3}', '{"trials": NaN}', *NONE])
 def test_a_result_that_is_none_is_set_aside(study, text):
+    if isinstance(text, dict):
+        text = json.dumps({**json.loads((study / "result.json").read_text()), **text})
     (study / "result.json").write_text(text)
     assert "result.json" in told(examined(study)["findings"])
     answer = examined(study, repair=True)

@@ -183,9 +183,3 @@ class TestArchive:
             "result-2.json": "1",
             "result-3.json": "2",
         }
-
-    @pytest.mark.parametrize("trials, done", [(3, True), (4, True), (5, False)])
-    def test_a_study_is_finished_with_as_many_trials_as_asked_for(self, tmp_path, trials, done):
-        assert final.finished(tmp_path, trials) is None
-        (tmp_path / "result.json").write_text('{"trials": 4}')
-        assert (final.finished(tmp_path, trials) is not None) == done

@@ -12,9 +12,12 @@ import pytest
 from tiny_study import begin_study, finish_study, run_trials
 
 from edgenes.errors import CheckpointError, StudyError
-from tune_jobs.lock import STALE, study_lock
+from tune_jobs.lock import STALE, read_driver, study_lock
 from tune_jobs.saved import open_saved
+from tune_jobs.tools.clean import Clean
+from tune_jobs.tools.doctor import Doctor
 from tune_jobs.tools.folder import DRIVER, full_retrainings
+from tune_jobs.tools.replay import Replay
 from tune_jobs.tools.status import Status
 
 
@@ -153,6 +156,27 @@ def test_a_study_that_cannot_be_opened_is_an_error(study, tmp_path):
         status(study)
 
 
+TRIALS = {
+    "measure": "UPDATE trial_user_attributes SET value_json = '\"0.1\"' WHERE key = 'control_error'",
+    "no json": "UPDATE trial_user_attributes SET value_json = '{' WHERE key = 'nll'",
+    "constraint": "UPDATE trial_system_attributes SET value_json = '\"x\"' WHERE key LIKE 'constraints%'",
+    "infinite value": "UPDATE trial_values SET value = NULL, value_type = 'INF_POS'",
+    "parameter": "UPDATE trial_params SET param_value = 'x' WHERE param_name = 'c_end'",
+    "number": "UPDATE trials SET number = 7 WHERE number = 0",
+}
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_trials_that_no_sweep_records_are_an_error_of_every_command(study, tmp_path, name):
+    with sqlite3.connect(study / "study.db") as connection:
+        connection.execute(TRIALS[name])
+    connection.close()
+    for command in (Status(study=study), Clean(study=study, dry_run=True), Replay(study=study, trial=0)):
+        with pytest.raises(StudyError, match=r"the trials of the study cannot be read: .*See what doctor says"):
+            command.run()
+    assert "cannot be read" in Doctor(study=study).run()["findings"][0]["what"]
+
+
 class TestDriver:
     def driven(self, study, host, pid, age):
         record = {"host": host, "pid": pid, "started": "2026-01-01T00:00:00+00:00", "heartbeat": 15}
@@ -177,3 +201,14 @@ class TestDriver:
     def test_a_record_of_nonsense(self, study, record):
         (study / DRIVER).write_text(record, encoding="latin-1")
         status(study)
+
+    @pytest.mark.parametrize(
+        "record", [{"pid": 10**30, "host": socket.gethostname()}, {"pid": 1, "host": "x", "heartbeat": "soon"}, "deep"]
+    )
+    def test_a_record_of_a_stranger_is_only_an_old_one(self, study, record):
+        text = "[" * 10**5 if record == "deep" else json.dumps(record)
+        (study / DRIVER).write_text(text)
+        os.utime(study / DRIVER, (0, 0))
+        status(study)
+        with study_lock(study, stale=0.1):  # it is taken over
+            assert read_driver(study / DRIVER)["pid"] == os.getpid()

@@ -130,7 +130,8 @@ class TestStorage:
     def test_the_file_behind_a_url(self, tmp_path):
         assert storage_file(f"sqlite:///{tmp_path}/s.db?timeout=3") == tmp_path / "s.db"
         assert storage_file(f"sqlite:///file:{tmp_path}/s.db?uri=true") == tmp_path / "s.db"
-        assert storage_file(f"journal:{tmp_path}/s.log") == tmp_path / "s.log"
+        assert storage_file(f"journal:{tmp_path}/s.log?x") == tmp_path / "s.log?x"
+        assert storage_file(f"sqlite:///{tmp_path}/a%20b.db") == tmp_path / "a b.db", "as SQLAlchemy reads it"
         assert storage_file("postgresql://host/db") is None
 
     def test_a_journal_line_that_a_crash_tore_is_lost_and_nothing_after_it(self, tmp_path):

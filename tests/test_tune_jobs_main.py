@@ -1,6 +1,7 @@
 """The command line: exit statuses, JSON for programs, words for people, and never a traceback."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 from tiny_study import begin_study, finish_study, run_trials
 
+from edgenes.untrusted import printable
 from tune_jobs.__main__ import COMMANDS, main
+from tune_jobs.tools.status import Status
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,6 +61,17 @@ def test_every_command_answers_in_json_and_in_words(study, tmp_path, capsys):
         assert str(folder) in out or str(tmp_path / "a.tar") in out
 
 
+@pytest.mark.parametrize("name", ["a%20b?c=d#e", "{0}{}", "new\nline 'é' \"", "[red]x", "-x"])
+def test_a_study_may_have_any_name(study, tmp_path, capsys, name):
+    there, archive, arrived = study.rename(tmp_path / name), tmp_path / f"{name}.tar", tmp_path / f"{name}2"
+    for words in (("status", there), ("doctor", there, "--repair"), ("clean", there)):
+        status, out, _ = run(capsys, *words)
+        assert status == 0 and printable(str(there.parent)) in out, words
+    assert os.listdir(tmp_path) == [name], "nothing is made beside it"
+    assert run(capsys, "export", there, archive)[0] == run(capsys, "import", archive, arrived)[0] == 0
+    assert run(capsys, "status", arrived)[0] == 0 and {*tmp_path.iterdir()} == {there, archive, arrived}
+
+
 def test_damage_is_exit_status_1_until_it_is_repaired(study, capsys):
     (study / "stages.json").write_text("{")
     status, out, _ = run(capsys, "doctor", study)
@@ -92,6 +106,29 @@ def test_mistakes_are_told_in_one_line_with_exit_status_1(study, tmp_path, capsy
     assert sorted(os.listdir(tmp_path)) == ["study"]
 
 
+def test_a_terminal_obeys_no_name_of_a_stranger(study, tmp_path, capsys):
+    (study / "driver.json").write_text(json.dumps({"host": "\x1b]0;\nowned\x07\ud800", "pid": 1, "heartbeat": 0.1}))
+    os.utime(study / "driver.json", (0, 0))
+    (study / "\x1b[2J").symlink_to(tmp_path)
+    for status, words in ((1, ("status", study)), (1, ("doctor", study))):
+        said = run(capsys, *words)
+        assert said[0] == status and "\\x1b[2J" in "".join(said[1:]) and "\x1b" not in "".join(said[1:])
+    (study / "\x1b[2J").unlink()
+    for words in (("status", study), ("doctor", study)):
+        status, out, err = run(capsys, *words)
+        assert status == 0 and "on ]0; owned" in out and "\x1b" not in out + err
+
+
+def test_a_name_of_colons_is_no_emoji(tmp_path, capsys):
+    assert ":smile:" in run(capsys, "status", tmp_path / ":smile:")[2]
+
+
+def test_json_has_null_for_numbers_that_it_does_not_know(capsys, monkeypatch):
+    monkeypatch.setattr(Status, "run", lambda self: {"values": [math.inf, (math.nan, 1.5)]})
+    status, out, _ = run(capsys, "status", "study", "--json")
+    assert status == 0 and json.loads(out) == {"values": [None, [None, 1.5]]}
+
+
 def test_a_wrong_option_is_exit_status_2(study, capsys):
     for words in (["status", str(study), "--jsno"], ["stauts", str(study)], ["status"], ["import", "a.tar"]):
         with pytest.raises(SystemExit) as exit_:
@@ -110,6 +147,7 @@ def test_help_names_every_command(capsys):
 
 SCRIPT = """
 import sys
+from edgenes.untrusted import printable
 from tune_jobs.__main__ import main
 study, tar, arrived = sys.argv[1:]
 for words in (["status", study], ["doctor", study, "--repair"], ["export", study, tar], ["import", tar, arrived],

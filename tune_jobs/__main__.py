@@ -11,6 +11,7 @@ from edgenes.errors import EdgeNESError
 from tune_jobs.tools.archive import Export, Import
 from tune_jobs.tools.clean import Clean
 from tune_jobs.tools.compare import Compare
+from tune_jobs.tools.display import finite, lines
 from tune_jobs.tools.doctor import Doctor
 from tune_jobs.tools.replay import Replay
 from tune_jobs.tools.reselect import Reselect
@@ -32,22 +33,23 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run the command of the command line; returns the exit status."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    errors = Console(stderr=True)
+    errors = Console(stderr=True, emoji=False)
     try:
         command = tyro.extras.subcommand_cli_from_dict(
             COMMANDS, args=arguments, prog="python -m tune_jobs", description=__doc__
         )
         answer = command.run()
-    except EdgeNESError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+    # OSError: a file that is a folder, a full disk, a folder that others may not read
+    except (EdgeNESError, OSError) as error:
+        errors.print(f"error: {lines(error)}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         errors.print("stopped", style="yellow")
         return 130
     if command.json:
-        print(json.dumps(answer, indent=2, allow_nan=False))
+        print(json.dumps(finite(answer), indent=2, allow_nan=False))
     else:
-        Console().print(command.text(answer), markup=False, highlight=False, soft_wrap=True)
+        Console(emoji=False).print(lines(command.text(answer)), markup=False, highlight=False, soft_wrap=True)
     return command.status(answer)
 
 

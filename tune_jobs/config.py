@@ -11,6 +11,7 @@ from edgenes.config import (
     SearchConfig,
     TrainingConfig,
     check_at_least,
+    check_at_most,
 )
 from edgenes.errors import ConfigError
 from edgenes.genotype import SearchSpace
@@ -22,6 +23,8 @@ from tune_jobs.storage import has_password
 from tune_jobs.study import PRUNERS, SAMPLERS, stable_seed
 
 VALUES = ("retrained", "one-shot", "mean")
+MOST = 100_000
+"""Largest number of trials, epochs, candidates, retrainings: a configuration from a stranger may say any."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,18 @@ class SweepConfig:
         counts = "trials finalists search_epochs hypernetwork_epochs short_epochs final_epochs ensemble_size"
         check_at_least(self, 1, *counts.split(), "candidates", "seeds_per_candidate", "cpus_per_trial")
         check_at_least(self, 0, "seed")
+        check_at_most(self, MOST, *counts.split(), "candidates", "seeds_per_candidate", "cpus_per_trial")
+        if self.candidates > self.space.genotypes:
+            raise ConfigError(
+                f"{self.candidates} distinct candidates are asked for, and the search space has {self.space.genotypes} "
+                "genotypes: lower --candidates or raise --nodes."
+            )
+        retrainings = self.finalists * self.candidates * self.seeds_per_candidate
+        if retrainings > MOST:
+            raise ConfigError(
+                f"{retrainings} full retrainings are asked for, and at most {MOST} are made: lower --finalists, "
+                "--candidates or --seeds-per-candidate."
+            )
         if self.ensemble_size > self.candidates:
             raise ConfigError(
                 f"an ensemble of {self.ensemble_size} cannot be chosen from {self.candidates} candidates: "

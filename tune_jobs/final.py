@@ -14,11 +14,11 @@ import torch
 
 from edgenes.baselines import logistic_regression
 from edgenes.candidates import Candidate
-from edgenes.checkpoint import read_json
+from edgenes.checkpoint import read_json, read_text
 from edgenes.config import TrainingConfig
 from edgenes.data import Dataset, Part
 from edgenes.ensemble import Ensemble
-from edgenes.errors import CheckpointError, StudyError
+from edgenes.errors import CheckpointError, ConfigError, StudyError
 from edgenes.genotype import Genotype, random_genotype, shared_edges
 from edgenes.hypernetwork import Hypernetwork, control_error
 from edgenes.metrics import ensemble_probabilities, summary
@@ -37,6 +37,7 @@ TEST_READS = "test_reads.jsonl"
 HYPERNETWORK = "hypernetwork/hypernetwork.pt"
 """The hypernetwork that was chosen, in the study's folder."""
 FINALISTS = "hypernetwork/finalists.json"
+_SCORES = ("accuracy", "standard_error", "nll", "ece")
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def read_test(data: Dataset, files: StudyFiles, purpose: str) -> Part:
 def test_reads(folder: Path) -> int:
     """How often the study has read its test part."""
     path = folder / TEST_READS
-    return len(path.read_text().splitlines()) if path.exists() else 0
+    return len(read_text(path).splitlines()) if path.exists() else 0
 
 
 @dataclass(frozen=True)
@@ -353,26 +354,38 @@ def read_result(folder: Path) -> dict[str, Any] | None:
         return None
     result = read_json(path)
     try:
-        best = result["best_trial"]
-        odd = [value for value in (result["trials"], best["number"]) if type(value) is not int]
-        for scores in (result, *result["members"]):
-            numbers = best["value"], scores["test"]["accuracy"], scores["test"]["standard_error"]
-            odd += [value for value in numbers if type(value) not in (int, float)]
-        if odd:
-            raise TypeError(f"{shown(odd[0])} is no number")
-        missing = {"validation", "optimal", "config", "seconds", "test_reads"} - result.keys()
-        missing |= {"params"} - best.keys()
-        for member in result["members"]:
-            missing |= {"digest", "seed", "genotype"} - member.keys()
-    except (KeyError, TypeError, AttributeError) as error:
+        _check_result(result)
+    except (KeyError, TypeError, AttributeError, ConfigError) as error:
         raise CheckpointError(f"{path} is no result of a study: {reason(error)}.") from error
-    if missing:
-        raise CheckpointError(f"{path} is no result of a study: it lacks {', '.join(sorted(missing))}.")
     return result
+
+
+def _check_result(result: dict[str, Any]) -> None:
+    """Raise KeyError, TypeError, AttributeError or ConfigError unless the result has all that its readers ask for."""
+    best, members = result["best_trial"], result["members"]
+    _all((int,), result["trials"], best["number"], result["test_reads"], *(member["seed"] for member in members))
+    _all((dict,), best["params"], result["config"])
+    numbers = [best["value"], result["control_error"], *result["seconds"].values()]
+    for scores in (result, *members, *result["baseline"].values()):
+        test = scores["test"]
+        numbers += [scores["validation"]["accuracy"], *(test[name] for name in _SCORES)]
+    _all((int, float), *numbers)
+    Genotype.from_dict(result["optimal"])
+    for member in members:
+        if Genotype.from_dict(member["genotype"]).digest != member["digest"]:
+            raise TypeError(f"{shown(member['digest'])} is not the digest of the member's genotype")
+
+
+def _all(types: tuple[type, ...], *values: Any) -> None:
+    for value in values:
+        if type(value) not in types:
+            raise TypeError(f"{shown(value)} is no {' or '.join(each.__name__ for each in types)}")
 
 
 def finished(folder: Path, trials: int) -> dict[str, Any] | None:
     """The result of a study that is finished with at least `trials` trials, or None."""
-    path = folder / "result.json"
-    result = read_json(path) if path.exists() else None
+    try:
+        result = read_result(folder)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} See what python -m tune_jobs doctor {folder} says.") from error
     return result if result is not None and result["trials"] >= trials else None

@@ -22,6 +22,7 @@ from tune_jobs.storage import redact, storage_file
 _log = logging.getLogger(__name__)
 
 STALE = 60.0  # seconds without a heartbeat after which another host's driver is taken for dead
+_RECORD = {"host": (str,), "pid": (int,), "started": (str,), "heartbeat": (int, float), "token": (str,)}
 _BEATS = 4  # heartbeats in that time, so that one or two late ones do no harm
 
 
@@ -114,7 +115,13 @@ def study_lock(place: str | Path, *, stale: float = STALE, host: str | None = No
         other = read_driver(file)
         if other and other.get("host") != presence.host and _alive(file, other, stale):
             raise StudyError(_refusal(place, other))
-        presence.begin()
+        try:
+            presence.begin()
+        except OSError as error:
+            raise StudyError(
+                f"{file}, which says who drives the study, cannot be written: {error.strerror}. Free some space, make "
+                "the folder writable, or remove what stands in its place."
+            ) from error
         try:
             yield presence
         finally:
@@ -124,12 +131,17 @@ def study_lock(place: str | Path, *, stale: float = STALE, host: str | None = No
 
 
 def read_driver(file: Path) -> dict[str, Any]:
-    """What the presence file says: host, pid, started, heartbeat (seconds between touches); {} without one."""
+    """What the presence file says: host, pid, started, heartbeat (seconds between touches), token; {} without one.
+
+    What is of another type is left out: the file comes with the folder, perhaps from a stranger.
+    """
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None  # a pipe is waited for
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
-    return record if isinstance(record, dict) else {}
+    if not isinstance(record, dict):
+        return {}
+    return {name: record[name] for name, types in _RECORD.items() if type(record.get(name)) in types}
 
 
 def _base(place: str | Path) -> Path:
@@ -152,7 +164,7 @@ def _alive(file: Path, record: dict[str, Any], stale: float) -> bool:
         if 0 <= _now(file.parent) - last < stale * 1e9:
             return True
         # The clock that stamps the files may have jumped since: only a file that stays untouched is stale.
-        until = time.monotonic() + 2 * min(float(record.get("heartbeat", stale)), stale)
+        until = time.monotonic() + 2 * min(record.get("heartbeat", stale), stale)
         while time.monotonic() < until:
             time.sleep(min(1.0, stale / 20))
             if _touched(file) != last:

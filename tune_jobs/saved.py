@@ -1,6 +1,7 @@
 """A study's folder, opened again: its configuration, its Optuna study, its genotype and its data."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import OptunaError
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -17,18 +18,20 @@ from edgenes.config import check_choice
 from edgenes.data import Dataset, load_data
 from edgenes.errors import CheckpointError, ConfigError, StudyError
 from edgenes.genotype import Genotype
+from edgenes.untrusted import shown
 from tune_jobs.config import SweepConfig
 from tune_jobs.final import Finalist, finalist_entries
 from tune_jobs.storage import (
     DATABASE,
-    SQLITE,
     plain_reason,
     refuse_passwords,
     resolve,
+    sqlite_url,
     storage_file,
     storage_from,
     storage_reference,
 )
+from tune_jobs.study import feasible
 from tune_jobs.trial import TrialSettings
 from tune_jobs.untrusted import check_folder
 
@@ -37,6 +40,8 @@ GENOTYPE = "search/genotype.json"
 LOGITS = "search/logits.pt"
 UNREADABLE = (SQLAlchemyError, OptunaError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What Optuna raises where its storage is out of reach, or holds what it did not write."""
+_MEASURES = ("control_error", "standard_error", "mean_accuracy", "nll", "pool_size")
+_SCHEDULE = ("c_end", "c_ratio", "t_start", "t_ratio", "epsilon")
 
 
 def storage_url(config: SweepConfig) -> str:
@@ -45,7 +50,7 @@ def storage_url(config: SweepConfig) -> str:
     Raises ConfigError if the configuration itself holds a password: it is stored, and sent to workers.
     """
     refuse_passwords([config.storage or ""])
-    return resolve(config.storage or f"{SQLITE}{config.folder / DATABASE}")
+    return resolve(config.storage or sqlite_url(config.folder / DATABASE))
 
 
 def study_name(config: SweepConfig) -> str:
@@ -107,15 +112,19 @@ class SavedStudy:
             raise CheckpointError(f"{path}: {error}") from error
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials by their numbers; raises StudyError if the storage is damaged or out of reach."""
+        """All trials by their numbers; raises StudyError if the storage is damaged, out of reach, or holds others."""
         try:
-            return self.study.get_trials(deepcopy=False)
+            trials = self.study.get_trials(deepcopy=False)
+            for number, trial in enumerate(trials):
+                _check_trial(trial, number)
+            return trials
         except UNREADABLE as error:
             reason = plain_reason(error, storage_url(self.config))
             raise StudyError(f"the trials of the study cannot be read: {reason}. See what doctor says.") from None
 
     def finalists(self) -> list[Finalist]:
-        """The finalists of the trials that are complete now; [] as long as none is."""
+        """The finalists of the trials that are complete now; [] as long as none is. Raises StudyError as `trials`."""
+        self.trials()
         return finalist_entries(self.study, self.config)
 
     def settings(self, device: str = "cpu") -> TrialSettings:
@@ -134,6 +143,23 @@ class SavedStudy:
                 f"the study's {self.data_digest}."
             )
         return data
+
+
+def _check_trial(trial: FrozenTrial, number: int) -> None:
+    """Raise ValueError unless the trial has its number, and numbers where all readers expect them."""
+    if trial.number != number:
+        raise ValueError(f"trial {number} has the number {trial.number}")
+    values = trial.values if trial.state == TrialState.COMPLETE else []
+    held = [
+        *((name, trial.user_attrs.get(name)) for name in _MEASURES),
+        *((name, trial.params.get(name)) for name in _SCHEDULE),
+    ]
+    for name, value in held:
+        if value is not None and type(value) not in (int, float):
+            raise ValueError(f"trial {number} holds {shown(value)} as its {name}")
+    feasible(trial)  # a TypeError, if its constraint is no number
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"trial {number} is worth {shown(values)}")
 
 
 def open_saved(folder: Path, storage: str | None = None) -> SavedStudy:
@@ -161,7 +187,7 @@ def stage_seconds(folder: Path) -> dict[str, float]:
     """Seconds that each stage took, over all drivers; raises CheckpointError if stages.json is damaged."""
     path = folder / "stages.json"
     seconds = read_json(path) if path.exists() else {}
-    if not isinstance(seconds, dict) or not all(isinstance(value, int | float) for value in seconds.values()):
+    if not isinstance(seconds, dict) or not all(type(v) in (int, float) and 0 <= v < 1e12 for v in seconds.values()):
         raise CheckpointError(f"{path} does not hold the seconds of stages.")
     return seconds
 

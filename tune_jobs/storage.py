@@ -121,7 +121,7 @@ def storage_from(url: str | Path) -> BaseStorage:
     try:
         if url.startswith(JOURNAL):
             return _journal(Path(url.removeprefix(JOURNAL)).expanduser())
-        return _database(url if "://" in url else f"{SQLITE}{Path(url).expanduser()}")
+        return _database(url if "://" in url else sqlite_url(Path(url).expanduser()))
     except (SQLAlchemyError, StorageInternalError, OSError, ImportError, RuntimeError, ValueError) as error:
         # `from None`: the chained traceback could show the URL that the message hides.
         raise StudyError(
@@ -133,11 +133,17 @@ def storage_from(url: str | Path) -> BaseStorage:
 def storage_file(url: str | Path) -> Path | None:
     """The file behind `sqlite:///PATH` or `journal:PATH`; None for a database server."""
     url = resolve(url)
-    for prefix in (JOURNAL, SQLITE):
-        if url.startswith(prefix):
-            name = url.removeprefix(prefix).partition("?")[0]
-            return Path(name.removeprefix("file:")).expanduser()  # file: begins SQLite's own kind of URI
+    if url.startswith(JOURNAL):
+        return Path(url.removeprefix(JOURNAL)).expanduser()
+    if url.startswith(SQLITE):
+        name = unquote(url.removeprefix(SQLITE).partition("?")[0])
+        return Path(name.removeprefix("file:")).expanduser()  # file: begins SQLite's own kind of URI
     return None
+
+
+def sqlite_url(file: Path) -> str:
+    """The URL of an SQLite file, whatever its name and its folders' names: a URL ends at a ?, and % begins a code."""
+    return SQLITE + str(file).replace("%", "%25").replace("?", "%3F")
 
 
 def plain_reason(error: BaseException, url: str) -> str:
@@ -156,6 +162,7 @@ def _secrets(url: str) -> list[str]:
 
 
 def _database(url: str) -> RDBStorage:
+    literal = url.replace("{", "{{").replace("}", "}}")  # Optuna fills in what stands in braces
     if not url.startswith("sqlite"):
         try:
             parsed = make_url(url)
@@ -165,13 +172,13 @@ def _database(url: str) -> RDBStorage:
         if parsed is None or "@" in f"{parsed.host}{parsed.database}":
             raise ValueError("it is no URL; write special characters of its password as %40 (@), %3A (:), %2F (/)")
         # A connection that the server dropped overnight is replaced, not used.
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        return RDBStorage(literal, engine_kwargs={"pool_pre_ping": True})
     file = storage_file(url)
     if file is not None and str(file) not in ("", ".", ":memory:"):
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.exists():
             check_database(file)
-    return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": SQLITE_TIMEOUT}})
+    return RDBStorage(literal, engine_kwargs={"connect_args": {"timeout": SQLITE_TIMEOUT}})
 
 
 def _journal(file: Path) -> JournalStorage:

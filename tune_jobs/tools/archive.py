@@ -29,9 +29,9 @@ from edgenes.untrusted import JSON_BYTES, parse_json, reason, shown
 from tune_jobs.config import SweepConfig
 from tune_jobs.environment import versions
 from tune_jobs.saved import SavedStudy, open_saved, storage_url, study_name
-from tune_jobs.storage import DATABASE, SQLITE, SQLITE_TIMEOUT, plain_reason, storage_file, storage_from
+from tune_jobs.storage import DATABASE, SQLITE_TIMEOUT, plain_reason, storage_file, storage_from
 from tune_jobs.tools.command import Command, StudyCommand
-from tune_jobs.tools.folder import DRIVER, contents, is_damaged, is_temporary, size_text
+from tune_jobs.tools.folder import DRIVER, contents, is_damaged, is_temporary, one_line, size_text
 
 KIND, FORMAT = "edgenes-study", 1
 MANIFEST = "manifest.json"
@@ -132,13 +132,16 @@ class Import(Command):
 
     def text(self, answer: dict[str, Any]) -> str:
         trials = ", ".join(f"{count} {state}" for state, count in answer["trials"].items())
+        size, created = size_text(answer["bytes"]), one_line(answer["created"])
         lines = [
-            f"{answer['folder']}: {answer['files']} files, {size_text(answer['bytes'])}, exported {answer['created']}",
+            f"{answer['folder']}: {answer['files']} files, {size}, exported {created}",
             f"  trials    {trials or 'none'}",
         ]
-        lines += [f"  {name:<9} {row['there']} there, {row['here']} here" for name, row in answer["versions"].items()]
+        for name, row in answer["versions"].items():
+            lines.append("  " + one_line(f"{name:<9} {row['there']} there, {row['here']} here"))
         for row in answer["paths"]:
-            lines.append(f"  {row['option']}  {row['said']}" + (" (there is one here)" if row["found"] else ""))
+            found = " (there is one here)" if row["found"] else ""
+            lines.append("  " + one_line(f"{row['option']}  {row['said']}{found}", 400))
         lines += ["To go on with it:", f"  {answer['command']}"]
         return "\n".join(lines)
 
@@ -169,7 +172,7 @@ def _pack_once(saved: SavedStudy, work: Path) -> tuple[dict[str, Any], list[str]
     database = work / DATABASE
     database.unlink(missing_ok=True)
     _copy_database(saved, database)
-    trials = optuna.load_study(study_name="anneal", storage=f"{SQLITE}{database}").get_trials(deepcopy=False)
+    trials = optuna.load_study(study_name="anneal", storage=storage_from(database)).get_trials(deepcopy=False)
     found = contents(saved.folder)
     checkpoints, left_out = [], [f"{name}: no regular file" for name in found.others]
     for trial in trials:
@@ -219,7 +222,7 @@ def _copy_database(saved: SavedStudy, target: Path) -> None:
             optuna.copy_study(
                 from_study_name=study_name(config),
                 from_storage=storage_from(url),
-                to_storage=storage_from(f"{SQLITE}{target}"),
+                to_storage=storage_from(target),
                 to_study_name="anneal",
             )
         except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
@@ -373,7 +376,7 @@ def _manifest(archive: Path, file: BinaryIO, members: list[tuple[tarfile.TarInfo
                 "use the version of EdgeNES Studio that wrote it."
             )
         declared = {name: entry["bytes"] for name, entry in manifest["files"].items()}
-        {name: entry["sha256"] for name, entry in manifest["files"].items()}, dict(manifest["versions"])
+        {name: entry["sha256"] for name, entry in manifest["files"].items()}, manifest["versions"].items()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"the {MANIFEST} of {archive} is not one of export: {reason(error)}.") from None
     held = {member.name: member.size for member, _ in members[:-1]}

@@ -22,14 +22,18 @@ from tune_jobs.config import SweepConfig
 from tune_jobs.curves import curve_path, read_curve
 from tune_jobs.final import FINALISTS, HYPERNETWORK, TEST_READS, file_digest, read_result
 from tune_jobs.saved import CONFIG, GENOTYPE, LOGITS, SavedStudy, open_saved, read_config, stage_seconds
-from tune_jobs.storage import DATABASE, SQLITE, resolve, storage_file, storage_reference
+from tune_jobs.storage import DATABASE, SQLITE, resolve, sqlite_url, storage_file, storage_reference
 from tune_jobs.tools.folder import Contents, counted, is_damaged, is_temporary, set_aside, size_text
+from tune_jobs.tools.machine import recorded_environment
 from tune_jobs.trial import hypernetwork_path
 from tune_jobs.untrusted import check_database as refuse_database
 from tune_jobs.untrusted import check_folder
 
 CARD = Path("ensemble") / "card.json"
 ENSEMBLE = Path("ensemble") / "ensemble.pt"
+FILES = (".json", ".jsonl", ".pt", ".csv", ".html", ".unfinished")
+"""Ends of the names that only files have in a study."""
+FOLDERS = ("search", "trials", "predictions", "hypernetwork", "ensemble", "report", "ray")
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,10 @@ def examine(case: Case) -> Findings:
     except StudyError as error:
         yield Finding(str(error), "that first: nothing else was looked at")
         return
+    misplaced = list(check_kinds(case))
+    if misplaced:
+        yield from misplaced
+        return
     yield from check_result_file(case)
     yield from check_config(case)
     yield from check_database(case)
@@ -119,6 +127,22 @@ def _rewritten(path: Path, write: Callable[[Path], Any]) -> None:
     if path.exists():
         set_aside(path)
     write(path)
+
+
+def check_kinds(case: Case) -> Findings:
+    """A file's name is not a folder's, and the other way round; what stands there is in the way of all other checks."""
+    for path in sorted(case.folder.rglob("*")):
+        name = path.relative_to(case.folder)
+        if (name.parts[0] == "ray" and len(name.parts) > 1) or name == Path(DATABASE):
+            continue  # Ray's own; the database is never touched
+        if path.is_dir() and path.suffix in FILES:
+            yield Finding(f"{path} is a folder, where a study has a file.", *_aside(path))
+        elif path.is_file() and str(name) in FOLDERS:
+            yield Finding(f"{path} is a file, where a study has a folder.", *_aside(path))
+
+
+def _aside(path: Path) -> tuple[str, Callable[[], Any]]:
+    return "set it aside as .damaged, and look at the rest then", partial(set_aside, path)
 
 
 def check_result_file(case: Case) -> Findings:
@@ -155,7 +179,7 @@ def check_database(case: Case) -> Findings:
     cure = "nothing here repairs it: restore it from a backup or an export of the study; it was not touched"
     try:
         place = storage_reference(case.storage, case.folder)
-        url = resolve(place or f"{SQLITE}{case.folder / DATABASE}")
+        url = resolve(place or sqlite_url(case.folder / DATABASE))
         file = storage_file(url)
         if url.startswith(SQLITE) and file.exists():
             if file.stat().st_size == 0:
@@ -181,11 +205,15 @@ def check_plain_files(case: Case) -> Findings:
         else:
             write = partial(write_json, value=case.result["seconds"])
             yield Finding(str(error), "write it anew from result.json", partial(_rewritten, path, write))
-    for name in ("environment.json", FINALISTS):
+    readers = {
+        "environment.json": lambda: recorded_environment(case.folder),
+        FINALISTS: lambda: read_json(case.folder / FINALISTS),
+    }
+    for name, read in readers.items():
         path = case.folder / name
         try:
             if path.exists():
-                read_json(path)
+                read()
         except CheckpointError as error:
             cure = "set it aside as .damaged; a run that goes on writes it anew"
             yield Finding(str(error), cure, partial(set_aside, path))
@@ -404,8 +432,8 @@ def _keep_whole_lines(path: Path) -> None:
 
 def _missing_steps(config: SweepConfig, trial: FrozenTrial, path: Path) -> list[int]:
     """Steps of a complete trial that its curve does not have: epochs, its candidates, and the result."""
-    epochs, pool = config.hypernetwork_epochs, trial.user_attrs.get("pool_size", config.candidates)
-    expected = {*range(1, epochs + pool + 1), epochs + config.candidates}
+    epochs, pool = config.hypernetwork_epochs, trial.user_attrs.get("pool_size") or config.candidates
+    expected = {*range(1, epochs + min(int(pool), config.candidates) + 1), epochs + config.candidates}
     return sorted(expected - {record["step"] for record in read_curve(path)})
 
 

@@ -70,8 +70,8 @@ class Side:
         if trial.state not in ENDED:
             return None
         if measure in ("loss", "penalty"):
-            values = [record[measure] for record in self.curves.get(trial.number, []) if measure in record]
-            return values[-1] if values else None
+            values = [record.get(measure) for record in self.curves.get(trial.number, [])]
+            return next((value for value in reversed(values) if type(value) in (int, float)), None)
         return trial.user_attrs.get(measure)
 
     def summary(self) -> dict[str, Any]:
@@ -175,9 +175,9 @@ def differing_settings(a: Side, b: Side) -> list[dict[str, Any]]:
         "data": ("study", lambda side: side.saved.data_digest),
         "optimal genotype": ("study", _genotype),
         "where it ran": ("environment", lambda side: recorded_device(side.saved)),
-        "platform": ("environment", lambda side: recorded_environment(side.saved).get("platform")),
-        "cpu": ("environment", lambda side: recorded_environment(side.saved).get("cpu")),
-        "commit": ("environment", lambda side: recorded_environment(side.saved).get("commit")),
+        "platform": ("environment", lambda side: recorded_environment(side.saved.folder).get("platform")),
+        "cpu": ("environment", lambda side: recorded_environment(side.saved.folder).get("cpu")),
+        "commit": ("environment", lambda side: recorded_environment(side.saved.folder).get("commit")),
         **{name: ("environment", _version(name)) for name in DECIDING},
     }
     for name, (kind, read) in values.items():
@@ -188,7 +188,7 @@ def differing_settings(a: Side, b: Side) -> list[dict[str, Any]]:
 
 
 def _version(name: str) -> Callable[[Side], str | None]:
-    return lambda side: recorded_environment(side.saved).get("versions", {}).get(name)
+    return lambda side: recorded_environment(side.saved.folder).get("versions", {}).get(name)
 
 
 def _genotype(side: Side) -> str | None:

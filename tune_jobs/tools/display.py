@@ -1,10 +1,14 @@
 """How commands show things to a person: aligned tables, and a progress line that only a terminal sees."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from edgenes.untrusted import printable
 
 Show = Callable[[int, int, str], None]
 
@@ -20,6 +24,20 @@ def aligned(rows: Sequence[Sequence[str]], indent: int = 2, left: int = 1) -> st
         return (" " * indent + "  ".join(cells)).rstrip()
 
     return "\n".join(map(line, rows))
+
+
+def lines(text: object) -> str:
+    """Text of any origin, line by line, with escapes for what a terminal would obey: names come from strangers too."""
+    return "\n".join(map(printable, str(text).split("\n")))
+
+
+def finite(value: Any) -> Any:
+    """Plain values for JSON, which has no word for NaN and infinities: they become null."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return list(map(finite, value))
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

@@ -99,7 +99,7 @@ def driver(folder: Path) -> dict[str, Any] | None:
         seconds = None
     return {
         "state": state,
-        "host": record.get("host"),
+        "host": one_line(record.get("host", "an unknown host")),
         "pid": record.get("pid"),
         "seconds": seconds,
         "heartbeat_age": round(age, 1),
@@ -111,7 +111,7 @@ def _runs(pid: Any) -> bool:
         return False
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         pass

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from edgenes.checkpoint import read_json
-from edgenes.errors import ConfigError
+from edgenes.errors import CheckpointError, ConfigError
 from tune_jobs.environment import environment
 from tune_jobs.final import read_result
 from tune_jobs.saved import SavedStudy
@@ -18,11 +19,16 @@ DECIDING = ("python", "edgenes-studio", "torch", "torchvision", "numpy", "scikit
 """Packages whose versions decide the numbers of a trial."""
 
 
-def recorded_environment(saved: SavedStudy) -> dict[str, Any]:
-    """What the study's last driver wrote to environment.json; {} without the file."""
-    path = saved.folder / "environment.json"
+def recorded_environment(folder: Path) -> dict[str, Any]:
+    """What the last driver wrote to environment.json of a study's folder; {} without the file.
+
+    Raises CheckpointError if it is damaged, or says nothing of versions.
+    """
+    path = folder / "environment.json"
     found = read_json(path) if path.exists() else {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict) or not isinstance(found.get("versions", {}), dict):
+        raise CheckpointError(f"{path} does not hold an environment.")
+    return found
 
 
 def recorded_device(saved: SavedStudy) -> str:
@@ -32,7 +38,7 @@ def recorded_device(saved: SavedStudy) -> str:
         return result["device"]
     if saved.config.device != "auto":
         return saved.config.device
-    return "cuda" if recorded_environment(saved).get("gpus") and saved.config.gpus_per_trial != 0 else "cpu"
+    return "cuda" if recorded_environment(saved.folder).get("gpus") and saved.config.gpus_per_trial != 0 else "cpu"
 
 
 def choose_device(saved: SavedStudy, asked: Device) -> str:
@@ -58,7 +64,7 @@ def threads(count: int) -> Iterator[None]:
 
 def differing_environment(saved: SavedStudy) -> list[str]:
     """What of this environment may change the study's numbers, one line each; [] if nothing known does."""
-    recorded, here = recorded_environment(saved), environment()
+    recorded, here = recorded_environment(saved.folder), environment()
     if not recorded:
         return ["environment.json is missing: the study's versions are unknown"]
     before = recorded.get("versions", {})

@@ -34,7 +34,7 @@ class Status(StudyCommand):
         def tried(read, missing):
             try:
                 return read()
-            except (EdgeNESError, UnicodeDecodeError) as error:
+            except EdgeNESError as error:
                 problems.append(str(error))
                 return missing
 
@@ -102,13 +102,10 @@ class Status(StudyCommand):
                 lines += [_row("", f"trial {row['trial']}: {_progress(row)}") for row in answer["running"]]
         best = answer["best_trial"]
         if best:
+            error = "unknown" if best["control_error"] is None else f"{best['control_error']:.2f}"
             weak = "" if best["feasible"] else " (no feasible trial yet)"
-            lines.append(
-                _row(
-                    "best trial",
-                    f"trial {best['number']}, value {_measured(best)}, control error {best['control_error']:.2f}{weak}",
-                )
-            )
+            about = f"trial {best['number']}, value {_measured(best)}, control error {error}{weak}"
+            lines.append(_row("best trial", about))
         if result and not answer["finished"]:
             lines.append(
                 _row("last result", f"of {result['trials']} trials, test accuracy {_measured(result['test'])}")
