@@ -21,7 +21,7 @@ from edgenes.relaxation import ArchitectureLogits
 from edgenes.search import Bilevel
 from edgenes.training import PREDICTION_BATCH, predict, train_network
 from tune_jobs.config import SweepConfig
-from tune_jobs.resources import UNIT
+from tune_jobs.resources import UNIT, trials_on
 from tune_jobs.trainables import outcome_of
 
 CONTEXT = 2**29
@@ -141,11 +141,12 @@ def measure(config: SweepConfig, data: ray.ObjectRef, device: str) -> Footprint:
 
     Raises ConfigError if that takes longer than MEASURING_SECONDS, or what a trial would.
     """
+    # With max_calls its process, and what that holds of a card, ends with the task.
     task = ray.remote(num_cpus=config.cpus_per_trial, max_calls=1, max_retries=0)(trial_footprint)
-    # max_calls: its process, and what that holds of a card, ends with the task.
     tasks = [task]
     if device == "cuda":
-        there = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= 1]
+        asked = {"CPU": config.cpus_per_trial, "GPU": 1}
+        there = [node["NodeID"] for node in ray.nodes() if node["Alive"] and trials_on(node["Resources"], asked)]
         places = [NodeAffinitySchedulingStrategy(node, soft=False) for node in there]
         tasks = [task.options(num_gpus=1, scheduling_strategy=place) for place in places]
     measuring = [task.remote(config, data, device) for task in tasks]

@@ -1,0 +1,369 @@
+"""Does one driver keep 64 and 512 workers busy? Its seconds a trial, and the share of the workers' time that is lost.
+
+`python -m benchmarks.schedule` prints two tables.
+
+1. Ray's part of the driver: real Tune runs of trials that only report, on fractions of a CPU. The CPU seconds of this
+   process are fitted to a sum for each trial and for each report.
+2. Schedules of many workers on a simulated clock. Whatever the driver itself does is done for real and timed: the
+   study is in an SQLite file, the searcher asks it, judges each report, records curves and checkpoints, and shows the
+   best trial, in the order in which the events come. The driver does one thing at a time, and a worker waits until its
+   report is dealt with, as with Tune. Ray's part is added from the first table. Trials only take time.
+"""
+
+import heapq
+import io
+import itertools
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import optuna
+import ray
+import torch
+import tyro
+from ray import tune
+from rich.console import Console
+
+from benchmarks.architecture_gradients import spread, table
+from edgenes import random_genotype
+from tune_jobs.config import SweepConfig
+from tune_jobs.progress import Progress
+from tune_jobs.progress_callback import ProgressCallback
+from tune_jobs.quiet import quiet_ray
+from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
+from tune_jobs.study import make_sampler, open_study, search_space
+from tune_jobs.sweep import _BestCallback, _describe, _trial_name
+from tune_jobs.trainables import CHECKPOINT_SECONDS
+
+CONFIG = SweepConfig()
+SPACE = search_space(CONFIG.estimator)
+EPOCHS, REPORTS = CONFIG.hypernetwork_epochs, CONFIG.hypernetwork_epochs + CONFIG.candidates
+SPREAD = 0.2  # a trial's seconds differ by up to this part of them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Simulate schedules of many workers."""
+
+    workers: tuple[int, ...] = (64, 512)
+    """Workers of the schedules."""
+    seconds: tuple[float, ...] = (60.0, 600.0)
+    """Seconds of a trial."""
+    trials_per_worker: int = 3
+    """Trials of a schedule, for each worker."""
+    sampler: str = "tpe"
+    """Optuna's sampler."""
+    real_workers: tuple[int, ...] = (8, 16)
+    """Workers of the real Tune runs."""
+    real_trials: int = 64
+    """Trials of each real Tune run."""
+    repeats: int = 3
+    """Real Tune runs of each kind."""
+    ray_seconds: tuple[float, float] | None = None
+    """Ray's CPU seconds for a trial and for a report, instead of the real runs."""
+
+
+# --- 2. the simulated clock -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Worker:
+    """What a worker does at present."""
+
+    trial: Any = None
+    step: int = 0
+    seconds: float = 0.0  # of its trial
+    saved: float = 0.0  # when it last sent a checkpoint
+
+
+@dataclass
+class Schedule:
+    """What a simulated schedule came to."""
+
+    driver: list[float] = field(default_factory=list)  # seconds of each trial, Ray's part included
+    own: dict[str, float] = field(default_factory=dict)  # seconds of the driver without Ray, by what it did
+    lost: float = 0.0  # seconds in which a worker waited for the driver
+    first: float = 0.0  # of these, before its first trial
+    busy: float = 0.0  # seconds in which a worker worked
+    end: float = 0.0  # simulated seconds
+
+
+class Driver:
+    """The parts of a real driver, called as Tune's controller calls them, each call timed."""
+
+    def __init__(self, folder: Path, budget: int, sampler: str):
+        self.study = open_study("s", f"sqlite:///{folder / 'study.db'}", space=SPACE)
+        self.searcher = StudySearcher(
+            self.study,
+            SPACE,
+            budget=budget,
+            max_failures=10**6,
+            make_sampler=lambda seed: make_sampler(sampler, seed, max(4, budget // 4)),
+            folder=folder,
+        )
+        progress = Progress(console=Console(file=io.StringIO()))
+        self.scheduler = StudyPruning(self.searcher)
+        self.callbacks = [
+            RecordCallback(self.searcher),
+            _BestCallback(self.study, progress),
+            ProgressCallback(progress, _trial_name, _describe),
+        ]
+        self.stage = progress.stage("Sweep", budget)
+        self.folder = folder
+        self.ids = itertools.count()
+
+    def ask(self) -> Any:
+        """A started trial, or None if there is no more to start."""
+        trial = SimpleNamespace(trial_id=f"{next(self.ids):05x}", last_result={}, error_file=None)
+        trial.config = self.searcher.suggest(trial.trial_id)
+        if not isinstance(trial.config, dict):
+            return None
+        self._tell("on_trial_start", trial)
+        return trial
+
+    def report(self, trial: Any, result: dict[str, Any], checkpoint: tune.Checkpoint | None) -> None:
+        """Deal with a report."""
+        self.scheduler.on_trial_result(None, trial, result)
+        self.searcher.on_trial_result(trial.trial_id, result)
+        self._tell("on_trial_result", trial, result=result)
+        trial.last_result = result
+        if checkpoint is not None:
+            self._tell("on_checkpoint", trial, checkpoint=checkpoint)
+
+    def complete(self, trial: Any) -> None:
+        """Deal with the end of a trial."""
+        self.searcher.on_trial_complete(trial.trial_id, trial.last_result)
+        self._tell("on_trial_complete", trial)
+
+    def _tell(self, event: str, trial: Any, **more: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(iteration=0, trials=[], trial=trial, **more)
+
+    def checkpoint(self, trial: Any, step: int) -> tune.Checkpoint:
+        """A place as Tune makes one; not the driver's work."""
+        number = trial.config["trial"]
+        place = self.folder / "ray" / "sweep-1" / f"trial-{number}-{trial.trial_id}" / f"checkpoint_{step:06d}"
+        place.mkdir(parents=True)
+        return tune.Checkpoint.from_directory(str(place))
+
+
+def report_of(trial: Any, step: int, rng: np.random.Generator) -> dict[str, Any]:
+    """A report with the content of a real one, flat and with Tune's own entries."""
+    number, progress = trial.config["trial"], step / REPORTS
+    own = {"trial_id": trial.trial_id, "training_iteration": step, "pid": 1, "hostname": "node", "done": False}
+    own |= {"date": "2026-01-01", "timestamp": 1, "time_total_s": 1.0, "time_this_iter_s": 1.0, "node_ip": "127.0.0.1"}
+    if step <= EPOCHS:
+        numbers = {name: rng.random() for name in ("loss", "architecture_loss", "penalty", "c", "temperature")}
+        return own | {
+            "stage": "hypernetwork",
+            "step": step,
+            "steps": REPORTS,
+            "note": "hypernetwork, c 0.1, control error 0.10",
+            "control_error": 0.3 * (1 - progress),
+            **numbers,
+        }
+    mean = 0.7 + 0.2 * np.sin(number) + 0.01 * rng.random()
+    return own | {
+        "stage": "candidates",
+        "step": step,
+        "steps": REPORTS,
+        "note": f"candidates, mean accuracy {mean:.3f}, control error 0.10",
+        "candidate_accuracy": mean,
+        "intermediate": mean,
+        "intermediate_step": step - EPOCHS,
+        "control_error": 0.1,
+    }
+
+
+def result_of(trial: Any, rng: np.random.Generator) -> dict[str, Any]:
+    """The last report of a trial, with attributes as large as a real trial's."""
+    generator = torch.Generator().manual_seed(trial.config["seed"])
+    genotypes = [random_genotype(CONFIG.space, generator) for _ in range(CONFIG.candidates)]
+    rows = [
+        {"digest": g.digest, "lambda": k / 2, "source": "hypernetwork", "shared": k % 5, "genotype": g.to_dict()}
+        for k, g in enumerate(genotypes)
+    ]
+    edges = CONFIG.space.max_edges
+    value = float(0.7 + 0.2 * np.sin(trial.config["params"]["c_end"]) + 0.02 * rng.random())
+    return report_of(trial, REPORTS, rng) | {
+        "status": "complete",
+        "value": value,
+        "attributes/candidates": rows,
+        "attributes/control_curve": rng.random((10 * edges + 1, 2)).tolist(),
+        "attributes/standard_error": 0.02,
+        "attributes/seconds": 60.0,
+        "attributes/pool_size": len(rows),
+        "attributes/cache_hits": 1,
+    }
+
+
+def simulate(workers: int, seconds: float, options: Options, ray_trial: float, ray_report: float) -> Schedule:
+    """One schedule."""
+    rng = np.random.default_rng(0)
+    found = Schedule()
+    with tempfile.TemporaryDirectory() as place:
+        driver = Driver(Path(place), workers * options.trials_per_worker, options.sampler)
+        free = 0.0  # when the driver has time again
+        begun = itertools.count()
+        spent: dict[str, float] = {}
+        queue = [(0.0, k, "ask", Worker()) for k in range(workers)]
+        order = itertools.count(workers)
+
+        def timed(what: str, act: Callable[[], Any]) -> Any:
+            start = time.perf_counter()
+            result = act()
+            took = time.perf_counter() - start
+            found.own[what] = found.own.get(what, 0.0) + took
+            return result, took
+
+        with driver.stage:
+            while queue:
+                now, _, what, worker = heapq.heappop(queue)
+                trial = worker.trial
+                if what == "ask":
+                    started, took = timed("ask", driver.ask)
+                    took += ray_trial
+                    if started is None:
+                        continue  # no work is left: not the driver's fault
+                    next(begun)
+                    worker.trial, worker.step = started, 0
+                    worker.seconds = seconds * rng.uniform(1 - SPREAD, 1 + SPREAD)
+                    spent[started.trial_id] = 0.0
+                elif what == "report":
+                    worker.step += 1
+                    result, checkpoint = report_of(trial, worker.step, rng), None
+                    if worker.step <= EPOCHS and (now - worker.saved >= CHECKPOINT_SECONDS or worker.step == EPOCHS):
+                        checkpoint, worker.saved = driver.checkpoint(trial, worker.step), now
+                    kind = "report" if checkpoint is None else "report with a checkpoint"
+                    _, took = timed(kind, lambda t=trial, r=result, c=checkpoint: driver.report(t, r, c))
+                    took += ray_report
+                else:
+                    result = result_of(trial, rng)
+                    _, took = timed("end", lambda t=trial, r=result: (driver.report(t, r, None), driver.complete(t)))
+                    took += 2 * ray_report
+                done = max(now, free) + took
+                free = done
+                spent[worker.trial.trial_id] += took
+                found.lost += done - now
+                found.first += done - now if worker.trial.config["trial"] < workers and what == "ask" else 0.0
+                found.end = done
+                if what == "end":
+                    found.driver.append(spent.pop(trial.trial_id))
+                    heapq.heappush(queue, (done, next(order), "ask", worker))
+                    continue
+                if what == "ask":
+                    worker.saved = done
+                step = worker.seconds / REPORTS
+                found.busy += step if worker.step < REPORTS else 0.0
+                after = (done + step, "report") if worker.step < REPORTS else (done, "end")
+                heapq.heappush(queue, (after[0], next(order), after[1], worker))
+    return found
+
+
+def schedules(options: Options, ray_trial: float, ray_report: float) -> Iterator[tuple[str, ...]]:
+    """The rows of the second table."""
+    for workers, seconds in itertools.product(options.workers, options.seconds):
+        found = simulate(workers, seconds, options, ray_trial, ray_report)
+        trials = len(found.driver)
+        steady = found.lost - found.first
+        yield (
+            f"{workers}",
+            f"{seconds:.0f}",
+            f"{trials}",
+            spread(found.driver, 3),
+            f"{sum(found.own.values()) / trials:.3f}",
+            f"{sum(found.driver) / found.end:.0%}",
+            f"{found.lost / (found.lost + found.busy):.1%}",
+            f"{steady / (steady + found.busy):.1%}",
+            ", ".join(f"{name} {total / trials * 1e3:.0f}" for name, total in found.own.items()),
+        )
+
+
+# --- 1. Ray's part ----------------------------------------------------------------------------------------------------
+
+
+def reporting(config: dict[str, Any], reports: int) -> None:
+    """A trial that only reports."""
+    for step in range(reports):
+        tune.report({"step": step + 1, "steps": reports, "note": "a note", "loss": 0.5, "control_error": 0.1})
+
+
+def ray_run(workers: int, trials: int, reports: int, folder: Path) -> float:
+    """CPU seconds of this process for a real Tune run."""
+    trainable = tune.with_resources(tune.with_parameters(reporting, reports=reports), {"CPU": 1})
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=workers, reuse_actors=True),
+        run_config=tune.RunConfig(name=f"run-{time.monotonic_ns()}", storage_path=str(folder), verbose=0),
+    )
+    start = time.process_time()
+    results = tuner.fit()
+    spent = time.process_time() - start
+    if results.num_errors or len(results) != trials:
+        raise RuntimeError(f"{results.num_errors} of {len(results)} trials failed")
+    return spent
+
+
+def ray_share(options: Options) -> tuple[str, float, float]:
+    """The first table, and Ray's CPU seconds for a trial and for a report with the most workers."""
+    few, many = 1, REPORTS
+    rows, per_trial, per_report = [], 0.0, 0.0
+    for workers in options.real_workers:
+        ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False)
+        trials_only, reports_only = [], []
+        with tempfile.TemporaryDirectory() as folder:
+            ray_run(workers, workers, few, Path(folder))  # the workers' processes start
+            for _ in range(options.repeats):
+                short = ray_run(workers, options.real_trials, few, Path(folder)) / options.real_trials
+                long = ray_run(workers, options.real_trials, many, Path(folder)) / options.real_trials
+                reports_only.append((long - short) / (many - few))
+                trials_only.append(short - few * reports_only[-1])
+        ray.shutdown()
+        milliseconds = [[1e3 * value for value in values] for values in (trials_only, reports_only)]
+        rows.append((f"{workers}", f"{options.real_trials}", *(spread(values, 1) for values in milliseconds)))
+        per_trial, per_report = statistics.median(trials_only), statistics.median(reports_only)
+    return table(["workers", "trials", "ms a trial", "ms a report"], rows), per_trial, per_report
+
+
+def machine() -> str:
+    """What the numbers were measured on, in a line."""
+    return (
+        f"load {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores, 1 thread; Python {platform.python_version()}, "
+        f"ray {ray.__version__}, optuna {optuna.__version__}, {platform.machine()}"
+    )
+
+
+def main(options: Options) -> None:
+    """Print both tables."""
+    quiet_ray()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    torch.set_num_threads(1)
+    print(f"{machine()}\n")
+    if options.ray_seconds is None:
+        text, *seconds = ray_share(options)
+        print(f"Ray's part: CPU time of the driver, median [smallest, largest] of {options.repeats}.\n\n{text}\n")
+    else:
+        seconds = options.ray_seconds
+    print(
+        f"Simulated schedules: {REPORTS} reports a trial, Ray's {1e3 * seconds[0]:.1f} ms a trial and "
+        f"{1e3 * seconds[1]:.1f} ms a report in the driver's time; median [smallest, largest] over the trials.\n"
+    )
+    header = ["workers", "s a trial", "trials", "driver's s a trial", "without Ray", "driver busy", "lost"]
+    header += ["lost after the first trials began", "ms a trial without Ray"]
+    rows = []
+    for row in schedules(options, *seconds):
+        rows.append(row)
+        print(f"  {row[0]} workers, {row[1]} s: {row[6]} lost", flush=True)
+    print(f"\n{table(header, rows)}\n\n{machine()} at the end")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
