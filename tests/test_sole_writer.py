@@ -41,8 +41,8 @@ def driven(url, name="s"):
 OPERATIONS = ("ask", "enqueue", "attribute", "report", "constraint", "tell", "prune", "other", "look")
 
 
-@settings(max_examples=25, deadline=None)
-@given(operations=st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 5)), max_size=25))
+@settings(max_examples=12, deadline=None)
+@given(operations=st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 5)), max_size=20))
 def test_every_write_of_this_process_and_every_trial_of_another_is_seen(database, operations):
     name = f"study {next(NUMBERS)}"
     study = driven(database, name)
