@@ -1,6 +1,6 @@
 """Does one driver keep 64 and 512 workers busy? Its seconds a trial, and the share of the workers' time that is lost.
 
-`python -m benchmarks.schedule` prints two tables.
+`python -m benchmarks.schedule` prints three tables.
 
 1. Ray's part of the driver: real Tune runs of trials that only report, on fractions of a CPU. The CPU seconds of this
    process are fitted to a sum for each trial and for each report.
@@ -8,6 +8,8 @@
    study is in an SQLite file, the searcher asks it, judges each report, records curves and checkpoints, and shows the
    best trial, in the order in which the events come. The driver does one thing at a time, and a worker waits until its
    report is dealt with, as with Tune. Ray's part is added from the first table. Trials only take time.
+3. What the driver's own view of its database saves: the end of a trial and the next suggestion with so many running,
+   and the same with Optuna's cache, in turns.
 """
 
 import heapq
@@ -29,6 +31,7 @@ import optuna
 import ray
 import torch
 import tyro
+from optuna.storages import RDBStorage, get_storage
 from ray import tune
 from rich.console import Console
 
@@ -39,6 +42,7 @@ from tune_jobs.progress import Progress
 from tune_jobs.progress_callback import ProgressCallback
 from tune_jobs.quiet import quiet_ray
 from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
+from tune_jobs.sole_writer import SoleWriterStorage
 from tune_jobs.study import make_sampler, open_study, search_space
 from tune_jobs.sweep import _BestCallback, _describe, _trial_name
 from tune_jobs.trainables import CHECKPOINT_SECONDS
@@ -287,6 +291,32 @@ def schedules(options: Options, ray_trial: float, ray_report: float) -> Iterator
         )
 
 
+# --- 3. the driver's view of its database -----------------------------------------------------------------------------
+
+
+def compare_storages(workers: int, options: Options) -> tuple[str, ...]:
+    """A row of the third table."""
+    seconds: dict[str, list[float]] = {"optuna": [], "own": []}
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as place:
+        driver = Driver(Path(place), workers * options.trials_per_worker, options.sampler)
+        with driver.stage:
+            running = [driver.ask() for _ in range(workers)]
+            for _ in range(options.repeats):
+                for name, made in (("optuna", get_storage), ("own", SoleWriterStorage)):
+                    driver.study._storage = made(RDBStorage(f"sqlite:///{Path(place) / 'study.db'}"))
+                    driver.study.get_trials(deepcopy=False)  # all of them, once
+                    for _ in range(2):
+                        trial = running.pop(0)
+                        driver.report(trial, result_of(trial, rng), None)
+                        start = time.perf_counter()
+                        driver.complete(trial)
+                        running.append(driver.ask())
+                        seconds[name].append(time.perf_counter() - start)
+    ratios = [one / other for one, other in zip(seconds["optuna"], seconds["own"], strict=True)]
+    return (f"{workers}", f"{len(ratios)}", *(spread(values, 3) for values in seconds.values()), spread(ratios, 1))
+
+
 # --- 1. Ray's part ----------------------------------------------------------------------------------------------------
 
 
@@ -342,7 +372,7 @@ def machine() -> str:
 
 
 def main(options: Options) -> None:
-    """Print both tables."""
+    """Print the tables."""
     quiet_ray()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     torch.set_num_threads(1)
@@ -362,7 +392,11 @@ def main(options: Options) -> None:
     for row in schedules(options, *seconds):
         rows.append(row)
         print(f"  {row[0]} workers, {row[1]} s: {row[6]} lost", flush=True)
-    print(f"\n{table(header, rows)}\n\n{machine()} at the end")
+    print(f"\n{table(header, rows)}\n")
+    print("The end of a trial and the next suggestion, median [smallest, largest].\n")
+    header = ["running trials", "n", "s with Optuna's cache", "s with the driver's own view", "ratio"]
+    print(table(header, [compare_storages(workers, options) for workers in options.workers]))
+    print(f"\n{machine()} at the end")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,13 @@
 import dataclasses
 import itertools
 
+import optuna
 import pytest
+import ray
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from ray import tune
 from toys import blobs
 
 from edgenes.errors import ConfigError, OutOfMemoryError
@@ -24,6 +27,9 @@ from tune_jobs.footprint import (
     uniform_genotype,
     wait_for_memory,
 )
+from tune_jobs.progress import Progress
+from tune_jobs.resources import live_nodes
+from tune_jobs.sweep import Run
 
 GIB = 2**30
 SMALL = SweepConfig(nodes=2, search_channels=2, channels=2, cells=1, batch_size=32)
@@ -118,3 +124,31 @@ def test_waiting_ends_with_a_reason_when_there_never_is():
     for word in ("1.00 GiB", "3.00 GiB", "Another program", "nvidia-smi"):
         assert word in str(raised.value)
     assert 2 <= len(asked) < 20
+
+
+def run_of(out, **options):
+    config = dataclasses.replace(SMALL, gpus_per_trial="auto", out=out, **options)
+    return Run(config, blobs(), optuna.create_study(), Progress(), check=lambda: None, nodes=live_nodes())
+
+
+def test_auto_measures_on_a_worker_and_trials_then_ask_for_that_memory(ray_local, tmp_path, capsys):
+    run = run_of(tmp_path)
+    assert run.asked == {"CPU": 1, "GPU": 0}
+    run.check_resources()
+    run.measure()
+    assert (run.gpus, run.device) == (0, "cpu")
+    assert run.asked == {"CPU": 1, "GPU": 0, "memory": run.footprint.memory}
+    assert 2**27 < run.footprint.memory < 64 * GIB and 1 <= run.slots <= 2
+    assert f"{run.footprint.host / GIB:.1f} GiB of memory: {run.slots} at once" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+    def trainable(config):
+        tune.report({"given": ray.get_runtime_context().get_assigned_resources()["memory"]})
+
+    assert run.tune("probe", trainable, {}, lambda trial: "probe", {})[0]["given"] == run.footprint.memory
+
+
+def test_what_a_trial_would_raise_on_a_worker_is_raised_here(ray_local, tmp_path):
+    with pytest.raises(ConfigError, match="cells"):
+        run_of(tmp_path, cells=30).measure()
