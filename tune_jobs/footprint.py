@@ -28,6 +28,8 @@ CONTEXT = 2**29
 """Bytes of a card that a process takes by being there: CUDA's context and its libraries."""
 HEADROOM = 1.2
 """What is set aside for a trial, by what was measured: other genotypes, and memory in pieces."""
+MOST = 100
+"""Trials on one card; of more, Ray's ten-thousandths no longer tell one number from the next."""
 MEASURING_SECONDS = 600.0
 """How long a measurement may take, its wait for a free GPU included."""
 WAITING_SECONDS = 300.0
@@ -54,13 +56,13 @@ class Footprint:
 
 
 def share_of_card(needed: int, card: int) -> float:
-    """1 / k for the largest k trials of `needed` bytes that a card of `card` bytes holds; the whole card, if none.
+    """1 / k for the most trials of `needed` bytes that a card of `card` bytes holds; the whole card, if none.
 
-    Each trial is counted with its CONTEXT and HEADROOM. Rounded down to what Ray can tell apart: k sixths, each
-    rounded up, would be more than a card.
+    Each trial is counted with its CONTEXT and HEADROOM, and k is at most MOST. Rounded down to what Ray can tell
+    apart: six sixths, each rounded up, would be more than a card.
     """
     trials = int(card / ((needed + CONTEXT) * HEADROOM))
-    return UNIT // max(1, min(trials, UNIT)) / UNIT
+    return UNIT // max(1, min(trials, MOST)) / UNIT
 
 
 def largest(footprints: list[Footprint]) -> Footprint:
