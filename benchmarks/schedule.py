@@ -1,6 +1,6 @@
 """Does one driver keep 64 and 512 workers busy? Its seconds a trial, and the share of the workers' time that is lost.
 
-`python -m benchmarks.schedule` prints three tables.
+`python -m benchmarks.schedule` prints four tables.
 
 1. Ray's part of the driver: real Tune runs of trials that only report, on fractions of a CPU. The CPU seconds of this
    process are fitted to a sum for each trial and for each report.
@@ -8,7 +8,8 @@
    study is in an SQLite file, the searcher asks it, judges each report, records curves and checkpoints, and shows the
    best trial, in the order in which the events come. The driver does one thing at a time, and a worker waits until its
    report is dealt with, as with Tune. Ray's part is added from the first table. Trials only take time.
-3. What the driver's own view of its database saves: the end of a trial and the next suggestion with so many running,
+3. One of these schedules for real, with as many processes as fit, beside its simulation.
+4. What the driver's own view of its database saves: the end of a trial and the next suggestion with so many running,
    and the same with Optuna's cache, in turns.
 """
 
@@ -20,6 +21,7 @@ import platform
 import statistics
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +35,7 @@ import torch
 import tyro
 from optuna.storages import RDBStorage, get_storage
 from ray import tune
+from ray.tune.utils.util import flatten_dict
 from rich.console import Console
 
 from benchmarks.architecture_gradients import spread, table
@@ -66,9 +69,9 @@ class Options:
     sampler: str = "tpe"
     """Optuna's sampler."""
     real_workers: tuple[int, ...] = (8, 16)
-    """Workers of the real Tune runs."""
+    """Worker processes of the real Tune runs."""
     real_trials: int = 64
-    """Trials of each real Tune run."""
+    """Trials of each real Tune run behind Ray's part."""
     repeats: int = 3
     """Real Tune runs of each kind."""
     ray_seconds: tuple[float, float] | None = None
@@ -133,8 +136,9 @@ class Driver:
         self._tell("on_trial_start", trial)
         return trial
 
-    def report(self, trial: Any, result: dict[str, Any], checkpoint: tune.Checkpoint | None) -> None:
+    def report(self, trial: Any, result: dict[str, Any], checkpoint: tune.Checkpoint | None = None) -> None:
         """Deal with a report."""
+        result = as_tune_passes_it(trial, result)
         self.scheduler.on_trial_result(None, trial, result)
         self.searcher.on_trial_result(trial.trial_id, result)
         self._tell("on_trial_result", trial, result=result)
@@ -159,23 +163,14 @@ class Driver:
         return tune.Checkpoint.from_directory(str(place))
 
 
-def report_of(trial: Any, step: int, rng: np.random.Generator) -> dict[str, Any]:
-    """A report with the content of a real one, flat and with Tune's own entries."""
-    number, progress = trial.config["trial"], step / REPORTS
-    own = {"trial_id": trial.trial_id, "training_iteration": step, "pid": 1, "hostname": "node", "done": False}
-    own |= {"date": "2026-01-01", "timestamp": 1, "time_total_s": 1.0, "time_this_iter_s": 1.0, "node_ip": "127.0.0.1"}
+def report_of(number: int, step: int, rng: np.random.Generator) -> dict[str, Any]:
+    """A report with the content of a real trial's."""
     if step <= EPOCHS:
         numbers = {name: rng.random() for name in ("loss", "architecture_loss", "penalty", "c", "temperature")}
-        return own | {
-            "stage": "hypernetwork",
-            "step": step,
-            "steps": REPORTS,
-            "note": "hypernetwork, c 0.1, control error 0.10",
-            "control_error": 0.3 * (1 - progress),
-            **numbers,
-        }
+        note = "hypernetwork, c 0.1, control error 0.10"
+        return {"stage": "hypernetwork", "step": step, "steps": REPORTS, "note": note, "control_error": 0.1, **numbers}
     mean = 0.7 + 0.2 * np.sin(number) + 0.01 * rng.random()
-    return own | {
+    return {
         "stage": "candidates",
         "step": step,
         "steps": REPORTS,
@@ -187,36 +182,41 @@ def report_of(trial: Any, step: int, rng: np.random.Generator) -> dict[str, Any]
     }
 
 
-def result_of(trial: Any, rng: np.random.Generator) -> dict[str, Any]:
+def result_of(number: int, rng: np.random.Generator) -> dict[str, Any]:
     """The last report of a trial, with attributes as large as a real trial's."""
-    generator = torch.Generator().manual_seed(trial.config["seed"])
+    generator = torch.Generator().manual_seed(number)
     genotypes = [random_genotype(CONFIG.space, generator) for _ in range(CONFIG.candidates)]
     rows = [
         {"digest": g.digest, "lambda": k / 2, "source": "hypernetwork", "shared": k % 5, "genotype": g.to_dict()}
         for k, g in enumerate(genotypes)
     ]
-    edges = CONFIG.space.max_edges
-    value = float(0.7 + 0.2 * np.sin(trial.config["params"]["c_end"]) + 0.02 * rng.random())
-    return report_of(trial, REPORTS, rng) | {
-        "status": "complete",
-        "value": value,
-        "attributes/candidates": rows,
-        "attributes/control_curve": rng.random((10 * edges + 1, 2)).tolist(),
-        "attributes/standard_error": 0.02,
-        "attributes/seconds": 60.0,
-        "attributes/pool_size": len(rows),
-        "attributes/cache_hits": 1,
+    attributes = {
+        "candidates": rows,
+        "control_curve": rng.random((10 * CONFIG.space.max_edges + 1, 2)).tolist(),
+        "hypernetwork": f"trials/{number:04d}-hypernetwork.pt",
+        **dict.fromkeys(("control_error", "standard_error", "mean_accuracy", "nll", "seconds"), 0.5),
+        **{"pool_size": len(rows), "cache_hits": 1},
     }
+    value = 0.7 + 0.2 * np.sin(number) + 0.02 * rng.random()
+    return report_of(number, REPORTS, rng) | {"status": "complete", "value": value, "attributes": attributes}
 
 
-def simulate(workers: int, seconds: float, options: Options, ray_trial: float, ray_report: float) -> Schedule:
-    """One schedule."""
+def as_tune_passes_it(trial: Any, result: dict[str, Any]) -> dict[str, Any]:
+    """A report flat, and with Tune's own entries."""
+    own = {"trial_id": trial.trial_id, "training_iteration": result["step"], "pid": 1, "hostname": "node"}
+    own |= {"date": "2026-01-01", "timestamp": 1, "time_total_s": 1.0, "time_this_iter_s": 1.0, "node_ip": "127.0.0.1"}
+    return flatten_dict(result) | own | {"done": False}
+
+
+def simulate(
+    workers: int, seconds: float, options: Options, ray_trial: float, ray_report: float, differ: float = SPREAD
+) -> Schedule:
+    """One schedule, of trials whose seconds differ by up to a part `differ` of them."""
     rng = np.random.default_rng(0)
     found = Schedule()
     with tempfile.TemporaryDirectory() as place:
         driver = Driver(Path(place), workers * options.trials_per_worker, options.sampler)
         free = 0.0  # when the driver has time again
-        begun = itertools.count()
         spent: dict[str, float] = {}
         queue = [(0.0, k, "ask", Worker()) for k in range(workers)]
         order = itertools.count(workers)
@@ -237,21 +237,20 @@ def simulate(workers: int, seconds: float, options: Options, ray_trial: float, r
                     took += ray_trial
                     if started is None:
                         continue  # no work is left: not the driver's fault
-                    next(begun)
                     worker.trial, worker.step = started, 0
-                    worker.seconds = seconds * rng.uniform(1 - SPREAD, 1 + SPREAD)
+                    worker.seconds = seconds * rng.uniform(1 - differ, 1 + differ)
                     spent[started.trial_id] = 0.0
                 elif what == "report":
                     worker.step += 1
-                    result, checkpoint = report_of(trial, worker.step, rng), None
+                    result, checkpoint = report_of(trial.config["trial"], worker.step, rng), None
                     if worker.step <= EPOCHS and (now - worker.saved >= CHECKPOINT_SECONDS or worker.step == EPOCHS):
                         checkpoint, worker.saved = driver.checkpoint(trial, worker.step), now
                     kind = "report" if checkpoint is None else "report with a checkpoint"
                     _, took = timed(kind, lambda t=trial, r=result, c=checkpoint: driver.report(t, r, c))
                     took += ray_report
                 else:
-                    result = result_of(trial, rng)
-                    _, took = timed("end", lambda t=trial, r=result: (driver.report(t, r, None), driver.complete(t)))
+                    result = result_of(trial.config["trial"], rng)
+                    _, took = timed("end", lambda t=trial, r=result: (driver.report(t, r), driver.complete(t)))
                     took += 2 * ray_report
                 done = max(now, free) + took
                 free = done
@@ -291,11 +290,87 @@ def schedules(options: Options, ray_trial: float, ray_report: float) -> Iterator
         )
 
 
-# --- 3. the driver's view of its database -----------------------------------------------------------------------------
+# --- 3. one schedule for real -----------------------------------------------------------------------------------------
+
+
+def sleeping(seconds: float, reports: list[dict[str, Any]], last: dict[str, Any], saved: set[int]) -> Callable:
+    """A trial that sleeps and reports. It is sent by value: its workers need neither this file nor torch."""
+
+    def trainable(config: dict[str, Any]) -> None:
+        started = time.time()
+        for report in reports:
+            time.sleep(seconds / len(reports))
+            if report["step"] not in saved:
+                tune.report(report)
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
+        tune.report({**last, "started": started, "ended": time.time(), "worker": os.getpid()})
+
+    return trainable
+
+
+def real_schedule(workers: int, options: Options, ray_trial: float, ray_report: float) -> tuple[str, ...]:
+    """A row of the third table: a schedule under Tune, with so many worker processes, and its simulation."""
+    seconds, rng = min(options.seconds), np.random.default_rng(0)
+    trials = workers * options.trials_per_worker
+    reports = [report_of(0, step + 1, rng) for step in range(REPORTS)]
+    between = int(CHECKPOINT_SECONDS / (seconds / REPORTS)) + 1
+    trainable = sleeping(seconds, reports, result_of(0, rng), {*range(between, EPOCHS, between), EPOCHS})
+    ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            driver = Driver(Path(place), trials, options.sampler)
+            tuner = tune.Tuner(
+                tune.with_resources(trainable, {"CPU": 1}),
+                tune_config=tune.TuneConfig(
+                    search_alg=driver.searcher,
+                    scheduler=driver.scheduler,
+                    num_samples=-1,
+                    max_concurrent_trials=workers,
+                    reuse_actors=True,
+                    trial_dirname_creator=lambda trial: f"trial-{trial.trial_id}",
+                ),
+                run_config=tune.RunConfig(
+                    name="sweep-1",
+                    storage_path=str(Path(place) / "ray"),
+                    verbose=0,
+                    callbacks=driver.callbacks,
+                    checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
+                ),
+            )
+            start = time.process_time()
+            with driver.stage:
+                ended = [result.metrics for result in tuner.fit() if result.metrics and "worker" in result.metrics]
+            spent = time.process_time() - start
+    finally:
+        ray.shutdown()
+    if len(ended) != trials:
+        raise RuntimeError(f"{len(ended)} of {trials} trials ended")
+    lost = sum(one["ended"] - one["started"] - seconds for one in ended)
+    by_worker = defaultdict(list)
+    for one in sorted(ended, key=lambda one: one["started"]):
+        by_worker[one["worker"]].append(one)
+    for turns in by_worker.values():
+        lost += sum(after["started"] - before["ended"] for before, after in itertools.pairwise(turns))
+    simulated = simulate(workers, seconds, options, ray_trial, ray_report, differ=0.0)
+    steady = simulated.lost - simulated.first
+    return (
+        f"{workers}",
+        f"{seconds:.0f}",
+        f"{trials}",
+        f"{spent / trials:.3f}",
+        f"{statistics.mean(simulated.driver):.3f}",
+        f"{lost / (lost + trials * seconds):.1%}",
+        f"{steady / (steady + simulated.busy):.1%}",
+    )
+
+
+# --- 4. the driver's view of its database -----------------------------------------------------------------------------
 
 
 def compare_storages(workers: int, options: Options) -> tuple[str, ...]:
-    """A row of the third table."""
+    """A row of the fourth table."""
     seconds: dict[str, list[float]] = {"optuna": [], "own": []}
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as place:
@@ -308,7 +383,7 @@ def compare_storages(workers: int, options: Options) -> tuple[str, ...]:
                     driver.study.get_trials(deepcopy=False)  # all of them, once
                     for _ in range(2):
                         trial = running.pop(0)
-                        driver.report(trial, result_of(trial, rng), None)
+                        driver.report(trial, result_of(trial.config["trial"], rng))
                         start = time.perf_counter()
                         driver.complete(trial)
                         running.append(driver.ask())
@@ -393,6 +468,12 @@ def main(options: Options) -> None:
         rows.append(row)
         print(f"  {row[0]} workers, {row[1]} s: {row[6]} lost", flush=True)
     print(f"\n{table(header, rows)}\n")
+    print(
+        "Real schedules, trials that sleep, each as long, beside their simulation: CPU seconds of the driver, Ray's "
+        "included; share of the workers' time lost after the first trials began.\n"
+    )
+    header = ["workers", "s a trial", "trials", "driver's s a trial", "simulated", "lost", "simulated"]
+    print(table(header, [real_schedule(workers, options, *seconds) for workers in options.real_workers]) + "\n")
     print("The end of a trial and the next suggestion, median [smallest, largest].\n")
     header = ["running trials", "n", "s with Optuna's cache", "s with the driver's own view", "ratio"]
     print(table(header, [compare_storages(workers, options) for workers in options.workers]))
