@@ -108,8 +108,9 @@ class SweepConfig:
     """Trials at once; by default as many as fit."""
     cpus_per_trial: int = 1
     """CPUs, and threads, of a trial."""
-    gpus_per_trial: float | None = None
-    """GPUs of a trial, fractions allowed; by default 1 where the cluster has any, else 0."""
+    gpus_per_trial: float | Literal["auto"] | None = None
+    """GPUs of a trial, fractions allowed; auto measures a trial's memory first and gives it the share of a card that
+    holds that; by default 1 where the cluster has any, else 0."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where trials compute; auto takes a GPU where they have one."""
     storage: str | None = None
@@ -161,8 +162,12 @@ class SweepConfig:
             )
         if self.max_concurrent is not None:
             check_at_least(self, 1, "max_concurrent")
-        if self.gpus_per_trial is not None:
+        if self.gpus_per_trial not in (None, "auto"):
             check_at_least(self, 0, "gpus_per_trial")
+            if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
+                raise ConfigError(
+                    f"gpus_per_trial must be a whole number, or a share of one GPU, got {self.gpus_per_trial}."
+                )
         if self.objectives not in (("value",), ("value", "control")):
             raise ConfigError(f"objectives must be value, or value control, got {' '.join(self.objectives)}.")
         if len(self.objectives) == 2 and self.pruner != "none":

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,13 @@ from tune_jobs.final import (
     finished,
     retraining_jobs,
 )
+from tune_jobs.footprint import Footprint, measure, when_memory_is_free
 from tune_jobs.lock import study_lock
 from tune_jobs.progress import Progress
 from tune_jobs.progress_callback import ProgressCallback
 from tune_jobs.remote import StudyFiles, join_remote
 from tune_jobs.report import write_report
+from tune_jobs.resources import check_fits, live_nodes, slots
 from tune_jobs.saved import (
     CONFIG,
     GENOTYPE,
@@ -125,8 +128,8 @@ def _check_reachable(address: str) -> None:
 
 
 @contextmanager
-def ray_cluster(config: SweepConfig, progress: Progress) -> Iterator[dict[str, float]]:
-    """Join or start Ray; yields its resources. Address: `--address`, else RAY_ADDRESS, else this machine."""
+def ray_cluster(config: SweepConfig, progress: Progress) -> Iterator[list[dict[str, float]]]:
+    """Join or start Ray; yields its nodes' resources. Address: `--address`, else RAY_ADDRESS, else this machine."""
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
     if address == "local":
@@ -140,7 +143,7 @@ def ray_cluster(config: SweepConfig, progress: Progress) -> Iterator[dict[str, f
     try:
         if context.dashboard_url:
             progress.say(f"Ray dashboard: http://{context.dashboard_url}")
-        yield ray.cluster_resources()
+        yield live_nodes()
     finally:
         ray.shutdown()
 
@@ -154,8 +157,9 @@ class Run:
     study: optuna.Study
     progress: Progress
     check: Callable[[], None]
-    resources: dict[str, float]
+    nodes: list[dict[str, float]]
     files: StudyFiles
+    footprint: Footprint | None = None
     settings: TrialSettings | None = None
 
     @property
@@ -166,10 +170,18 @@ class Run:
     def gpus(self) -> float:
         """GPUs of a trial."""
         asked = self.config.gpus_per_trial
-        available = self.resources.get("GPU", 0)
-        if asked is None:
-            return 1.0 if available >= 1 and self.config.device != "cpu" else 0.0
+        if asked == "auto" and self.footprint is not None:
+            return self.footprint.share
+        if asked in (None, "auto"):
+            there = any(node.get("GPU", 0) >= 1 for node in self.nodes)
+            return 1.0 if there and self.config.device != "cpu" else 0.0
         return asked
+
+    @property
+    def asked(self) -> dict[str, float]:
+        """What a trial asks Ray for; the node's memory only where it was measured."""
+        measured = {} if self.footprint is None else {"memory": self.footprint.memory}
+        return {"CPU": self.config.cpus_per_trial, "GPU": self.gpus, **measured}
 
     @property
     def device(self) -> str:
@@ -179,24 +191,33 @@ class Run:
         return "cuda" if self.gpus > 0 else "cpu"
 
     def check_resources(self) -> None:
-        """Raise ConfigError where a trial asks for more than the cluster has: it would wait for ever."""
-        for name, asked in (("CPU", self.config.cpus_per_trial), ("GPU", self.gpus)):
-            available = self.resources.get(name, 0)
-            if asked > available:
-                raise ConfigError(
-                    f"a trial asks for {asked:g} {name}s and the cluster has {available:g}: lower "
-                    f"--{name.lower()}s-per-trial, or join a larger cluster with --address."
-                )
+        """Raise ConfigError where a trial asks for more than any node has: it would wait for ever."""
+        check_fits(self.nodes, self.asked)
         if self.device == "cuda" and self.gpus == 0:
             raise ConfigError("--device cuda needs GPUs: the cluster has none, or --gpus-per-trial is 0.")
+
+    def measure(self) -> None:
+        """Measure a trial's memory, where --gpus-per-trial is auto: what it asks for follows."""
+        if self.config.gpus_per_trial != "auto":
+            return
+        self.progress.say("Measuring the memory of a trial.")
+        self.footprint = measure(self.config, self.data_ref, self.device)
+        self.check_resources()
+        card = f"{self.footprint.device / 2**30:.1f} GiB of a GPU's {self.footprint.card / 2**30:.0f} GiB, and "
+        self.progress.say(
+            f"A trial takes {card if self.footprint.card else ''}{self.footprint.host / 2**30:.1f} GiB of memory: "
+            f"{self.slots} at once."
+        )
+
+    @cached_property
+    def data_ref(self) -> ray.ObjectRef:
+        """The data without T in Ray's object store: once a node, whatever number of workers and stages read it."""
+        return ray.put(self.data.without_test())
 
     @property
     def slots(self) -> int:
         """Trials at once: as many as fit, at most --max-concurrent."""
-        fit = self.resources["CPU"] // self.config.cpus_per_trial
-        if self.gpus > 0:
-            fit = min(fit, self.resources["GPU"] // self.gpus)
-        return max(1, min(int(fit), self.config.max_concurrent or 10**6))
+        return min(slots(self.nodes, self.asked), self.config.max_concurrent or 10**6)
 
     def tune(
         self,
@@ -213,8 +234,10 @@ class Run:
         shared = self.files.shared
         there = shared.entries(RAY)
         name = next(f"{stage}-{k}" for k in itertools.count(1) if f"{RAY}/{stage}-{k}" not in there)
-        resources = {"CPU": self.config.cpus_per_trial, "GPU": self.gpus}
-        trainable = tune.with_resources(tune.with_parameters(trainable, **parameters), resources)
+        if self.gpus > 0:
+            needed = 0 if self.footprint is None else self.footprint.device
+            trainable = when_memory_is_free(trainable, self.gpus, needed)
+        trainable = tune.with_resources(tune.with_parameters(trainable, **parameters), self.asked)
         tuner = tune.Tuner(
             trainable,
             param_space=space,
@@ -280,7 +303,7 @@ def search_stage(run: Run) -> Genotype:
             {"checkpoint": newest_checkpoint(run.files.shared, "search")},
             lambda trial: "search",
             {
-                "data": run.data.without_test(),
+                "data": run.data_ref,
                 "study": run.config,
                 "files": run.files,
                 "device": run.device,
@@ -361,7 +384,7 @@ def sweep_stage(run: Run) -> None:
                 sweep_trial,
                 {},
                 _trial_name,
-                {"data": run.data.without_test(), "settings": run.settings},
+                {"data": run.data_ref, "settings": run.settings},
                 callbacks=[RecordCallback(searcher), _BestCallback(study, run.progress)],
                 search_alg=searcher,
                 scheduler=StudyPruning(searcher),
@@ -422,7 +445,7 @@ def finalists_stage(run: Run) -> tuple[Finalist, bool]:
                 candidate_retraining,
                 {"job": tune.grid_search(list(range(len(missing))))},
                 lambda trial: f"retraining {trial.config['job'] + 1}" if "job" in trial.config else "retraining",
-                {"data": data, "settings": settings, "jobs": [job.to_dict() for job in missing]},
+                {"data": run.data_ref, "settings": settings, "jobs": [job.to_dict() for job in missing]},
             )
             failed = [outcome for outcome in outcomes if outcome.get("status") == "failed"]
             for outcome in outcomes:
@@ -450,7 +473,7 @@ def ensemble_stage(run: Run, best: Finalist) -> dict[str, Any]:
             ensemble_selection,
             config,
             lambda trial: "final ensemble",
-            {"data": run.data, "settings": run.settings, "finalist": best},
+            {"data": run.data_ref, "test": run.data.test, "settings": run.settings, "finalist": best},
         )
         if not outcomes or outcomes[0].get("status") != "complete":
             raise _failure(outcomes[0] if outcomes else {}, "the final ensemble")
@@ -501,9 +524,10 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
             presence.check()
             check_database()
 
-        with ray_cluster(config, progress) as resources, _terminations():  # after Ray has set its own handler
-            run = Run(config, data, study, progress, check, resources, files)
+        with ray_cluster(config, progress) as nodes, _terminations():  # after Ray has set its own handler
+            run = Run(config, data, study, progress, check, nodes, files)
             run.check_resources()
+            run.measure()
             with _timed(config.folder, "search"):
                 optimal = search_stage(run)
             run.settings = TrialSettings(config, config.folder, optimal, run.device, run.files.remote)

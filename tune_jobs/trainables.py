@@ -7,6 +7,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from ray import tune
 
 from edgenes.checkpoint import is_unwritable, load_checkpoint, save_checkpoint, write_text
-from edgenes.data import Dataset
+from edgenes.data import Dataset, Part
 from edgenes.errors import CheckpointError, EdgeNESError
 from edgenes.genotype import Genotype, random_genotype
 from edgenes.memory import with_less_memory
@@ -215,13 +216,15 @@ def genotype_search(config: dict[str, Any], data: Dataset, study: SweepConfig, f
     tune.report(outcome_of(run) | {"step": study.search_epochs, "steps": study.search_epochs})
 
 
-def ensemble_selection(config: dict[str, Any], data: Dataset, settings: TrialSettings, finalist: Finalist) -> None:
+def ensemble_selection(
+    config: dict[str, Any], data: Dataset, test: Part, settings: TrialSettings, finalist: Finalist
+) -> None:
     """The final trial: the ensemble of the hypernetwork that was chosen, whose digest is config["hypernetwork"]."""
     use_threads()
     settings = settings.on_this_node()
 
     def run() -> dict[str, Any]:
-        result = final_ensemble(settings, data, finalist, config["hypernetwork"])
+        result = final_ensemble(settings, replace(data, test=test), finalist, config["hypernetwork"])
         return {"status": "complete", "result": json.dumps(result)}
 
     tune.report(outcome_of(run) | {"step": 1, "steps": 1})
