@@ -112,6 +112,8 @@ class SweepConfig:
     """The Optuna study: an SQLAlchemy URL, or journal:PATH; by default study.db in the study's folder."""
     address: str | None = None
     """Ray cluster to join; by default RAY_ADDRESS, else Ray is started on this machine."""
+    wait_for_nodes: int = 1
+    """Begin when this many nodes have joined the Ray cluster; a study plans with the nodes it finds."""
     dashboard: bool = False
     """Start Ray's dashboard and print its address (needs no option on an existing cluster)."""
     out: Path | None = None
@@ -131,7 +133,9 @@ class SweepConfig:
                 object.__setattr__(self, name, Path(getattr(self, name)))
         object.__setattr__(self, "objectives", tuple(self.objectives))
         counts = "trials finalists search_epochs hypernetwork_epochs short_epochs final_epochs ensemble_size"
-        check_at_least(self, 1, *counts.split(), "candidates", "seeds_per_candidate", "cpus_per_trial")
+        check_at_least(
+            self, 1, *counts.split(), "candidates", "seeds_per_candidate", "cpus_per_trial", "wait_for_nodes"
+        )
         check_at_least(self, 0, "seed")
         if self.ensemble_size > self.candidates:
             raise ConfigError(
@@ -216,7 +220,17 @@ class SweepConfig:
 EXECUTION = frozenset(
     (
         *("dataset", "root", "download", "image_size", "flip", "trials", "max_concurrent", "cpus_per_trial"),
-        *("gpus_per_trial", "device", "storage", "address", "dashboard", "out", "dry_run", "smoke_test"),
+        *(
+            "gpus_per_trial",
+            "device",
+            "storage",
+            "address",
+            "wait_for_nodes",
+            "dashboard",
+            "out",
+            "dry_run",
+            "smoke_test",
+        ),
     )
 )
 """Fields that may change between two runs of one study (the data themselves are compared by digest)."""

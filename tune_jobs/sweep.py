@@ -37,6 +37,7 @@ from tune_jobs.final import (
 from tune_jobs.lock import study_lock
 from tune_jobs.progress import Progress
 from tune_jobs.progress_callback import ProgressCallback
+from tune_jobs.ray_job import check_job_folder, wait_for_nodes
 from tune_jobs.report import write_report
 from tune_jobs.saved import CONFIG, GENOTYPE, load_study_data, plain_config, stage_seconds, storage_url, study_name
 from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
@@ -106,6 +107,7 @@ def ray_cluster(config: SweepConfig, progress: Progress) -> Iterator[dict[str, f
     try:
         if context.dashboard_url:
             progress.say(f"Ray dashboard: http://{context.dashboard_url}")
+        wait_for_nodes(config.wait_for_nodes, progress.say)
         yield ray.cluster_resources()
     finally:
         ray.shutdown()
@@ -437,6 +439,7 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
 
     Raises DataError, ConfigError, StudyError with what to do, Interrupted if it was stopped.
     """
+    check_job_folder(config.out)
     data = load_study_data(config)
     prepare_folder(config.folder)
     if config.optimal != "darts":
