@@ -34,7 +34,7 @@ def commit() -> str | None:
     A copy that was sent to a cluster has it in the environment variable EDGENES_COMMIT.
     """
     if COMMIT in os.environ:
-        return os.environ[COMMIT]
+        return os.environ[COMMIT] or None
     here = Path(__file__).parent
 
     def git(*words: str) -> str:

@@ -30,8 +30,8 @@ from tune_jobs.tools.command import Command
 MODULE = "studies.anneal_sweep"
 ROOT = Path(__file__).parents[2]
 """The checkout that this code runs from, or the folder of installed packages."""
-EXCLUDES = ("/*", "!/edgenes", "!/tune_jobs", "!/studies", "__pycache__")
-"""What of the checkout a job is not sent, in the language of .gitignore: all but the packages."""
+EXCLUDES = ("/*", "!/.", "!/edgenes", "!/tune_jobs", "!/studies", "__pycache__")
+"""What of the checkout a job is not sent, in the language of .gitignore: all but the packages; Ray asks for . too."""
 AUTH = "RAY_AUTH_MODE"
 
 
@@ -177,9 +177,9 @@ def _job(target: str, config: SweepConfig, arguments: tuple[str, ...]) -> Call:
     metadata = {"study": str(config.out), "dataset": config.dataset}
     words = [_ray(), "job", "submit", "--submission-id", submission]
     if (ROOT / "pyproject.toml").is_file():  # else the package is installed here, as it is on the nodes
-        environment = {"excludes": list(EXCLUDES), "env_vars": {COMMIT: commit() or "unknown"}}
+        metadata["commit"] = commit() or ""
+        environment = {"excludes": list(EXCLUDES), "env_vars": {COMMIT: metadata["commit"]}}
         words += ["--working-dir", str(ROOT), "--runtime-env-json", json.dumps(environment)]
-        metadata["commit"] = environment["env_vars"][COMMIT]
     words += ["--metadata-json", json.dumps(metadata), "--", "python", "-m", MODULE, *arguments]
     # Not --address, over which Ray prefers this variable, and RAY_ADDRESS too.
     return Call("job", words, {"RAY_API_SERVER_ADDRESS": target}, submission)
