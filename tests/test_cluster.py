@@ -1,6 +1,5 @@
 """The files that start clusters: checked without one (Ray's schema, EC2's model, shellcheck, KubeRay), and run."""
 
-import os
 import re
 import shlex
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import tyro
 import yaml
+from machines import in_network
 
 from edgenes.errors import ConfigError, StudyError
 from tune_jobs.config import SweepConfig
@@ -239,48 +239,25 @@ def test_a_study_waits_for_its_nodes(ray_local):
     assert said == ["Waiting for nodes: 1 of 2 are there."]
 
 
-def in_network(work, script, limit=240):
-    """Run a script for bash on the laptop of two machines; see machines/network.py."""
-    for command, package in NEEDED.items():
-        if shutil.which(command, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None:
-            pytest.skip(f"the package {package} is not installed")
-    if os.geteuid() != 0 or subprocess.run([*OWN, "ip", "link", "add", "br0", "type", "bridge"]).returncode:
-        pytest.skip("networks of one's own need root")
-    command = [*OWN, sys.executable, str(NETWORK), str(work), "bash", "-euxc", script]
-    own = os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=limit, env=own)
-
-
-OWN = ["unshare", "--net", "--pid", "--mount", "--uts", "--fork", "--kill-child", "--mount-proc"]
-NETWORK = Path(__file__).parent / "machines" / "network.py"
-NEEDED = {
-    "ip": "iproute2",
-    "unshare": "util-linux",
-    "sshd": "openssh-server",
-    "ssh": "openssh-client",
-    "rsync": "rsync",
-}
-
-LOCAL = """
+LOCAL = r"""
 sed -e 's/head_ip: .*/head_ip: 10.77.0.1/' -e 's/worker_ips: .*/worker_ips: [10.77.0.2]/' -e 's/ubuntu/root/' \
     tune_jobs/cluster/local.yaml > "$HOME/local.yaml"
 ray get-auth-token --generate > /dev/null
 ray up -y "$HOME/local.yaml"
 python -m tune_jobs submit "$HOME/local.yaml" -- --smoke-test --sampler random --dataset digits \
-    --out "$SHARED/study" --storage "journal:$SHARED/it's \$HOME #1/study.log" --wait-for-nodes 2
-ray exec "$HOME/local.yaml" 'ray status'
+    --out "$SHARED/study" --wait-for-nodes 2 --root "/it's \$HOME #1"
 ray rsync-down "$HOME/local.yaml" "$SHARED/study/" "$SHARED/../fetched"
 ray down -y "$HOME/local.yaml"
 """
 
 
-def test_a_study_on_machines_over_ssh(tmp_path):
+def test_a_study_on_machines_over_ssh(tmp_path, undisturbed):
     done = in_network(tmp_path, LOCAL)
     print(done.stdout, done.stderr)
     assert done.returncode == 0
 
 
-SLURM = """
+SLURM = r"""
 python -m tune_jobs submit slurm -- --smoke-test --sampler random --dataset digits --out "$SHARED/study"
 until [ -s "$SHARED/study/trials/0000.jsonl" ]; do sleep 0.2; [ ! -e "$SHARED/job/ended" ]; done
 ssh -o StrictHostKeyChecking=no 10.77.0.1 "kill -TERM $(cat "$SHARED/job/pid")"
