@@ -120,6 +120,8 @@ class SweepConfig:
     systems, such as s3://BUCKET/PREFIX; by default the study's folder."""
     address: str | None = None
     """Ray cluster to join; by default RAY_ADDRESS, else Ray is started on this machine."""
+    wait_for_nodes: int = 1
+    """Begin when this many nodes have joined the Ray cluster; a study plans with the nodes it finds."""
     dashboard: bool = False
     """Start Ray's dashboard and print its address (needs no option on an existing cluster)."""
     out: Path | None = None
@@ -141,7 +143,9 @@ class SweepConfig:
                 object.__setattr__(self, name, Path(getattr(self, name)))
         object.__setattr__(self, "objectives", tuple(self.objectives))
         counts = "trials finalists search_epochs hypernetwork_epochs short_epochs final_epochs ensemble_size"
-        check_at_least(self, 1, *counts.split(), "candidates", "seeds_per_candidate", "cpus_per_trial")
+        check_at_least(
+            self, 1, *counts.split(), "candidates", "seeds_per_candidate", "cpus_per_trial", "wait_for_nodes"
+        )
         check_at_least(self, 0, "seed")
         check_at_most(self, MOST, *counts.split(), "candidates", "seeds_per_candidate", "cpus_per_trial")
         if self.candidates > self.space.genotypes:
@@ -250,20 +254,8 @@ def _absolute(place: str) -> str:
 
 
 EXECUTION = frozenset(
-    (
-        *("dataset", "root", "download", "image_size", "flip", "trials", "max_concurrent", "cpus_per_trial"),
-        *(
-            "gpus_per_trial",
-            "device",
-            "storage",
-            "storage_path",
-            "address",
-            "dashboard",
-            "out",
-            "dry_run",
-            "smoke_test",
-        ),
-    )
+    "dataset root download image_size flip trials max_concurrent cpus_per_trial gpus_per_trial device storage "
+    "storage_path address wait_for_nodes dashboard log out dry_run smoke_test".split()
 )
 """Fields that may change between two runs of one study (the data themselves are compared by digest)."""
 

@@ -43,6 +43,7 @@ from tune_jobs.footprint import Footprint, measure, when_memory_is_free
 from tune_jobs.lock import study_lock
 from tune_jobs.progress import Progress
 from tune_jobs.progress_callback import ProgressCallback
+from tune_jobs.ray_job import check_job_folder, wait_for_nodes
 from tune_jobs.remote import StudyFiles, join_remote
 from tune_jobs.report import write_report
 from tune_jobs.resources import check_fits, live_nodes, slots
@@ -143,6 +144,7 @@ def ray_cluster(config: SweepConfig, progress: Progress) -> Iterator[list[dict[s
     try:
         if context.dashboard_url:
             progress.say(f"Ray dashboard: http://{context.dashboard_url}")
+        wait_for_nodes(config.wait_for_nodes, progress.say)
         yield live_nodes()
     finally:
         ray.shutdown()
@@ -501,6 +503,7 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
 
     Raises DataError, ConfigError, StudyError with what to do, Interrupted if it was stopped.
     """
+    check_job_folder(config.out)
     data = load_study_data(config)
     prepare_folder(config.folder)
     if config.optimal != "darts":
