@@ -114,6 +114,9 @@ class SweepConfig:
     """Ray cluster to join; by default RAY_ADDRESS, else Ray is started on this machine."""
     dashboard: bool = False
     """Start Ray's dashboard and print its address (needs no option on an existing cluster)."""
+    log: tuple[Literal["tensorboard", "mlflow"], ...] = ()
+    """Write TensorBoard's event files, MLflow's runs, or both into the study's folder; MLflow's go to
+    MLFLOW_TRACKING_URI where that is set."""
     out: Path | None = None
     """Folder of the study; by default runs/anneal-DATASET."""
     dry_run: bool = False
@@ -130,6 +133,7 @@ class SweepConfig:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))
         object.__setattr__(self, "objectives", tuple(self.objectives))
+        object.__setattr__(self, "log", tuple(dict.fromkeys(self.log)))
         counts = "trials finalists search_epochs hypernetwork_epochs short_epochs final_epochs ensemble_size"
         check_at_least(self, 1, *counts.split(), "candidates", "seeds_per_candidate", "cpus_per_trial")
         check_at_least(self, 0, "seed")
@@ -216,7 +220,7 @@ class SweepConfig:
 EXECUTION = frozenset(
     (
         *("dataset", "root", "download", "image_size", "flip", "trials", "max_concurrent", "cpus_per_trial"),
-        *("gpus_per_trial", "device", "storage", "address", "dashboard", "out", "dry_run", "smoke_test"),
+        *("gpus_per_trial", "device", "storage", "address", "dashboard", "log", "out", "dry_run", "smoke_test"),
     )
 )
 """Fields that may change between two runs of one study (the data themselves are compared by digest)."""

@@ -45,6 +45,9 @@ from tune_jobs.study import best_trial, common_failure, make_sampler, open_study
 from tune_jobs.trainables import candidate_retraining, ensemble_selection, genotype_search, sweep_trial
 from tune_jobs.trial import TrialSettings
 from tune_jobs.untrusted import check_folder
+from tune_jobs.watch.loggers import check_loggers
+from tune_jobs.watch.names import job_config
+from tune_jobs.watch.watch import Watch, optuna_command
 
 
 class Interrupted(StudyError):
@@ -95,6 +98,7 @@ def ray_cluster(config: SweepConfig, progress: Progress) -> Iterator[dict[str, f
     """Join or start Ray; yields its resources. Address: `--address`, else RAY_ADDRESS, else this machine."""
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
+    options["job_config"] = job_config(config)
     if address == "local":
         options |= {"include_dashboard": config.dashboard}
     _check_reachable(address)
@@ -122,6 +126,7 @@ class Run:
     check: Callable[[], None]
     resources: dict[str, float]
     settings: TrialSettings | None = None
+    watch: Watch | None = None
 
     @property
     def folder(self) -> Path:
@@ -177,13 +182,15 @@ class Run:
         self.check()
         folder = self.folder / "ray"
         name = next(f"{stage}-{k}" for k in itertools.count(1) if not (folder / f"{stage}-{k}").exists())
-        resources = {"CPU": self.config.cpus_per_trial, "GPU": self.gpus}
+        resources, reused = {"CPU": self.config.cpus_per_trial, "GPU": self.gpus}, self.gpus == 0
         trainable = tune.with_resources(tune.with_parameters(trainable, **parameters), resources)
+        trainable = self.watch.trainable(trainable, stage, name_of, reused)
+        watching = [ProgressCallback(self.progress, name_of, _describe), *self.watch.callbacks(stage, name_of)]
         tuner = tune.Tuner(
             trainable,
             param_space=space,
             tune_config=tune.TuneConfig(
-                reuse_actors=self.gpus == 0,
+                reuse_actors=reused,
                 trial_name_creator=name_of,
                 trial_dirname_creator=lambda trial: f"{name_of(trial)}-{trial.trial_id}".replace(" ", "-"),
                 max_concurrent_trials=self.slots,
@@ -193,7 +200,7 @@ class Run:
                 name=name,
                 storage_path=str(folder),
                 verbose=0,
-                callbacks=[*(callbacks or []), ProgressCallback(self.progress, name_of, _describe)],
+                callbacks=[*(callbacks or []), *watching],
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
                 failure_config=tune.FailureConfig(max_failures=2),
             ),
@@ -313,6 +320,7 @@ def sweep_stage(run: Run) -> None:
             make_sampler=lambda seed: make_sampler(config.sampler, seed, startup),
             folder=run.folder,
             check=run.check,
+            before_tell=run.watch.album(run.settings.optimal),
         )
         with run.progress.stage("Sweep", config.trials, min(_done(study), config.trials), replaces_failed=True):
             run.tune(
@@ -437,12 +445,15 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
 
     Raises DataError, ConfigError, StudyError with what to do, Interrupted if it was stopped.
     """
+    check_loggers(config)
     data = load_study_data(config)
     prepare_folder(config.folder)
     if config.optimal != "darts":
         read_genotype(Path(config.optimal), config)
     with study_lock(config.folder) as presence, _write_errors(config.folder):
         study = open_optuna(config, data)
+        if config.dashboard:
+            progress.say(f"Optuna's dashboard: {optuna_command(config.folder, storage_url(config))}")
         config = dataclasses.replace(config, storage=None)  # its password goes to no worker and into no file
         result = finished(config.folder, config.trials)
         if result is not None:
@@ -451,7 +462,7 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
         write_json(config.folder / CONFIG, plain_config(config, data.digest))
         write_json(config.folder / "environment.json", environment())
         with ray_cluster(config, progress) as resources, _terminations():  # after Ray has set its own handler
-            run = Run(config, data, study, progress, presence.check, resources)
+            run = Run(config, data, study, progress, presence.check, resources, watch=Watch(config, study))
             run.check_resources()
             with _timed(config.folder, "search"):
                 optimal = search_stage(run)

@@ -26,6 +26,7 @@ from tune_jobs.final import Finalist, final_ensemble, final_training
 from tune_jobs.store import PredictionStore
 from tune_jobs.study import stable_seed
 from tune_jobs.trial import TrialSettings, run_trial
+from tune_jobs.watch.speed import Speed
 
 log = logging.getLogger(__name__)
 
@@ -155,11 +156,13 @@ def genotype_search(config: dict[str, Any], data: Dataset, study: SweepConfig, f
     Beside it stands the cheapest rival: random genotypes, retrained as shortly as the found one.
     """
     use_threads()
-    reporter = Reporter()
+    reporter, speed = Reporter(), Speed(len(data.weights), device)
 
     def report(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:
         note = f"loss {metrics['loss']:.3f}"
-        reporter({"step": epoch + 1, "steps": study.search_epochs, "note": note, **metrics}, state)
+        progress = {"step": epoch + 1, "steps": study.search_epochs, "note": note}
+        reporter({**progress, **metrics, **speed.measured()}, state)
+        speed.restart()
 
     def search(resume: dict[str, Any] | None, accumulate: int) -> SearchResult:
         return search_genotype(study.search_config(device), data, resume=resume, report=report, accumulate=accumulate)
