@@ -184,6 +184,7 @@ def test_leftovers_and_locks_stay_behind(finished, tmp_path):
         "trials/.0000.jsonl.pt-ab12_xyz",
         "config.json.damaged",
         "ray/sweep-1/x",
+        "mlflow/mlflow.db",
         "driver.json",
     )
     for name in left:
@@ -192,10 +193,11 @@ def test_leftovers_and_locks_stay_behind(finished, tmp_path):
     (study / "notes.txt").write_text("the user's")
     (study / "inner").symlink_to("notes.txt")
     answer = Export(study=study, archive=tmp_path / "study.tar").run()
-    assert answer["left_out"] == ["inner: no regular file"]
+    assert answer["left_out"] == ["inner: no regular file", "mlflow/mlflow.db: MLflow's own database does not travel"]
     with tarfile.open(tmp_path / "study.tar") as tar:
         names = tar.getnames()
     assert not {*left, "inner", "driver.lock"} & {*names} and "notes.txt" in names
+    assert {f"artifacts/{path.name}" for path in (study / "artifacts").iterdir()} <= {*names}
 
 
 class TestBegun:

@@ -146,7 +146,10 @@ class Import(Command):
 def travels(name: str) -> bool:
     """Whether a file of a study's folder belongs in an archive; the database goes by a way of its own."""
     own = name == DRIVER or name.endswith(".lock") or is_temporary(name) or is_damaged(name)
-    return not (own or name.startswith("ray/") or name == MANIFEST or re.fullmatch(r"study\.db(-\w+)?", name))
+    # MLflow's database is written by other programs than ours, and read by a library that trusts it: it stays.
+    return not (
+        own or name.startswith(("ray/", "mlflow/")) or name == MANIFEST or re.fullmatch(r"study\.db(-\w+)?", name)
+    )
 
 
 class _Vanished(Exception):
@@ -172,6 +175,7 @@ def _pack_once(saved: SavedStudy, work: Path) -> tuple[dict[str, Any], list[str]
     trials = optuna.load_study(study_name="anneal", storage=f"{SQLITE}{database}").get_trials(deepcopy=False)
     found = contents(saved.folder)
     checkpoints, left_out = [], [f"{name}: no regular file" for name in found.others]
+    left_out += [f"{name}: MLflow's own database does not travel" for name in found.matching(r"mlflow/.*")]
     for trial in trials:
         noted = trial.user_attrs.get("checkpoint")
         if trial.state != TrialState.RUNNING or noted is None:

@@ -1,6 +1,7 @@
 """Pictures and notes of a study's trials, as optuna-dashboard shows them: artifacts in STUDY/artifacts."""
 
 import logging
+import os
 import tempfile
 from collections.abc import Mapping
 from io import BytesIO
@@ -8,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna.artifacts import ArtifactMeta, FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.trial import TrialState
 from optuna_dashboard import get_note, save_note
 
@@ -22,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 ARTIFACTS = "artifacts"
 """Folder of the artifacts in a study's folder."""
+_END = b"</svg>\n"
 _VALUES = {
     "retrained": "the accuracy of the best ensemble of its shortly retrained candidates, chosen on one half of the "
     "validation images and scored on the other",
@@ -105,8 +108,8 @@ class Album:
 
     def _attach(self, trial: optuna.Trial, name: str, svg: str) -> None:
         for meta in get_all_artifact_meta(trial):
-            if meta.filename == name:  # named by a driver that died before it had written the file, or the trial's end
-                self._store.write(meta.artifact_id, BytesIO(svg.encode()))
+            if meta.filename == name:  # named by a driver that died before the trial's end
+                write_picture(self._config.folder, meta.artifact_id, svg)
                 return
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / name
@@ -117,3 +120,20 @@ class Album:
 def artifact_store(folder: Path) -> FileSystemArtifactStore:
     """Where the artifacts of the study in `folder` lie."""
     return FileSystemArtifactStore(folder / ARTIFACTS)
+
+
+def write_picture(folder: Path, artifact_id: str, svg: str) -> None:
+    """Write an artifact of the study in `folder` again."""
+    (folder / ARTIFACTS).mkdir(exist_ok=True)
+    artifact_store(folder).write(artifact_id, BytesIO(svg.encode()))
+
+
+def is_whole(store: FileSystemArtifactStore, meta: ArtifactMeta) -> bool:
+    """Whether an artifact is there, and ends as it should if it is a picture."""
+    try:
+        with store.open_reader(meta.artifact_id) as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - len(_END)))
+            return not str(meta.filename).endswith(".svg") or stream.read() == _END
+    except (ArtifactNotFound, OSError, ValueError):  # ValueError: its id leads out of the folder
+        return False
