@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 PACKAGES = {"tensorboard": ("tensorboardX", "tensorboardX"), "mlflow": ("mlflow", "mlflow-skinny")}
 """By kind of log: the module that it needs, and the package of pip that has it."""
 _RUN = "edgenes.run"
+_FLUSH_SECONDS = 2  # Ray's call to flush does not wait for what is still in the writer's queue
 
 
 def check_loggers(config: SweepConfig) -> None:
@@ -88,6 +89,9 @@ class _Lenient(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._pass("on_trial_error", iteration, trials, trial, **info)
 
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        self._pass("on_experiment_end", trials, **info)
+
 
 def _is_number(key: str, value: Any) -> bool:
     return key not in NOT_METRICS and isinstance(value, int | float) and not isinstance(value, bool)
@@ -104,8 +108,16 @@ class _TensorBoard(TBXLoggerCallback):
         if trial in self._trial_writer:
             self._trial_writer[trial].close()
         place = self._folder / self._name_of(trial).replace(" ", "-")
-        self._trial_writer[trial] = self._summary_writer_cls(str(place), flush_secs=30)
+        # A file is named after the second it is begun in: one begun again in the same would replace it.
+        suffix = f".{len(list(place.glob('*')))}"
+        self._trial_writer[trial] = self._summary_writer_cls(
+            str(place), flush_secs=_FLUSH_SECONDS, filename_suffix=suffix
+        )
         self._trial_result[trial] = {}
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        for writer in self._trial_writer.values():  # of trials that were interrupted
+            writer.close()
 
 
 class _MLflow(MLflowLoggerCallback):
