@@ -46,7 +46,7 @@ from tune_jobs.trainables import candidate_retraining, ensemble_selection, genot
 from tune_jobs.trial import TrialSettings
 from tune_jobs.untrusted import check_folder
 from tune_jobs.watch.loggers import check_loggers
-from tune_jobs.watch.names import job_config
+from tune_jobs.watch.names import job_config, trial_name
 from tune_jobs.watch.watch import Watch, optuna_command
 
 
@@ -327,7 +327,7 @@ def sweep_stage(run: Run) -> None:
                 "sweep",
                 sweep_trial,
                 {},
-                _trial_name,
+                trial_name,
                 {"data": run.data.without_test(), "settings": run.settings},
                 callbacks=[RecordCallback(searcher), _BestCallback(study, run.progress)],
                 search_alg=searcher,
@@ -358,11 +358,6 @@ def sweep_stage(run: Run) -> None:
 def _describe(config: dict[str, Any]) -> str:
     params = config.get("params")
     return f"c {params['c_start']:.3g} to {params['c_end']:.3g}, {params['pivots']} pivots" if params else ""
-
-
-def _trial_name(trial: Any) -> str:
-    number = trial.config.get("trial")
-    return "trial" if number is None else f"trial {number}"
 
 
 def finalists_stage(run: Run) -> tuple[Finalist, bool]:

@@ -32,6 +32,7 @@ from tune_jobs.saved import SavedStudy, open_saved, storage_url, study_name
 from tune_jobs.storage import DATABASE, SQLITE, SQLITE_TIMEOUT, plain_reason, storage_file, storage_from
 from tune_jobs.tools.command import Command, StudyCommand
 from tune_jobs.tools.folder import DRIVER, contents, is_damaged, is_temporary, size_text
+from tune_jobs.watch.pictures import copy_notes
 
 KIND, FORMAT = "edgenes-study", 1
 MANIFEST = "manifest.json"
@@ -220,11 +221,13 @@ def _copy_database(saved: SavedStudy, target: Path) -> None:
     if config.storage is not None:
         url = storage_url(config)
         try:
+            source, copy = storage_from(url), storage_from(f"{SQLITE}{target}")
             optuna.copy_study(
-                from_study_name=study_name(config),
-                from_storage=storage_from(url),
-                to_storage=storage_from(f"{SQLITE}{target}"),
-                to_study_name="anneal",
+                from_study_name=study_name(config), from_storage=source, to_storage=copy, to_study_name="anneal"
+            )
+            copy_notes(
+                optuna.load_study(study_name=study_name(config), storage=source),
+                optuna.load_study(study_name="anneal", storage=copy),
             )
         except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
             raise StudyError(f"the Optuna study cannot be copied: {plain_reason(error, url)}.") from None

@@ -2,14 +2,12 @@
 
 import logging
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.experiment import Trial
 from ray.tune.logger import LoggerCallback, TBXLoggerCallback
 from ray.tune.result import TRAINING_ITERATION
@@ -22,7 +20,6 @@ _log = logging.getLogger(__name__)
 
 PACKAGES = {"tensorboard": ("tensorboardX", "tensorboardX"), "mlflow": ("mlflow", "mlflow-skinny")}
 """By kind of log: the module that it needs, and the package of pip that has it."""
-_RUN = "edgenes.run"
 _FLUSH_SECONDS = 2  # Ray's call to flush does not wait for what is still in the writer's queue
 
 
@@ -44,8 +41,15 @@ def tracking_uri(folder: Path) -> str:
 
 def loggers(config: SweepConfig, stage: str, name_of: Callable[[Trial], str]) -> list[tune.Callback]:
     """The callbacks of one stage that `config.log` asks for."""
-    makers = {"tensorboard": _TensorBoard, "mlflow": _MLflow}
+    makers = {"tensorboard": _TensorBoard, "mlflow": _mlflow}
     return [_Lenient(kind, makers[kind](config, stage, name_of)) for kind in config.log]
+
+
+def _mlflow(*arguments: Any) -> LoggerCallback:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would begin when MLflow is imported
+    from tune_jobs.watch.mlflow_runs import MLflowRuns  # takes seconds
+
+    return MLflowRuns(*arguments)
 
 
 class _Lenient(tune.Callback):
@@ -118,44 +122,3 @@ class _TensorBoard(TBXLoggerCallback):
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         for writer in self._trial_writer.values():  # of trials that were interrupted
             writer.close()
-
-
-class _MLflow(MLflowLoggerCallback):
-    """Ray's callback, with one run a trial, which the next driver goes on with; a report is one transaction."""
-
-    def __init__(self, config: SweepConfig, stage: str, name_of: Callable[[Trial], str]):
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        self._config, self._stage, self._name_of = config, stage, name_of
-        super().__init__(tracking_uri(config.folder), experiment_name=config.folder.name, tags={"stage": stage})
-
-    def setup(self, *arguments: Any, **info: Any) -> None:
-        (self._config.folder / "mlflow").mkdir(exist_ok=True)
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        super().setup(*arguments, **info)
-
-    def log_trial_start(self, trial: Trial) -> None:
-        client, experiment = self.mlflow_util._get_client(), self.mlflow_util.experiment_id
-        name = self._name_of(trial)
-        run = f"{self._config.folder}|{self._stage}|{name}"
-        found = client.search_runs([experiment], f"tags.`{_RUN}` = '{run}'", max_results=1)
-        if found:
-            client.update_run(found[0].info.run_id, status="RUNNING")
-            self._trial_runs[trial] = found[0].info.run_id
-            return
-        made = client.create_run(experiment, run_name=name, tags={**self.tags, _RUN: run})
-        self._trial_runs[trial] = made.info.run_id
-        params = _plain_params(trial.config)
-        self.mlflow_util.log_params(params, run_id=made.info.run_id)
-
-    def log_trial_result(self, iteration: int, trial: Trial, result: dict[str, Any]) -> None:
-        from mlflow.entities import Metric
-
-        now, step = int(time.time() * 1000), result.pop(TRAINING_ITERATION)
-        metrics = [Metric(key, float(value), now, step) for key, value in result.items()]
-        self.mlflow_util._get_client().log_batch(self._trial_runs[trial], metrics=metrics)
-
-
-def _plain_params(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A trial's parameters; where it began and how often is no parameter."""
-    rest = {key: value for key, value in config.items() if key in ("trial", "seed", "job")}
-    return {**rest, **config.get("params", {})}

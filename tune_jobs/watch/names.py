@@ -23,6 +23,12 @@ def job_config(config: SweepConfig) -> JobConfig:
     )
 
 
+def trial_name(trial: Any) -> str:
+    """The readable name of a trial of the sweep, or of a trainable that runs it; workers import it."""
+    number = trial.config.get("trial")
+    return "trial" if number is None else f"trial {number}"
+
+
 def named(trainable: Callable, study: str, stage: str, name_of: Callable[[Any], str], reused: bool) -> type:
     """A function trainable as a class whose actors are called `STUDY STAGE`, with the trial's name if not `reused`.
 

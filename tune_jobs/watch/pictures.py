@@ -12,7 +12,6 @@ import optuna
 from optuna.artifacts import ArtifactMeta, FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.trial import TrialState
-from optuna_dashboard import get_note, save_note
 
 from edgenes.genotype import Genotype
 from tune_jobs.config import SweepConfig
@@ -98,8 +97,7 @@ class Album:
     def __call__(self, trial: optuna.Trial, outcome: Outcome) -> None:
         """Add what `outcome` holds to a running trial."""
         try:
-            if not get_note(trial):
-                save_note(trial, trial_note(outcome, self._config))
+            note_once(trial, trial_note(outcome, self._config))
             (self._config.folder / ARTIFACTS).mkdir(exist_ok=True)
             for name, svg in trial_pictures(outcome.attributes, self._optimal).items():
                 self._attach(trial, name, svg)
@@ -120,6 +118,22 @@ class Album:
 def artifact_store(folder: Path) -> FileSystemArtifactStore:
     """Where the artifacts of the study in `folder` lie."""
     return FileSystemArtifactStore(folder / ARTIFACTS)
+
+
+def note_once(of: optuna.Study | optuna.Trial, text: str) -> None:
+    """Give a study, or a trial, a note as optuna-dashboard shows it, unless there is one."""
+    from optuna_dashboard import get_note, save_note  # takes a second, which the tools need not spend
+
+    if not get_note(of):
+        save_note(of, text)
+
+
+def copy_notes(source: optuna.Study, copy: optuna.Study) -> None:
+    """Give each trial of a copied study its own note: they are kept under the trials' ids, which are new ones."""
+    from optuna_dashboard import get_note, save_note
+
+    for old, new in zip(source.get_trials(deepcopy=False), copy.get_trials(deepcopy=False), strict=False):
+        save_note(optuna.Trial(copy, new._trial_id), get_note(optuna.Trial(source, old._trial_id)))
 
 
 def write_picture(folder: Path, artifact_id: str, svg: str) -> None:

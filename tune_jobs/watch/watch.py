@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna_dashboard import get_note, save_note
 from ray import tune
 
 from edgenes.genotype import Genotype
@@ -17,7 +16,7 @@ from tune_jobs.storage import has_password
 from tune_jobs.watch.loggers import loggers
 from tune_jobs.watch.metrics import Metrics, MetricsCallback
 from tune_jobs.watch.names import named
-from tune_jobs.watch.pictures import ARTIFACTS, Album, study_note
+from tune_jobs.watch.pictures import ARTIFACTS, Album, note_once, study_note
 
 
 class Watch:
@@ -26,8 +25,7 @@ class Watch:
     def __init__(self, config: SweepConfig, study: optuna.Study):
         self._config = config
         self._metrics = Metrics(config.folder.name, study)
-        if not get_note(study):
-            save_note(study, study_note(config, commit()))
+        note_once(study, study_note(config, commit()))
 
     def trainable(self, trainable: Callable, stage: str, name_of: Callable[[Any], str], reused: bool) -> type:
         """The trainable of a stage, its actors named after study, stage and trial."""
