@@ -19,6 +19,7 @@ from tune_jobs.study import feasible, finalists, make_sampler, search_space, tri
 from tune_jobs.sweep import open_optuna
 from tune_jobs.tools.machine import threads
 from tune_jobs.trial import run_trial
+from tune_jobs.watch.pictures import Album
 
 TINY = {
     **{"nodes": 2, "search_channels": 2, "channels": 2, "cells": 1, "batch_size": 32, "sampler": "random"},
@@ -60,6 +61,7 @@ def run_trials(saved: SavedStudy, stop_after=None, dies=False, pruner=None) -> N
         max_failures=1,
         make_sampler=lambda seed: make_sampler(config.sampler, seed),
         files=StudyFiles(saved.folder),
+        before_tell=Album(config, saved.optimal),
     )
     data, curves, settings = saved.data().without_test(), CurveWriter(), saved.settings()
 

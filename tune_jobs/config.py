@@ -124,6 +124,9 @@ class SweepConfig:
     """Begin when this many nodes have joined the Ray cluster; a study plans with the nodes it finds."""
     dashboard: bool = False
     """Start Ray's dashboard and print its address (needs no option on an existing cluster)."""
+    log: tuple[Literal["tensorboard", "mlflow"], ...] = ()
+    """Write TensorBoard's event files, MLflow's runs, or both into the study's folder; MLflow's go to
+    MLFLOW_TRACKING_URI where that is set."""
     out: Path | None = None
     """Folder of the study; by default runs/anneal-DATASET."""
     dry_run: bool = False
@@ -142,6 +145,7 @@ class SweepConfig:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))
         object.__setattr__(self, "objectives", tuple(self.objectives))
+        object.__setattr__(self, "log", tuple(dict.fromkeys(self.log)))
         counts = "trials finalists search_epochs hypernetwork_epochs short_epochs final_epochs ensemble_size"
         check_at_least(
             self, 1, *counts.split(), "candidates", "seeds_per_candidate", "cpus_per_trial", "wait_for_nodes"
@@ -254,8 +258,27 @@ def _absolute(place: str) -> str:
 
 
 EXECUTION = frozenset(
-    "dataset root download image_size flip trials max_concurrent cpus_per_trial gpus_per_trial device storage "
-    "storage_path address wait_for_nodes dashboard log out dry_run smoke_test".split()
+    (
+        "dataset",
+        "root",
+        "download",
+        "image_size",
+        "flip",
+        "trials",
+        "max_concurrent",
+        "cpus_per_trial",
+        "gpus_per_trial",
+        "device",
+        "storage",
+        "storage_path",
+        "address",
+        "wait_for_nodes",
+        "dashboard",
+        "log",
+        "out",
+        "dry_run",
+        "smoke_test",
+    )
 )
 """Fields that may change between two runs of one study (the data themselves are compared by digest)."""
 

@@ -35,8 +35,9 @@ _log = logging.getLogger(__name__)
 RAY = "ray"
 """The folder of Ray's own files, a folder a stage and driver in it, among the files that driver and workers share."""
 _TRACEBACK_CHARACTERS = 4000  # the end of a traceback says what broke
-_NOT_METRICS = {*AUTO_RESULT_KEYS, DONE, EXPERIMENT_TAG, SHOULD_CHECKPOINT, TRIAL_ID}
-_NOT_METRICS |= {"attributes", "traceback", "warnings"}
+NOT_METRICS = {*AUTO_RESULT_KEYS, DONE, EXPERIMENT_TAG, SHOULD_CHECKPOINT, TRIAL_ID}
+NOT_METRICS |= {"attributes", "traceback", "warnings"}
+"""Keys of a report that are no measurement."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ class StudySearcher(Searcher):
     which the sweep is given up. `make_sampler(seed)` builds the sampler of one suggestion. A trial that lost its
     process `max_attempts` times without a new checkpoint in between is a FAIL; most of these were the driver's
     deaths, since Ray itself gives up a trial whose worker died three times. `files` are the study's;
-    `check`, if given, runs before each suggestion and raises if the study must not be driven any more.
+    `check`, if given, runs before each suggestion and raises if the study must not be driven any more;
+    `before_tell`, if given, gets each trial and its outcome while the trial can still be written.
 
     `unwritable` says why the sweep was stopped, where a disk is full or read-only: no trial is asked for any more,
     and those that met with it stay RUNNING, to go on with the next driver.
@@ -134,6 +136,7 @@ class StudySearcher(Searcher):
         files: StudyFiles,
         max_attempts: int = 10,
         check: Callable[[], None] | None = None,
+        before_tell: Callable[[optuna.Trial, Outcome], None] | None = None,
     ):
         super().__init__()
         self._files = files
@@ -145,6 +148,7 @@ class StudySearcher(Searcher):
         self._make_sampler = make_sampler
         self._max_attempts = max_attempts
         self._check = check or (lambda: None)
+        self._before_tell = before_tell or (lambda trial, outcome: None)
         self._seed = study_seed(study)
         self.unwritable: str | None = None
         self._running: dict[str, _Running] = {}
@@ -217,7 +221,7 @@ class StudySearcher(Searcher):
         running = self._running.get(trial_id)
         if running is None or "step" not in result:
             return None
-        metrics = {key: value for key, value in result.items() if key not in _NOT_METRICS}
+        metrics = {key: value for key, value in result.items() if key not in NOT_METRICS}
         return curve_path(self._files.folder, running.trial.number), {**metrics, "attempt": running.attempt}
 
     def note_checkpoint(self, trial_id: str, checkpoint: tune.Checkpoint, step: int | None) -> None:
@@ -285,6 +289,7 @@ class StudySearcher(Searcher):
                 trial.set_constraint(CONSTRAINT, result.control_error - CONTROL_LIMIT)
         for key, value in attributes.items():
             trial.set_user_attr(key, value)
+        self._before_tell(trial, result)
         self._study.tell(trial, result.values, result.state, skip_if_finished=True)
         for warning in attributes.get("warnings", ()):
             _log.warning("Trial %d: %s", trial.number, warning)

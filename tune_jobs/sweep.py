@@ -69,6 +69,9 @@ from tune_jobs.trainables import (
 )
 from tune_jobs.trial import TrialSettings
 from tune_jobs.untrusted import check_folder
+from tune_jobs.watch.loggers import check_loggers
+from tune_jobs.watch.names import job_config, trial_name
+from tune_jobs.watch.watch import Watch, optuna_command
 
 
 class Interrupted(StudyError):
@@ -133,6 +136,7 @@ def ray_cluster(config: SweepConfig, progress: Progress) -> Iterator[list[dict[s
     """Join or start Ray; yields its nodes' resources. Address: `--address`, else RAY_ADDRESS, else this machine."""
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
+    options["job_config"] = job_config(config)
     if address == "local":
         options |= {"include_dashboard": config.dashboard}
     _check_reachable(address)
@@ -163,6 +167,7 @@ class Run:
     files: StudyFiles
     footprint: Footprint | None = None
     settings: TrialSettings | None = None
+    watch: Watch | None = None
 
     @property
     def folder(self) -> Path:
@@ -233,18 +238,20 @@ class Run:
     ) -> list[dict[str, Any]]:
         """One Ray Tune run under `ray/`, a folder of its own a driver; returns each trial's last report."""
         self.check()
-        shared = self.files.shared
+        shared, reused = self.files.shared, self.gpus == 0
         there = shared.entries(RAY)
         name = next(f"{stage}-{k}" for k in itertools.count(1) if f"{RAY}/{stage}-{k}" not in there)
         if self.gpus > 0:
             needed = 0 if self.footprint is None else self.footprint.device
             trainable = when_memory_is_free(trainable, self.gpus, needed)
         trainable = tune.with_resources(tune.with_parameters(trainable, **parameters), self.asked)
+        trainable = self.watch.trainable(trainable, stage, name_of, reused)
+        watching = [ProgressCallback(self.progress, name_of, _describe), *self.watch.callbacks(stage, name_of)]
         tuner = tune.Tuner(
             trainable,
             param_space=space,
             tune_config=tune.TuneConfig(
-                reuse_actors=self.gpus == 0,
+                reuse_actors=reused,
                 trial_name_creator=name_of,
                 trial_dirname_creator=lambda trial: f"{name_of(trial)}-{trial.trial_id}".replace(" ", "-"),
                 max_concurrent_trials=self.slots,
@@ -255,7 +262,7 @@ class Run:
                 storage_path=shared.path(RAY),
                 storage_filesystem=None if shared.local else shared.filesystem,
                 verbose=0,
-                callbacks=[*(callbacks or []), ProgressCallback(self.progress, name_of, _describe)],
+                callbacks=[*(callbacks or []), *watching],
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
                 failure_config=tune.FailureConfig(max_failures=2),
             ),
@@ -379,13 +386,14 @@ def sweep_stage(run: Run) -> None:
             make_sampler=lambda seed: make_sampler(config.sampler, seed, startup),
             files=run.files,
             check=run.check,
+            before_tell=run.watch.album(run.settings.optimal),
         )
         with run.progress.stage("Sweep", config.trials, min(_done(study), config.trials), replaces_failed=True):
             run.tune(
                 "sweep",
                 sweep_trial,
                 {},
-                _trial_name,
+                trial_name,
                 {"data": run.data_ref, "settings": run.settings},
                 callbacks=[RecordCallback(searcher), _BestCallback(study, run.progress)],
                 search_alg=searcher,
@@ -416,11 +424,6 @@ def sweep_stage(run: Run) -> None:
 def _describe(config: dict[str, Any]) -> str:
     params = config.get("params")
     return f"c {params['c_start']:.3g} to {params['c_end']:.3g}, {params['pivots']} pivots" if params else ""
-
-
-def _trial_name(trial: Any) -> str:
-    number = trial.config.get("trial")
-    return "trial" if number is None else f"trial {number}"
 
 
 def finalists_stage(run: Run) -> tuple[Finalist, bool]:
@@ -504,6 +507,7 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
     Raises DataError, ConfigError, StudyError with what to do, Interrupted if it was stopped.
     """
     check_job_folder(config.out)
+    check_loggers(config)
     data = load_study_data(config)
     prepare_folder(config.folder)
     if config.optimal != "darts":
@@ -514,6 +518,8 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
         database_lock(storage_url(config), study_name(config)) as check_database,
     ):
         study = open_optuna(config, data)
+        if config.dashboard:
+            progress.say(f"Optuna's dashboard: {optuna_command(config.folder, storage_url(config))}")
         config = dataclasses.replace(config, storage=None)  # its password goes to no worker and into no file
         result = finished(config.folder, config.trials)
         if result is not None:
@@ -528,7 +534,7 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
             check_database()
 
         with ray_cluster(config, progress) as nodes, _terminations():  # after Ray has set its own handler
-            run = Run(config, data, study, progress, check, nodes, files)
+            run = Run(config, data, study, progress, check, nodes, files, watch=Watch(config, study))
             run.check_resources()
             run.measure()
             with _timed(config.folder, "search"):

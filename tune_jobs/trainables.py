@@ -31,6 +31,7 @@ from tune_jobs.searcher import RAY
 from tune_jobs.store import PredictionStore
 from tune_jobs.study import stable_seed
 from tune_jobs.trial import TrialSettings, run_trial
+from tune_jobs.watch.speed import Speed
 
 log = logging.getLogger(__name__)
 
@@ -177,11 +178,13 @@ def genotype_search(config: dict[str, Any], data: Dataset, study: SweepConfig, f
     """
     use_threads()
     files = files.on_this_node()
-    reporter = Reporter(files.shared)
+    reporter, speed = Reporter(files.shared), Speed(len(data.weights), device)
 
     def report(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:
         note = f"loss {metrics['loss']:.3f}"
-        reporter({"step": epoch + 1, "steps": study.search_epochs, "note": note, **metrics}, state)
+        progress = {"step": epoch + 1, "steps": study.search_epochs, "note": note}
+        reporter({**progress, **metrics, **speed.measured()}, state)
+        speed.restart()
 
     def search(resume: dict[str, Any] | None, accumulate: int) -> SearchResult:
         return search_genotype(study.search_config(device), data, resume=resume, report=report, accumulate=accumulate)

@@ -22,6 +22,7 @@ from tune_jobs.config import SweepConfig
 from tune_jobs.remote import Remote, StudyFiles
 from tune_jobs.store import PredictionStore
 from tune_jobs.study import CONTROL_LIMIT, stable_seed
+from tune_jobs.watch.speed import Speed
 
 CALIBRATION_IMAGES = 512
 """Images of W that set a path's batch-norm statistics when it is scored with the supernet's weights."""
@@ -89,10 +90,13 @@ def run_trial(
     start = time.monotonic()
     epochs = config.hypernetwork_epochs
     steps = epochs + config.candidates
+    speed = Speed(len(data.weights), settings.device)
 
     def report_epoch(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:
         note = f"hypernetwork, c {metrics['c']:.3g}, control error {metrics['control_error']:.2f}"
-        report({"stage": "hypernetwork", "step": epoch + 1, "steps": steps, "note": note, **metrics}, state)
+        progress = {"stage": "hypernetwork", "step": epoch + 1, "steps": steps, "note": note}
+        report({**progress, **metrics, **speed.measured()}, state)
+        speed.restart()
 
     def train(resume: dict[str, Any] | None, accumulate: int) -> HypernetworkResult:
         return train_hypernetwork(
@@ -137,6 +141,7 @@ def run_trial(
     images, _ = DeviceData(data.weights, data, settings.device).batch(calibration)
     predictions, hits, rows = [], 0, []
     for k, candidate in enumerate(candidates):
+        pace = {}
         if config.value == "one-shot":
             network = trained.supernet.as_network(candidate.genotype, images)
             probabilities = np.exp(predict(network, data.validation, data, settings.device).astype(np.float64))
@@ -144,6 +149,9 @@ def run_trial(
             training = config.training_config(config.short_epochs, 0, settings.device)
             retrained = settings.store.retrained(training, data, candidate.genotype)
             probabilities, hits = retrained.probabilities, hits + retrained.cached
+            if not retrained.cached:
+                seen = config.short_epochs * len(data.training)
+                pace = {"images_per_second": round(seen / max(retrained.seconds, 1e-9), 1)}
             if retrained.out_of_memory:
                 attributes["out_of_memory"] = retrained.out_of_memory
         predictions.append(probabilities)
@@ -158,6 +166,7 @@ def run_trial(
             "intermediate": mean,
             "intermediate_step": k + 1,
             "control_error": error,
+            **pace,
         }
         report(progress, None)
 

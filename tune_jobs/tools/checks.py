@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.artifacts import get_all_artifact_meta
 from optuna.trial import FrozenTrial, TrialState
 
 from edgenes.checkpoint import load_checkpoint, read_json, write_json, write_text
@@ -18,16 +19,18 @@ from edgenes.errors import CheckpointError, EdgeNESError, FormatError, StudyErro
 from edgenes.genotype import Genotype
 from edgenes.hypernetwork import Hypernetwork, control_error
 from edgenes.relaxation import ArchitectureLogits, argmax_genotype
+from edgenes.untrusted import reason, shown
 from tune_jobs.config import SweepConfig
 from tune_jobs.curves import curve_path, read_curve
 from tune_jobs.final import FINALISTS, HYPERNETWORK, TEST_READS, file_digest, read_result
-from tune_jobs.saved import CONFIG, GENOTYPE, LOGITS, SavedStudy, open_saved, read_config, stage_seconds
-from tune_jobs.storage import DATABASE, SQLITE, resolve, sqlite_url, storage_file, storage_reference
+from tune_jobs.saved import CONFIG, GENOTYPE, LOGITS, SavedStudy, open_saved, read_config, stage_seconds, storage_url
+from tune_jobs.storage import DATABASE, SQLITE, resolve, sqlite_url, storage_file, storage_from, storage_reference
 from tune_jobs.tools.folder import Contents, counted, is_damaged, is_temporary, set_aside, size_text
 from tune_jobs.tools.machine import recorded_environment
 from tune_jobs.trial import hypernetwork_path
 from tune_jobs.untrusted import check_database as refuse_database
 from tune_jobs.untrusted import check_folder
+from tune_jobs.watch.pictures import ARTIFACTS, artifact_store, is_whole, trial_pictures, write_picture
 
 CARD = Path("ensemble") / "card.json"
 ENSEMBLE = Path("ensemble") / "ensemble.pt"
@@ -105,6 +108,7 @@ def examine(case: Case) -> Findings:
         yield from check_curves(case)
     if case.optimal is not None:
         yield from check_hypernetworks(case)
+        yield from check_pictures(case)
     yield from check_predictions(case)
     if case.optimal is not None and case.finished and not case.driven:
         yield from check_result(case)
@@ -452,6 +456,43 @@ def check_predictions(case: Case) -> Findings:
             continue
         if key != path.stem:
             yield Finding(f"{path} holds another candidate, {key}.", again, partial(set_aside, path))
+
+
+def check_pictures(case: Case) -> Findings:
+    """The pictures that optuna-dashboard shows with a trial are there, and whole."""
+    storage, store = storage_from(storage_url(case.config)), artifact_store(case.folder)
+    for trial in case.trials:
+        if not trial.state.is_finished():
+            continue  # it may be getting them now
+        try:
+            metas = get_all_artifact_meta(trial, storage=storage)
+        except (ValueError, TypeError, KeyError) as error:
+            yield Finding(f"trial {trial.number}'s artifacts are not Optuna's: {reason(error)}", "leave them alone")
+            continue
+        for meta in metas:
+            if is_whole(store, meta):
+                continue
+            what = f"trial {trial.number}'s artifact {shown(meta.filename)} is missing, or was cut short"
+            picture = _picture(case, trial, meta.filename)
+            if picture is None:
+                yield Finding(what, "nothing: it is lost", harmless=True)
+            else:
+                cure = "set aside as .damaged what is left of it, and draw it again"
+                yield Finding(what, cure, partial(_draw_again, case.folder, meta.artifact_id, picture))
+
+
+def _picture(case: Case, trial: FrozenTrial, name: str) -> str | None:
+    try:
+        return trial_pictures(trial.user_attrs, case.optimal).get(name)
+    except (EdgeNESError, KeyError, TypeError, ValueError, AttributeError):  # what the trial recorded was altered
+        return None
+
+
+def _draw_again(folder: Path, artifact_id: str, picture: str) -> None:
+    path = folder / ARTIFACTS / artifact_id
+    if path.exists():
+        set_aside(path)
+    write_picture(folder, artifact_id, picture)
 
 
 def check_result(case: Case) -> Findings:

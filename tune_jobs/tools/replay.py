@@ -328,7 +328,7 @@ def _worst(recorded: Any, replayed: Any) -> tuple[Any, Any]:
 
 def _is_metric(name: str, values: tuple[Any, Any]) -> bool:
     """Numbers are metrics, counters and clocks are not."""
-    if name in _NO_METRICS or "seconds" in name or "memory" in name:
+    if name in _NO_METRICS or "second" in name or "memory" in name:
         return False
     return any(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
