@@ -58,13 +58,10 @@ def postgres_database(postgres_url):
 
 @pytest.fixture(scope="session")
 def s3_url():
-    """URL of a bucket on an S3 server, whose credentials are in the environment meanwhile."""
+    """URL of a bucket on an S3 server."""
     from servers import s3
 
-    with s3() as url, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "key")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with s3() as url:
         yield url
 
 

@@ -94,10 +94,17 @@ def postgres() -> Iterator[str]:
 
 @contextlib.contextmanager
 def s3(bucket: str = "studies") -> Iterator[str]:
-    """URL of a bucket on a server of the S3 protocol; the test is skipped where moto is missing."""
+    """URL of a bucket on a server of the S3 protocol, whose credentials are in the environment meanwhile.
+
+    The test is skipped where moto is missing.
+    """
     if importlib.util.find_spec("moto") is None or importlib.util.find_spec("flask") is None:
         missing("an S3 server (pip install 'moto[server]')")
     port = free_port()
     with served([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port):
         urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/{bucket}", method="PUT"), timeout=30)
-        yield f"s3://{bucket}/prefix?scheme=http&region=us-east-1&endpoint_override=127.0.0.1:{port}"
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+                patch.setenv(name, "of-the-test")
+            patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+            yield f"s3://{bucket}/prefix?scheme=http&region=us-east-1&endpoint_override=127.0.0.1:{port}"

@@ -110,7 +110,7 @@ class TestChoice:
         assert again == (trained.chosen, trained.table)
 
     def test_a_tie_goes_to_the_finalist_that_comes_first(self, trained):
-        twin = dataclasses.replace(trained.chosen, number=99)
+        twin = dataclasses.replace(trained.chosen, value=0.4)
         for order in ([trained.chosen, twin], [twin, trained.chosen]):
             assert final.choose_finalist(trained.settings, DATA, order)[0] == order[0]
 

@@ -27,6 +27,7 @@ from pathlib import Path
 import optuna
 from faults.harness import SMOKE, Ended, Fault, Findings, drive, go_on, inspect, small_disk, trials, wait_for
 from optuna.trial import TrialState
+from servers import s3
 
 from edgenes.checkpoint import read_json, write_json
 from tune_jobs.environment import commit, hardware, versions
@@ -125,12 +126,6 @@ MOMENTS = [
 @scenario
 def driver_killed_at_each_moment(out: Path, undisturbed: Path) -> list[Row]:
     return kill_chain(out, undisturbed, MOMENTS)
-
-
-@scenario
-def driver_killed_at_each_moment_twice(out: Path, undisturbed: Path) -> list[Row]:
-    """The moments of the sweep once more, each twice in a row."""
-    return kill_chain(out, undisturbed, [moment for moment in MOMENTS[2:11] for _ in range(2)])
 
 
 @scenario
@@ -453,6 +448,22 @@ def second_driver(out: Path, undisturbed: Path) -> list[Row]:
         Row("second driver", "as if on another host", 2, "nothing: refused, naming host and process"),
         Row("dead driver's lock", "same host, and another's without a heartbeat", 2, f"taken over; {lost}"),
     ]
+
+
+@scenario
+def files_elsewhere(out: Path, undisturbed: Path) -> list[Row]:
+    """Checkpoints and predictions under --storage-path: a shared folder, and a server of the S3 protocol."""
+    rows = []
+    with s3() as bucket:
+        for where, url in (("in a shared folder", str(out.parent / "shared")), ("on S3", bucket)):
+            here = out.parent / where.replace(" ", "-")
+            options = (*SMOKE, "--storage-path", url)
+            fires(here, Fault("kill driver", STEP, nth=SEARCH_STEPS + 30), options=options)
+            fires(here, Fault("kill driver", "edgenes.training:predict", nth=8), options=options)
+            go_on(here, options)
+            lost = cost(sound(here, undisturbed))
+            rows.append(Row("driver killed (SIGKILL)", f"in a trial and a retraining, files {where}", 2, lost))
+    return rows
 
 
 def main() -> int:
