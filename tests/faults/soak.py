@@ -310,13 +310,10 @@ def disk_full(out: Path, undisturbed: Path) -> list[Row]:
     rows = []
     for moment, fault in (
         ("at a checkpoint", Fault("fill disk", "tune_jobs.trainables:save_checkpoint", nth=2)),
-        ("at a hypernetwork", Fault("fill disk", "edgenes.hypernetwork:Hypernetwork.save")),
         ("at a prediction", Fault("fill disk", "tune_jobs.store:save_checkpoint")),
-        ("at a curve", Fault("fill disk", CURVE, nth=2)),
         ("at a write to the study", Fault("fill disk", SEARCHER + "_tell")),
         ("at the ensemble", Fault("fill disk", "edgenes.ensemble:Ensemble.save")),
         ("at the report", Fault("fill disk", SWEEP + "write_report")),
-        ("at the result", Fault("fill disk", SWEEP + "archive_result")),
     ):
         disk = out.parent / moment.replace(" ", "-")
         with small_disk(disk):
