@@ -38,7 +38,17 @@ from tune_jobs.lock import study_lock
 from tune_jobs.progress import Progress
 from tune_jobs.progress_callback import ProgressCallback
 from tune_jobs.report import write_report
-from tune_jobs.saved import CONFIG, GENOTYPE, load_study_data, plain_config, stage_seconds, storage_url, study_name
+from tune_jobs.saved import (
+    CONFIG,
+    GENOTYPE,
+    checked_trials,
+    load_study_data,
+    plain_config,
+    stage_seconds,
+    storage_url,
+    stored_genotype,
+    study_name,
+)
 from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
 from tune_jobs.storage import kept_from_children, plain_reason
 from tune_jobs.study import best_trial, common_failure, make_sampler, open_study, search_space, trials_frame
@@ -67,9 +77,10 @@ def prepare_folder(folder: Path) -> None:
 
 def open_optuna(config: SweepConfig, data: Dataset) -> optuna.Study:
     """The Optuna study of the configuration, created or reopened; raises StudyError where they differ."""
-    return open_study(
+    url = storage_url(config)
+    study = open_study(
         study_name(config),
-        storage_url(config),
+        url,
         space=search_space(config.estimator),
         objectives=config.objectives,
         pruner=config.pruner,
@@ -77,6 +88,8 @@ def open_optuna(config: SweepConfig, data: Dataset) -> optuna.Study:
         candidates=config.candidates,
         identity={**config.defining(), "data": data.digest},
     )
+    checked_trials(study, url)
+    return study
 
 
 def _check_reachable(address: str) -> None:
@@ -228,7 +241,7 @@ def search_stage(run: Run) -> Genotype:
     """Stage 1: the optimal genotype, searched once, or the user's own; kept in search/genotype.json."""
     path = run.folder / GENOTYPE
     if path.exists():
-        return Genotype.from_json(path.read_text())
+        return stored_genotype(run.folder, run.config)
     if run.config.optimal != "darts":
         genotype = read_genotype(Path(run.config.optimal), run.config)
         write_text(path, genotype.to_json() + "\n")
@@ -250,7 +263,7 @@ def search_stage(run: Run) -> Genotype:
             raise _failure(outcomes[0] if outcomes else {}, "the search")
     run.clean("search")
     run.progress.say(outcomes[0]["summary"])
-    return Genotype.from_json(path.read_text())
+    return stored_genotype(run.folder, run.config)
 
 
 def read_genotype(path: Path, config: SweepConfig) -> Genotype:
@@ -421,12 +434,11 @@ def ensemble_stage(run: Run, best: Finalist) -> dict[str, Any]:
 
 @contextmanager
 def _timed(folder: Path, stage: str) -> Iterator[None]:
-    """Add the seconds of a stage to stages.json, over all drivers."""
-    start = time.monotonic()
+    """Add the seconds of a stage to stages.json, over all drivers; a damaged one is told before the stage begins."""
+    start, seconds = time.monotonic(), stage_seconds(folder)
     try:
         yield
     finally:
-        seconds = stage_seconds(folder)
         seconds[stage] = round(seconds.get(stage, 0) + time.monotonic() - start, 2)
         with suppress(WriteError):  # a full disk has been met before, or is by the next who writes
             write_json(folder / "stages.json", seconds)

@@ -23,6 +23,7 @@ from tune_jobs.curves import curve_path, read_curve
 from tune_jobs.final import TEST_READS, file_digest, read_result
 from tune_jobs.saved import CONFIG, GENOTYPE, SavedStudy, open_saved, read_config, stage_seconds
 from tune_jobs.storage import DATABASE, SQLITE, resolve, sqlite_url, storage_file, storage_reference
+from tune_jobs.study import study_identity
 from tune_jobs.tools.folder import Contents, counted, is_damaged, is_temporary, set_aside, size_text
 from tune_jobs.tools.machine import recorded_environment
 from tune_jobs.trial import hypernetwork_path
@@ -215,7 +216,11 @@ def check_plain_files(case: Case) -> Findings:
 
 def check_identity(case: Case) -> Findings:
     """config.json says what the Optuna study was begun with."""
-    identity = case.saved.study.user_attrs.get("identity")
+    try:
+        identity = study_identity(case.saved.study)
+    except StudyError as error:
+        yield Finding(str(error), "nothing: another program made it")
+        return
     if identity is None:
         if case.trials:
             yield Finding("the Optuna study has no record of its settings", "nothing: another program made it")
@@ -242,10 +247,8 @@ def check_genotype(case: Case) -> Findings:
         return
     try:
         case.optimal = case.saved.optimal
-        if case.optimal.space == case.config.space:
-            return
-        case.optimal, reason = None, f"{path} holds a genotype of another search space."
-    except (EdgeNESError, UnicodeDecodeError) as error:
+        return
+    except EdgeNESError as error:
         reason = str(error) if str(path) in str(error) else f"{path}: {error}"
     source, genotype = _genotype_elsewhere(case)
     if genotype is None:
