@@ -56,10 +56,10 @@ class Dataset:
 
     name: str
     class_names: tuple[str, ...]
-    weights: Part
-    """W: the weight steps of the search."""
-    architecture: Part
-    """H: the architecture steps."""
+    training: Part
+    """W and H together, one after the other: what retraining from scratch uses."""
+    split: int
+    """Images of W, the first of `training`; the others are H."""
     validation: Part
     """V: never a gradient; ranks trials, chooses ensembles."""
     test: Part | None
@@ -71,7 +71,9 @@ class Dataset:
     digest: str
 
     def __post_init__(self) -> None:
-        parts = [part for part in (self.weights, self.architecture, self.validation, self.test) if part is not None]
+        if not 0 < self.split < len(self.training):
+            raise DataError(f"W and H should hold an image each, got {self.split} of {len(self.training)} for W.")
+        parts = [part for part in (self.training, self.validation, self.test) if part is not None]
         shapes = sorted({part.images.shape[1:] for part in parts})
         if len(shapes) != 1 or shapes[0][1] != shapes[0][2]:
             raise DataError(f"all parts should hold square images of one shape (C, H, H), got {shapes}.")
@@ -87,7 +89,7 @@ class Dataset:
                 )
 
     def __getstate__(self) -> dict[str, object]:
-        # Leaves the cached `training` out: it would double what travels to every worker.
+        # Leaves the cached W and H out: they are views, and would double what travels to every worker.
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
     @property
@@ -106,10 +108,14 @@ class Dataset:
         return self.weights.images.shape[2]
 
     @cached_property
-    def training(self) -> Part:
-        """W and H together: what retraining from scratch uses."""
-        parts = (self.weights, self.architecture)
-        return Part(np.concatenate([part.images for part in parts]), np.concatenate([part.labels for part in parts]))
+    def weights(self) -> Part:
+        """W: the weight steps of the search. It shares the memory of `training`."""
+        return Part(self.training.images[: self.split], self.training.labels[: self.split])
+
+    @cached_property
+    def architecture(self) -> Part:
+        """H: the architecture steps. It shares the memory of `training`."""
+        return Part(self.training.images[self.split :], self.training.labels[self.split :])
 
     def without_test(self) -> "Dataset":
         """The same data set with no T in it, which therefore cannot leak."""
@@ -127,7 +133,13 @@ def build_dataset(
     flip: bool = False,
 ) -> Dataset:
     """A Dataset of these parts, with its mean, std and digest. Raises DataError if they do not fit."""
-    counts = sum(_pixel_counts(part.images) for part in (weights, architecture))
+    pair = (weights, architecture)
+    shapes = sorted({part.images.shape[1:] for part in pair})
+    if len(shapes) > 1:
+        raise DataError(f"all parts should hold square images of one shape (C, H, H), got {shapes}.")
+    # One block of memory, so that neither a worker's W and H nor its `training` is a copy of the other.
+    training = Part(*(np.concatenate([getattr(part, name) for part in pair]) for name in ("images", "labels")))
+    counts = _pixel_counts(training.images)
     levels = np.arange(256) / 255
     mean = counts @ levels / counts.sum(axis=1)
     variance = (counts * np.square(levels - mean[:, None])).sum(axis=1) / counts.sum(axis=1)
@@ -142,8 +154,8 @@ def build_dataset(
     return Dataset(
         name=name,
         class_names=tuple(class_names),
-        weights=weights,
-        architecture=architecture,
+        training=training,
+        split=len(weights),
         validation=validation,
         test=test,
         mean=tuple(mean.tolist()),

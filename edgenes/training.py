@@ -18,6 +18,8 @@ from edgenes.schedule import cosine
 from edgenes.search import Report, initialised
 
 AUXILIARY_WEIGHT = 0.4  # as in DARTS
+PREDICTION_BATCH = 512
+"""Images that pass at once where nothing is trained."""
 
 
 def make_network(config: TrainingConfig, genotype: Genotype, channels: int, classes: int) -> Network:
@@ -105,7 +107,7 @@ def predict(
     part: Part,
     data: Dataset,
     device: str = "cpu",
-    batch_size: int = 512,
+    batch_size: int = PREDICTION_BATCH,
 ) -> np.ndarray:
     """Log-probabilities, float32 (samples, classes), of a network in eval mode on a part of the data, in order."""
     batches = DeviceData(part, data, device).ordered(batch_size)

@@ -19,7 +19,7 @@ from edgenes.errors import EdgeNESError
 from tune_jobs.config import SweepConfig
 from tune_jobs.progress import Progress
 from tune_jobs.quiet import quiet_ray
-from tune_jobs.storage import has_password, refuse_passwords, storage_reference
+from tune_jobs.storage import refuse_passwords, storage_reference
 from tune_jobs.tools.display import lines
 
 
@@ -61,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _summary(config: SweepConfig, result: dict, storage: str) -> None:
     from tune_jobs.report import comparison
+    from tune_jobs.watch.watch import optuna_command
 
     out = Console(emoji=False)
     folder = config.folder
@@ -76,13 +77,9 @@ def _summary(config: SweepConfig, result: dict, storage: str) -> None:
     )
     here = Path(sys.executable)  # `python` alone may be another one than the environment's
     here = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
-    private = "--from-config FILE   (in it: [optuna_dashboard] storage = URL; a password has no place in a command)"
     commands = [
         ("the report", f"{folder / 'report' / 'index.html'}"),
-        (
-            "Optuna's dashboard",
-            f"{here.with_name('optuna-dashboard')} {private if has_password(storage) else shlex.quote(storage)}",
-        ),
+        ("Optuna's dashboard", optuna_command(folder, storage)),
         ("more trials", f"{here} {shlex.join(sys.argv)} --trials {2 * config.trials}"),
     ]
     out.print("\nNext:")

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,40 @@ def ray_local():
         )
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def postgres_url():
+    """URL of a PostgreSQL database, with its password."""
+    from servers import postgres
+
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_database(postgres_url):
+    """URL of an empty database for one test."""
+    import sqlalchemy
+
+    name = f"d{uuid.uuid4().hex}"
+    engine = sqlalchemy.create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return f"{postgres_url.rpartition('/')[0]}/{name}"
+
+
+@pytest.fixture(scope="session")
+def s3_url():
+    """URL of a bucket on an S3 server, whose credentials are in the environment meanwhile."""
+    from servers import s3
+
+    with s3() as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import threading
 import optuna
 import pytest
 import tyro
+from optuna_dashboard import get_note, save_note
 from tiny_study import begin_study, begun_study, finish_study, run_trials
 
 from edgenes import Ensemble
@@ -208,6 +209,7 @@ def test_leftovers_and_locks_stay_behind(finished, tmp_path):
         "trials/.0000.jsonl.pt-ab12_xyz",
         "config.json.damaged",
         "ray/sweep-1/x",
+        "mlflow/mlflow.db",
         "driver.json",
     )
     for name in left:
@@ -216,10 +218,11 @@ def test_leftovers_and_locks_stay_behind(finished, tmp_path):
     (study / "notes.txt").write_text("the user's")
     (study / "inner").symlink_to("notes.txt")
     answer = Export(study=study, archive=tmp_path / "study.tar").run()
-    assert answer["left_out"] == ["inner: no regular file"]
+    assert answer["left_out"] == ["inner: no regular file", "mlflow/mlflow.db: MLflow's own database does not travel"]
     with tarfile.open(tmp_path / "study.tar") as tar:
         names = tar.getnames()
     assert not {*left, "inner", "driver.lock"} & {*names} and "notes.txt" in names
+    assert {f"artifacts/{path.name}" for path in (study / "artifacts").iterdir()} <= {*names}
 
 
 class TestBegun:
@@ -299,9 +302,11 @@ class TestBegun:
         from tune_jobs.storage import storage_from
 
         storage, own = kind.format(tmp_path), f"sqlite:///{begun.folder / 'study.db'}"
-        optuna.copy_study(
-            from_study_name="anneal", from_storage=own, to_storage=storage_from(storage), to_study_name="study"
-        )
+        shared = storage_from(storage)
+        optuna.create_study(study_name="another", storage=shared).ask()  # so that ids are others than in a file alone
+        optuna.copy_study(from_study_name="anneal", from_storage=own, to_storage=shared, to_study_name="study")
+        there = optuna.load_study(study_name="study", storage=shared)
+        save_note(optuna.Trial(there, there.trials[0]._trial_id), "the note")
         (begun.folder / "study.db").unlink()
         Export(study=begun.folder, archive=tmp_path / "a.tar", storage=storage).run()
         Import(archive=tmp_path / "a.tar", folder=tmp_path / "elsewhere").run()
@@ -311,6 +316,7 @@ class TestBegun:
             assert one.state == other.state and one.params == other.params and one.user_attrs == other.user_attrs
             assert one.system_attrs == other.system_attrs and one.intermediate_values == other.intermediate_values
         assert mine.study.user_attrs == theirs.study.user_attrs
+        assert get_note(optuna.Trial(mine.study, mine.trials()[0]._trial_id)) == "the note"
         assert Doctor(study=tmp_path / "elsewhere").run()["sound"]
 
 

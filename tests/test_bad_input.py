@@ -185,15 +185,15 @@ def test_an_existing_study_refuses_another_setting_and_keeps_its_trials(refused,
 
 
 @pytest.mark.parametrize(
-    ("options", "resources", "words"),
+    ("options", "nodes", "words"),
     [
-        ({"gpus_per_trial": 1}, {"CPU": 2}, ("asks for 1 GPUs", "has 0", "--gpus-per-trial")),
-        ({"cpus_per_trial": 3}, {"CPU": 2}, ("asks for 3 CPUs", "has 2", "--cpus-per-trial", "--address")),
-        ({"device": "cuda"}, {"CPU": 2}, ("--device cuda", "none")),
+        ({"gpus_per_trial": 1}, [{"CPU": 2}], ("asks for 1 GPUs", "has 0", "--gpus-per-trial")),
+        ({"cpus_per_trial": 3}, [{"CPU": 2}] * 2, ("asks for 3 CPUs", "has 2", "--cpus-per-trial", "--address")),
+        ({"device": "cuda"}, [{"CPU": 2}], ("--device cuda", "none")),
     ],
 )
-def test_what_the_cluster_does_not_have_is_refused_instead_of_waited_for(options, resources, words):
-    run = Run(SweepConfig(**options), blobs(), optuna.create_study(), Progress(), lambda: None, resources)
+def test_what_no_node_has_is_refused_instead_of_waited_for(options, nodes, words):
+    run = Run(SweepConfig(**options), blobs(), optuna.create_study(), Progress(), lambda: None, nodes)
     with pytest.raises(ConfigError) as raised:
         run.check_resources()
     for word in words:
@@ -227,7 +227,7 @@ def test_a_trial_whose_loss_diverges_fails_with_the_reason(tmp_path):
     )
     assert outcome["status"] == "failed"
     assert "became nan in epoch 0" in outcome["reason"] and "DivergedError" in outcome["traceback"]
-    assert reports == [] and not settings.hypernetwork_path(0).exists()
+    assert reports == [] and not settings.hypernetwork(0).exists()
 
 
 def test_a_cluster_that_does_not_answer_is_refused_at_once(refused):

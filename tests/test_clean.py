@@ -16,6 +16,7 @@ from tune_jobs.saved import open_saved
 from tune_jobs.tools.clean import Clean
 from tune_jobs.tools.doctor import Doctor
 from tune_jobs.tools.folder import contents, full_retrainings
+from tune_jobs.trial import hypernetwork_path
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +145,7 @@ class TestRefused:
 
     def test_a_study_whose_finalist_lost_its_hypernetwork(self, study):
         [finalist] = open_saved(study).finalists()
-        finalist.path.unlink()
+        (study / hypernetwork_path(finalist.number)).unlink()
         self.unchanged(study, CheckpointError, "see what doctor says")
 
     def test_a_result_of_other_trials(self, study):

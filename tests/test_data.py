@@ -197,13 +197,24 @@ def test_without_test_has_no_test_and_the_same_digest(npz):
     safe = data.without_test()
     assert safe.test is None
     assert safe.digest == data.digest
-    assert safe.weights is data.weights
-    assert np.array_equal(safe.training.images, data.training.images)
+    assert safe.training is data.training
 
 
-def test_pickle_is_out_of_band_and_leaves_the_cached_training_part_out(npz):
+def test_w_and_h_share_the_memory_of_the_training_part(npz):
     data = load_data(npz())
-    assert data.training is data.training
+    for part, start in ((data.weights, 0), (data.architecture, data.split)):
+        for name in ("images", "labels"):
+            whole, own = getattr(data.training, name), getattr(part, name)
+            assert own.ctypes.data == whole[start:].ctypes.data and own.flags.c_contiguous
+    with pytest.raises(DataError, match="an image each"):
+        dataclasses.replace(data, split=0)
+    with pytest.raises(DataError, match="one shape"):
+        build_dataset("toy", data.class_names, data.weights, load_data(npz(), image_size=4).weights, data.validation)
+
+
+def test_pickle_is_out_of_band_and_leaves_the_cached_views_out(npz):
+    data = load_data(npz())
+    assert data.weights is data.weights
     buffers = []
     head = pickle.dumps(data, protocol=5, buffer_callback=buffers.append)
     assert len(head) < 2000
@@ -213,7 +224,7 @@ def test_pickle_is_out_of_band_and_leaves_the_cached_training_part_out(npz):
     back = pickle.loads(head, buffers=buffers)
     assert back.digest == data.digest
     assert np.shares_memory(back.validation.images, data.validation.images)
-    assert np.array_equal(back.training.labels, data.training.labels)
+    assert np.shares_memory(back.architecture.images, data.training.images)
 
 
 def test_resize_averages_neighbours_and_keeps_constants():

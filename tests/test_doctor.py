@@ -131,6 +131,8 @@ REPAIRED = {
     "ensemble gone": (lambda s: shutil.rmtree(s / "ensemble"), "build it anew"),
     "card": (lambda s: cut(s / "ensemble" / "card.json"), "write it anew from ensemble.pt"),
     "card altered": (lambda s: edit(s / "ensemble" / "card.json", device="tpu"), "is not the card"),
+    "picture": (lambda s: cut(next((s / "artifacts").iterdir())), "was cut short"),
+    "pictures gone": (lambda s: shutil.rmtree(s / "artifacts"), "'cell.svg' is missing, or was cut short"),
     "temporary": (lambda s: (s / "trials" / ".0000-hypernetwork.pt-ab12_xyz").write_text("x"), "half-written"),
     "new": (lambda s: (s / "hypernetwork" / "hypernetwork.pt.new").write_text("x"), "half-written"),
     "ray": (lambda s: (s / "ray" / "sweep-1").mkdir(parents=True), "was left by a driver"),

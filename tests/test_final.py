@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -17,8 +18,9 @@ from edgenes.selection import cross_fitted
 from tune_jobs import final
 from tune_jobs.config import SweepConfig
 from tune_jobs.final import Finalist
+from tune_jobs.remote import StudyFiles
 from tune_jobs.report import NAMES, comparison
-from tune_jobs.trial import TrialSettings
+from tune_jobs.trial import TrialSettings, hypernetwork_path
 
 _BLOBS = blobs()
 DATA = build_dataset(
@@ -36,10 +38,18 @@ def make_study(folder, **changes):
     settings = TrialSettings(config, folder, random_genotype(config.space, seeded(0)), "cpu")
     finalists = []
     for number in (4, 7):
-        path = settings.hypernetwork_path(number)
-        Hypernetwork(config.space, 3, False, "corrected", seeded(number)).save(path)
-        finalists.append(Finalist(number, number, 0.5, path))
+        hypernetwork = Hypernetwork(config.space, 3, False, "corrected", seeded(number))
+        hypernetwork.save(folder / hypernetwork_path(number))
+        finalists.append(Finalist(number, number, 0.5))
     return settings, finalists
+
+
+def choose(settings, finalist):
+    """Put the finalist's hypernetwork where the chosen one belongs; returns its digest."""
+    path = settings.folder / final.HYPERNETWORK
+    path.parent.mkdir()
+    shutil.copyfile(settings.hypernetwork(finalist.number), path)
+    return final.file_digest(path)
 
 
 def retrain(settings, jobs):
@@ -54,9 +64,9 @@ def trained(tmp_path_factory):
     settings, finalists = make_study(tmp_path_factory.mktemp("study"))
     retrain(settings, final.retraining_jobs(settings, finalists))
     chosen, table = final.choose_finalist(settings, DATA, finalists)
-    digest = final.file_digest(chosen.path)
+    digest = choose(settings, chosen)
     before = final.test_reads(settings.folder)
-    result = final.final_ensemble(settings, DATA, chosen, chosen.path, digest)
+    result = final.final_ensemble(settings, DATA, chosen, digest)
     return SimpleNamespace(**locals())
 
 
@@ -116,7 +126,7 @@ class TestTest:
     def test_each_reading_is_noted_and_counted(self, tmp_path):
         assert final.test_reads(tmp_path) == 0
         for k in (1, 2):
-            assert final.read_test(DATA, tmp_path, f"purpose {k}") is DATA.test
+            assert final.read_test(DATA, StudyFiles(tmp_path), f"purpose {k}") is DATA.test
             assert final.test_reads(tmp_path) == k
         notes = [json.loads(line) for line in (tmp_path / final.TEST_READS).read_text().splitlines()]
         assert [(note["purpose"], note["data"]) for note in notes] == [
@@ -155,8 +165,9 @@ class TestEnsemble:
 
     def test_another_file_than_the_chosen_hypernetwork_is_refused_before_the_test_is_read(self, tmp_path):
         settings, finalists = make_study(tmp_path)
+        choose(settings, finalists[0])
         with pytest.raises(CheckpointError, match="is not the hypernetwork that was chosen"):
-            final.final_ensemble(settings, DATA, finalists[0], finalists[0].path, final.file_digest(finalists[1].path))
+            final.final_ensemble(settings, DATA, finalists[0], final.file_digest(settings.hypernetwork(7)))
         assert final.test_reads(tmp_path) == 0
 
 

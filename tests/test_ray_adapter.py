@@ -11,6 +11,7 @@ from pathlib import Path
 from ray import tune
 
 from tune_jobs.curves import curve_path, read_curve
+from tune_jobs.remote import StudyFiles
 from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
 from tune_jobs.study import common_failure, make_sampler, open_study, search_space, trials_frame
 
@@ -22,10 +23,10 @@ KILLED, FAILING, PRUNED, INTERRUPTING = 0, 1, 3, 4
 def accident_prone():
     """A trainable that is pickled by value: its workers need not import this file, and torch with it."""
 
-    def trainable(config, driver):
+    def trainable(config, driver, study):
         """Four candidates and a result; some trials meet with an accident, by their number."""
         number, first = config["trial"], config["attempt"] == 1 and tune.get_checkpoint() is None
-        place = tune.get_checkpoint() or (config["checkpoint"] and tune.Checkpoint(config["checkpoint"]))
+        place = tune.get_checkpoint() or (config["checkpoint"] and tune.Checkpoint(f"{study}/{config['checkpoint']}"))
         done = 0
         if place:
             with place.as_directory() as folder:
@@ -59,10 +60,10 @@ def drive(folder, attempt):
         budget=6,
         max_failures=3,
         make_sampler=functools.partial(make_sampler, "tpe"),
-        folder=folder,
+        files=StudyFiles(folder),
     )
     tune.Tuner(
-        tune.with_resources(tune.with_parameters(accident_prone(), driver=os.getpid()), {"cpu": 1}),
+        tune.with_resources(tune.with_parameters(accident_prone(), driver=os.getpid(), study=str(folder)), {"cpu": 1}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=StudyPruning(searcher),

@@ -175,7 +175,9 @@ class TestTolerance:
         assert (status, answer["equal"], answer["exactly_equal"]) == (0, True, False)
         assert (answer["largest"]["step"], answer["largest"]["metric"]) == (2, "loss")
 
-    @pytest.mark.parametrize("change", [{"platform": "another"}, {"versions": {"torch": "1.0"}}, None])
+    @pytest.mark.parametrize(
+        "change", [{"platform": "another"}, {"cpu": "another"}, {"versions": {"torch": "1.0"}}, None]
+    )
     def test_elsewhere_differences_are_expected(self, study, capsys, change):
         path = study / "environment.json"
         if change is None:

@@ -20,6 +20,7 @@ from ray.tune.utils.util import flatten_dict
 
 from edgenes.errors import CheckpointError, StudyError
 from tune_jobs.curves import CurveWriter, curve_path, read_curve
+from tune_jobs.remote import StudyFiles
 from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher, outcome
 from tune_jobs.study import DEFAULT_PARAMS, common_failure, make_sampler, open_study, search_space, trials_frame
 
@@ -40,12 +41,11 @@ def complete(params, **more):
     return {"status": "complete", "value": value, "control_error": 0.1, "attributes": attributes, **more}
 
 
-def trainable(config):
+def trainable(config, folder):
     """Yield (report, state for a checkpoint or None); resumes from the checkpoint it is given."""
     done = 0
     if config["checkpoint"]:
-        with open(f"{config['checkpoint']}/state.json") as stream:
-            done = json.load(stream)["step"]
+        done = json.loads((folder / config["checkpoint"] / "state.json").read_text())["step"]
     for step in range(done + 1, STEPS + 1):
         seen = {"stage": "hypernetwork", "step": step, "loss": config["seed"] / step}
         yield seen, {"step": step} if step % 2 == 0 else None
@@ -65,7 +65,7 @@ class Driver:
             SPACE,
             budget=budget,
             make_sampler=functools.partial(make_sampler, sampler, startup=2),
-            folder=folder,
+            files=StudyFiles(folder),
             **options,
         )
         self.scheduler = StudyPruning(self.searcher)
@@ -113,7 +113,7 @@ class Driver:
             mine = config["trial"] == victim
             if mine and kill == "suggested":
                 raise Killed
-            for report, state in trainable(config):
+            for report, state in trainable(config, self.folder):
                 self.report(trial, report, state)
                 if mine and kill == "running" and report["step"] == 3:
                     raise Killed
@@ -139,8 +139,10 @@ def die_in(storage, method, after=0):
     setattr(storage, method, dying)
 
 
-@pytest.fixture(params=["sqlite", "journal"])
+@pytest.fixture(params=["sqlite", "journal", "postgres"])
 def storage(request, tmp_path):
+    if request.param == "postgres":
+        return request.getfixturevalue("postgres_database")
     return {"sqlite": f"sqlite:///{tmp_path}/study.db", "journal": f"journal:{tmp_path}/study.log"}[request.param]
 
 
@@ -160,7 +162,8 @@ def states(study):
     return [trial.state.name for trial in study.trials]
 
 
-@pytest.mark.filterwarnings("error")
+# A killed driver closes no connection.
+@pytest.mark.filterwarnings("error", "ignore:<psycopg.Connection.*was deleted while still open:ResourceWarning")
 class TestKilledDriver:
     @pytest.mark.parametrize("sampler", ["random", "tpe"])
     @pytest.mark.parametrize("kill", ["asking", "suggested", "running", "reported", "telling", "told"])
@@ -269,7 +272,12 @@ class TestStateMachine:
     def test_a_study_without_a_seed_is_refused(self, tmp_path):
         with pytest.raises(StudyError, match="open_study"):
             StudySearcher(
-                optuna.create_study(), SPACE, budget=1, max_failures=1, make_sampler=make_sampler, folder=tmp_path
+                optuna.create_study(),
+                SPACE,
+                budget=1,
+                max_failures=1,
+                make_sampler=make_sampler,
+                files=StudyFiles(tmp_path),
             )
 
 
@@ -413,7 +421,7 @@ class TestCheckpoints:
         moved = tmp_path.with_name(f"{tmp_path.name}-moved")
         shutil.move(tmp_path, moved)
         _, config = Driver(storage.replace(str(tmp_path), str(moved)), moved).suggest()
-        assert config["checkpoint"].startswith(f"{moved}/") and config["checkpoint"].endswith("000002")
+        assert (moved / config["checkpoint"]).is_dir() and config["checkpoint"].endswith("000002")
 
     @pytest.mark.parametrize("noted", ["{outside}", "../outside", "link", "s3://bucket/checkpoint", 7])
     def test_a_checkpoint_noted_outside_the_folder_is_not_read(self, tmp_path, noted, caplog):

@@ -8,7 +8,8 @@ import torch
 
 from edgenes.checkpoint import save_checkpoint
 from edgenes.errors import DivergedError, WriteError
-from tune_jobs.trainables import outcome_of, resume_state
+from tune_jobs.remote import Remote
+from tune_jobs.trainables import newest_checkpoint, outcome_of, resume_state
 
 
 def raiser(error):
@@ -49,39 +50,58 @@ def test_warnings_of_the_run_come_with_its_outcome_and_only_those():
     assert outcome_of(lambda: {"status": "complete"})["warnings"] == []
 
 
-@pytest.fixture
-def checkpoints(tmp_path):
+PLACE = "ray/sweep-1/trial-0-x"
+
+
+@pytest.fixture(params=["folder", "s3"])
+def shared(request, tmp_path):
+    """What driver and workers share, with three checkpoints of a trial in it."""
+    url = str(tmp_path)
+    if request.param == "s3":
+        url = request.getfixturevalue("s3_url").replace("/prefix", f"/{tmp_path.name}")
+    shared = Remote(url)
     for number in range(3):
-        save_checkpoint(tmp_path / f"checkpoint_00000{number}" / "state.pt", "trial", {"epoch": torch.tensor(number)})
-    return tmp_path
+        save_checkpoint(tmp_path / "state.pt", "trial", {"epoch": torch.tensor(number)})
+        shared.write(f"{PLACE}/checkpoint_00000{number}/state.pt", (tmp_path / "state.pt").read_bytes())
+    return shared
 
 
-def damage(place):
-    path = place / "state.pt"
-    content = bytearray(path.read_bytes())
+def damage(shared, number):
+    name = f"{PLACE}/checkpoint_00000{number}/state.pt"
+    content = bytearray(shared.read(name))
     content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    shared.write(name, bytes(content))
 
 
-def resumed(noted):
-    outcome = outcome_of(lambda: {"state": resume_state(noted, "cpu")})
+def resumed(shared, number):
+    noted = None if number is None else f"{PLACE}/checkpoint_00000{number}"
+    outcome = outcome_of(lambda: {"state": resume_state(noted, shared, "cpu")})
     return outcome["state"] and int(outcome["state"]["epoch"]), outcome["warnings"]
 
 
-def test_the_noted_checkpoint_is_taken_and_not_a_newer_one_that_nobody_noted(checkpoints):
-    assert resumed(str(checkpoints / "checkpoint_000001")) == (1, [])
+def test_the_noted_checkpoint_is_taken_and_not_a_newer_one_that_nobody_noted(shared):
+    assert resumed(shared, 1) == (1, [])
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_that_is_said(checkpoints):
-    damage(checkpoints / "checkpoint_000002")
-    epoch, [warning] = resumed(str(checkpoints / "checkpoint_000002"))
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_that_is_said(shared):
+    damage(shared, 2)
+    epoch, [warning] = resumed(shared, 2)
     assert epoch == 1
     assert "checkpoint_000002" in warning and "damaged" in warning and "before it is taken" in warning
 
 
-def test_without_a_sound_checkpoint_a_trial_begins_anew(checkpoints):
-    assert resumed(None) == (None, [])
+def test_without_a_sound_checkpoint_a_trial_begins_anew(shared):
+    assert resumed(shared, None) == (None, [])
     for number in range(3):
-        (checkpoints / f"checkpoint_00000{number}" / "state.pt").write_bytes(b"PK")
-    epoch, warnings = resumed(str(checkpoints / "checkpoint_000002"))
+        damage(shared, number)
+    epoch, warnings = resumed(shared, 2)
     assert epoch is None and len(warnings) == 3
+
+
+def test_the_newest_checkpoint_is_that_of_the_last_driver_that_left_one(shared):
+    assert newest_checkpoint(shared, "sweep") == f"{PLACE}/checkpoint_000002"
+    assert newest_checkpoint(shared, "search") is None
+    for run, number in (("search-2", 4), ("search-10", 0), ("search-9", 7)):
+        shared.write(f"ray/{run}/search-x/checkpoint_{number:06d}/state.pt", b"")
+    shared.write("ray/search-11/search-y/params.json", b"{}")  # killed before its first checkpoint
+    assert newest_checkpoint(shared, "search") == "ray/search-10/search-x/checkpoint_000000"

@@ -151,7 +151,8 @@ from edgenes.untrusted import printable
 from tune_jobs.__main__ import main
 study, tar, arrived = sys.argv[1:]
 for words in (["status", study], ["doctor", study, "--repair"], ["export", study, tar], ["import", tar, arrived],
-              ["clean", study]):
+              ["clean", study], ["cluster-file", "slurm"],
+              ["submit", "slurm", "--dry-run", "--", "--out", "/shared/x"]):
     assert main(words) == 0, words
 sys.exit("ray was imported" if "ray" in sys.modules else 0)
 """

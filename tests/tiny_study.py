@@ -12,12 +12,14 @@ from tune_jobs import final
 from tune_jobs.config import SweepConfig
 from tune_jobs.curves import CurveWriter
 from tune_jobs.environment import environment
+from tune_jobs.remote import StudyFiles
 from tune_jobs.saved import CONFIG, GENOTYPE, SavedStudy, load_study_data, open_saved, plain_config
 from tune_jobs.searcher import StudySearcher
 from tune_jobs.study import feasible, finalists, make_sampler, search_space, trial_seed
 from tune_jobs.sweep import open_optuna
 from tune_jobs.tools.machine import threads
 from tune_jobs.trial import run_trial
+from tune_jobs.watch.pictures import Album
 
 TINY = {
     **{"nodes": 2, "search_channels": 2, "channels": 2, "cells": 1, "batch_size": 32, "sampler": "random"},
@@ -58,7 +60,8 @@ def run_trials(saved: SavedStudy, stop_after=None, dies=False, pruner=None) -> N
         budget=config.trials,
         max_failures=1,
         make_sampler=lambda seed: make_sampler(config.sampler, seed),
-        folder=saved.folder,
+        files=StudyFiles(saved.folder),
+        before_tell=Album(config, saved.optimal),
     )
     data, curves, settings = saved.data().without_test(), CurveWriter(), saved.settings()
 
@@ -102,7 +105,7 @@ def finish_study(saved: SavedStudy) -> dict:
     """Retrain the finalists, choose the hypernetwork and the ensemble, and leave a result, which is returned."""
     config, settings, data = saved.config, saved.settings(), saved.data()
     entries = [
-        final.Finalist(t.number, trial_seed(config.seed, t.number), t.values[0], settings.hypernetwork_path(t.number))
+        final.Finalist(t.number, trial_seed(config.seed, t.number), t.values[0])
         for t in finalists(saved.study, config.finalists)
     ]
     for job in final.retraining_jobs(settings, entries):
@@ -110,9 +113,9 @@ def finish_study(saved: SavedStudy) -> dict:
     best, table = final.choose_finalist(settings, data, entries)
     path = saved.folder / "hypernetwork" / "hypernetwork.pt"
     path.parent.mkdir()
-    shutil.copyfile(best.path, path)
+    shutil.copyfile(settings.hypernetwork(best.number), path)
     write_json(path.parent / "finalists.json", {"chosen": best.number, "finalists": table})
-    outcome = final.final_ensemble(settings, data, best, path, final.file_digest(path))
+    outcome = final.final_ensemble(settings, data, best, final.file_digest(path))
     trial = saved.study.get_trials()[best.number]
     result = {
         "best_trial": {"number": trial.number, "params": trial.params, "value": trial.values[0]},

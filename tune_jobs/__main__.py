@@ -10,12 +10,14 @@ from rich.console import Console
 from edgenes.errors import EdgeNESError
 from tune_jobs.tools.archive import Export, Import
 from tune_jobs.tools.clean import Clean
+from tune_jobs.tools.cluster_file import ClusterFile
 from tune_jobs.tools.compare import Compare
 from tune_jobs.tools.display import finite, lines
 from tune_jobs.tools.doctor import Doctor
 from tune_jobs.tools.replay import Replay
 from tune_jobs.tools.reselect import Reselect
 from tune_jobs.tools.status import Status
+from tune_jobs.tools.submit import Submit
 
 COMMANDS = {
     "status": Status,
@@ -26,6 +28,8 @@ COMMANDS = {
     "replay": Replay,
     "ensemble": Reselect,
     "compare": Compare,
+    "submit": Submit,
+    "cluster-file": ClusterFile,
 }
 """What can be asked, in the order of the help."""
 

@@ -19,6 +19,7 @@ from edgenes.network import check_image_size
 from edgenes.regularizer import ESTIMATORS
 from edgenes.selection import CRITERIA
 from edgenes.supernet import FORWARDS
+from tune_jobs.storage import has_password
 from tune_jobs.study import PRUNERS, SAMPLERS, stable_seed
 
 VALUES = ("retrained", "one-shot", "mean")
@@ -107,16 +108,25 @@ class SweepConfig:
     """Trials at once; by default as many as fit."""
     cpus_per_trial: int = 1
     """CPUs, and threads, of a trial."""
-    gpus_per_trial: float | None = None
-    """GPUs of a trial, fractions allowed; by default 1 where the cluster has any, else 0."""
+    gpus_per_trial: float | Literal["auto"] | None = None
+    """GPUs of a trial, fractions allowed; auto measures a trial's memory first and gives it the share of a card that
+    holds that; by default 1 where the cluster has any, else 0."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where trials compute; auto takes a GPU where they have one."""
     storage: str | None = None
     """The Optuna study: an SQLAlchemy URL, or journal:PATH; by default study.db in the study's folder."""
+    storage_path: str | None = None
+    """Where workers leave checkpoints and predictions: a folder that all nodes share, or a URL of pyarrow's file
+    systems, such as s3://BUCKET/PREFIX; by default the study's folder."""
     address: str | None = None
     """Ray cluster to join; by default RAY_ADDRESS, else Ray is started on this machine."""
+    wait_for_nodes: int = 1
+    """Begin when this many nodes have joined the Ray cluster; a study plans with the nodes it finds."""
     dashboard: bool = False
     """Start Ray's dashboard and print its address (needs no option on an existing cluster)."""
+    log: tuple[Literal["tensorboard", "mlflow"], ...] = ()
+    """Write TensorBoard's event files, MLflow's runs, or both into the study's folder; MLflow's go to
+    MLFLOW_TRACKING_URI where that is set."""
     out: Path | None = None
     """Folder of the study; by default runs/anneal-DATASET."""
     dry_run: bool = False
@@ -129,12 +139,17 @@ class SweepConfig:
             for name, value in SMOKE.items():
                 if getattr(self, name) == getattr(SweepConfig, name):  # what the user gave stays
                     object.__setattr__(self, name, value)
+        if self.storage_path is not None:
+            object.__setattr__(self, "storage_path", _absolute(self.storage_path))
         for name in ("root", "out"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))
         object.__setattr__(self, "objectives", tuple(self.objectives))
+        object.__setattr__(self, "log", tuple(dict.fromkeys(self.log)))
         counts = "trials finalists search_epochs hypernetwork_epochs short_epochs final_epochs ensemble_size"
-        check_at_least(self, 1, *counts.split(), "candidates", "seeds_per_candidate", "cpus_per_trial")
+        check_at_least(
+            self, 1, *counts.split(), "candidates", "seeds_per_candidate", "cpus_per_trial", "wait_for_nodes"
+        )
         check_at_least(self, 0, "seed")
         check_at_most(self, MOST, *counts.split(), "candidates", "seeds_per_candidate", "cpus_per_trial")
         if self.candidates > self.space.genotypes:
@@ -155,8 +170,12 @@ class SweepConfig:
             )
         if self.max_concurrent is not None:
             check_at_least(self, 1, "max_concurrent")
-        if self.gpus_per_trial is not None:
+        if self.gpus_per_trial not in (None, "auto"):
             check_at_least(self, 0, "gpus_per_trial")
+            if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
+                raise ConfigError(
+                    f"gpus_per_trial must be a whole number, or a share of one GPU, got {self.gpus_per_trial}."
+                )
         if self.objectives not in (("value",), ("value", "control")):
             raise ConfigError(f"objectives must be value, or value control, got {' '.join(self.objectives)}.")
         if len(self.objectives) == 2 and self.pruner != "none":
@@ -228,10 +247,37 @@ class SweepConfig:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
 
+def _absolute(place: str) -> str:
+    """A URL as it is, a folder from the root; raises ConfigError for a URL with credentials, which would be stored."""
+    if has_password(place):
+        raise ConfigError(
+            "--storage-path shows a password: leave the credentials to the environment (AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY) or to the cloud's own files, on every node."
+        )
+    return place if "://" in place else str(Path(place).expanduser().absolute())
+
+
 EXECUTION = frozenset(
     (
-        *("dataset", "root", "download", "image_size", "flip", "trials", "max_concurrent", "cpus_per_trial"),
-        *("gpus_per_trial", "device", "storage", "address", "dashboard", "out", "dry_run", "smoke_test"),
+        "dataset",
+        "root",
+        "download",
+        "image_size",
+        "flip",
+        "trials",
+        "max_concurrent",
+        "cpus_per_trial",
+        "gpus_per_trial",
+        "device",
+        "storage",
+        "storage_path",
+        "address",
+        "wait_for_nodes",
+        "dashboard",
+        "log",
+        "out",
+        "dry_run",
+        "smoke_test",
     )
 )
 """Fields that may change between two runs of one study (the data themselves are compared by digest)."""

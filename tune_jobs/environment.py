@@ -12,6 +12,8 @@ import torch
 
 PACKAGES = ("edgenes-studio", "torch", "torchvision", "ray", "optuna", "numpy", "scikit-learn", "plotly")
 
+COMMIT = "EDGENES_COMMIT"
+
 
 @cache
 def versions() -> dict[str, str]:
@@ -27,7 +29,12 @@ def versions() -> dict[str, str]:
 
 @cache
 def commit() -> str | None:
-    """The commit of the checkout that this code runs from, "+" added if files differ; None outside of one."""
+    """The commit of the checkout that this code runs from, "+" added if files differ; None outside of one.
+
+    A copy that was sent to a cluster has it in the environment variable EDGENES_COMMIT.
+    """
+    if COMMIT in os.environ:
+        return os.environ[COMMIT] or None
     here = Path(__file__).parent
 
     def git(*words: str) -> str:
@@ -43,12 +50,13 @@ def commit() -> str | None:
 
 @cache
 def environment() -> dict:
-    """Versions, commit, and the machine's processors."""
+    """Versions, commit, and the machine's processors: `cpu` is the instruction set that decides torch's last bits."""
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "versions": versions(),
         "commit": commit(),
         "platform": platform.platform(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
         "gpus": devices,
     }
 

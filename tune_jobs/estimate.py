@@ -1,17 +1,16 @@
 """What a study will take, from a few measured steps: trials, hours, memory, disk."""
 
 import os
-import resource
 import time
 from collections.abc import Callable
 
 import torch
 
 from edgenes.genotype import random_genotype
-from edgenes.relaxation import ArchitectureLogits
-from edgenes.search import Bilevel
 from edgenes.training import train_network
 from tune_jobs.config import SweepConfig
+from tune_jobs.footprint import dry_step, trial_footprint
+from tune_jobs.resources import trials_on
 from tune_jobs.saved import load_study_data
 
 REPEATS = 3
@@ -36,18 +35,8 @@ def estimate(config: SweepConfig) -> str:
     device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
     torch.set_num_threads(config.cpus_per_trial)
     data = load_study_data(config)
-    loop = Bilevel(config.search_config(device), data)
+    loop, step = dry_step(config, data, device)
     space = config.space
-    shape = (len(space.cell_types), len(space.edges), len(space.operations))
-    logits = ArchitectureLogits(
-        torch.zeros(shape, device=device, requires_grad=True), torch.zeros(shape[:2], device=device, requires_grad=True)
-    )
-    images, labels = loop.weights.draw(config.batch_size, loop.generator)
-
-    def step() -> None:
-        loop.architecture_loss(logits, 1.0)[0].backward()
-        loop.weight_step(images, labels, logits.detach(), 1.0)
-
     search_step = _seconds(step)
     genotype = random_genotype(space, torch.Generator().manual_seed(0))
     one_epoch = config.training_config(1, 0, device)
@@ -59,19 +48,22 @@ def estimate(config: SweepConfig) -> str:
     full = config.finalists * pool + (config.ensemble_size + pool) * config.baselines
     search = config.search_epochs * loop.steps * search_step
     trial = config.hypernetwork_epochs * loop.steps * search_step + config.candidates * config.short_epochs * epoch
-    workers = max(1, (os.cpu_count() or 1) // config.cpus_per_trial)
+    footprint = trial_footprint(config, data, device)
+    share = footprint.share if config.gpus_per_trial == "auto" else config.gpus_per_trial or 1
+    here = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
+    workers = max(1, trials_on(here, {"CPU": config.cpus_per_trial, "GPU": share if device == "cuda" else 0}))
     workers = min(workers, config.max_concurrent or workers)
-    if device == "cuda":
-        workers = max(1, int(torch.cuda.device_count() / (config.gpus_per_trial or 1)))
     hours = (search + (config.trials * trial + full * config.final_epochs * epoch) / workers) / 3600
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
+    peak = footprint.host / 2**30
     megabytes = sum(p.numel() for p in network.parameters()) * 4 / 2**20
     predictions = config.trials * config.candidates * len(data.validation) * data.classes * 4 / 2**20
     disk = full * megabytes + predictions + config.trials
+    on_card = f", {footprint.device / 2**30:.1f} GiB of a GPU for each" if footprint.card else ""
     return (
         f"{config.trials} trials on {data.name}, {workers} at once on this machine's {device}\n"
         f"  one step of the search {search_step * 1e3:.0f} ms, one epoch of retraining {epoch:.1f} s\n"
         f"  a trial about {trial / 60:.1f} min without cached candidates; {full} full retrainings at most\n"
         f"  whole study about {hours:.2f} hours\n"
-        f"  memory about {peak * workers:.1f} GiB for the workers ({peak:.1f} GiB each), disk about {disk:.0f} MiB"
+        f"  memory about {peak * workers:.1f} GiB for the workers ({peak:.1f} GiB each){on_card}, "
+        f"disk about {disk:.0f} MiB"
     )

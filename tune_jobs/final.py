@@ -28,42 +28,37 @@ from edgenes.training import predict
 from edgenes.untrusted import reason, shown
 from tune_jobs.config import SweepConfig
 from tune_jobs.environment import environment
+from tune_jobs.remote import StudyFiles
 from tune_jobs.store import Retrained
 from tune_jobs.study import feasible, finalists, stable_seed, trial_seed
-from tune_jobs.trial import TrialSettings, hypernetwork_path, trial_candidates
+from tune_jobs.trial import TrialSettings, trial_candidates
 
 TEST_READS = "test_reads.jsonl"
+HYPERNETWORK = "hypernetwork/hypernetwork.pt"
+"""The hypernetwork that was chosen, in the study's folder."""
+FINALISTS = "hypernetwork/finalists.json"
 _SCORES = ("accuracy", "standard_error", "nll", "ece")
 
 
 @dataclass(frozen=True)
 class Finalist:
-    """A trial that may win: its number, seed, value, and the file of its hypernetwork."""
+    """A trial that may win: its number, seed and value."""
 
     number: int
     seed: int
     value: float
-    path: Path
 
     def candidates(self, settings: TrialSettings) -> list[Candidate]:
         """The candidates that the trial was valued on."""
-        return trial_candidates(settings.config, Hypernetwork.load(self.path), self.seed)
+        return trial_candidates(settings.config, Hypernetwork.load(settings.hypernetwork(self.number)), self.seed)
 
 
-def finalist_entries(study: optuna.Study, config: SweepConfig, folder: Path) -> list[Finalist]:
+def finalist_entries(study: optuna.Study, config: SweepConfig) -> list[Finalist]:
     """The finalists among the trials that are complete now, best first; one only where none is feasible."""
     chosen = finalists(study, config.finalists)
     if chosen and not feasible(chosen[0]):
         chosen = chosen[:1]
-    return [
-        Finalist(
-            trial.number,
-            trial_seed(config.seed, trial.number),
-            trial.values[0],
-            hypernetwork_path(folder, trial.number),
-        )
-        for trial in chosen
-    ]
+    return [Finalist(trial.number, trial_seed(config.seed, trial.number), trial.values[0]) for trial in chosen]
 
 
 @dataclass(frozen=True)
@@ -179,11 +174,12 @@ def choose_finalist(settings: TrialSettings, data: Dataset, entries: list[Finali
     return best[1], table
 
 
-def read_test(data: Dataset, folder: Path, purpose: str) -> Part:
-    """The test part, after noting in the study's folder that it is read: whoever reads it twice leaves a trace."""
-    with open(folder / TEST_READS, "a", encoding="utf-8") as file:
+def read_test(data: Dataset, files: StudyFiles, purpose: str) -> Part:
+    """The test part, after noting in the study's files that it is read: whoever reads it twice leaves a trace."""
+    with open(files.fetch(TEST_READS, fresh=True), "a", encoding="utf-8") as file:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         file.write(json.dumps({"time": now, "purpose": purpose, "data": data.digest}) + "\n")
+    files.publish(TEST_READS)
     return data.test
 
 
@@ -237,25 +233,25 @@ def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def final_ensemble(
-    settings: TrialSettings, data: Dataset, finalist: Finalist, hypernetwork: Path, digest: str
-) -> dict[str, Any]:
+def final_ensemble(settings: TrialSettings, data: Dataset, finalist: Finalist, digest: str) -> dict[str, Any]:
     """The final trial: choose the ensemble of the best hypernetwork's candidates on V, read T once, save all.
 
-    Writes `ensemble/` in the study's folder and returns the part of result.json that it decides. Raises
-    CheckpointError if the hypernetwork's file is not the one with this digest.
+    Reads HYPERNETWORK and writes `ensemble/` among the study's files, and returns the part of result.json that it
+    decides. Raises CheckpointError if the hypernetwork's file is not the one with this digest.
     """
     config = settings.config
+    hypernetwork = settings.files.fetch(HYPERNETWORK, fresh=True)
     if file_digest(hypernetwork) != digest:
         raise CheckpointError(f"{hypernetwork} is not the hypernetwork that was chosen: its SHA-256 is not {digest}.")
     error = control_error(Hypernetwork.load(hypernetwork), settings.optimal)
     labels = data.validation.labels
     pool = finalist_pool(settings, data, finalist)
     selection = select_affordable(pool.predictions, labels, config.ensemble_size, config.criterion)
-    test = read_test(data, settings.folder, f"final ensemble of trial {finalist.number}")
-    chosen = save_ensemble(
-        settings, data, pool, selection, test, settings.folder / "ensemble", {"hypernetwork": digest}
-    )
+    test = read_test(data, settings.files, f"final ensemble of trial {finalist.number}")
+    target = settings.folder / "ensemble"
+    chosen = save_ensemble(settings, data, pool, selection, test, target, {"hypernetwork": digest})
+    for path in target.iterdir():
+        settings.files.publish(f"ensemble/{path.name}")
     return {
         "control_error": error,
         **chosen,

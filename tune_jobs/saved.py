@@ -36,7 +36,8 @@ from tune_jobs.trial import TrialSettings
 from tune_jobs.untrusted import check_folder
 
 CONFIG = "config.json"
-GENOTYPE = Path("search") / "genotype.json"
+GENOTYPE = "search/genotype.json"
+LOGITS = "search/logits.pt"
 UNREADABLE = (SQLAlchemyError, OptunaError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What Optuna raises where its storage is out of reach, or holds what it did not write."""
 _MEASURES = ("control_error", "standard_error", "mean_accuracy", "nll", "pool_size", "pruned_step")
@@ -113,7 +114,7 @@ class SavedStudy:
     def finalists(self) -> list[Finalist]:
         """The finalists of the trials that are complete now; [] as long as none is. Raises StudyError as `trials`."""
         self.trials()
-        return finalist_entries(self.study, self.config, self.folder)
+        return finalist_entries(self.study, self.config)
 
     def settings(self, device: str = "cpu") -> TrialSettings:
         """What the trials of the study share."""

@@ -4,10 +4,11 @@ The study is the only memory. A driver may die at any point: the next one finds 
 goes on with them from their checkpoints, and asks for the rest. Ray's own state is never restored.
 """
 
+import contextlib
 import json
 import logging
 import math
-import shutil
+import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,16 +24,20 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.utils.util import unflatten_dict
 
-from edgenes.errors import StudyError
+from edgenes.errors import StudyError, WriteError
 from tune_jobs.avoid import AvoidFailures
 from tune_jobs.curves import CurveWriter, curve_path, plain
+from tune_jobs.remote import StudyFiles
 from tune_jobs.study import CONSTRAINT, CONTROL_LIMIT, stable_seed, study_seed, trial_seed, with_derived
 
 _log = logging.getLogger(__name__)
 
+RAY = "ray"
+"""The folder of Ray's own files, a folder a stage and driver in it, among the files that driver and workers share."""
 _TRACEBACK_CHARACTERS = 4000  # the end of a traceback says what broke
-_NOT_METRICS = {*AUTO_RESULT_KEYS, DONE, EXPERIMENT_TAG, SHOULD_CHECKPOINT, TRIAL_ID}
-_NOT_METRICS |= {"attributes", "traceback", "warnings"}
+NOT_METRICS = {*AUTO_RESULT_KEYS, DONE, EXPERIMENT_TAG, SHOULD_CHECKPOINT, TRIAL_ID}
+NOT_METRICS |= {"attributes", "traceback", "warnings"}
+"""Keys of a report that are no measurement."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +117,9 @@ class StudySearcher(Searcher):
     `budget` counts COMPLETE and PRUNED trials; `max_failures` is the number of FAILed trials in the study at
     which the sweep is given up. `make_sampler(seed)` builds the sampler of one suggestion. A trial that lost its
     process `max_attempts` times without a new checkpoint in between is a FAIL; most of these were the driver's
-    deaths, since Ray itself gives up a trial whose worker died three times. `folder` is the study's folder;
-    `check`, if given, runs before each suggestion and raises if the study must not be driven any more.
+    deaths, since Ray itself gives up a trial whose worker died three times. `files` are the study's;
+    `check`, if given, runs before each suggestion and raises if the study must not be driven any more;
+    `before_tell`, if given, gets each trial and its outcome while the trial can still be written.
 
     `unwritable` says why the sweep was stopped, where a disk is full or read-only: no trial is asked for any more,
     and those that met with it stay RUNNING, to go on with the next driver.
@@ -127,12 +133,14 @@ class StudySearcher(Searcher):
         budget: int,
         max_failures: int,
         make_sampler: Callable[[int], BaseSampler],
-        folder: str | Path,
+        files: StudyFiles,
         max_attempts: int = 10,
         check: Callable[[], None] | None = None,
+        before_tell: Callable[[optuna.Trial, Outcome], None] | None = None,
     ):
         super().__init__()
-        self.folder = Path(folder).resolve()
+        self._files = files
+        self._shared = files.shared
         self._study = study
         self._space = dict(space)
         self._budget = budget
@@ -140,6 +148,7 @@ class StudySearcher(Searcher):
         self._make_sampler = make_sampler
         self._max_attempts = max_attempts
         self._check = check or (lambda: None)
+        self._before_tell = before_tell or (lambda trial, outcome: None)
         self._seed = study_seed(study)
         self.unwritable: str | None = None
         self._running: dict[str, _Running] = {}
@@ -212,38 +221,43 @@ class StudySearcher(Searcher):
         running = self._running.get(trial_id)
         if running is None or "step" not in result:
             return None
-        metrics = {key: value for key, value in result.items() if key not in _NOT_METRICS}
-        return curve_path(self.folder, running.trial.number), {**metrics, "attempt": running.attempt}
+        metrics = {key: value for key, value in result.items() if key not in NOT_METRICS}
+        return curve_path(self._files.folder, running.trial.number), {**metrics, "attempt": running.attempt}
 
     def note_checkpoint(self, trial_id: str, checkpoint: tune.Checkpoint, step: int | None) -> None:
-        """Store where the newest checkpoint of a trial lies, relative to the study's folder."""
+        """Store where the newest checkpoint of a trial lies among the files that driver and workers share."""
         running = self._running.get(trial_id)
         if running is None:
             return
         before = running.trial.user_attrs.get("checkpoint")
-        place = Path(checkpoint.path).resolve()
-        running.trial.set_user_attr("checkpoint", str(place.relative_to(self.folder)))
-        self._forget_earlier(running, place.parent, before)
+        name = self._shared.name_of(checkpoint.path)
+        running.trial.set_user_attr("checkpoint", name)
+        self._forget_earlier(running, posixpath.dirname(name), before)
         if step is not None and step > running.trial.user_attrs.get("checkpoint_step", -1):
             running.trial.set_user_attr("checkpoint_step", int(step))
             running.trial.set_user_attr("stalled_attempts", 0)
 
-    def _forget_earlier(self, running: _Running, current: Path, before: str | None) -> None:
+    def _forget_earlier(self, running: _Running, current: str, before: str | None) -> None:
         """Remove what earlier drivers kept of a trial under Ray's folder, except the checkpoint just `before`.
 
         Ray keeps this driver's two newest; with only one there, the one before it is an earlier driver's.
         """
         running.checkpoints += 1
-        keep = (self.folder / before).resolve() if before and running.checkpoints == 1 else None
-        for place in (self.folder / "ray").glob(f"*/trial-{running.trial.number}-*"):
-            if place.resolve() == current:
-                continue
-            if keep is None or not keep.is_relative_to(place.resolve()):
-                shutil.rmtree(place, ignore_errors=True)
-                continue
-            for checkpoint in place.glob("checkpoint_*"):
-                if checkpoint.resolve() != keep:
-                    shutil.rmtree(checkpoint, ignore_errors=True)
+        if running.checkpoints > 2:
+            return  # all of them are gone
+        keep = before if before and running.checkpoints == 1 else ""
+        shared, own = self._shared, f"trial-{running.trial.number}-"
+        with contextlib.suppress(WriteError):  # what is left costs space and no more
+            for run in shared.entries(RAY):
+                for place in shared.entries(run):
+                    if not posixpath.basename(place).startswith(own) or place == current:
+                        continue
+                    if posixpath.dirname(keep) != place:
+                        shared.remove(place)
+                        continue
+                    for name in shared.entries(place):
+                        if posixpath.basename(name).startswith("checkpoint_") and name != keep:
+                            shared.remove(name)
 
     def note_retry(self, trial_id: str) -> None:
         """Count an attempt that Ray makes by itself after a worker died."""
@@ -275,6 +289,7 @@ class StudySearcher(Searcher):
                 trial.set_constraint(CONSTRAINT, result.control_error - CONTROL_LIMIT)
         for key, value in attributes.items():
             trial.set_user_attr(key, value)
+        self._before_tell(trial, result)
         self._study.tell(trial, result.values, result.state, skip_if_finished=True)
         for warning in attributes.get("warnings", ()):
             _log.warning("Trial %d: %s", trial.number, warning)
@@ -340,11 +355,10 @@ class StudySearcher(Searcher):
         noted = trial.user_attrs.get("checkpoint")
         if noted is None:
             return None
-        # The note may be a stranger's: nothing outside of the study's folder is read, wherever it points.
-        path = (self.folder / str(noted)).resolve()
-        if path.is_relative_to(self.folder) and path.is_dir():
-            return str(path)
-        _log.warning("Trial %d begins anew: its checkpoint %s is not in the study's folder.", trial.number, noted)
+        # The note may be a stranger's: nothing outside of the study's files is read, wherever it points.
+        if self._shared.holds(str(noted)):
+            return str(noted)
+        _log.warning("Trial %d begins anew: its checkpoint %s is not among the study's files.", trial.number, noted)
         return None
 
 

@@ -19,6 +19,7 @@ from edgenes.memory import with_less_memory
 from edgenes.network import Network
 from edgenes.training import make_network, predict, train_network
 from tune_jobs.environment import environment
+from tune_jobs.remote import StudyFiles, claimed
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +45,18 @@ class Retrained:
 
 
 class PredictionStore:
-    """A folder of retrained candidates; two workers never train the same one at once, and none trains it twice."""
+    """A folder of retrained candidates; two workers never train the same one at once, and none trains it twice.
 
-    def __init__(self, folder: Path):
-        self.folder = Path(folder)
+    With a remote folder behind `files` that holds for all nodes, and a lost node's unfinished training goes on.
+    """
+
+    def __init__(self, files: StudyFiles | Path):
+        self.files = files if isinstance(files, StudyFiles) else StudyFiles(Path(files))
+
+    @property
+    def folder(self) -> Path:
+        """The folder on this machine."""
+        return self.files.folder
 
     @staticmethod
     def key(config: TrainingConfig, data: Dataset, genotype: Genotype) -> str:
@@ -56,16 +65,10 @@ class PredictionStore:
 
     def find(self, key: str, weights: bool = False) -> Retrained | None:
         """What is stored under `key` (with its weights, if asked for), or None; a damaged file is set aside."""
-        path = self.folder / f"{key}.pt"
-        if not path.exists():
-            return None
-        try:
-            record = load_checkpoint(path, "prediction")
-        except CheckpointError as error:
-            log.warning("%s It is set aside and computed again.", error)
-            path.replace(path.with_suffix(".damaged"))
-            return None
-        if weights and record["weights"] is None:
+        record = self._read(key)
+        if weights and record is not None and record["weights"] is None and self.files.remote is not None:
+            record = self._read(key, fresh=True)  # another node may have added them
+        if record is None or (weights and record["weights"] is None):
             return None
         return Retrained(
             key,
@@ -76,15 +79,33 @@ class PredictionStore:
             out_of_memory=record.get("out_of_memory"),
         )
 
+    def _read(self, key: str, fresh: bool = False) -> dict[str, Any] | None:
+        path = self.files.fetch(f"{key}.pt", fresh)
+        if not path.exists():
+            return None
+        try:
+            return load_checkpoint(path, "prediction")
+        except CheckpointError as error:
+            log.warning("%s It is set aside and computed again.", error)
+            path.replace(path.with_suffix(".damaged"))
+            self.files.forget(path.name)
+            return None
+
     def retrained(self, config: TrainingConfig, data: Dataset, genotype: Genotype, weights: bool = False) -> Retrained:
         """The candidate, from the store or retrained now; a training cut off earlier goes on where it was saved."""
         key = self.key(config, data, genotype)
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / f"{key}.lock"):
-            return self.find(key, weights) or self._train(key, config, data, genotype, weights)
+            found = self.find(key, weights)
+            if found is not None:
+                return found
+            if self.files.remote is None:
+                return self._train(key, config, data, genotype, weights)
+            with claimed(self.files.remote, f"{key}.claim"):
+                return self.find(key, weights) or self._train(key, config, data, genotype, weights)
 
     def _train(self, key: str, config: TrainingConfig, data: Dataset, genotype: Genotype, weights: bool) -> Retrained:
-        unfinished = self.folder / f"{key}.unfinished"
+        unfinished = self.files.fetch(f"{key}.unfinished", fresh=True)
         resume, earlier = None, 0.0
         if unfinished.exists():
             try:
@@ -99,6 +120,7 @@ class PredictionStore:
             now = time.monotonic()
             if now - saved >= SAVE_EVERY:
                 save_checkpoint(unfinished, "training", {**state, "seconds": earlier + now - start})
+                self.files.publish(unfinished.name)
                 saved = now
 
         def train(resume: dict[str, Any] | None, accumulate: int) -> Network:
@@ -118,7 +140,8 @@ class PredictionStore:
             "out_of_memory": out_of_memory,
         }
         save_checkpoint(self.folder / f"{key}.pt", "prediction", record)
-        unfinished.unlink(missing_ok=True)
+        self.files.publish(f"{key}.pt")
+        self.files.forget(unfinished.name)
         return Retrained(key, log_probabilities, state, record["seconds"], cached=False, out_of_memory=out_of_memory)
 
     @staticmethod

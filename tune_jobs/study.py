@@ -27,7 +27,7 @@ from optuna.pruners import (
     SuccessiveHalvingPruner,
 )
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -35,6 +35,7 @@ from edgenes.config import HypernetworkConfig, check_choice
 from edgenes.errors import ConfigError, StudyError
 from edgenes.regularizer import ESTIMATORS
 from edgenes.untrusted import shown
+from tune_jobs.sole_writer import SoleWriterStorage
 from tune_jobs.storage import plain_reason, storage_from
 
 __all__ = [
@@ -194,7 +195,7 @@ def open_study(
     try:
         study = optuna.create_study(
             study_name=name,
-            storage=opened,
+            storage=SoleWriterStorage(opened) if isinstance(opened, RDBStorage) else opened,
             directions=[DIRECTIONS[objective] for objective in objectives],
             pruner=make_pruner(pruner, startup=startup, candidates=candidates),
             load_if_exists=True,
@@ -266,7 +267,7 @@ def finalists(study: optuna.Study, n: int) -> list[FrozenTrial]:
 
     Ties go to the lower number.
     """
-    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     allowed = [trial for trial in complete if feasible(trial)]
     if allowed:
         return sorted(allowed, key=lambda trial: (-trial.values[0], trial.number))[:n]

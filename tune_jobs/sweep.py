@@ -4,12 +4,13 @@ import dataclasses
 import itertools
 import json
 import os
-import shutil
 import signal
 import socket
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,17 @@ import ray
 from ray import tune
 from sqlalchemy.exc import OperationalError
 
-from edgenes.checkpoint import is_unwritable, write_json, write_text
+from edgenes.checkpoint import is_unwritable, write_atomically, write_json, write_text
 from edgenes.data import Dataset
 from edgenes.errors import ConfigError, EdgeNESError, StudyError, WriteError
 from edgenes.genotype import Genotype
 from tune_jobs.config import SweepConfig
+from tune_jobs.database_lock import database_lock
 from tune_jobs.environment import environment
 from tune_jobs.final import (
+    FINALISTS,
+    HYPERNETWORK,
+    TEST_READS,
     Finalist,
     archive_result,
     choose_finalist,
@@ -34,13 +39,18 @@ from tune_jobs.final import (
     finished,
     retraining_jobs,
 )
+from tune_jobs.footprint import Footprint, measure, when_memory_is_free
 from tune_jobs.lock import study_lock
 from tune_jobs.progress import Progress
 from tune_jobs.progress_callback import ProgressCallback
+from tune_jobs.ray_job import check_job_folder, wait_for_nodes
+from tune_jobs.remote import StudyFiles, join_remote
 from tune_jobs.report import write_report
+from tune_jobs.resources import check_fits, live_nodes, slots
 from tune_jobs.saved import (
     CONFIG,
     GENOTYPE,
+    LOGITS,
     checked_trials,
     load_study_data,
     plain_config,
@@ -49,12 +59,21 @@ from tune_jobs.saved import (
     stored_genotype,
     study_name,
 )
-from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
+from tune_jobs.searcher import RAY, RecordCallback, StudyPruning, StudySearcher
 from tune_jobs.storage import kept_from_children, plain_reason
 from tune_jobs.study import best_trial, common_failure, make_sampler, open_study, search_space, trials_frame
-from tune_jobs.trainables import candidate_retraining, ensemble_selection, genotype_search, sweep_trial
+from tune_jobs.trainables import (
+    candidate_retraining,
+    ensemble_selection,
+    genotype_search,
+    newest_checkpoint,
+    sweep_trial,
+)
 from tune_jobs.trial import TrialSettings
 from tune_jobs.untrusted import check_folder
+from tune_jobs.watch.loggers import check_loggers
+from tune_jobs.watch.names import job_config, trial_name
+from tune_jobs.watch.watch import Watch, optuna_command
 
 
 class Interrupted(StudyError):
@@ -92,6 +111,20 @@ def open_optuna(config: SweepConfig, data: Dataset) -> optuna.Study:
     return study
 
 
+def study_files(config: SweepConfig, study: optuna.Study) -> StudyFiles:
+    """The study's files: those of its folder, and of --storage-path where that is given.
+
+    Raises ConfigError or StudyError if there can be none, or another study's are there.
+    """
+    if config.storage_path is None:
+        return StudyFiles(config.folder)
+    identifier = study.user_attrs.get("files")
+    if identifier is None:
+        identifier = uuid.uuid4().hex
+        study.set_user_attr("files", identifier)
+    return StudyFiles(config.folder, join_remote(config.storage_path, config.folder.name, identifier))
+
+
 def _check_reachable(address: str) -> None:
     """Raise StudyError at once if nothing answers at HOST:PORT; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -104,10 +137,11 @@ def _check_reachable(address: str) -> None:
 
 
 @contextmanager
-def ray_cluster(config: SweepConfig, progress: Progress) -> Iterator[dict[str, float]]:
-    """Join or start Ray; yields its resources. Address: `--address`, else RAY_ADDRESS, else this machine."""
+def ray_cluster(config: SweepConfig, progress: Progress) -> Iterator[list[dict[str, float]]]:
+    """Join or start Ray; yields its nodes' resources. Address: `--address`, else RAY_ADDRESS, else this machine."""
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
+    options["job_config"] = job_config(config)
     if address == "local":
         options |= {"include_dashboard": config.dashboard}
     _check_reachable(address)
@@ -119,7 +153,8 @@ def ray_cluster(config: SweepConfig, progress: Progress) -> Iterator[dict[str, f
     try:
         if context.dashboard_url:
             progress.say(f"Ray dashboard: http://{context.dashboard_url}")
-        yield ray.cluster_resources()
+        wait_for_nodes(config.wait_for_nodes, progress.say)
+        yield live_nodes()
     finally:
         ray.shutdown()
 
@@ -133,21 +168,32 @@ class Run:
     study: optuna.Study
     progress: Progress
     check: Callable[[], None]
-    resources: dict[str, float]
+    nodes: list[dict[str, float]]
+    files: StudyFiles
+    footprint: Footprint | None = None
     settings: TrialSettings | None = None
+    watch: Watch | None = None
 
     @property
     def folder(self) -> Path:
-        return self.config.folder
+        return self.files.folder
 
     @property
     def gpus(self) -> float:
         """GPUs of a trial."""
         asked = self.config.gpus_per_trial
-        available = self.resources.get("GPU", 0)
-        if asked is None:
-            return 1.0 if available >= 1 and self.config.device != "cpu" else 0.0
+        if asked == "auto" and self.footprint is not None:
+            return self.footprint.share
+        if asked in (None, "auto"):
+            there = any(node.get("GPU", 0) >= 1 for node in self.nodes)
+            return 1.0 if there and self.config.device != "cpu" else 0.0
         return asked
+
+    @property
+    def asked(self) -> dict[str, float]:
+        """What a trial asks Ray for; the node's memory only where it was measured."""
+        measured = {} if self.footprint is None else {"memory": self.footprint.memory}
+        return {"CPU": self.config.cpus_per_trial, "GPU": self.gpus, **measured}
 
     @property
     def device(self) -> str:
@@ -157,24 +203,33 @@ class Run:
         return "cuda" if self.gpus > 0 else "cpu"
 
     def check_resources(self) -> None:
-        """Raise ConfigError where a trial asks for more than the cluster has: it would wait for ever."""
-        for name, asked in (("CPU", self.config.cpus_per_trial), ("GPU", self.gpus)):
-            available = self.resources.get(name, 0)
-            if asked > available:
-                raise ConfigError(
-                    f"a trial asks for {asked:g} {name}s and the cluster has {available:g}: lower "
-                    f"--{name.lower()}s-per-trial, or join a larger cluster with --address."
-                )
+        """Raise ConfigError where a trial asks for more than any node has: it would wait for ever."""
+        check_fits(self.nodes, self.asked)
         if self.device == "cuda" and self.gpus == 0:
             raise ConfigError("--device cuda needs GPUs: the cluster has none, or --gpus-per-trial is 0.")
+
+    def measure(self) -> None:
+        """Measure a trial's memory, where --gpus-per-trial is auto: what it asks for follows."""
+        if self.config.gpus_per_trial != "auto":
+            return
+        self.progress.say("Measuring the memory of a trial.")
+        self.footprint = measure(self.config, self.data_ref, self.device)
+        self.check_resources()
+        card = f"{self.footprint.device / 2**30:.1f} GiB of a GPU's {self.footprint.card / 2**30:.0f} GiB, and "
+        self.progress.say(
+            f"A trial takes {card if self.footprint.card else ''}{self.footprint.host / 2**30:.1f} GiB of memory: "
+            f"{self.slots} at once."
+        )
+
+    @cached_property
+    def data_ref(self) -> ray.ObjectRef:
+        """The data without T in Ray's object store: once a node, whatever number of workers and stages read it."""
+        return ray.put(self.data.without_test())
 
     @property
     def slots(self) -> int:
         """Trials at once: as many as fit, at most --max-concurrent."""
-        fit = self.resources["CPU"] // self.config.cpus_per_trial
-        if self.gpus > 0:
-            fit = min(fit, self.resources["GPU"] // self.gpus)
-        return max(1, min(int(fit), self.config.max_concurrent or 10**6))
+        return min(slots(self.nodes, self.asked), self.config.max_concurrent or 10**6)
 
     def tune(
         self,
@@ -188,15 +243,20 @@ class Run:
     ) -> list[dict[str, Any]]:
         """One Ray Tune run under `ray/`, a folder of its own a driver; returns each trial's last report."""
         self.check()
-        folder = self.folder / "ray"
-        name = next(f"{stage}-{k}" for k in itertools.count(1) if not (folder / f"{stage}-{k}").exists())
-        resources = {"CPU": self.config.cpus_per_trial, "GPU": self.gpus}
-        trainable = tune.with_resources(tune.with_parameters(trainable, **parameters), resources)
+        shared, reused = self.files.shared, self.gpus == 0
+        there = shared.entries(RAY)
+        name = next(f"{stage}-{k}" for k in itertools.count(1) if f"{RAY}/{stage}-{k}" not in there)
+        if self.gpus > 0:
+            needed = 0 if self.footprint is None else self.footprint.device
+            trainable = when_memory_is_free(trainable, self.gpus, needed)
+        trainable = tune.with_resources(tune.with_parameters(trainable, **parameters), self.asked)
+        trainable = self.watch.trainable(trainable, stage, name_of, reused)
+        watching = [ProgressCallback(self.progress, name_of, _describe), *self.watch.callbacks(stage, name_of)]
         tuner = tune.Tuner(
             trainable,
             param_space=space,
             tune_config=tune.TuneConfig(
-                reuse_actors=self.gpus == 0,
+                reuse_actors=reused,
                 trial_name_creator=name_of,
                 trial_dirname_creator=lambda trial: f"{name_of(trial)}-{trial.trial_id}".replace(" ", "-"),
                 max_concurrent_trials=self.slots,
@@ -204,9 +264,10 @@ class Run:
             ),
             run_config=tune.RunConfig(
                 name=name,
-                storage_path=str(folder),
+                storage_path=shared.path(RAY),
+                storage_filesystem=None if shared.local else shared.filesystem,
                 verbose=0,
-                callbacks=[*(callbacks or []), ProgressCallback(self.progress, name_of, _describe)],
+                callbacks=[*(callbacks or []), *watching],
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
                 failure_config=tune.FailureConfig(max_failures=2),
             ),
@@ -219,8 +280,11 @@ class Run:
 
     def clean(self, stage: str) -> None:
         """Remove Ray's files of a finished stage: what the study needs is elsewhere."""
-        for path in (self.folder / "ray").glob(f"{stage}-*"):
-            shutil.rmtree(path, ignore_errors=True)
+        shared = self.files.shared
+        with suppress(WriteError):  # what is left costs space and no more
+            for name in shared.entries(RAY):
+                if name.startswith(f"{RAY}/{stage}-"):
+                    shared.remove(name)
 
 
 def _outcome(result: tune.Result) -> dict[str, Any]:
@@ -239,7 +303,7 @@ def _failure(outcome: dict[str, Any], what: str) -> StudyError:
 
 def search_stage(run: Run) -> Genotype:
     """Stage 1: the optimal genotype, searched once, or the user's own; kept in search/genotype.json."""
-    path = run.folder / GENOTYPE
+    path = run.files.fetch(GENOTYPE)
     if path.exists():
         return stored_genotype(run.folder, run.config)
     if run.config.optimal != "darts":
@@ -250,12 +314,12 @@ def search_stage(run: Run) -> Genotype:
         outcomes = run.tune(
             "search",
             genotype_search,
-            {},
+            {"checkpoint": newest_checkpoint(run.files.shared, "search")},
             lambda trial: "search",
             {
-                "data": run.data.without_test(),
+                "data": run.data_ref,
                 "study": run.config,
-                "folder": run.folder,
+                "files": run.files,
                 "device": run.device,
             },
         )
@@ -263,6 +327,8 @@ def search_stage(run: Run) -> Genotype:
             raise _failure(outcomes[0] if outcomes else {}, "the search")
     run.clean("search")
     run.progress.say(outcomes[0]["summary"])
+    run.files.fetch(LOGITS)
+    run.files.fetch(GENOTYPE)
     return stored_genotype(run.folder, run.config)
 
 
@@ -324,16 +390,17 @@ def sweep_stage(run: Run) -> None:
             budget=config.trials,
             max_failures=cap,
             make_sampler=lambda seed: make_sampler(config.sampler, seed, startup),
-            folder=run.folder,
+            files=run.files,
             check=run.check,
+            before_tell=run.watch.album(run.settings.optimal),
         )
         with run.progress.stage("Sweep", config.trials, min(_done(study), config.trials), replaces_failed=True):
             run.tune(
                 "sweep",
                 sweep_trial,
                 {},
-                _trial_name,
-                {"data": run.data.without_test(), "settings": run.settings},
+                trial_name,
+                {"data": run.data_ref, "settings": run.settings},
                 callbacks=[RecordCallback(searcher), _BestCallback(study, run.progress)],
                 search_alg=searcher,
                 scheduler=StudyPruning(searcher),
@@ -365,15 +432,10 @@ def _describe(config: dict[str, Any]) -> str:
     return f"c {params['c_start']:.3g} to {params['c_end']:.3g}, {params['pivots']} pivots" if params else ""
 
 
-def _trial_name(trial: Any) -> str:
-    number = trial.config.get("trial")
-    return "trial" if number is None else f"trial {number}"
-
-
 def finalists_stage(run: Run) -> tuple[Finalist, bool]:
     """Stage 3: retrain the finalists' candidates fully, in parallel, and choose the best hypernetwork on V."""
     config, settings = run.config, run.settings
-    entries = finalist_entries(run.study, config, run.folder)
+    entries = finalist_entries(run.study, config)
     if not entries:
         raise StudyError(
             "no trial of the sweep is complete: every one was pruned. Lower --ensemble-size, leave out "
@@ -394,7 +456,7 @@ def finalists_stage(run: Run) -> tuple[Finalist, bool]:
                 candidate_retraining,
                 {"job": tune.grid_search(list(range(len(missing))))},
                 lambda trial: f"retraining {trial.config['job'] + 1}" if "job" in trial.config else "retraining",
-                {"data": data, "settings": settings, "jobs": [job.to_dict() for job in missing]},
+                {"data": run.data_ref, "settings": settings, "jobs": [job.to_dict() for job in missing]},
             )
             failed = [outcome for outcome in outcomes if outcome.get("status") == "failed"]
             for outcome in outcomes:
@@ -406,29 +468,29 @@ def finalists_stage(run: Run) -> tuple[Finalist, bool]:
                 run.progress.say(f"a retraining failed: {outcome['reason']}")
         run.clean("finalists")
     best, table = choose_finalist(settings, data, entries)
-    target = run.folder / "hypernetwork"
-    target.mkdir(exist_ok=True)
-    shutil.copyfile(best.path, target / "hypernetwork.pt.new")
-    os.replace(target / "hypernetwork.pt.new", target / "hypernetwork.pt")
-    write_json(target / "finalists.json", {"chosen": best.number, "finalists": table})
+    chosen = settings.hypernetwork(best.number).read_bytes()
+    write_atomically(run.folder / HYPERNETWORK, lambda file: file.write(chosen))
+    run.files.publish(HYPERNETWORK)
+    write_json(run.folder / FINALISTS, {"chosen": best.number, "finalists": table})
     return best, allowed
 
 
 def ensemble_stage(run: Run, best: Finalist) -> dict[str, Any]:
     """Stage 4: the final trial, which consumes the best hypernetwork, reads T once and saves the ensemble."""
-    path = run.folder / "hypernetwork" / "hypernetwork.pt"
-    config = {"hypernetwork": str(path), "digest": file_digest(path)}
+    config = {"hypernetwork": file_digest(run.folder / HYPERNETWORK)}
     with run.progress.stage("Ensemble", total=1, unit="ensemble"):
         outcomes = run.tune(
             "ensemble",
             ensemble_selection,
             config,
             lambda trial: "final ensemble",
-            {"data": run.data, "settings": run.settings, "finalist": best},
+            {"data": run.data_ref, "test": run.data.test, "settings": run.settings, "finalist": best},
         )
         if not outcomes or outcomes[0].get("status") != "complete":
             raise _failure(outcomes[0] if outcomes else {}, "the final ensemble")
     run.clean("ensemble")
+    for name in ("ensemble/ensemble.pt", "ensemble/card.json", TEST_READS):
+        run.files.fetch(name, fresh=True)
     return json.loads(outcomes[0]["result"])
 
 
@@ -449,12 +511,20 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
 
     Raises DataError, ConfigError, StudyError with what to do, Interrupted if it was stopped.
     """
+    check_job_folder(config.out)
+    check_loggers(config)
     data = load_study_data(config)
     prepare_folder(config.folder)
     if config.optimal != "darts":
         read_genotype(Path(config.optimal), config)
-    with study_lock(config.folder) as presence, _write_errors(config.folder):
+    with (
+        study_lock(config.folder) as presence,
+        _write_errors(config.folder),
+        database_lock(storage_url(config), study_name(config)) as check_database,
+    ):
         study = open_optuna(config, data)
+        if config.dashboard:
+            progress.say(f"Optuna's dashboard: {optuna_command(config.folder, storage_url(config))}")
         config = dataclasses.replace(config, storage=None)  # its password goes to no worker and into no file
         result = finished(config.folder, config.trials)
         if result is not None:
@@ -462,12 +532,19 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
             return result
         write_json(config.folder / CONFIG, plain_config(config, data.digest))
         write_json(config.folder / "environment.json", environment())
-        with ray_cluster(config, progress) as resources, _terminations():  # after Ray has set its own handler
-            run = Run(config, data, study, progress, presence.check, resources)
+        files = study_files(config, study)
+
+        def check() -> None:
+            presence.check()
+            check_database()
+
+        with ray_cluster(config, progress) as nodes, _terminations():  # after Ray has set its own handler
+            run = Run(config, data, study, progress, check, nodes, files, watch=Watch(config, study))
             run.check_resources()
+            run.measure()
             with _timed(config.folder, "search"):
                 optimal = search_stage(run)
-            run.settings = TrialSettings(config, config.folder, optimal, run.device)
+            run.settings = TrialSettings(config, config.folder, optimal, run.device, run.files.remote)
             with _timed(config.folder, "sweep"):
                 sweep_stage(run)
             with _timed(config.folder, "finalists"):
@@ -475,7 +552,10 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
             with _timed(config.folder, "ensemble"):
                 outcome = ensemble_stage(run, best)
             device = run.device
-        shutil.rmtree(config.folder / "ray", ignore_errors=True)
+        with suppress(WriteError):
+            run.files.shared.remove(RAY)
+        for folder, suffix in (("trials", ".pt"), ("predictions", ".pt")):  # the folder is then a whole study
+            run.files.fetch_all(folder, suffix)
         trial = study.get_trials(deepcopy=False)[best.number]
         result = {
             "best_trial": {"number": trial.number, "params": trial.params, "value": trial.values[0]},

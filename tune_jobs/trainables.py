@@ -2,10 +2,12 @@
 
 import json
 import logging
+import posixpath
 import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import torch
 from ray import tune
 
 from edgenes.checkpoint import is_unwritable, load_checkpoint, save_checkpoint, write_text
-from edgenes.data import Dataset
+from edgenes.data import Dataset, Part
 from edgenes.errors import CheckpointError, EdgeNESError
 from edgenes.genotype import Genotype, random_genotype
 from edgenes.memory import with_less_memory
@@ -23,9 +25,13 @@ from edgenes.search import SearchResult, search_genotype
 from tune_jobs.config import SweepConfig
 from tune_jobs.environment import hardware
 from tune_jobs.final import Finalist, final_ensemble, final_training
+from tune_jobs.remote import Remote, StudyFiles
+from tune_jobs.saved import GENOTYPE, LOGITS
+from tune_jobs.searcher import RAY
 from tune_jobs.store import PredictionStore
 from tune_jobs.study import stable_seed
 from tune_jobs.trial import TrialSettings, run_trial
+from tune_jobs.watch.speed import Speed
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +87,8 @@ def outcome_of(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 class Reporter:
     """Passes metrics to Tune, with a checkpoint of the state when the last one is `every` seconds old."""
 
-    def __init__(self, every: float = CHECKPOINT_SECONDS):
+    def __init__(self, shared: Remote, every: float = CHECKPOINT_SECONDS):
+        self._shared = shared
         self._every = every
         self._saved = time.monotonic()
 
@@ -92,44 +99,58 @@ class Reporter:
             return
         with tempfile.TemporaryDirectory() as folder:
             save_checkpoint(Path(folder) / _STATE, "trial", state)
-            tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
+            with self._shared.reaching():
+                tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
         self._saved = time.monotonic()
 
 
-def resume_state(noted: str | None, device: str) -> dict[str, Any] | None:
-    """The newest sound checkpoint: Tune's own after a worker died, then the one `noted`; None if there is none.
+def resume_state(noted: str | None, shared: Remote, device: str) -> dict[str, Any] | None:
+    """The newest sound checkpoint: Tune's own after a worker died, then the `noted` one of the shared files, or None.
 
     A damaged one is passed over for the one before, which Tune keeps beside it.
     """
     own = tune.get_checkpoint()
-    for newest in filter(None, (own and own.path, noted)):
-        for path in (newest, *_older(newest)):
+    for newest in filter(None, (own and shared.name_of(own.path), noted)):
+        for name in (newest, *_older(shared, newest)):
             try:
-                with tune.Checkpoint(path).as_directory() as folder:
+                with tune.Checkpoint(shared.path(name), shared.filesystem).as_directory() as folder:
                     return load_checkpoint(Path(folder) / _STATE, "trial", device)
             except (CheckpointError, OSError) as error:
-                log.warning("%s The checkpoint before it is taken, or the trial begins anew.", error)
+                log.warning("%s: %s The checkpoint before it is taken, or the trial begins anew.", name, error)
     return None
 
 
-def _older(checkpoint: str) -> list[str]:
+def newest_checkpoint(shared: Remote, stage: str) -> str | None:
+    """The newest checkpoint of the only trial of a stage, whichever driver's it was; None if there is none."""
+    runs = [name for name in shared.entries(RAY) if name.startswith(f"{RAY}/{stage}-")]
+    for run in sorted(runs, key=lambda name: int(name.rpartition("-")[2]), reverse=True):
+        for place in shared.entries(run):
+            for name in reversed(shared.entries(place)):
+                if posixpath.basename(name).startswith("checkpoint_"):
+                    return name
+    return None
+
+
+def _older(shared: Remote, checkpoint: str) -> list[str]:
     """The checkpoints beside this one that came before it, newest first."""
-    place = Path(checkpoint)
-    return sorted((str(path) for path in place.parent.glob("checkpoint_*") if path.name < place.name), reverse=True)
+    beside = shared.entries(posixpath.dirname(checkpoint))
+    return [n for n in reversed(beside) if posixpath.basename(n).startswith("checkpoint_") and n < checkpoint]
 
 
 def sweep_trial(config: dict[str, Any], data: Dataset, settings: TrialSettings) -> None:
     """One trial of the sweep; config holds "trial", "seed", "attempt", "params", "checkpoint" (or None)."""
     use_threads()
+    settings = settings.on_this_node()
+    shared = settings.files.shared
     # A trial that has lost its process once saves each epoch: one that is killed again and again gets further.
-    reporter = Reporter(CHECKPOINT_SECONDS if config["attempt"] == 1 else 0)
+    reporter = Reporter(shared, CHECKPOINT_SECONDS if config["attempt"] == 1 else 0)
     epochs = settings.config.hypernetwork_epochs
 
     def report(metrics: dict[str, Any], state: dict[str, Any] | None) -> None:
         reporter(metrics, state, last=metrics["step"] == epochs)
 
     def run() -> dict[str, Any]:
-        resume = resume_state(config.get("checkpoint"), settings.device)
+        resume = resume_state(config.get("checkpoint"), shared, settings.device)
         return run_trial(settings, data, config["trial"], config["seed"], config["params"], report, resume)
 
     tune.report(outcome_of(run))
@@ -138,6 +159,7 @@ def sweep_trial(config: dict[str, Any], data: Dataset, settings: TrialSettings) 
 def candidate_retraining(config: dict[str, Any], data: Dataset, settings: TrialSettings, jobs: list[dict]) -> None:
     """Retrain one candidate fully and leave it in the store; config["job"] is its position among `jobs`."""
     use_threads()
+    settings = settings.on_this_node()
     job = jobs[config["job"]]
 
     def run() -> dict[str, Any]:
@@ -149,31 +171,35 @@ def candidate_retraining(config: dict[str, Any], data: Dataset, settings: TrialS
     tune.report(outcome_of(run) | {"step": 1, "steps": 1})
 
 
-def genotype_search(config: dict[str, Any], data: Dataset, study: SweepConfig, folder: Path, device: str) -> None:
-    """Search the optimal genotype; leaves search/genotype.json and search/logits.pt in the study's folder.
+def genotype_search(config: dict[str, Any], data: Dataset, study: SweepConfig, files: StudyFiles, device: str) -> None:
+    """Search the optimal genotype, on from config["checkpoint"] (or None); leaves GENOTYPE and LOGITS among the files.
 
     Beside it stands the cheapest rival: random genotypes, retrained as shortly as the found one.
     """
     use_threads()
-    reporter = Reporter()
+    files = files.on_this_node()
+    reporter, speed = Reporter(files.shared), Speed(len(data.weights), device)
 
     def report(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:
         note = f"loss {metrics['loss']:.3f}"
-        reporter({"step": epoch + 1, "steps": study.search_epochs, "note": note, **metrics}, state)
+        progress = {"step": epoch + 1, "steps": study.search_epochs, "note": note}
+        reporter({**progress, **metrics, **speed.measured()}, state)
+        speed.restart()
 
     def search(resume: dict[str, Any] | None, accumulate: int) -> SearchResult:
         return search_genotype(study.search_config(device), data, resume=resume, report=report, accumulate=accumulate)
 
     def run() -> dict[str, Any]:
         start = time.monotonic()
-        resume = resume_state(None, device)
+        resume = resume_state(config["checkpoint"], files.shared, device)
         found, out_of_memory = with_less_memory(search, resume)
         seconds = time.monotonic() - start
         logits = {"alpha": found.logits.alpha.cpu(), "beta": found.logits.beta.cpu()}
-        save_checkpoint(folder / "search" / "logits.pt", "logits", logits | {"out_of_memory": out_of_memory})
+        save_checkpoint(files.folder / LOGITS, "logits", logits | {"out_of_memory": out_of_memory})
+        files.publish(LOGITS)
         note = f"Optimal genotype: {found.genotype} ({seconds:.0f} s)."
         if study.baselines:
-            store = PredictionStore(folder / "predictions")
+            store = PredictionStore(files.below("predictions"))
             training = study.training_config(study.short_epochs, 0, device)
             generator = torch.Generator().manual_seed(stable_seed("search baseline", study.seed))
             rivals = [random_genotype(study.space, generator) for _ in range(RANDOM_RIVALS)]
@@ -186,18 +212,22 @@ def genotype_search(config: dict[str, Any], data: Dataset, study: SweepConfig, f
                 f"{RANDOM_RIVALS} random genotypes: mean {sum(scores[1:]) / RANDOM_RIVALS:.3f}, "
                 f"best {max(scores[1:]):.3f}."
             )
-        write_text(folder / "search" / "genotype.json", found.genotype.to_json() + "\n")
+        write_text(files.folder / GENOTYPE, found.genotype.to_json() + "\n")
+        files.publish(GENOTYPE)
         return {"status": "complete", "summary": note}
 
     tune.report(outcome_of(run) | {"step": study.search_epochs, "steps": study.search_epochs})
 
 
-def ensemble_selection(config: dict[str, Any], data: Dataset, settings: TrialSettings, finalist: Finalist) -> None:
-    """The final trial: the ensemble of the hypernetwork that config names by "hypernetwork" and "digest"."""
+def ensemble_selection(
+    config: dict[str, Any], data: Dataset, test: Part, settings: TrialSettings, finalist: Finalist
+) -> None:
+    """The final trial: the ensemble of the hypernetwork that was chosen, whose digest is config["hypernetwork"]."""
     use_threads()
+    settings = settings.on_this_node()
 
     def run() -> dict[str, Any]:
-        result = final_ensemble(settings, data, finalist, Path(config["hypernetwork"]), config["digest"])
+        result = final_ensemble(settings, replace(data, test=test), finalist, config["hypernetwork"])
         return {"status": "complete", "result": json.dumps(result)}
 
     tune.report(outcome_of(run) | {"step": 1, "steps": 1})

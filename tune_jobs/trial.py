@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from edgenes.search import HypernetworkResult, train_hypernetwork
 from edgenes.selection import cross_fitted
 from edgenes.training import predict
 from tune_jobs.config import SweepConfig
+from tune_jobs.remote import Remote, StudyFiles
 from tune_jobs.store import PredictionStore
 from tune_jobs.study import CONTROL_LIMIT, stable_seed
+from tune_jobs.watch.speed import Speed
 
 CALIBRATION_IMAGES = 512
 """Images of W that set a path's batch-norm statistics when it is scored with the supernet's weights."""
@@ -30,28 +32,38 @@ CURVE_POINTS = 10
 Report = Callable[[dict[str, Any], dict[str, Any] | None], None]
 
 
-def hypernetwork_path(folder: Path, trial: int) -> Path:
-    """Where a trial leaves its hypernetwork in the study's folder."""
-    return folder / "trials" / f"{trial:04d}-hypernetwork.pt"
+def hypernetwork_path(trial: int) -> str:
+    """Where in the study's folder a trial leaves its hypernetwork."""
+    return f"trials/{trial:04d}-hypernetwork.pt"
 
 
 @dataclass(frozen=True)
 class TrialSettings:
-    """What all trials of a study share: configuration, folder, optimal genotype, device."""
+    """What all trials of a study share: configuration, folder, optimal genotype, device, files beyond this machine."""
 
     config: SweepConfig
     folder: Path
     optimal: Genotype
     device: str
+    remote: Remote | None = None
+
+    @property
+    def files(self) -> StudyFiles:
+        """The study's files as this process sees them."""
+        return StudyFiles(self.folder, self.remote)
 
     @property
     def store(self) -> PredictionStore:
         """The retrained candidates of the study."""
-        return PredictionStore(self.folder / "predictions")
+        return PredictionStore(self.files.below("predictions"))
 
-    def hypernetwork_path(self, trial: int) -> Path:
-        """Where a trial leaves its hypernetwork."""
-        return hypernetwork_path(self.folder, trial)
+    def on_this_node(self) -> "TrialSettings":
+        """The settings of a worker, whose folder may be on another machine than the driver's."""
+        return replace(self, folder=self.files.on_this_node().folder)
+
+    def hypernetwork(self, trial: int) -> Path:
+        """The file of a trial's hypernetwork, fetched to this machine if it lies elsewhere."""
+        return self.files.fetch(hypernetwork_path(trial))
 
 
 def trial_candidates(config: SweepConfig, hypernetwork: Hypernetwork, trial_seed: int) -> list[Candidate]:
@@ -78,10 +90,13 @@ def run_trial(
     start = time.monotonic()
     epochs = config.hypernetwork_epochs
     steps = epochs + config.candidates
+    speed = Speed(len(data.weights), settings.device)
 
     def report_epoch(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:
         note = f"hypernetwork, c {metrics['c']:.3g}, control error {metrics['control_error']:.2f}"
-        report({"stage": "hypernetwork", "step": epoch + 1, "steps": steps, "note": note, **metrics}, state)
+        progress = {"stage": "hypernetwork", "step": epoch + 1, "steps": steps, "note": note}
+        report({**progress, **metrics, **speed.measured()}, state)
+        speed.restart()
 
     def train(resume: dict[str, Any] | None, accumulate: int) -> HypernetworkResult:
         return train_hypernetwork(
@@ -95,8 +110,9 @@ def run_trial(
 
     trained, out_of_memory = with_less_memory(train, resume)
     hypernetwork, error = trained.hypernetwork.cpu(), trained.control_error
-    path = settings.hypernetwork_path(number)
-    hypernetwork.save(path)
+    name = hypernetwork_path(number)
+    hypernetwork.save(settings.folder / name)
+    settings.files.publish(name)
     outcome: dict[str, Any] = {
         "stage": "candidates",
         "step": steps,
@@ -105,7 +121,7 @@ def run_trial(
         "attributes": {
             "control_error": error,
             "control_curve": control_curve(hypernetwork, settings.optimal, CURVE_POINTS),
-            "hypernetwork": str(path.relative_to(settings.folder)),
+            "hypernetwork": name,
         },
     }
     attributes = outcome["attributes"]
@@ -125,6 +141,7 @@ def run_trial(
     images, _ = DeviceData(data.weights, data, settings.device).batch(calibration)
     predictions, hits, rows = [], 0, []
     for k, candidate in enumerate(candidates):
+        pace = {}
         if config.value == "one-shot":
             network = trained.supernet.as_network(candidate.genotype, images)
             probabilities = np.exp(predict(network, data.validation, data, settings.device).astype(np.float64))
@@ -132,6 +149,9 @@ def run_trial(
             training = config.training_config(config.short_epochs, 0, settings.device)
             retrained = settings.store.retrained(training, data, candidate.genotype)
             probabilities, hits = retrained.probabilities, hits + retrained.cached
+            if not retrained.cached:
+                seen = config.short_epochs * len(data.training)
+                pace = {"images_per_second": round(seen / max(retrained.seconds, 1e-9), 1)}
             if retrained.out_of_memory:
                 attributes["out_of_memory"] = retrained.out_of_memory
         predictions.append(probabilities)
@@ -146,6 +166,7 @@ def run_trial(
             "intermediate": mean,
             "intermediate_step": k + 1,
             "control_error": error,
+            **pace,
         }
         report(progress, None)
 

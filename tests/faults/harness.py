@@ -127,9 +127,9 @@ def wait_for(happened: Callable[[], bool], process: subprocess.Popen, limit: flo
         time.sleep(0.02)
 
 
-def trials(out: Path) -> list[FrozenTrial]:
-    """The trials of a study's own database."""
-    return optuna.load_study(study_name=None, storage=f"sqlite:///{out / 'study.db'}").trials
+def trials(out: Path, storage: str | None = None) -> list[FrozenTrial]:
+    """The trials of a study, in its own database or in `storage`."""
+    return optuna.load_study(study_name=None, storage=storage or f"sqlite:///{out / 'study.db'}").trials
 
 
 @dataclass
@@ -145,15 +145,22 @@ class Findings:
 
 
 def inspect(
-    out: Path, undisturbed: Path, *, failed: int = 0, same: bool = True, planned: int | None = None
+    out: Path,
+    undisturbed: Path,
+    *,
+    failed: int = 0,
+    same: bool = True,
+    planned: int | None = None,
+    storage: str | None = None,
 ) -> Findings:
     """Compare a finished study with the undisturbed one of the same seed.
 
     `failed` trials are expected to FAIL; unless there are such, or not `same`, all numbers have to be equal.
-    `planned` trials are expected, by default as many as the undisturbed study has.
+    `planned` trials are expected, by default as many as the undisturbed study has. `storage` holds the study's
+    trials, where that is not its folder's database.
     """
     found = Findings()
-    mine, theirs = trials(out), trials(undisturbed)
+    mine, theirs = trials(out, storage), trials(undisturbed)
     states = [trial.state for trial in mine]
     planned = planned or len(theirs)
     found.expect(states.count(TrialState.COMPLETE) + states.count(TrialState.PRUNED) == planned, f"finished: {states}")

@@ -32,6 +32,7 @@ from tune_jobs.saved import SavedStudy, open_saved, storage_url, study_name
 from tune_jobs.storage import DATABASE, SQLITE_TIMEOUT, plain_reason, storage_file, storage_from
 from tune_jobs.tools.command import Command, StudyCommand
 from tune_jobs.tools.folder import DRIVER, contents, is_damaged, is_temporary, one_line, size_text
+from tune_jobs.watch.pictures import copy_notes
 
 KIND, FORMAT = "edgenes-study", 1
 MANIFEST = "manifest.json"
@@ -149,7 +150,10 @@ class Import(Command):
 def travels(name: str) -> bool:
     """Whether a file of a study's folder belongs in an archive; the database goes by a way of its own."""
     own = name == DRIVER or name.endswith(".lock") or is_temporary(name) or is_damaged(name)
-    return not (own or name.startswith("ray/") or name == MANIFEST or re.fullmatch(r"study\.db(-\w+)?", name))
+    # MLflow's database is written by other programs than ours, and read by a library that trusts it: it stays.
+    return not (
+        own or name.startswith(("ray/", "mlflow/")) or name == MANIFEST or re.fullmatch(r"study\.db(-\w+)?", name)
+    )
 
 
 class _Vanished(Exception):
@@ -175,6 +179,7 @@ def _pack_once(saved: SavedStudy, work: Path) -> tuple[dict[str, Any], list[str]
     trials = optuna.load_study(study_name="anneal", storage=storage_from(database)).get_trials(deepcopy=False)
     found = contents(saved.folder)
     checkpoints, left_out = [], [f"{name}: no regular file" for name in found.others]
+    left_out += [f"{name}: MLflow's own database does not travel" for name in found.matching(r"mlflow/.*")]
     for trial in trials:
         noted = trial.user_attrs.get("checkpoint")
         if trial.state != TrialState.RUNNING or noted is None:
@@ -219,11 +224,13 @@ def _copy_database(saved: SavedStudy, target: Path) -> None:
     if config.storage is not None:
         url = storage_url(config)
         try:
+            source, copy = storage_from(url), storage_from(target)
             optuna.copy_study(
-                from_study_name=study_name(config),
-                from_storage=storage_from(url),
-                to_storage=storage_from(target),
-                to_study_name="anneal",
+                from_study_name=study_name(config), from_storage=source, to_storage=copy, to_study_name="anneal"
+            )
+            copy_notes(
+                optuna.load_study(study_name=study_name(config), storage=source),
+                optuna.load_study(study_name="anneal", storage=copy),
             )
         except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
             raise StudyError(f"the Optuna study cannot be copied: {plain_reason(error, url)}.") from None

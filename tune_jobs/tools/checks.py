@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.artifacts import get_all_artifact_meta
 from optuna.trial import FrozenTrial, TrialState
 
 from edgenes.checkpoint import load_checkpoint, read_json, write_json, write_text
@@ -18,21 +19,22 @@ from edgenes.errors import CheckpointError, EdgeNESError, FormatError, StudyErro
 from edgenes.genotype import Genotype
 from edgenes.hypernetwork import Hypernetwork, control_error
 from edgenes.relaxation import ArchitectureLogits, argmax_genotype
+from edgenes.untrusted import reason, shown
 from tune_jobs.config import SweepConfig
 from tune_jobs.curves import curve_path, read_curve
-from tune_jobs.final import TEST_READS, file_digest, read_result
-from tune_jobs.saved import CONFIG, GENOTYPE, SavedStudy, open_saved, read_config, stage_seconds
-from tune_jobs.storage import DATABASE, SQLITE, resolve, sqlite_url, storage_file, storage_reference
+from tune_jobs.final import FINALISTS, HYPERNETWORK, TEST_READS, file_digest, read_result
+from tune_jobs.saved import CONFIG, GENOTYPE, LOGITS, SavedStudy, open_saved, read_config, stage_seconds, storage_url
+from tune_jobs.storage import DATABASE, SQLITE, resolve, sqlite_url, storage_file, storage_from, storage_reference
 from tune_jobs.study import study_identity
 from tune_jobs.tools.folder import Contents, counted, is_damaged, is_temporary, set_aside, size_text
 from tune_jobs.tools.machine import recorded_environment
 from tune_jobs.trial import hypernetwork_path
 from tune_jobs.untrusted import check_database as refuse_database
 from tune_jobs.untrusted import check_folder
+from tune_jobs.watch.pictures import ARTIFACTS, artifact_store, is_whole, trial_pictures, write_picture
 
 CARD = Path("ensemble") / "card.json"
 ENSEMBLE = Path("ensemble") / "ensemble.pt"
-HYPERNETWORK = Path("hypernetwork") / "hypernetwork.pt"
 FILES = (".json", ".jsonl", ".pt", ".csv", ".html", ".unfinished")
 """Ends of the names that only files have in a study."""
 FOLDERS = ("search", "trials", "predictions", "hypernetwork", "ensemble", "report", "ray")
@@ -75,6 +77,11 @@ class Case:
         """Whether the result is that of all trials planned."""
         return self.result is not None and self.config is not None and self.result["trials"] >= self.config.trials
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether files of a study at work may lie under its --storage-path: its folder is whole at the end."""
+        return self.config is not None and self.config.storage_path is not None and not self.finished
+
     def of_state(self, state: TrialState) -> list[FrozenTrial]:
         """The trials in a state."""
         return [trial for trial in self.trials if trial.state == state]
@@ -102,6 +109,7 @@ def examine(case: Case) -> Findings:
         yield from check_curves(case)
     if case.optimal is not None:
         yield from check_hypernetworks(case)
+        yield from check_pictures(case)
     yield from check_predictions(case)
     if case.optimal is not None and case.finished and not case.driven:
         yield from check_result(case)
@@ -202,8 +210,10 @@ def check_plain_files(case: Case) -> Findings:
         else:
             write = partial(write_json, value=case.result["seconds"])
             yield Finding(str(error), "write it anew from result.json", partial(_rewritten, path, write))
-    finalists = case.folder / "hypernetwork" / "finalists.json"
-    readers = {"environment.json": lambda: recorded_environment(case.folder), finalists: lambda: read_json(finalists)}
+    readers = {
+        "environment.json": lambda: recorded_environment(case.folder),
+        FINALISTS: lambda: read_json(case.folder / FINALISTS),
+    }
     for name, read in readers.items():
         path = case.folder / name
         try:
@@ -264,7 +274,7 @@ def _genotype_elsewhere(case: Case) -> tuple[str, Genotype | None]:
     """The optimal genotype from the result, else from the logits that it was read off."""
     if case.result is not None:
         return "result.json", Genotype.from_dict(case.result["optimal"])
-    name = "search/logits.pt"
+    name = LOGITS
     try:
         state = load_checkpoint(case.folder / name, "logits")
         return name, argmax_genotype(ArchitectureLogits(state["alpha"], state["beta"]), case.config.space)
@@ -283,6 +293,10 @@ def check_unfinished_trials(case: Case) -> Findings:
     for trial in case.of_state(TrialState.RUNNING):
         what = f"trial {trial.number} is RUNNING without a driver"
         anew = "begins it anew, with the same numbers"
+        if case.elsewhere:
+            place = case.config.storage_path
+            yield Finding(what, f"no damage: the next run looks for its checkpoint under {place}", harmless=True)
+            continue
         noted = trial.user_attrs.get("checkpoint")
         if noted is None:
             yield Finding(what, f"no damage: the next run {anew}", harmless=True)
@@ -329,7 +343,9 @@ def check_hypernetworks(case: Case) -> Findings:
     """
     needed = {finalist.number for finalist in case.saved.finalists()}
     for trial in case.of_state(TrialState.COMPLETE):
-        path = hypernetwork_path(case.folder, trial.number)
+        path = case.folder / hypernetwork_path(trial.number)
+        if case.elsewhere and not path.exists():
+            continue
         fault = _hypernetwork_fault(case, path, trial.user_attrs.get("control_error"))
         if fault is None:
             continue
@@ -445,6 +461,43 @@ def check_predictions(case: Case) -> Findings:
             yield Finding(f"{path} holds another candidate, {key}.", again, partial(set_aside, path))
 
 
+def check_pictures(case: Case) -> Findings:
+    """The pictures that optuna-dashboard shows with a trial are there, and whole."""
+    storage, store = storage_from(storage_url(case.config)), artifact_store(case.folder)
+    for trial in case.trials:
+        if not trial.state.is_finished():
+            continue  # it may be getting them now
+        try:
+            metas = get_all_artifact_meta(trial, storage=storage)
+        except (ValueError, TypeError, KeyError) as error:
+            yield Finding(f"trial {trial.number}'s artifacts are not Optuna's: {reason(error)}", "leave them alone")
+            continue
+        for meta in metas:
+            if is_whole(store, meta):
+                continue
+            what = f"trial {trial.number}'s artifact {shown(meta.filename)} is missing, or was cut short"
+            picture = _picture(case, trial, meta.filename)
+            if picture is None:
+                yield Finding(what, "nothing: it is lost", harmless=True)
+            else:
+                cure = "set aside as .damaged what is left of it, and draw it again"
+                yield Finding(what, cure, partial(_draw_again, case.folder, meta.artifact_id, picture))
+
+
+def _picture(case: Case, trial: FrozenTrial, name: str) -> str | None:
+    try:
+        return trial_pictures(trial.user_attrs, case.optimal).get(name)
+    except (EdgeNESError, KeyError, TypeError, ValueError, AttributeError):  # what the trial recorded was altered
+        return None
+
+
+def _draw_again(folder: Path, artifact_id: str, picture: str) -> None:
+    path = folder / ARTIFACTS / artifact_id
+    if path.exists():
+        set_aside(path)
+    write_picture(folder, artifact_id, picture)
+
+
 def check_result(case: Case) -> Findings:
     """result.json is that of this study, its genotype and its ensemble."""
     result, faults = case.result, []
@@ -486,7 +539,7 @@ def check_chosen_hypernetwork(case: Case) -> Findings:
         reason = f"{path} is not the file that the ensemble was made from."
     except (EdgeNESError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error)
-    source = hypernetwork_path(case.folder, number)
+    source = case.folder / hypernetwork_path(number)
     if _is_chosen(case, number, source):
         copied = partial(_rewritten, path, partial(shutil.copyfile, source))
         yield Finding(reason, f"copy it from {source.relative_to(case.folder)}, the same file", copied)

@@ -176,6 +176,7 @@ def differing_settings(a: Side, b: Side) -> list[dict[str, Any]]:
         "optimal genotype": ("study", _genotype),
         "where it ran": ("environment", lambda side: recorded_device(side.saved)),
         "platform": ("environment", lambda side: recorded_environment(side.saved.folder).get("platform")),
+        "cpu": ("environment", lambda side: recorded_environment(side.saved.folder).get("cpu")),
         "commit": ("environment", lambda side: recorded_environment(side.saved.folder).get("commit")),
         **{name: ("environment", _version(name)) for name in DECIDING},
     }

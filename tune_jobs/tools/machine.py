@@ -69,5 +69,5 @@ def differing_environment(saved: SavedStudy) -> list[str]:
         return ["environment.json is missing: the study's versions are unknown"]
     before = recorded.get("versions", {})
     pairs = [(name, before.get(name), here["versions"][name]) for name in DECIDING]
-    pairs.append(("platform", recorded.get("platform"), here["platform"]))
+    pairs += [(name, recorded.get(name), here[name]) for name in ("platform", "cpu")]
     return [f"{name}: {old or 'unknown'} then, {new} now" for name, old, new in pairs if old != new]

@@ -6,7 +6,7 @@ from edgenes.checkpoint import read_json
 from edgenes.ensemble import Ensemble
 from edgenes.errors import CheckpointError
 from edgenes.genotype import Genotype
-from tune_jobs.final import file_digest, final_training
+from tune_jobs.final import HYPERNETWORK, file_digest, final_training
 from tune_jobs.saved import SavedStudy
 from tune_jobs.tools.folder import set_aside
 
@@ -37,7 +37,7 @@ def rebuild_ensemble(saved: SavedStudy, result: dict[str, Any]) -> None:
     except CheckpointError:
         card = {name: result[name] for name in ("members", "validation", "test", "config", "device")}
         card |= {"dataset": data.name, "data": data.digest}
-        card |= {"hypernetwork": file_digest(folder / "hypernetwork" / "hypernetwork.pt")}
+        card |= {"hypernetwork": file_digest(folder / HYPERNETWORK)}
     for name in ("ensemble.pt", "card.json"):
         if (target / name).exists():
             set_aside(target / name)

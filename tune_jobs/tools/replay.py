@@ -109,7 +109,7 @@ class Replay(StudyCommand):
         found = Comparison(tolerance)
         found.curves(curve, replayed.curve)
         found.outcomes(trial, replayed)
-        notes = found.hypernetworks(saved.settings().hypernetwork_path(trial.number), trial, replayed)
+        notes = found.hypernetworks(saved.settings().hypernetwork(trial.number), trial, replayed)
         return {
             "study": str(saved.folder),
             "trial": trial.number,
@@ -198,7 +198,7 @@ def run_again(saved: SavedStudy, trial: FrozenTrial, device: str, recorded: list
             state, reason = "FAIL", str(error)
         except Exception as error:  # the trial's own failure, perhaps the recorded one
             state, reason = "FAIL", f"{type(error).__name__}: {error}"
-        file = settings.hypernetwork_path(trial.number)
+        file = settings.hypernetwork(trial.number)
         hypernetwork = load_checkpoint(file, "hypernetwork") if file.exists() else None
         return Replayed(read_curve(path), state, reason, json.loads(json.dumps(outcome)), hypernetwork)
 
@@ -328,7 +328,7 @@ def _worst(recorded: Any, replayed: Any) -> tuple[Any, Any]:
 
 def _is_metric(name: str, values: tuple[Any, Any]) -> bool:
     """Numbers are metrics, counters and clocks are not."""
-    if name in _NO_METRICS or "seconds" in name or "memory" in name:
+    if name in _NO_METRICS or "second" in name or "memory" in name:
         return False
     return any(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 

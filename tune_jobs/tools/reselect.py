@@ -14,6 +14,8 @@ from edgenes.errors import CheckpointError, ConfigError, DivergedError, StudyErr
 from edgenes.hypernetwork import Hypernetwork
 from edgenes.selection import CRITERIA, select_affordable
 from tune_jobs.final import (
+    FINALISTS,
+    HYPERNETWORK,
     Pool,
     file_digest,
     final_training,
@@ -23,6 +25,7 @@ from tune_jobs.final import (
     save_ensemble,
     test_reads,
 )
+from tune_jobs.remote import StudyFiles
 from tune_jobs.saved import SavedStudy
 from tune_jobs.study import stable_seed, study_seed, trial_seed
 from tune_jobs.tools.command import StudyCommand
@@ -93,7 +96,7 @@ class Reselect(StudyCommand):
             make_folder(target)
             inside = target.is_relative_to(saved.folder)
             purpose = f"ensemble {target.relative_to(saved.folder) if inside else target}"
-            test = read_test(data, saved.folder, purpose)
+            test = read_test(data, StudyFiles(saved.folder), purpose)
             asked = {"trial": number, "lambda": [low, high], "size": size, "candidates": count, "criterion": criterion}
             about = {"hypernetwork": digest, "asked": asked}
             found = save_ensemble(settings, data, pool, selection, test, target, about)
@@ -162,16 +165,16 @@ def find_hypernetwork(saved: SavedStudy, settings: TrialSettings, trial: int | N
     if trial is not None:
         if not 0 <= trial < len(trials):
             raise StudyError(f"the study has no trial {trial}: it has {len(trials)}, counted from 0.")
-        path = settings.hypernetwork_path(trial)
+        path = settings.hypernetwork(trial)
         if not path.exists():
             raise StudyError(f"trial {trial} ({trials[trial].state.name}) has no hypernetwork: {path} is missing.")
         return trial, path
-    path = saved.folder / "hypernetwork" / "hypernetwork.pt"
+    path = saved.folder / HYPERNETWORK
     if not path.exists():
-        ready = [t.number for t in trials if settings.hypernetwork_path(t.number).exists()]
+        ready = [t.number for t in trials if settings.hypernetwork(t.number).exists()]
         there = f"; give --trial, one of {', '.join(map(str, ready))}, or" if ready else ":"
         raise StudyError(f"the study has not chosen its hypernetwork yet{there} let its command run to the end.")
-    table = read_json(path.with_name("finalists.json"))
+    table = read_json(saved.folder / FINALISTS)
     try:
         return int(table["chosen"]), path
     except (KeyError, TypeError, ValueError) as error:

@@ -1,0 +1,484 @@
+"""Does one driver keep 64 and 512 workers busy? Its seconds a trial, and the share of the workers' time that is lost.
+
+`python -m benchmarks.schedule` prints four tables.
+
+1. Ray's part of the driver: real Tune runs of trials that only report, on fractions of a CPU. The CPU seconds of this
+   process are fitted to a sum for each trial and for each report.
+2. Schedules of many workers on a simulated clock. Whatever the driver itself does is done for real and timed: the
+   study is in an SQLite file, the searcher asks it, judges each report, records curves and checkpoints, and shows the
+   best trial, in the order in which the events come. The driver does one thing at a time, and a worker waits until its
+   report is dealt with, as with Tune. Ray's part is added from the first table. Trials only take time.
+3. One of these schedules for real, with as many processes as fit, beside its simulation.
+4. What the driver's own view of its database saves: the end of a trial and the next suggestion with so many running,
+   and the same with Optuna's cache, in turns.
+"""
+
+import heapq
+import io
+import itertools
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import optuna
+import ray
+import torch
+import tyro
+from optuna.storages import RDBStorage, get_storage
+from ray import tune
+from ray.tune.utils.util import flatten_dict
+from rich.console import Console
+
+from benchmarks.architecture_gradients import spread, table
+from edgenes import random_genotype
+from tune_jobs.config import SweepConfig
+from tune_jobs.progress import Progress
+from tune_jobs.progress_callback import ProgressCallback
+from tune_jobs.quiet import quiet_ray
+from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
+from tune_jobs.sole_writer import SoleWriterStorage
+from tune_jobs.study import make_sampler, open_study, search_space
+from tune_jobs.sweep import _BestCallback, _describe, _trial_name
+from tune_jobs.trainables import CHECKPOINT_SECONDS
+
+CONFIG = SweepConfig()
+SPACE = search_space(CONFIG.estimator)
+EPOCHS, REPORTS = CONFIG.hypernetwork_epochs, CONFIG.hypernetwork_epochs + CONFIG.candidates
+SPREAD = 0.2  # a trial's seconds differ by up to this part of them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Simulate schedules of many workers."""
+
+    workers: tuple[int, ...] = (64, 512)
+    """Workers of the schedules."""
+    seconds: tuple[float, ...] = (60.0, 600.0)
+    """Seconds of a trial."""
+    trials_per_worker: int = 3
+    """Trials of a schedule, for each worker."""
+    sampler: str = "tpe"
+    """Optuna's sampler."""
+    real_workers: tuple[int, ...] = (8, 16)
+    """Worker processes of the real Tune runs."""
+    real_trials: int = 64
+    """Trials of each real Tune run behind Ray's part."""
+    repeats: int = 3
+    """Real Tune runs of each kind."""
+    ray_seconds: tuple[float, float] | None = None
+    """Ray's CPU seconds for a trial and for a report, instead of the real runs."""
+
+
+# --- 2. the simulated clock -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Worker:
+    """What a worker does at present."""
+
+    trial: Any = None
+    step: int = 0
+    seconds: float = 0.0  # of its trial
+    saved: float = 0.0  # when it last sent a checkpoint
+
+
+@dataclass
+class Schedule:
+    """What a simulated schedule came to."""
+
+    driver: list[float] = field(default_factory=list)  # seconds of each trial, Ray's part included
+    own: dict[str, float] = field(default_factory=dict)  # seconds of the driver without Ray, by what it did
+    lost: float = 0.0  # seconds in which a worker waited for the driver
+    first: float = 0.0  # of these, before its first trial
+    busy: float = 0.0  # seconds in which a worker worked
+    end: float = 0.0  # simulated seconds
+
+
+class Driver:
+    """The parts of a real driver, called as Tune's controller calls them, each call timed."""
+
+    def __init__(self, folder: Path, budget: int, sampler: str):
+        self.study = open_study("s", f"sqlite:///{folder / 'study.db'}", space=SPACE)
+        self.searcher = StudySearcher(
+            self.study,
+            SPACE,
+            budget=budget,
+            max_failures=10**6,
+            make_sampler=lambda seed: make_sampler(sampler, seed, max(4, budget // 4)),
+            folder=folder,
+        )
+        progress = Progress(console=Console(file=io.StringIO()))
+        self.scheduler = StudyPruning(self.searcher)
+        self.callbacks = [
+            RecordCallback(self.searcher),
+            _BestCallback(self.study, progress),
+            ProgressCallback(progress, _trial_name, _describe),
+        ]
+        self.stage = progress.stage("Sweep", budget)
+        self.folder = folder
+        self.ids = itertools.count()
+
+    def ask(self) -> Any:
+        """A started trial, or None if there is no more to start."""
+        trial = SimpleNamespace(trial_id=f"{next(self.ids):05x}", last_result={}, error_file=None)
+        trial.config = self.searcher.suggest(trial.trial_id)
+        if not isinstance(trial.config, dict):
+            return None
+        self._tell("on_trial_start", trial)
+        return trial
+
+    def report(self, trial: Any, result: dict[str, Any], checkpoint: tune.Checkpoint | None = None) -> None:
+        """Deal with a report."""
+        result = as_tune_passes_it(trial, result)
+        self.scheduler.on_trial_result(None, trial, result)
+        self.searcher.on_trial_result(trial.trial_id, result)
+        self._tell("on_trial_result", trial, result=result)
+        trial.last_result = result
+        if checkpoint is not None:
+            self._tell("on_checkpoint", trial, checkpoint=checkpoint)
+
+    def complete(self, trial: Any) -> None:
+        """Deal with the end of a trial."""
+        self.searcher.on_trial_complete(trial.trial_id, trial.last_result)
+        self._tell("on_trial_complete", trial)
+
+    def _tell(self, event: str, trial: Any, **more: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(iteration=0, trials=[], trial=trial, **more)
+
+    def checkpoint(self, trial: Any, step: int) -> tune.Checkpoint:
+        """A place as Tune makes one; not the driver's work."""
+        number = trial.config["trial"]
+        place = self.folder / "ray" / "sweep-1" / f"trial-{number}-{trial.trial_id}" / f"checkpoint_{step:06d}"
+        place.mkdir(parents=True)
+        return tune.Checkpoint.from_directory(str(place))
+
+
+def report_of(number: int, step: int, rng: np.random.Generator) -> dict[str, Any]:
+    """A report with the content of a real trial's."""
+    if step <= EPOCHS:
+        numbers = {name: rng.random() for name in ("loss", "architecture_loss", "penalty", "c", "temperature")}
+        note = "hypernetwork, c 0.1, control error 0.10"
+        return {"stage": "hypernetwork", "step": step, "steps": REPORTS, "note": note, "control_error": 0.1, **numbers}
+    mean = 0.7 + 0.2 * np.sin(number) + 0.01 * rng.random()
+    return {
+        "stage": "candidates",
+        "step": step,
+        "steps": REPORTS,
+        "note": f"candidates, mean accuracy {mean:.3f}, control error 0.10",
+        "candidate_accuracy": mean,
+        "intermediate": mean,
+        "intermediate_step": step - EPOCHS,
+        "control_error": 0.1,
+    }
+
+
+def result_of(number: int, rng: np.random.Generator) -> dict[str, Any]:
+    """The last report of a trial, with attributes as large as a real trial's."""
+    generator = torch.Generator().manual_seed(number)
+    genotypes = [random_genotype(CONFIG.space, generator) for _ in range(CONFIG.candidates)]
+    rows = [
+        {"digest": g.digest, "lambda": k / 2, "source": "hypernetwork", "shared": k % 5, "genotype": g.to_dict()}
+        for k, g in enumerate(genotypes)
+    ]
+    attributes = {
+        "candidates": rows,
+        "control_curve": rng.random((10 * CONFIG.space.max_edges + 1, 2)).tolist(),
+        "hypernetwork": f"trials/{number:04d}-hypernetwork.pt",
+        **dict.fromkeys(("control_error", "standard_error", "mean_accuracy", "nll", "seconds"), 0.5),
+        **{"pool_size": len(rows), "cache_hits": 1},
+    }
+    value = 0.7 + 0.2 * np.sin(number) + 0.02 * rng.random()
+    return report_of(number, REPORTS, rng) | {"status": "complete", "value": value, "attributes": attributes}
+
+
+def as_tune_passes_it(trial: Any, result: dict[str, Any]) -> dict[str, Any]:
+    """A report flat, and with Tune's own entries."""
+    own = {"trial_id": trial.trial_id, "training_iteration": result["step"], "pid": 1, "hostname": "node"}
+    own |= {"date": "2026-01-01", "timestamp": 1, "time_total_s": 1.0, "time_this_iter_s": 1.0, "node_ip": "127.0.0.1"}
+    return flatten_dict(result) | own | {"done": False}
+
+
+def simulate(
+    workers: int, seconds: float, options: Options, ray_trial: float, ray_report: float, differ: float = SPREAD
+) -> Schedule:
+    """One schedule, of trials whose seconds differ by up to a part `differ` of them."""
+    rng = np.random.default_rng(0)
+    found = Schedule()
+    with tempfile.TemporaryDirectory() as place:
+        driver = Driver(Path(place), workers * options.trials_per_worker, options.sampler)
+        free = 0.0  # when the driver has time again
+        spent: dict[str, float] = {}
+        queue = [(0.0, k, "ask", Worker()) for k in range(workers)]
+        order = itertools.count(workers)
+
+        def timed(what: str, act: Callable[[], Any]) -> Any:
+            start = time.perf_counter()
+            result = act()
+            took = time.perf_counter() - start
+            found.own[what] = found.own.get(what, 0.0) + took
+            return result, took
+
+        with driver.stage:
+            while queue:
+                now, _, what, worker = heapq.heappop(queue)
+                trial = worker.trial
+                if what == "ask":
+                    started, took = timed("ask", driver.ask)
+                    took += ray_trial
+                    if started is None:
+                        continue  # no work is left: not the driver's fault
+                    worker.trial, worker.step = started, 0
+                    worker.seconds = seconds * rng.uniform(1 - differ, 1 + differ)
+                    spent[started.trial_id] = 0.0
+                elif what == "report":
+                    worker.step += 1
+                    result, checkpoint = report_of(trial.config["trial"], worker.step, rng), None
+                    if worker.step <= EPOCHS and (now - worker.saved >= CHECKPOINT_SECONDS or worker.step == EPOCHS):
+                        checkpoint, worker.saved = driver.checkpoint(trial, worker.step), now
+                    kind = "report" if checkpoint is None else "report with a checkpoint"
+                    _, took = timed(kind, lambda t=trial, r=result, c=checkpoint: driver.report(t, r, c))
+                    took += ray_report
+                else:
+                    result = result_of(trial.config["trial"], rng)
+                    _, took = timed("end", lambda t=trial, r=result: (driver.report(t, r), driver.complete(t)))
+                    took += 2 * ray_report
+                done = max(now, free) + took
+                free = done
+                spent[worker.trial.trial_id] += took
+                found.lost += done - now
+                found.first += done - now if worker.trial.config["trial"] < workers and what == "ask" else 0.0
+                found.end = done
+                if what == "end":
+                    found.driver.append(spent.pop(trial.trial_id))
+                    heapq.heappush(queue, (done, next(order), "ask", worker))
+                    continue
+                if what == "ask":
+                    worker.saved = done
+                step = worker.seconds / REPORTS
+                found.busy += step if worker.step < REPORTS else 0.0
+                after = (done + step, "report") if worker.step < REPORTS else (done, "end")
+                heapq.heappush(queue, (after[0], next(order), after[1], worker))
+    return found
+
+
+def schedules(options: Options, ray_trial: float, ray_report: float) -> Iterator[tuple[str, ...]]:
+    """The rows of the second table."""
+    for workers, seconds in itertools.product(options.workers, options.seconds):
+        found = simulate(workers, seconds, options, ray_trial, ray_report)
+        trials = len(found.driver)
+        steady = found.lost - found.first
+        yield (
+            f"{workers}",
+            f"{seconds:.0f}",
+            f"{trials}",
+            spread(found.driver, 3),
+            f"{sum(found.own.values()) / trials:.3f}",
+            f"{sum(found.driver) / found.end:.0%}",
+            f"{found.lost / (found.lost + found.busy):.1%}",
+            f"{steady / (steady + found.busy):.1%}",
+            ", ".join(f"{name} {total / trials * 1e3:.0f}" for name, total in found.own.items()),
+        )
+
+
+# --- 3. one schedule for real -----------------------------------------------------------------------------------------
+
+
+def sleeping(seconds: float, reports: list[dict[str, Any]], last: dict[str, Any], saved: set[int]) -> Callable:
+    """A trial that sleeps and reports. It is sent by value: its workers need neither this file nor torch."""
+
+    def trainable(config: dict[str, Any]) -> None:
+        started = time.time()
+        for report in reports:
+            time.sleep(seconds / len(reports))
+            if report["step"] not in saved:
+                tune.report(report)
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
+        tune.report({**last, "started": started, "ended": time.time(), "worker": os.getpid()})
+
+    return trainable
+
+
+def real_schedule(workers: int, options: Options, ray_trial: float, ray_report: float) -> tuple[str, ...]:
+    """A row of the third table: a schedule under Tune, with so many worker processes, and its simulation."""
+    seconds, rng = min(options.seconds), np.random.default_rng(0)
+    trials = workers * options.trials_per_worker
+    reports = [report_of(0, step + 1, rng) for step in range(REPORTS)]
+    between = int(CHECKPOINT_SECONDS / (seconds / REPORTS)) + 1
+    trainable = sleeping(seconds, reports, result_of(0, rng), {*range(between, EPOCHS, between), EPOCHS})
+    ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            driver = Driver(Path(place), trials, options.sampler)
+            tuner = tune.Tuner(
+                tune.with_resources(trainable, {"CPU": 1}),
+                tune_config=tune.TuneConfig(
+                    search_alg=driver.searcher,
+                    scheduler=driver.scheduler,
+                    num_samples=-1,
+                    max_concurrent_trials=workers,
+                    reuse_actors=True,
+                    trial_dirname_creator=lambda trial: f"trial-{trial.trial_id}",
+                ),
+                run_config=tune.RunConfig(
+                    name="sweep-1",
+                    storage_path=str(Path(place) / "ray"),
+                    verbose=0,
+                    callbacks=driver.callbacks,
+                    checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
+                ),
+            )
+            start = time.process_time()
+            with driver.stage:
+                ended = [result.metrics for result in tuner.fit() if result.metrics and "worker" in result.metrics]
+            spent = time.process_time() - start
+    finally:
+        ray.shutdown()
+    if len(ended) != trials:
+        raise RuntimeError(f"{len(ended)} of {trials} trials ended")
+    lost = sum(one["ended"] - one["started"] - seconds for one in ended)
+    by_worker = defaultdict(list)
+    for one in sorted(ended, key=lambda one: one["started"]):
+        by_worker[one["worker"]].append(one)
+    for turns in by_worker.values():
+        lost += sum(after["started"] - before["ended"] for before, after in itertools.pairwise(turns))
+    simulated = simulate(workers, seconds, options, ray_trial, ray_report, differ=0.0)
+    steady = simulated.lost - simulated.first
+    return (
+        f"{workers}",
+        f"{seconds:.0f}",
+        f"{trials}",
+        f"{spent / trials:.3f}",
+        f"{statistics.mean(simulated.driver):.3f}",
+        f"{lost / (lost + trials * seconds):.1%}",
+        f"{steady / (steady + simulated.busy):.1%}",
+    )
+
+
+# --- 4. the driver's view of its database -----------------------------------------------------------------------------
+
+
+def compare_storages(workers: int, options: Options) -> tuple[str, ...]:
+    """A row of the fourth table."""
+    seconds: dict[str, list[float]] = {"optuna": [], "own": []}
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as place:
+        driver = Driver(Path(place), workers * options.trials_per_worker, options.sampler)
+        with driver.stage:
+            running = [driver.ask() for _ in range(workers)]
+            for _ in range(options.repeats):
+                for name, made in (("optuna", get_storage), ("own", SoleWriterStorage)):
+                    driver.study._storage = made(RDBStorage(f"sqlite:///{Path(place) / 'study.db'}"))
+                    driver.study.get_trials(deepcopy=False)  # all of them, once
+                    for _ in range(2):
+                        trial = running.pop(0)
+                        driver.report(trial, result_of(trial.config["trial"], rng))
+                        start = time.perf_counter()
+                        driver.complete(trial)
+                        running.append(driver.ask())
+                        seconds[name].append(time.perf_counter() - start)
+    ratios = [one / other for one, other in zip(seconds["optuna"], seconds["own"], strict=True)]
+    return (f"{workers}", f"{len(ratios)}", *(spread(values, 3) for values in seconds.values()), spread(ratios, 1))
+
+
+# --- 1. Ray's part ----------------------------------------------------------------------------------------------------
+
+
+def reporting(config: dict[str, Any], reports: int) -> None:
+    """A trial that only reports."""
+    for step in range(reports):
+        tune.report({"step": step + 1, "steps": reports, "note": "a note", "loss": 0.5, "control_error": 0.1})
+
+
+def ray_run(workers: int, trials: int, reports: int, folder: Path) -> float:
+    """CPU seconds of this process for a real Tune run."""
+    trainable = tune.with_resources(tune.with_parameters(reporting, reports=reports), {"CPU": 1})
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=workers, reuse_actors=True),
+        run_config=tune.RunConfig(name=f"run-{time.monotonic_ns()}", storage_path=str(folder), verbose=0),
+    )
+    start = time.process_time()
+    results = tuner.fit()
+    spent = time.process_time() - start
+    if results.num_errors or len(results) != trials:
+        raise RuntimeError(f"{results.num_errors} of {len(results)} trials failed")
+    return spent
+
+
+def ray_share(options: Options) -> tuple[str, float, float]:
+    """The first table, and Ray's CPU seconds for a trial and for a report with the most workers."""
+    few, many = 1, REPORTS
+    rows, per_trial, per_report = [], 0.0, 0.0
+    for workers in options.real_workers:
+        ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False)
+        trials_only, reports_only = [], []
+        with tempfile.TemporaryDirectory() as folder:
+            ray_run(workers, workers, few, Path(folder))  # the workers' processes start
+            for _ in range(options.repeats):
+                short = ray_run(workers, options.real_trials, few, Path(folder)) / options.real_trials
+                long = ray_run(workers, options.real_trials, many, Path(folder)) / options.real_trials
+                reports_only.append((long - short) / (many - few))
+                trials_only.append(short - few * reports_only[-1])
+        ray.shutdown()
+        milliseconds = [[1e3 * value for value in values] for values in (trials_only, reports_only)]
+        rows.append((f"{workers}", f"{options.real_trials}", *(spread(values, 1) for values in milliseconds)))
+        per_trial, per_report = statistics.median(trials_only), statistics.median(reports_only)
+    return table(["workers", "trials", "ms a trial", "ms a report"], rows), per_trial, per_report
+
+
+def machine() -> str:
+    """What the numbers were measured on, in a line."""
+    return (
+        f"load {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores, 1 thread; Python {platform.python_version()}, "
+        f"ray {ray.__version__}, optuna {optuna.__version__}, {platform.machine()}"
+    )
+
+
+def main(options: Options) -> None:
+    """Print the tables."""
+    quiet_ray()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    torch.set_num_threads(1)
+    print(f"{machine()}\n")
+    if options.ray_seconds is None:
+        text, *seconds = ray_share(options)
+        print(f"Ray's part: CPU time of the driver, median [smallest, largest] of {options.repeats}.\n\n{text}\n")
+    else:
+        seconds = options.ray_seconds
+    print(
+        f"Simulated schedules: {REPORTS} reports a trial, Ray's {1e3 * seconds[0]:.1f} ms a trial and "
+        f"{1e3 * seconds[1]:.1f} ms a report in the driver's time; median [smallest, largest] over the trials.\n"
+    )
+    header = ["workers", "s a trial", "trials", "driver's s a trial", "without Ray", "driver busy", "lost"]
+    header += ["lost after the first trials began", "ms a trial without Ray"]
+    rows = []
+    for row in schedules(options, *seconds):
+        rows.append(row)
+        print(f"  {row[0]} workers, {row[1]} s: {row[6]} lost", flush=True)
+    print(f"\n{table(header, rows)}\n")
+    print(
+        "Real schedules, trials that sleep, each as long, beside their simulation: CPU seconds of the driver, Ray's "
+        "included; share of the workers' time lost after the first trials began.\n"
+    )
+    header = ["workers", "s a trial", "trials", "driver's s a trial", "simulated", "lost", "simulated"]
+    print(table(header, [real_schedule(workers, options, *seconds) for workers in options.real_workers]) + "\n")
+    print("The end of a trial and the next suggestion, median [smallest, largest].\n")
+    header = ["running trials", "n", "s with Optuna's cache", "s with the driver's own view", "ratio"]
+    print(table(header, [compare_storages(workers, options) for workers in options.workers]))
+    print(f"\n{machine()} at the end")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

@@ -1,0 +1,103 @@
+"""Real servers for the tests, on free ports of the loopback, ended with the block that started them."""
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+PASSWORD = "pa55-of-the-test"
+_POSTGRES = ("/usr/lib/postgresql", "/usr/local/bin")
+_START_SECONDS = 60.0
+
+
+def missing(package: str) -> NoReturn:
+    """Skip the test for want of a package; where EVERY_SERVER=1 says that all are installed, fail it."""
+    text = f"needs {package}"
+    if os.environ.get("EVERY_SERVER") == "1":
+        pytest.fail(text)
+    pytest.skip(text)
+
+
+def free_port() -> int:
+    """A port of the loopback that nothing listened at a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for_port(port: int, process: subprocess.Popen | None = None) -> None:
+    """Return once something listens at the port; fails if the process ends before."""
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert process is None or process.poll() is None, f"the server ended with status {process.poll()}"
+            assert time.monotonic() < deadline, f"nothing listens at port {port}"
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def served(command: list[str], port: int, **options) -> Iterator[subprocess.Popen]:
+    """The server that `command` starts, once it listens at `port`; ended at the end."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, **{**quiet, **options})
+    try:
+        wait_for_port(port, process)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[str]:
+    """URL, with a password, of a database of its own; the test is skipped where PostgreSQL or psycopg is missing."""
+    places = [*sorted(Path(_POSTGRES[0]).glob("*/bin"), reverse=True), *os.environ["PATH"].split(os.pathsep)]
+    programs = next((Path(place) for place in places if (Path(place) / "postgres").exists()), None)
+    if programs is None or importlib.util.find_spec("psycopg") is None:
+        missing("PostgreSQL (Debian's package postgresql) and psycopg (pip install 'psycopg[binary]')")
+    user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+    become = ["runuser", "-u", user, "--"] if os.geteuid() == 0 else []
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
+        secret = Path(folder) / "password"
+        secret.write_text(PASSWORD)
+        if become:
+            for path in (folder, secret):
+                shutil.chown(path, user)
+        data = f"{folder}/data"
+
+        def run(program: str, *arguments: str) -> None:
+            command = [*become, str(programs / program), "-D", data, *arguments]
+            subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        run("initdb", "-U", "study", "--pwfile", str(secret), "-A", "scram-sha-256", "--no-locale", "-E", "UTF8", "-N")
+        run("pg_ctl", "-w", "-l", f"{folder}/log", "-o", f"-F -h 127.0.0.1 -p {port} -k {folder}", "start")
+        try:
+            yield f"postgresql+psycopg://study:{PASSWORD}@127.0.0.1:{port}/postgres"
+        finally:
+            run("pg_ctl", "-w", "-m", "immediate", "stop")
+
+
+@contextlib.contextmanager
+def s3(bucket: str = "studies") -> Iterator[str]:
+    """URL of a bucket on a server of the S3 protocol; the test is skipped where moto is missing."""
+    if importlib.util.find_spec("moto") is None or importlib.util.find_spec("flask") is None:
+        missing("an S3 server (pip install 'moto[server]')")
+    port = free_port()
+    with served([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port):
+        urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/{bucket}", method="PUT"), timeout=30)
+        yield f"s3://{bucket}/prefix?scheme=http&region=us-east-1&endpoint_override=127.0.0.1:{port}"

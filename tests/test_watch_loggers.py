@@ -1,0 +1,113 @@
+"""TensorBoard's and MLflow's own readers read what a study logged, over two drivers, and no log ends a study."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from edgenes.errors import ConfigError
+from tune_jobs.config import SweepConfig
+from tune_jobs.watch import loggers as module
+from tune_jobs.watch.loggers import check_loggers, loggers, tracking_uri
+
+KINDS = ("tensorboard", "mlflow")
+
+
+@pytest.fixture(autouse=True)
+def no_server(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def name_of(trial):
+    return f"trial {trial.config['trial']}"
+
+
+class Trial(SimpleNamespace):
+    """What the callbacks take of Tune's trial, which comes with an experiment of its own."""
+
+    __hash__ = object.__hash__
+
+    def __str__(self):
+        return "Ray's name of it"
+
+
+def trial(number):
+    params = {"c_end": 2.5, "pivots": 4}
+    config = {"trial": number, "seed": 11, "attempt": 1, "checkpoint": None, "params": params}
+    return Trial(config=config, evaluated_params={"params/c_end": 2.5}, last_result={})
+
+
+def drive(config, steps, status="complete", number=3):
+    """One driver: the trial goes through `steps` and ends with `status`, or does not end."""
+    callbacks, mine = loggers(config, "sweep", name_of), trial(number)
+    told = {"iteration": 0, "trials": [mine], "trial": mine}
+    for callback in callbacks:
+        callback.setup(stop=None, num_samples=1, total_num_samples=1)
+        callback.on_trial_start(**told)
+        for count, step in enumerate(steps, start=1):
+            result = {"step": step, "loss": 1 / step, "note": "text", "training_iteration": count, "pid": 1}
+            callback.on_trial_result(**told, result=result)
+        if status:
+            mine.last_result = {"status": status}
+            callback.on_trial_complete(**told)
+        callback.on_experiment_end(trials=[mine])
+
+
+def test_what_two_drivers_wrote_is_one_trial_in_tensorboard(tmp_path):
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="needs the package tensorboard"
+    )
+    config = SweepConfig(out=tmp_path, log=("tensorboard",))
+    drive(config, [1, 2], status=None)
+    drive(config, [3, 4])
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard" / "sweep" / "trial-3")).Reload()
+    losses = events.Scalars("ray/tune/loss")
+    assert [(event.step, event.value) for event in losses] == [(k, pytest.approx(1 / k)) for k in (1, 2, 3, 4)]
+    assert "ray/tune/note" not in events.Tags()["scalars"] and "ray/tune/pid" not in events.Tags()["scalars"]
+
+
+def test_what_two_drivers_wrote_is_one_run_in_mlflow(tmp_path, monkeypatch):
+    tracking = pytest.importorskip("mlflow.tracking", reason="needs the package mlflow-skinny")
+    monkeypatch.chdir(tmp_path / "..")
+    config = SweepConfig(out=tmp_path, log=("mlflow",))
+    drive(config, [1, 2], status=None)
+    drive(config, [3, 4])
+    drive(config, [1], "failed", number=4)
+    client = tracking.MlflowClient(tracking_uri(tmp_path))
+    experiment = client.get_experiment_by_name(tmp_path.name).experiment_id
+    runs = {run.info.run_name: run for run in client.search_runs([experiment])}
+    assert {name: run.info.status for name, run in runs.items()} == {"trial 3": "FINISHED", "trial 4": "FAILED"}
+    run = runs["trial 3"]
+    assert run.data.tags["stage"] == "sweep"
+    assert run.data.params == {"trial": "3", "seed": "11", "c_end": "2.5", "pivots": "4"}
+    history = client.get_metric_history(run.info.run_id, "loss")
+    assert [(metric.step, metric.value) for metric in history] == [(k, 1 / k) for k in (1, 2, 3, 4)]
+    assert not (tmp_path.parent / "mlruns").exists()  # nothing outside of the study's folder
+
+
+def test_a_server_is_taken_from_mlflows_own_variable(tmp_path, monkeypatch):
+    assert tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert tracking_uri(tmp_path) == "http://127.0.0.1:5000"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_missing_package_is_named_before_anything_runs(kind, monkeypatch):
+    check_loggers(SweepConfig(log=KINDS))
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=f"--log {kind} needs .* pip install {module.PACKAGES[kind][1]}"):
+        check_loggers(SweepConfig(log=(kind,)))
+    check_loggers(SweepConfig())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_log_that_cannot_be_written_says_so_once_and_stops(kind, tmp_path, caplog):
+    (tmp_path / kind).write_text("a file where the folder should be")
+    with caplog.at_level(logging.WARNING):
+        drive(SweepConfig(out=tmp_path, log=(kind,)), [1, 2, 3])
+    assert [record.message.partition(":")[0] for record in caplog.records] == [f"--log {kind} ends here"]
+
+
+def test_a_log_is_no_setting_of_the_study():
+    assert SweepConfig(log=KINDS).defining() == SweepConfig().defining()
+    assert SweepConfig(log=["mlflow", "mlflow"]).log == ("mlflow",)

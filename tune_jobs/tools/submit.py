@@ -1,0 +1,223 @@
+"""A study on a cluster: the right command for an address, a cluster's YAML or SLURM."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import tyro
+import yaml
+from rich.console import Console
+from tyro.conf import OmitArgPrefixes, Positional
+
+from edgenes.data import NAMES
+from edgenes.errors import ConfigError, StudyError
+from tune_jobs.config import SweepConfig
+from tune_jobs.environment import COMMIT, commit
+from tune_jobs.storage import IN_FILE, JOURNAL, SQLITE, VARIABLE, refuse_passwords
+from tune_jobs.tools.cluster_file import CLUSTER
+from tune_jobs.tools.command import Command
+
+MODULE = "studies.anneal_sweep"
+ROOT = Path(__file__).parents[2]
+"""The checkout that this code runs from, or the folder of installed packages."""
+EXCLUDES = ("/*", "!/.", "!/edgenes", "!/tune_jobs", "!/studies", "__pycache__")
+"""What of the checkout a job is not sent, in the language of .gitignore: all but the packages; Ray asks for . too."""
+AUTH = "RAY_AUTH_MODE"
+
+
+@dataclass(frozen=True)
+class Call:
+    """What is run: `words`, with `environment` added to that of this process."""
+
+    kind: str
+    words: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    submission_id: str | None = None
+
+    @property
+    def line(self) -> str:
+        """The command as a line for a shell."""
+        return " ".join([*(f"{k}={shlex.quote(v)}" for k, v in self.environment.items()), shlex.join(self.words)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submit(Command):
+    """Run a study on a cluster; its arguments, after --, are checked here first.
+
+    The command is printed and run: ray job submit, ray submit, or sbatch.
+    """
+
+    target: Positional[str]
+    """http://HOST:8265 or ray://HOST:10001 (a running cluster), CLUSTER.yaml (one of `ray up`), slurm or SCRIPT.sh."""
+    arguments: Positional[tuple[str, ...]] = ()
+    """Arguments of studies/anneal_sweep.py, after --; with --out, a folder that all nodes share."""
+    dry_run: bool = False
+    """Only print the command."""
+
+    def run(self) -> dict[str, Any]:
+        config = study_config(self.arguments)
+        call = call_for(self.target, config, self.arguments)
+        if not self.dry_run and call.kind == "job":
+            call = authenticated(call, self.target)
+        answer = {
+            "kind": call.kind,
+            "target": self.target,
+            "command": call.words,
+            "environment": call.environment,
+            "line": call.line,
+            "submission_id": call.submission_id,
+            "out": str(config.out),
+            "status": None,
+        }
+        return answer if self.dry_run else answer | {"status": self._call(call)}
+
+    def _call(self, call: Call) -> int:
+        Console(stderr=True).print(call.line, markup=False, highlight=False, soft_wrap=True)
+        output = sys.stderr if self.json else None
+        try:
+            return subprocess.run(call.words, env={**os.environ, **call.environment}, stdout=output).returncode
+        except FileNotFoundError:
+            raise StudyError(
+                f"there is no {call.words[0]} on this machine: submit from one where it is, as a cluster's login node."
+            ) from None
+        except KeyboardInterrupt:
+            if call.kind != "job":
+                raise
+            raise StudyError(
+                f"the job goes on: `ray job logs --follow {call.submission_id}` shows it, "
+                f"`ray job stop {call.submission_id}` ends it."
+            ) from None
+
+    def text(self, answer: dict[str, Any]) -> str:
+        if self.dry_run:
+            return answer["line"]
+        done = {"slurm": "queued", "job": "ended", "cluster": "ended"}[answer["kind"]]
+        return f"{done}, with exit status {answer['status']}; the study's folder on the cluster: {answer['out']}"
+
+    def status(self, answer: dict[str, Any]) -> int:
+        return answer["status"] or 0
+
+
+def study_config(arguments: tuple[str, ...]) -> SweepConfig:
+    """The study of the arguments; raises ConfigError for what would only be found out, or be lost, on the cluster.
+
+    An argument that the study does not have ends this process, as in the study itself.
+    """
+    refuse_passwords(arguments)
+    config = tyro.cli(SweepConfig, args=list(arguments), prog="submit TARGET --", config=(OmitArgPrefixes,))
+    if config.out is None:
+        raise ConfigError("give --out: an absolute folder that all nodes share, as --out /shared/anneal-digits.")
+    paths = {"out": config.out, "root": config.root}
+    if config.dataset not in NAMES:
+        paths["dataset"] = config.dataset
+    if config.optimal != "darts":
+        paths["optimal"] = config.optimal
+    for prefix in (JOURNAL, SQLITE, IN_FILE):
+        if (config.storage or "").startswith(prefix):
+            paths["storage"] = config.storage.removeprefix(prefix)
+    for name, path in paths.items():
+        if path is not None and not Path(path).is_absolute():
+            known = f"one of {', '.join(NAMES)}, or " if name == "dataset" else ""
+            raise ConfigError(
+                f"--{name} {path} is another place on the cluster: give {known}an absolute path that all nodes share."
+            )
+    return config
+
+
+def call_for(target: str, config: SweepConfig, arguments: tuple[str, ...]) -> Call:
+    """The call that submits the study to `target`; raises ConfigError if that is nothing to submit to."""
+    scheme, separator, _ = target.partition("://")
+    path = Path(target).expanduser()
+    if separator and scheme in ("http", "https", "ray"):
+        _check_storage(config)
+        return _job(target, config, arguments)
+    if path.suffix in (".yaml", ".yml"):
+        _check_storage(config)
+        _check_cluster(path)
+        return _cluster(path, config, arguments)
+    if target == "slurm" or path.suffix == ".sh":
+        script = CLUSTER / "slurm.sh" if target == "slurm" else path
+        if not script.is_file():
+            raise ConfigError(f"there is no script {script}: `python -m tune_jobs cluster-file slurm > {script}`.")
+        return Call("slurm", ["sbatch", f"--job-name={_name(config)}", str(script), *arguments])
+    raise ConfigError(
+        f"{target} is no target: give http://HOST:8265 or ray://HOST:10001 for a running Ray cluster, a YAML of "
+        "`ray up`, or slurm or a script.sh for SLURM."
+    )
+
+
+def authenticated(call: Call, target: str) -> Call:
+    """The call with a token, where the cluster asks for one; raises StudyError if nothing answers at `target`."""
+    if target.startswith("ray://") or os.environ.get(AUTH):
+        return call
+    try:
+        urllib.request.urlopen(f"{target.rstrip('/')}/api/version", timeout=10).close()
+    except urllib.error.HTTPError as error:
+        if error.code not in (401, 403):
+            raise StudyError(f"no Ray dashboard at {target}: it answers {error.code} {error.reason}.") from None
+        return Call(call.kind, call.words, {AUTH: "token", **call.environment}, call.submission_id)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise StudyError(f"no Ray cluster at {target}: {reason}. Give the address of its dashboard.") from None
+    return call
+
+
+def _job(target: str, config: SweepConfig, arguments: tuple[str, ...]) -> Call:
+    submission = f"{_name(config)}-{datetime.now():%Y%m%d-%H%M%S}"
+    metadata = {"study": str(config.out), "dataset": config.dataset}
+    words = [_ray(), "job", "submit", "--submission-id", submission]
+    if (ROOT / "pyproject.toml").is_file():  # else the package is installed here, as it is on the nodes
+        metadata["commit"] = commit() or ""
+        environment = {"excludes": list(EXCLUDES), "env_vars": {COMMIT: metadata["commit"]}}
+        words += ["--working-dir", str(ROOT), "--runtime-env-json", json.dumps(environment)]
+    words += ["--metadata-json", json.dumps(metadata), "--", "python", "-m", MODULE, *arguments]
+    # Not --address, over which Ray prefers this variable, and RAY_ADDRESS too.
+    return Call("job", words, {"RAY_API_SERVER_ADDRESS": target}, submission)
+
+
+def _cluster(path: Path, config: SweepConfig, arguments: tuple[str, ...]) -> Call:
+    # Without an address the study would start a Ray of its own on the head.
+    inner = arguments if config.address else ("--address", "auto", *arguments)
+    script = ROOT / MODULE.replace(".", "/")
+    # Ray joins the words with spaces and gives them to a shell of the head.
+    return Call("cluster", [_ray(), "submit", str(path), f"{script}.py", "--", *map(shlex.quote, inner)])
+
+
+def _check_cluster(path: Path) -> None:
+    try:
+        content = next(iter(yaml.safe_load_all(path.read_text())), None)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no YAML"
+        raise ConfigError(f"{path} cannot be read: {reason}. `cluster-file local` gives one to edit.") from None
+    if isinstance(content, dict) and "apiVersion" in content:
+        raise ConfigError(f"{path} is for Kubernetes: edit its entrypoint, and kubectl apply -f {path}.")
+    if not isinstance(content, dict) or not {"cluster_name", "provider"} <= content.keys():
+        raise ConfigError(f"{path} is no YAML of `ray up`: it names no cluster_name and no provider.")
+
+
+def _check_storage(config: SweepConfig) -> None:
+    if os.environ.get(VARIABLE) and config.storage is None:
+        raise ConfigError(
+            f"{VARIABLE} of this machine does not reach the cluster: put the URL into the first line of a private file "
+            f"there and give --storage {IN_FILE}/PATH, or unset {VARIABLE} to keep the study in its folder."
+        )
+
+
+def _name(config: SweepConfig) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", config.out.name).strip("-.") or "study"
+
+
+def _ray() -> str:
+    """Ray's command of this environment, which may not be active."""
+    beside = Path(sys.executable).with_name("ray")
+    return str(beside) if beside.is_file() else shutil.which("ray") or "ray"

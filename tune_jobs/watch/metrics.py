@@ -1,0 +1,127 @@
+"""Numbers of a running study on Ray's Prometheus endpoint, all from the driver; Ray puts `ray_` before each name."""
+
+import math
+import time
+from collections import Counter as Counted
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.util.metrics import Counter, Gauge
+
+from tune_jobs.study import best_trial
+
+LINGER = 30.0
+"""Seconds for which an ended trial keeps its last values, so that each is scraped; then they are NaN."""
+TRIAL_GAUGES = {
+    "edgenes_trial_step": ("step", "Steps of the trial that are done: epochs and candidates."),
+    "edgenes_trial_planned_steps": ("steps", "Steps that the trial has."),
+    "edgenes_trial_loss_nats": ("loss", "Cross-entropy of the last epoch."),
+    "edgenes_trial_accuracy_ratio": ("intermediate", "Mean validation accuracy of the candidates retrained so far."),
+    "edgenes_trial_control_error_edges": ("control_error", "Mean distance of shared edges from lambda."),
+    "edgenes_trial_penalty_weight": ("c", "Weight c of the shared-edge penalty."),
+    "edgenes_trial_temperature": ("temperature", "Temperature t of the draws."),
+    "edgenes_trial_images_per_second": ("images_per_second", "Training images a second, in the last epoch."),
+    "edgenes_trial_gpu_memory_bytes": ("gpu_memory_bytes", "The most GPU memory that the trial's worker reserved."),
+}
+"""A trial's gauges by name: the key in its reports, and what it means."""
+_TRIAL = ("study", "stage", "trial")
+
+
+class Metrics:
+    """A study's gauges and counters; made once Ray runs.
+
+    A gauge cannot be taken back from Ray's endpoint before its process ends. So `edgenes_trial_running` is 1 for a
+    running trial and 0 from its end on, and its other gauges turn into NaN, which draws nothing, after `LINGER`.
+    """
+
+    def __init__(self, name: str, study: optuna.Study, clock: Callable[[], float] = time.monotonic):
+        self._name, self._study, self._clock = name, study, clock
+        self._gauges = {metric: Gauge(metric, text, _TRIAL) for metric, (_, text) in TRIAL_GAUGES.items()}
+        self._running = Gauge("edgenes_trial_running", "1 while the trial runs, 0 once it has ended.", _TRIAL)
+        self._best = Gauge("edgenes_best_value_ratio", "Value of the best trial so far.", ("study",))
+        self._trials = Gauge("edgenes_trials", "Trials of the Optuna study by state.", ("study", "state"))
+        self._reports = Counter("edgenes_reports", "Reports of trials.", ("study", "stage"))
+        self._ends = Counter("edgenes_trials_ended", "Trials that ended, by how.", ("study", "stage", "status"))
+        self._shown: dict[tuple[str, str], set[str]] = {}
+        self._ended: dict[tuple[str, str], float] = {}
+
+    def started(self, stage: str, trial: str) -> None:
+        """A trial began, or began again."""
+        self._ended.pop((stage, trial), None)
+        self._running.set(1, self._tags(stage, trial))
+        self.study()
+
+    def reported(self, stage: str, trial: str, result: dict[str, Any]) -> None:
+        """Show the numbers of a trial's report."""
+        self._reports.inc(1, {"study": self._name, "stage": stage})
+        shown = self._shown.setdefault((stage, trial), set())
+        result = {"gpu_memory_bytes": 0, **result}  # a trial on the CPU holds none
+        for metric, (key, _) in TRIAL_GAUGES.items():
+            value = result.get(key)
+            if isinstance(value, int | float) and math.isfinite(value):
+                self._gauges[metric].set(value, self._tags(stage, trial))
+                shown.add(metric)
+
+    def ended(self, stage: str, trial: str, status: str) -> None:
+        """Count how a trial ended, and let its values go after a while."""
+        self._ends.inc(1, {"study": self._name, "stage": stage, "status": status})
+        self._running.set(0, self._tags(stage, trial))
+        self._ended[stage, trial] = self._clock()
+        self.study()
+
+    def study(self) -> None:
+        """Show the study's trials by state, and its best value once there is one."""
+        states = Counted(trial.state.name for trial in self._study.get_trials(deepcopy=False))
+        for state in optuna.trial.TrialState:
+            self._trials.set(states[state.name], {"study": self._name, "state": state.name.lower()})
+        best = best_trial(self._study)
+        if best is not None:
+            self._best.set(best[0].values[0], {"study": self._name})
+
+    def fade(self) -> None:
+        """Turn the values of trials into NaN that ended more than `LINGER` ago."""
+        late = self._clock() - LINGER
+        for stage, trial in [key for key, end in self._ended.items() if end < late]:
+            del self._ended[stage, trial]
+            for metric in self._shown.pop((stage, trial), ()):
+                self._gauges[metric].set(math.nan, self._tags(stage, trial))
+
+    def _tags(self, stage: str, trial: str) -> dict[str, str]:
+        return {"study": self._name, "stage": stage, "trial": trial}
+
+
+class MetricsCallback(tune.Callback):
+    """Passes what Tune's trials do in one stage on to `Metrics`; `name` gives a trial's readable name."""
+
+    def __init__(self, metrics: Metrics, stage: str, name: Callable[[Trial], str]):
+        self._metrics: Metrics | None = metrics
+        self._stage, self._name = stage, name
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_metrics": None, "_stage": self._stage, "_name": None}  # Ray pickles it; a copy has nothing to show
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        if self._metrics:
+            self._metrics.started(self._stage, self._name(trial))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        if self._metrics:
+            self._metrics.reported(self._stage, self._name(trial), result)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        if self._metrics:
+            status = (trial.last_result or {}).get("status")  # none: its scheduler stopped it
+            self._metrics.ended(self._stage, self._name(trial), str(status or "pruned"))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        if self._metrics:
+            self._metrics.ended(self._stage, self._name(trial), "failed")
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if self._metrics:
+            self._metrics.fade()

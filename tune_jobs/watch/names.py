@@ -1,0 +1,53 @@
+"""Readable names on Ray's dashboard: of the job, of a stage's actors, and of the trial that a worker is at."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ray._raylet import setproctitle
+from ray.job_config import JobConfig
+from ray.tune.trainable.function_trainable import wrap_function
+
+from tune_jobs.config import SweepConfig
+from tune_jobs.environment import commit
+
+
+def job_config(config: SweepConfig) -> JobConfig:
+    """What Ray knows of the driver's job: the study, its folder, the data, and the commit of the code."""
+    return JobConfig(
+        metadata={
+            "study": config.folder.name,
+            "folder": str(config.folder),
+            "dataset": config.dataset,
+            "commit": commit() or "not known",
+        }
+    )
+
+
+def trial_name(trial: Any) -> str:
+    """The readable name of a trial of the sweep, or of a trainable that runs it; workers import it."""
+    number = trial.config.get("trial")
+    return "trial" if number is None else f"trial {number}"
+
+
+def named(trainable: Callable, study: str, stage: str, name_of: Callable[[Any], str], reused: bool) -> type:
+    """A function trainable as a class whose actors are called `STUDY STAGE`, with the trial's name if not `reused`.
+
+    An actor's name is fixed when it begins. One that runs trial after trial says in its process title which it is
+    at; the dashboard's page of the cluster, `ray list workers` and `ps` show it.
+    """
+
+    class Named(wrap_function(trainable)):
+        def __repr__(self) -> str:
+            return f"{study} {stage}" if reused else self._title
+
+        @property
+        def _title(self) -> str:
+            return f"{study} {stage} {name_of(self)}"
+
+        def step(self) -> dict[str, Any]:
+            # Ray itself sets a title at the begin and the end of each step, so that an idle actor does not keep it.
+            setproctitle(f"ray::{self._title}")
+            return super().step()
+
+    Named.__name__ = Named.__qualname__ = trainable.__name__
+    return Named

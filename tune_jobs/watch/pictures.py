@@ -1,0 +1,153 @@
+"""Pictures and notes of a study's trials, as optuna-dashboard shows them: artifacts in STUDY/artifacts."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.artifacts import ArtifactMeta, FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna.artifacts.exceptions import ArtifactNotFound
+from optuna.trial import TrialState
+
+from edgenes.genotype import Genotype
+from tune_jobs.config import SweepConfig
+from tune_jobs.searcher import Outcome
+from tune_jobs.study import CONTROL_LIMIT
+from tune_jobs.watch.svg import cell_svg, control_svg
+
+_log = logging.getLogger(__name__)
+
+ARTIFACTS = "artifacts"
+"""Folder of the artifacts in a study's folder."""
+_END = b"</svg>\n"
+_VALUES = {
+    "retrained": "the accuracy of the best ensemble of its shortly retrained candidates, chosen on one half of the "
+    "validation images and scored on the other",
+    "one-shot": "the accuracy of the best ensemble of its candidates with the supernet's weights",
+    "mean": "the mean accuracy of its shortly retrained candidates",
+}
+
+
+def trial_pictures(attributes: Mapping[str, Any], optimal: Genotype) -> dict[str, str]:
+    """File names and SVG of what a trial's attributes hold: its control curve, its most accurate candidate's cell."""
+    curve, candidates = attributes.get("control_curve"), attributes.get("candidates", [])
+    pictures = {"control.svg": control_svg(curve, candidates)} if curve else {}
+    if candidates:
+        best = max(candidates, key=lambda row: row["accuracy"])
+        title = f"Most accurate candidate: {best['accuracy']:.3f}"
+        pictures["cell.svg"] = cell_svg(best["genotype"], optimal.to_dict(), title)
+    return pictures
+
+
+def trial_note(outcome: Outcome, config: SweepConfig) -> str:
+    """One line in Markdown: what a trial found, or why it did not."""
+    found = outcome.attributes
+    error = "" if outcome.control_error is None else f"control error {outcome.control_error:.2f} edges"
+    if outcome.state == TrialState.COMPLETE:
+        spread = f" ± {found['standard_error']:.3f}" if "standard_error" in found else ""
+        fit = "allowed" if outcome.control_error <= CONTROL_LIMIT else "too much to win"
+        words = [f"**{outcome.values[0]:.3f}{spread}**", f"{error} ({fit})"]
+        if "pool_size" in found:
+            words.append(f"{config.ensemble_size} of {found['pool_size']} candidates")
+        if "seconds" in found:
+            words.append(f"{found['seconds']:.0f} s")
+        return ", ".join(words) + "."
+    reason = str(found.get("reason") or "its first candidates did worse than those of other trials").rstrip(".")
+    word = "Pruned" if outcome.state == TrialState.PRUNED else "Failed"
+    return f"{word}: {reason}." + (f" Its {error}." if error else "")
+
+
+def study_note(config: SweepConfig, commit: str | None) -> str:
+    """What a study is, in Markdown: what a trial does and is worth, and the settings that are not the default."""
+    default = SweepConfig().to_dict()
+    changed = {name: value for name, value in config.defining().items() if value != default[name]}
+    rows = [("data", config.dataset), ("folder", config.folder), ("commit", commit or "not known"), *changed.items()]
+    return "\n".join(
+        (
+            f"# EdgeNES: how the annealing decides the ensemble, on {config.dataset}",
+            "",
+            "Each trial trains a hypernetwork with its own weight c, temperature t, pivots and epsilon, and is worth "
+            f"{_VALUES[config.value]}. Those with a control error of at most {CONTROL_LIMIT} edges may win.",
+            "",
+            "Its artifacts are the control curve and the cell of its most accurate candidate; dashed edges are not "
+            "in the optimal genotype.",
+            "",
+            "| | |",
+            "|---|---|",
+            *(f"| {name} | `{value}` |" for name, value in rows),
+            "",
+        )
+    )
+
+
+class Album:
+    """Gives each trial its pictures and its note before it is told; what goes wrong here is logged, and no more.
+
+    A note or a picture that is there stays: the one may be the user's, the other was drawn before a driver died.
+    """
+
+    def __init__(self, config: SweepConfig, optimal: Genotype):
+        self._config, self._optimal = config, optimal
+        self._store = artifact_store(config.folder)
+
+    def __call__(self, trial: optuna.Trial, outcome: Outcome) -> None:
+        """Add what `outcome` holds to a running trial."""
+        try:
+            note_once(trial, trial_note(outcome, self._config))
+            (self._config.folder / ARTIFACTS).mkdir(exist_ok=True)
+            for name, svg in trial_pictures(outcome.attributes, self._optimal).items():
+                self._attach(trial, name, svg)
+        except Exception as error:  # a trial is worth more than its picture
+            _log.warning("Trial %d goes without its pictures: %s: %s", trial.number, type(error).__name__, error)
+
+    def _attach(self, trial: optuna.Trial, name: str, svg: str) -> None:
+        for meta in get_all_artifact_meta(trial):
+            if meta.filename == name:  # named by a driver that died before the trial's end
+                write_picture(self._config.folder, meta.artifact_id, svg)
+                return
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.write_text(svg, encoding="utf-8")
+            upload_artifact(artifact_store=self._store, file_path=str(path), study_or_trial=trial)
+
+
+def artifact_store(folder: Path) -> FileSystemArtifactStore:
+    """Where the artifacts of the study in `folder` lie."""
+    return FileSystemArtifactStore(folder / ARTIFACTS)
+
+
+def note_once(of: optuna.Study | optuna.Trial, text: str) -> None:
+    """Give a study, or a trial, a note as optuna-dashboard shows it, unless there is one."""
+    from optuna_dashboard import get_note, save_note  # takes a second, which the tools need not spend
+
+    if not get_note(of):
+        save_note(of, text)
+
+
+def copy_notes(source: optuna.Study, copy: optuna.Study) -> None:
+    """Give each trial of a copied study its own note: they are kept under the trials' ids, which are new ones."""
+    from optuna_dashboard import get_note, save_note
+
+    for old, new in zip(source.get_trials(deepcopy=False), copy.get_trials(deepcopy=False), strict=False):
+        save_note(optuna.Trial(copy, new._trial_id), get_note(optuna.Trial(source, old._trial_id)))
+
+
+def write_picture(folder: Path, artifact_id: str, svg: str) -> None:
+    """Write an artifact of the study in `folder` again."""
+    (folder / ARTIFACTS).mkdir(exist_ok=True)
+    artifact_store(folder).write(artifact_id, BytesIO(svg.encode()))
+
+
+def is_whole(store: FileSystemArtifactStore, meta: ArtifactMeta) -> bool:
+    """Whether an artifact is there, and ends as it should if it is a picture."""
+    try:
+        with store.open_reader(meta.artifact_id) as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - len(_END)))
+            return not str(meta.filename).endswith(".svg") or stream.read() == _END
+    except (ArtifactNotFound, OSError, ValueError):  # ValueError: its id leads out of the folder
+        return False

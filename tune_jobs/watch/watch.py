@@ -1,0 +1,51 @@
+"""What looks on while one driver runs a study: its job's name, metrics, pictures and logs."""
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from ray import tune
+
+from edgenes.genotype import Genotype
+from tune_jobs.config import SweepConfig
+from tune_jobs.environment import commit
+from tune_jobs.storage import has_password
+from tune_jobs.watch.loggers import loggers
+from tune_jobs.watch.metrics import Metrics, MetricsCallback
+from tune_jobs.watch.names import named
+from tune_jobs.watch.pictures import ARTIFACTS, Album, note_once, study_note
+
+
+class Watch:
+    """The callbacks and names of a study's stages; Ray has been started."""
+
+    def __init__(self, config: SweepConfig, study: optuna.Study):
+        self._config = config
+        self._metrics = Metrics(config.folder.name, study)
+        note_once(study, study_note(config, commit()))
+
+    def trainable(self, trainable: Callable, stage: str, name_of: Callable[[Any], str], reused: bool) -> type:
+        """The trainable of a stage, its actors named after study, stage and trial."""
+        return named(trainable, self._config.folder.name, stage, name_of, reused)
+
+    def callbacks(self, stage: str, name_of: Callable[[Any], str]) -> list[tune.Callback]:
+        """The callbacks of a stage."""
+        return [MetricsCallback(self._metrics, stage, name_of), *loggers(self._config, stage, name_of)]
+
+    def album(self, optimal: Genotype) -> Album:
+        """What gives the sweep's trials their pictures and notes."""
+        return Album(self._config, optimal)
+
+
+def optuna_command(folder: Path, storage: str) -> str:
+    """The command line that shows the study in optuna-dashboard, with its pictures."""
+    here = Path(sys.executable)  # `python` alone may be another one than the environment's
+    here = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
+    artifacts = f"--artifact-dir {shlex.quote(str(folder / ARTIFACTS))}"
+    if has_password(storage):
+        private = "(in it: [optuna_dashboard] storage = URL; a password has no place in a command)"
+        return f"{here.with_name('optuna-dashboard')} {artifacts} --from-config FILE   {private}"
+    return f"{here.with_name('optuna-dashboard')} {shlex.quote(storage)} {artifacts}"
