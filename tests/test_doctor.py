@@ -14,7 +14,7 @@ from tiny_study import begin_study, begun_study, finish_study, run_trials
 from toys import one_hot_logits
 
 from edgenes import Ensemble, Genotype
-from edgenes.checkpoint import save_checkpoint
+from edgenes.checkpoint import load_checkpoint, save_checkpoint
 from edgenes.errors import CheckpointError, StudyError
 from tune_jobs.curves import read_curve
 from tune_jobs.final import file_digest, finished
@@ -103,7 +103,15 @@ def test_a_sound_study_is_left_as_it_is(study):
         assert snapshot(study) == before
 
 
+def hollow_prediction(folder, **changes):
+    """A whole file whose checksums are right, and whose content is not."""
+    path = prediction(folder, True)
+    save_checkpoint(path, "prediction", load_checkpoint(path, "prediction") | changes)
+
+
 REPAIRED = {
+    "prediction without numbers": (lambda s: hollow_prediction(s, log_probabilities=[1.0]), "holds no candidate's"),
+    "prediction without weights": (lambda s: hollow_prediction(s, weights=3), "holds no candidate's"),
     "prediction": (lambda s: cut(prediction(s, True)), "damaged"),
     "short prediction": (lambda s: cut(prediction(s, False)), "damaged"),
     "misnamed prediction": (rename_prediction, "holds another candidate"),

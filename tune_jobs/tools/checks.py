@@ -25,6 +25,7 @@ from tune_jobs.curves import curve_path, read_curve
 from tune_jobs.final import FINALISTS, HYPERNETWORK, TEST_READS, file_digest, read_result
 from tune_jobs.saved import CONFIG, GENOTYPE, LOGITS, SavedStudy, open_saved, read_config, stage_seconds, storage_url
 from tune_jobs.storage import DATABASE, SQLITE, resolve, sqlite_url, storage_file, storage_from, storage_reference
+from tune_jobs.store import read_prediction
 from tune_jobs.study import study_identity
 from tune_jobs.tools.folder import Contents, counted, is_damaged, is_temporary, set_aside, size_text
 from tune_jobs.tools.machine import recorded_environment
@@ -452,7 +453,7 @@ def check_predictions(case: Case) -> Findings:
         if is_temporary(name) or not path.exists():
             continue
         try:
-            record = load_checkpoint(path, "prediction")
+            record = read_prediction(path)
             key = digest(record["config"], Genotype.from_dict(record["genotype"]).digest, record["data"])
         except (EdgeNESError, KeyError, TypeError) as error:
             yield _unreadable(path, error, again)
@@ -614,7 +615,7 @@ def check_leftovers(case: Case) -> Findings:
 def _is_redundant(case: Case, name: str) -> bool:
     """Whether the record of an unfinished training is whole, with the weights that it may have been for."""
     try:
-        record = load_checkpoint((case.folder / name).with_suffix(".pt"), "prediction")
+        record = read_prediction((case.folder / name).with_suffix(".pt"))
     except CheckpointError:
         return False
     same = case.config is None or case.config.short_epochs == case.config.final_epochs
