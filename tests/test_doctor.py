@@ -198,6 +198,15 @@ def test_a_file_in_a_folders_place_is_set_aside(study):
     assert examined(study, repair=True)["sound"] and (study / "search" / "genotype.json").exists()
 
 
+def test_a_file_of_others_is_not_damaged(study, monkeypatch):
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path.name != "result.json" and may(path, mode))  # root may all
+    before = snapshot(study)
+    answer = examined(study, repair=True)
+    assert "result.json may not be read by you" in told(answer["findings"]) and not answer["repaired"]
+    assert snapshot(study) == before
+
+
 def test_a_pipe_is_not_waited_for(study):
     os.mkfifo(study / "driver.json")
     assert "neither a file nor a folder" in told(examined(study)["findings"])

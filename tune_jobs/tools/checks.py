@@ -95,9 +95,9 @@ def examine(case: Case) -> Findings:
     except StudyError as error:
         yield Finding(str(error), "that first: nothing else was looked at")
         return
-    misplaced = list(check_kinds(case))
-    if misplaced:
-        yield from misplaced
+    in_the_way = [*check_kinds(case), *check_permissions(case)]
+    if in_the_way:
+        yield from in_the_way
         return
     yield from check_result_file(case)
     yield from check_config(case)
@@ -145,6 +145,14 @@ def check_kinds(case: Case) -> Findings:
             yield Finding(f"{path} is a folder, where a study has a file.", *_aside(path))
         elif path.is_file() and str(name) in FOLDERS:
             yield Finding(f"{path} is a file, where a study has a folder.", *_aside(path))
+
+
+def check_permissions(case: Case) -> Findings:
+    """Each file can be read: what others may not read is not damaged, and is not to be set aside."""
+    for name in case.found.files:
+        path = case.folder / name
+        if path.exists() and not os.access(path, os.R_OK):
+            yield Finding(f"{path} may not be read by you.", "give yourself the right to, or let its owner look")
 
 
 def _aside(path: Path) -> tuple[str, Callable[[], Any]]:
