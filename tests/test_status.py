@@ -151,6 +151,10 @@ def test_damage_is_a_problem_that_is_told_and_no_end(study, name, content):
 def test_a_study_that_cannot_be_opened_is_an_error(study, tmp_path):
     with pytest.raises(StudyError, match="there is no study"):
         status(tmp_path / "nothing")
+    (study / "study.db").write_bytes(b"")
+    with pytest.raises(StudyError, match=r"study\.db is empty"):
+        status(study)
+    assert (study / "study.db").read_bytes() == b"", "who only reads fills nothing in"
     (study / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"config\.json"):
         status(study)

@@ -175,8 +175,9 @@ def open_saved(folder: Path, storage: str | None = None) -> SavedStudy:
     config, digest = read_config(folder, storage)
     url = storage_url(config)
     file = storage_file(url)
-    if file is not None and not file.exists():
-        raise StudyError(f"the Optuna study {file} is missing: give --storage if it lies elsewhere.")
+    if file is not None and (not file.exists() or file.stat().st_size == 0):  # Optuna would fill an empty one
+        what = "is empty" if file.exists() else "is missing"
+        raise StudyError(f"the Optuna study {file} {what}: give --storage if it lies elsewhere.")
     opened = storage_from(url)
     try:
         study = optuna.load_study(study_name=study_name(config), storage=opened)
