@@ -366,6 +366,11 @@ def test_more_test_reads_than_results_are_noted(study):
     assert answer["sound"] and "read 2 times for 1 result no damage" in told(answer["notes"])
 
 
+def test_a_removed_test_read_is_told(study):
+    (study / "test_reads.jsonl").unlink()
+    assert "has 0 lines, and there were 1 when" in told(examined(study, repair=True)["findings"])
+
+
 def test_a_folder_with_a_way_out_is_not_touched(study, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()

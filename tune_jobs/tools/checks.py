@@ -590,6 +590,12 @@ def check_test_reads(case: Case) -> Findings:
     reads = path.read_bytes().splitlines() if path.exists() else []
     results = len(case.found.matching(r"result(-\d+)?\.json"))
     ensembles = len(case.found.matching(r"ensembles/[^/]+/card\.json"))
+    counted_then = case.result["test_reads"] if case.result is not None else 0
+    if len(reads) < counted_then:
+        yield Finding(
+            f"{path} has {counted(len(reads), 'line')}, and there were {counted_then} when result.json was written",
+            "nothing: how often the test images were read is no longer known",
+        )
     if len(reads) > results + ensembles and not case.driven:
         beside = f" and {counted(ensembles, 'other ensemble')}" if ensembles else ""
         yield Finding(
