@@ -14,7 +14,7 @@ from tiny_study import begin_study, begun_study, finish_study, run_trials
 from toys import one_hot_logits
 
 from edgenes import Ensemble, Genotype
-from edgenes.checkpoint import save_checkpoint
+from edgenes.checkpoint import load_checkpoint, save_checkpoint
 from edgenes.errors import CheckpointError, StudyError
 from tune_jobs.curves import read_curve
 from tune_jobs.final import file_digest, finished
@@ -103,7 +103,15 @@ def test_a_sound_study_is_left_as_it_is(study):
         assert snapshot(study) == before
 
 
+def hollow_prediction(folder, **changes):
+    """A whole file whose checksums are right, and whose content is not."""
+    path = prediction(folder, True)
+    save_checkpoint(path, "prediction", load_checkpoint(path, "prediction") | changes)
+
+
 REPAIRED = {
+    "prediction without numbers": (lambda s: hollow_prediction(s, log_probabilities=[1.0]), "holds no candidate's"),
+    "prediction without weights": (lambda s: hollow_prediction(s, weights=3), "holds no candidate's"),
     "prediction": (lambda s: cut(prediction(s, True)), "damaged"),
     "short prediction": (lambda s: cut(prediction(s, False)), "damaged"),
     "misnamed prediction": (rename_prediction, "holds another candidate"),
@@ -188,6 +196,15 @@ def test_a_file_in_a_folders_place_is_set_aside(study):
     (study / "search").write_text("x")
     assert "search is a file" in told(examined(study)["findings"])
     assert examined(study, repair=True)["sound"] and (study / "search" / "genotype.json").exists()
+
+
+def test_a_file_of_others_is_not_damaged(study, monkeypatch):
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path.name != "result.json" and may(path, mode))  # root may all
+    before = snapshot(study)
+    answer = examined(study, repair=True)
+    assert "result.json may not be read by you" in told(answer["findings"]) and not answer["repaired"]
+    assert snapshot(study) == before
 
 
 def test_a_pipe_is_not_waited_for(study):
@@ -347,6 +364,11 @@ def test_more_test_reads_than_results_are_noted(study):
         file.write('{"time": "now"}\n')
     answer = examined(study)
     assert answer["sound"] and "read 2 times for 1 result no damage" in told(answer["notes"])
+
+
+def test_a_removed_test_read_is_told(study):
+    (study / "test_reads.jsonl").unlink()
+    assert "has 0 lines, and there were 1 when" in told(examined(study, repair=True)["findings"])
 
 
 def test_a_folder_with_a_way_out_is_not_touched(study, tmp_path):

@@ -35,9 +35,12 @@ from edgenes.npz import read_npz
 from studies.anneal_sweep import main
 from tune_jobs.config import SweepConfig
 from tune_jobs.curves import read_curve
-from tune_jobs.saved import open_saved, plain_config, read_config, storage_url, study_name
+from tune_jobs.progress import Progress
+from tune_jobs.remote import StudyFiles
+from tune_jobs.saved import load_study_data, open_saved, plain_config, read_config, storage_url, study_name
 from tune_jobs.storage import IN_VARIABLE, VARIABLE, kept_from_children, redact, resolve, storage_from
-from tune_jobs.study import open_study, search_space
+from tune_jobs.study import open_study, search_space, trials_frame
+from tune_jobs.sweep import Run, open_optuna, search_stage
 from tune_jobs.untrusted import check_database, check_folder
 
 ROOT = Path(__file__).parents[1]
@@ -258,6 +261,40 @@ def test_the_sweep_follows_no_link_out_of_its_folder(tmp_path, name, capsys):
     assert main(["--smoke-test", "--out", str(folder)]) == 1
     assert "leads out" in capsys.readouterr().err.replace("\n", " ")
     assert outside.read_text() == "precious" and os.listdir(folder) == [name]
+
+
+STRANGE = {
+    "identity": (lambda study, trial: study.set_user_attr("identity", ["seed"]), "no settings on record"),
+    "attempts": (lambda study, trial: trial.set_user_attr("attempts", "3"), "holds '3' as its attempts"),
+    "checkpoint": (lambda study, trial: trial.set_user_attr("checkpoint", "ray/\0"), "the path of its checkpoint"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_the_sweep_refuses_an_optuna_study_that_it_did_not_write(tmp_path, name, capsys):
+    change, words = STRANGE[name]
+    config = SweepConfig(smoke_test=True, out=tmp_path / "study")
+    opened = open_optuna(config, load_study_data(config))
+    change(opened, opened.ask(search_space("exact")))
+    assert main(["--smoke-test", "--out", str(tmp_path / "study")]) == 1
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff", b"[", random_genotype(SearchSpace(nodes=2), seeded(0)).to_json().encode()]
+)
+def test_the_sweep_refuses_a_genotype_that_is_none_of_its_space(tmp_path, content):
+    config = SweepConfig(out=tmp_path)
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "genotype.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"genotype\.json"):
+        search_stage(Run(config, None, None, Progress(), lambda: None, [], StudyFiles(tmp_path)))
+
+
+def test_a_spreadsheet_computes_no_cell_of_the_trials(tmp_path):
+    opened = open_study("anneal", tmp_path / "study.db", space=search_space("exact"))
+    opened.ask(search_space("exact")).set_user_attr("reason", '=HYPERLINK("http://127.0.0.1/")')
+    assert trials_frame(opened)["reason"][0].startswith("'=HYPERLINK")
 
 
 def test_links_within_a_study_are_fine(study):

@@ -151,6 +151,10 @@ def test_damage_is_a_problem_that_is_told_and_no_end(study, name, content):
 def test_a_study_that_cannot_be_opened_is_an_error(study, tmp_path):
     with pytest.raises(StudyError, match="there is no study"):
         status(tmp_path / "nothing")
+    (study / "study.db").write_bytes(b"")
+    with pytest.raises(StudyError, match=r"study\.db is empty"):
+        status(study)
+    assert (study / "study.db").read_bytes() == b"", "who only reads fills nothing in"
     (study / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"config\.json"):
         status(study)
@@ -196,6 +200,7 @@ class TestDriver:
         assert state == "alive" and f"driven by process {2**22 + 1} on elsewhere" in text
         state, text = self.driven(study, "elsewhere", 1, 300)
         assert state == "silent" and "no sign of life for 5m 00s" in text
+        assert self.driven(study, "elsewhere", 1, -3600)[0] == "silent", "its clock was put back an hour"
 
     @pytest.mark.parametrize("record", ['{"pid": "x", "started": 3}', '{"host": null, "pid": -1}', "[]", "{", "\xff"])
     def test_a_record_of_nonsense(self, study, record):

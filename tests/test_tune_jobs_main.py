@@ -123,6 +123,18 @@ def test_a_name_of_colons_is_no_emoji(tmp_path, capsys):
     assert ":smile:" in run(capsys, "status", tmp_path / ":smile:")[2]
 
 
+def test_an_answer_that_nobody_takes_is_no_traceback(study):
+    words = [sys.executable, "-m", "tune_jobs", "status", str(study)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert done.returncode != 0 and "No space left" in done.stderr and "Traceback" not in done.stderr
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*words, "--json"], stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    os.close(writer)
+    assert done.returncode != 0 and done.stderr == ""
+
+
 def test_json_has_null_for_numbers_that_it_does_not_know(capsys, monkeypatch):
     monkeypatch.setattr(Status, "run", lambda self: {"values": [math.inf, (math.nan, 1.5)]})
     status, out, _ = run(capsys, "status", "study", "--json")

@@ -43,6 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
             COMMANDS, args=arguments, prog="python -m tune_jobs", description=__doc__
         )
         answer = command.run()
+        said = json.dumps(finite(answer), indent=2, allow_nan=False) if command.json else lines(command.text(answer))
+        # rich knows what to do where a reader such as `head` has gone
+        Console(emoji=False).print(said, markup=False, highlight=False, soft_wrap=True)
+        return command.status(answer)
     # OSError: a file that is a folder, a full disk, a folder that others may not read
     except (EdgeNESError, OSError) as error:
         errors.print(f"error: {lines(error)}", style="red", markup=False, highlight=False, soft_wrap=True)
@@ -50,11 +54,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         errors.print("stopped", style="yellow")
         return 130
-    if command.json:
-        print(json.dumps(finite(answer), indent=2, allow_nan=False))
-    else:
-        Console(emoji=False).print(lines(command.text(answer)), markup=False, highlight=False, soft_wrap=True)
-    return command.status(answer)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,9 @@ GENOTYPE = "search/genotype.json"
 LOGITS = "search/logits.pt"
 UNREADABLE = (SQLAlchemyError, OptunaError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What Optuna raises where its storage is out of reach, or holds what it did not write."""
-_MEASURES = ("control_error", "standard_error", "mean_accuracy", "nll", "pool_size")
+_MEASURES = ("control_error", "standard_error", "mean_accuracy", "nll", "pool_size", "pruned_step")
+_LONGEST_PATH = 1024
+_COUNTS = ("attempts", "stalled_attempts", "checkpoint_step")
 _SCHEDULE = ("c_end", "c_ratio", "t_start", "t_ratio", "epsilon")
 
 
@@ -102,25 +104,12 @@ class SavedStudy:
 
     @cached_property
     def optimal(self) -> Genotype:
-        """The optimal genotype; raises CheckpointError before the search has found it."""
-        path = self.folder / GENOTYPE
-        if not path.exists():
-            raise CheckpointError(f"{path} is missing: the study has not found its optimal genotype yet.")
-        try:
-            return Genotype.from_json(read_text(path))
-        except ConfigError as error:
-            raise CheckpointError(f"{path}: {error}") from error
+        """The optimal genotype; raises CheckpointError before the search has found it, or if it is another space's."""
+        return stored_genotype(self.folder, self.config)
 
     def trials(self) -> list[FrozenTrial]:
         """All trials by their numbers; raises StudyError if the storage is damaged, out of reach, or holds others."""
-        try:
-            trials = self.study.get_trials(deepcopy=False)
-            for number, trial in enumerate(trials):
-                _check_trial(trial, number)
-            return trials
-        except UNREADABLE as error:
-            reason = plain_reason(error, storage_url(self.config))
-            raise StudyError(f"the trials of the study cannot be read: {reason}. See what doctor says.") from None
+        return checked_trials(self.study, storage_url(self.config))
 
     def finalists(self) -> list[Finalist]:
         """The finalists of the trials that are complete now; [] as long as none is. Raises StudyError as `trials`."""
@@ -145,18 +134,33 @@ class SavedStudy:
         return data
 
 
+def checked_trials(study: optuna.Study, url: str) -> list[FrozenTrial]:
+    """All trials of the study stored at `url`; raises StudyError as `SavedStudy.trials`."""
+    try:
+        trials = study.get_trials(deepcopy=False)
+        for number, trial in enumerate(trials):
+            _check_trial(trial, number)
+        return trials
+    except UNREADABLE as error:
+        reason = plain_reason(error, url)
+        raise StudyError(f"the trials of the study cannot be read: {reason}. See what doctor says.") from None
+
+
 def _check_trial(trial: FrozenTrial, number: int) -> None:
     """Raise ValueError unless the trial has its number, and numbers where all readers expect them."""
     if trial.number != number:
         raise ValueError(f"trial {number} has the number {trial.number}")
     values = trial.values if trial.state == TrialState.COMPLETE else []
     held = [
-        *((name, trial.user_attrs.get(name)) for name in _MEASURES),
+        *((name, trial.user_attrs.get(name)) for name in _MEASURES + _COUNTS),
         *((name, trial.params.get(name)) for name in _SCHEDULE),
     ]
     for name, value in held:
         if value is not None and type(value) not in (int, float):
             raise ValueError(f"trial {number} holds {shown(value)} as its {name}")
+    noted = trial.user_attrs.get("checkpoint")
+    if noted is not None and (type(noted) is not str or not noted.isprintable() or len(noted) > _LONGEST_PATH):
+        raise ValueError(f"trial {number} holds {shown(noted)} as the path of its checkpoint")
     feasible(trial)  # a TypeError, if its constraint is no number
     if not all(map(math.isfinite, values)):
         raise ValueError(f"trial {number} is worth {shown(values)}")
@@ -171,8 +175,9 @@ def open_saved(folder: Path, storage: str | None = None) -> SavedStudy:
     config, digest = read_config(folder, storage)
     url = storage_url(config)
     file = storage_file(url)
-    if file is not None and not file.exists():
-        raise StudyError(f"the Optuna study {file} is missing: give --storage if it lies elsewhere.")
+    if file is not None and (not file.exists() or file.stat().st_size == 0):  # Optuna would fill an empty one
+        what = "is empty" if file.exists() else "is missing"
+        raise StudyError(f"the Optuna study {file} {what}: give --storage if it lies elsewhere.")
     opened = storage_from(url)
     try:
         study = optuna.load_study(study_name=study_name(config), storage=opened)
@@ -181,6 +186,20 @@ def open_saved(folder: Path, storage: str | None = None) -> SavedStudy:
     except UNREADABLE as error:
         raise StudyError(f"the Optuna study cannot be read: {plain_reason(error, url)}.") from None
     return SavedStudy(config, digest, study)
+
+
+def stored_genotype(folder: Path, config: SweepConfig) -> Genotype:
+    """The optimal genotype in a study's folder; raises CheckpointError unless there is one, of the study's space."""
+    path = folder / GENOTYPE
+    if not path.exists():
+        raise CheckpointError(f"{path} is missing: the study has not found its optimal genotype yet.")
+    try:
+        genotype = Genotype.from_json(read_text(path))
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    if genotype.space != config.space:
+        raise CheckpointError(f"{path} holds a genotype of another search space.")
+    return genotype
 
 
 def stage_seconds(folder: Path) -> dict[str, float]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from edgenes.checkpoint import load_checkpoint, save_checkpoint
+from edgenes.checkpoint import check_weights, load_checkpoint, save_checkpoint
 from edgenes.config import TrainingConfig, digest, to_dict
 from edgenes.data import Dataset
 from edgenes.errors import CheckpointError
@@ -44,6 +44,16 @@ class Retrained:
         return np.exp(self.log_probabilities.astype(np.float64))
 
 
+def read_prediction(path: Path) -> dict[str, Any]:
+    """A stored candidate; raises CheckpointError if the file is damaged, or holds none."""
+    record = load_checkpoint(path, "prediction")
+    table, weights, seconds = (record.get(name) for name in ("log_probabilities", "weights", "seconds"))
+    rows = isinstance(table, torch.Tensor) and table.dtype == torch.float32 and table.dim() == 2
+    if not rows or table.isnan().any() or type(weights) not in (dict, type(None)) or type(seconds) not in (int, float):
+        raise CheckpointError(f"{path} holds no candidate's log-probabilities, weights and seconds.")
+    return record
+
+
 class PredictionStore:
     """A folder of retrained candidates; two workers never train the same one at once, and none trains it twice.
 
@@ -66,14 +76,14 @@ class PredictionStore:
     def find(self, key: str, weights: bool = False) -> Retrained | None:
         """What is stored under `key` (with its weights, if asked for), or None; a damaged file is set aside."""
         record = self._read(key)
-        if weights and record is not None and record["weights"] is None and self.files.remote is not None:
+        if weights and record is not None and record.get("weights") is None and self.files.remote is not None:
             record = self._read(key, fresh=True)  # another node may have added them
-        if record is None or (weights and record["weights"] is None):
+        if record is None or (weights and record.get("weights") is None):
             return None
         return Retrained(
             key,
             record["log_probabilities"].numpy(),
-            record["weights"],
+            record.get("weights"),
             record["seconds"],
             cached=True,
             out_of_memory=record.get("out_of_memory"),
@@ -84,7 +94,7 @@ class PredictionStore:
         if not path.exists():
             return None
         try:
-            return load_checkpoint(path, "prediction")
+            return read_prediction(path)
         except CheckpointError as error:
             log.warning("%s It is set aside and computed again.", error)
             path.replace(path.with_suffix(".damaged"))
@@ -148,5 +158,6 @@ class PredictionStore:
     def network(record: Retrained, config: TrainingConfig, data: Dataset, genotype: Genotype) -> Network:
         """The candidate's network with its stored weights, in eval mode on the configuration's device."""
         network = make_network(config, genotype, data.channels, data.classes)
+        check_weights(network, record.weights)
         network.load_state_dict(record.weights)
         return network.to(config.device).eval()

@@ -34,6 +34,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from edgenes.config import HypernetworkConfig, check_choice
 from edgenes.errors import ConfigError, StudyError
 from edgenes.regularizer import ESTIMATORS
+from edgenes.untrusted import shown
 from tune_jobs.sole_writer import SoleWriterStorage
 from tune_jobs.storage import plain_reason, storage_from
 
@@ -53,6 +54,7 @@ __all__ = [
     "search_space",
     "stable_seed",
     "storage_from",
+    "study_identity",
     "study_seed",
     "trial_seed",
     "trials_frame",
@@ -77,6 +79,7 @@ DEFAULT_PARAMS: Mapping[str, Any] = {
 }
 
 _RECORDED = ("control_error", "standard_error", "feasible", "pool_size", "cache_hits", "seconds", "attempts")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes such a cell: a reason may come from a stranger
 _OUTCOME = ("reason", "pruned_step", "pruned_value")
 
 
@@ -212,7 +215,7 @@ def open_study(
 
 
 def _check_identity(study: optuna.Study, asked: Mapping[str, Any]) -> None:
-    stored = study.user_attrs.get("identity")
+    stored = study_identity(study)
     directions = [direction.name.lower() for direction in study.directions]
     if directions != [DIRECTIONS[objective] for objective in asked["objectives"]]:
         raise StudyError(
@@ -238,9 +241,17 @@ def _check_identity(study: optuna.Study, asked: Mapping[str, Any]) -> None:
         )
 
 
+def study_identity(study: optuna.Study) -> dict[str, Any] | None:
+    """What `open_study` recorded of the study's settings, or None. Raises StudyError if that is something else."""
+    identity = study.user_attrs.get("identity")
+    if identity is not None and (not isinstance(identity, dict) or type(identity.get("seed")) is not int):
+        raise StudyError(f"The study {study.study_name!r} has no settings on record, but {shown(identity)}.")
+    return identity
+
+
 def study_seed(study: optuna.Study) -> int:
     """The seed that the study was opened with. Raises StudyError if `open_study` did not make it."""
-    identity = study.user_attrs.get("identity")
+    identity = study_identity(study)
     if identity is None:
         raise StudyError(f"The study {study.study_name!r} has no seed. Open it with open_study.")
     return identity["seed"]
@@ -292,6 +303,8 @@ def trials_frame(study: optuna.Study) -> pd.DataFrame:
             for key, value in trial.user_attrs.items()
             if value is not None and not isinstance(value, list | dict)
         }
+        words = {key: value for key, value in scalars.items() if isinstance(value, str)}
+        scalars |= {key: f"'{word}" for key, word in words.items() if word.startswith(_FORMULA)}
         complete = trial.state == TrialState.COMPLETE
         row = scalars | with_derived(trial.params)
         row |= {"number": trial.number, "state": trial.state.name, "feasible": feasible(trial)}

@@ -51,10 +51,12 @@ from tune_jobs.saved import (
     CONFIG,
     GENOTYPE,
     LOGITS,
+    checked_trials,
     load_study_data,
     plain_config,
     stage_seconds,
     storage_url,
+    stored_genotype,
     study_name,
 )
 from tune_jobs.searcher import RAY, RecordCallback, StudyPruning, StudySearcher
@@ -94,9 +96,10 @@ def prepare_folder(folder: Path) -> None:
 
 def open_optuna(config: SweepConfig, data: Dataset) -> optuna.Study:
     """The Optuna study of the configuration, created or reopened; raises StudyError where they differ."""
-    return open_study(
+    url = storage_url(config)
+    study = open_study(
         study_name(config),
-        storage_url(config),
+        url,
         space=search_space(config.estimator),
         objectives=config.objectives,
         pruner=config.pruner,
@@ -104,6 +107,8 @@ def open_optuna(config: SweepConfig, data: Dataset) -> optuna.Study:
         candidates=config.candidates,
         identity={**config.defining(), "data": data.digest},
     )
+    checked_trials(study, url)
+    return study
 
 
 def study_files(config: SweepConfig, study: optuna.Study) -> StudyFiles:
@@ -300,7 +305,7 @@ def search_stage(run: Run) -> Genotype:
     """Stage 1: the optimal genotype, searched once, or the user's own; kept in search/genotype.json."""
     path = run.files.fetch(GENOTYPE)
     if path.exists():
-        return Genotype.from_json(path.read_text())
+        return stored_genotype(run.folder, run.config)
     if run.config.optimal != "darts":
         genotype = read_genotype(Path(run.config.optimal), run.config)
         write_text(path, genotype.to_json() + "\n")
@@ -323,7 +328,8 @@ def search_stage(run: Run) -> Genotype:
     run.clean("search")
     run.progress.say(outcomes[0]["summary"])
     run.files.fetch(LOGITS)
-    return Genotype.from_json(run.files.fetch(GENOTYPE).read_text())
+    run.files.fetch(GENOTYPE)
+    return stored_genotype(run.folder, run.config)
 
 
 def read_genotype(path: Path, config: SweepConfig) -> Genotype:
@@ -490,12 +496,11 @@ def ensemble_stage(run: Run, best: Finalist) -> dict[str, Any]:
 
 @contextmanager
 def _timed(folder: Path, stage: str) -> Iterator[None]:
-    """Add the seconds of a stage to stages.json, over all drivers."""
-    start = time.monotonic()
+    """Add the seconds of a stage to stages.json, over all drivers; a damaged one is told before the stage begins."""
+    start, seconds = time.monotonic(), stage_seconds(folder)
     try:
         yield
     finally:
-        seconds = stage_seconds(folder)
         seconds[stage] = round(seconds.get(stage, 0) + time.monotonic() - start, 2)
         with suppress(WriteError):  # a full disk has been met before, or is by the next who writes
             write_json(folder / "stages.json", seconds)

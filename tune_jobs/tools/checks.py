@@ -25,6 +25,8 @@ from tune_jobs.curves import curve_path, read_curve
 from tune_jobs.final import FINALISTS, HYPERNETWORK, TEST_READS, file_digest, read_result
 from tune_jobs.saved import CONFIG, GENOTYPE, LOGITS, SavedStudy, open_saved, read_config, stage_seconds, storage_url
 from tune_jobs.storage import DATABASE, SQLITE, resolve, sqlite_url, storage_file, storage_from, storage_reference
+from tune_jobs.store import read_prediction
+from tune_jobs.study import study_identity
 from tune_jobs.tools.folder import Contents, counted, is_damaged, is_temporary, set_aside, size_text
 from tune_jobs.tools.machine import recorded_environment
 from tune_jobs.trial import hypernetwork_path
@@ -93,9 +95,9 @@ def examine(case: Case) -> Findings:
     except StudyError as error:
         yield Finding(str(error), "that first: nothing else was looked at")
         return
-    misplaced = list(check_kinds(case))
-    if misplaced:
-        yield from misplaced
+    in_the_way = [*check_kinds(case), *check_permissions(case)]
+    if in_the_way:
+        yield from in_the_way
         return
     yield from check_result_file(case)
     yield from check_config(case)
@@ -143,6 +145,14 @@ def check_kinds(case: Case) -> Findings:
             yield Finding(f"{path} is a folder, where a study has a file.", *_aside(path))
         elif path.is_file() and str(name) in FOLDERS:
             yield Finding(f"{path} is a file, where a study has a folder.", *_aside(path))
+
+
+def check_permissions(case: Case) -> Findings:
+    """Each file can be read: what others may not read is not damaged, and is not to be set aside."""
+    for name in case.found.files:
+        path = case.folder / name
+        if path.exists() and not os.access(path, os.R_OK):
+            yield Finding(f"{path} may not be read by you.", "give yourself the right to, or let its owner look")
 
 
 def _aside(path: Path) -> tuple[str, Callable[[], Any]]:
@@ -225,7 +235,11 @@ def check_plain_files(case: Case) -> Findings:
 
 def check_identity(case: Case) -> Findings:
     """config.json says what the Optuna study was begun with."""
-    identity = case.saved.study.user_attrs.get("identity")
+    try:
+        identity = study_identity(case.saved.study)
+    except StudyError as error:
+        yield Finding(str(error), "nothing: another program made it")
+        return
     if identity is None:
         if case.trials:
             yield Finding("the Optuna study has no record of its settings", "nothing: another program made it")
@@ -252,10 +266,8 @@ def check_genotype(case: Case) -> Findings:
         return
     try:
         case.optimal = case.saved.optimal
-        if case.optimal.space == case.config.space:
-            return
-        case.optimal, reason = None, f"{path} holds a genotype of another search space."
-    except (EdgeNESError, UnicodeDecodeError) as error:
+        return
+    except EdgeNESError as error:
         reason = str(error) if str(path) in str(error) else f"{path}: {error}"
     source, genotype = _genotype_elsewhere(case)
     if genotype is None:
@@ -449,7 +461,7 @@ def check_predictions(case: Case) -> Findings:
         if is_temporary(name) or not path.exists():
             continue
         try:
-            record = load_checkpoint(path, "prediction")
+            record = read_prediction(path)
             key = digest(record["config"], Genotype.from_dict(record["genotype"]).digest, record["data"])
         except (EdgeNESError, KeyError, TypeError) as error:
             yield _unreadable(path, error, again)
@@ -578,6 +590,12 @@ def check_test_reads(case: Case) -> Findings:
     reads = path.read_bytes().splitlines() if path.exists() else []
     results = len(case.found.matching(r"result(-\d+)?\.json"))
     ensembles = len(case.found.matching(r"ensembles/[^/]+/card\.json"))
+    counted_then = case.result["test_reads"] if case.result is not None else 0
+    if len(reads) < counted_then:
+        yield Finding(
+            f"{path} has {counted(len(reads), 'line')}, and there were {counted_then} when result.json was written",
+            "nothing: how often the test images were read is no longer known",
+        )
     if len(reads) > results + ensembles and not case.driven:
         beside = f" and {counted(ensembles, 'other ensemble')}" if ensembles else ""
         yield Finding(
@@ -611,7 +629,7 @@ def check_leftovers(case: Case) -> Findings:
 def _is_redundant(case: Case, name: str) -> bool:
     """Whether the record of an unfinished training is whole, with the weights that it may have been for."""
     try:
-        record = load_checkpoint((case.folder / name).with_suffix(".pt"), "prediction")
+        record = read_prediction((case.folder / name).with_suffix(".pt"))
     except CheckpointError:
         return False
     same = case.config is None or case.config.short_epochs == case.config.final_epochs

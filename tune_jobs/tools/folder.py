@@ -87,10 +87,10 @@ def driver(folder: Path) -> dict[str, Any] | None:
     if not record:
         return None
     try:
-        age = max(0.0, time.time() - (folder / DRIVER).stat().st_mtime)
+        age = time.time() - (folder / DRIVER).stat().st_mtime
     except FileNotFoundError:
         return None  # it ended in this very moment
-    state = "alive" if age < STALE else "silent"
+    state = "alive" if abs(age) < STALE else "silent"  # a clock that was put back may have left it in the future
     if record.get("host") == socket.gethostname() and not _runs(record.get("pid")):
         state = "dead"
     try:
@@ -102,7 +102,7 @@ def driver(folder: Path) -> dict[str, Any] | None:
         "host": one_line(record.get("host", "an unknown host")),
         "pid": record.get("pid"),
         "seconds": seconds,
-        "heartbeat_age": round(age, 1),
+        "heartbeat_age": round(max(0.0, age), 1),
     }
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from edgenes.checkpoint import load_checkpoint
 from edgenes.errors import CheckpointError, EdgeNESError
 from tune_jobs.curves import curve_path, read_curve
 from tune_jobs.final import read_result, test_reads
 from tune_jobs.progress_state import duration
 from tune_jobs.saved import GENOTYPE, SavedStudy, stage_seconds
+from tune_jobs.store import read_prediction
 from tune_jobs.study import best_trial
 from tune_jobs.tools.command import StudyCommand
 from tune_jobs.tools.folder import contents, counted, driver, full_retrainings, one_line, size_text
@@ -169,7 +169,7 @@ def _retrainings(saved: SavedStudy) -> dict[str, int]:
 
 def _has_weights(path: Path) -> bool:
     try:
-        return load_checkpoint(path, "prediction")["weights"] is not None
+        return read_prediction(path).get("weights") is not None
     except CheckpointError:
         return False
 

@@ -38,7 +38,8 @@ class Metrics:
     """
 
     def __init__(self, name: str, study: optuna.Study, clock: Callable[[], float] = time.monotonic):
-        self._name, self._study, self._clock = name, study, clock
+        self._study, self._clock = study, clock
+        self._name = name.encode("unicode_escape").decode()  # Ray's tags are ASCII, and a line of the endpoint is one
         self._gauges = {metric: Gauge(metric, text, _TRIAL) for metric, (_, text) in TRIAL_GAUGES.items()}
         self._running = Gauge("edgenes_trial_running", "1 while the trial runs, 0 once it has ended.", _TRIAL)
         self._best = Gauge("edgenes_best_value_ratio", "Value of the best trial so far.", ("study",))
