@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from machines import in_network
 
 from tune_jobs.__main__ import main
 from tune_jobs.storage import VARIABLE
@@ -214,3 +215,32 @@ def test_a_cluster_file_is_printed_byte_for_byte(name, capsys):
     assert capsys.readouterr().out == (CLUSTER / FILES[name]).read_text()
     assert main(["cluster-file", name, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["text"] == (CLUSTER / FILES[name]).read_text()
+
+
+JOBS = r"""
+address=http://127.0.0.1:8265
+submit() { python -m tune_jobs submit $address "$@"; }
+start() { ray start --head --dashboard-host=127.0.0.1 --num-cpus=2 --disable-usage-stats; }
+
+export RAY_AUTH_MODE=disabled
+start
+unset RAY_AUTH_MODE
+RAY_ADDRESS=auto submit -- --smoke-test --sampler random --out "$SHARED/study"
+line=$(submit --dry-run -- --smoke-test --out /lost)
+eval "${line/--out \/lost/--out lost}" > "$SHARED/lost" && exit 1
+ray stop
+
+export RAY_AUTH_MODE=token
+ray get-auth-token --generate > /dev/null
+start
+unset RAY_AUTH_MODE
+submit -- --smoke-test --sampler random --out "$SHARED/study" > "$SHARED/token"
+HOME=/nowhere submit -- --smoke-test --out "$SHARED/stranger" > "$SHARED/refused" && exit 1
+ray stop
+"""
+
+
+def test_jobs_on_a_real_cluster_with_and_without_a_token(tmp_path, undisturbed):
+    done = in_network(tmp_path, JOBS)
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0

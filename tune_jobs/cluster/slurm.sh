@@ -32,40 +32,28 @@ mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 port=$((20000 + SLURM_JOB_ID % 20000)) # several jobs may share a node
 cpus=${SLURM_CPUS_PER_TASK:-1}
 options=(--num-cpus="$cpus" --temp-dir="/tmp/ray-$(id -u)-$SLURM_JOB_ID" --disable-usage-stats --block)
-steps=() study="" stopping=""
+study="" stopping=""
 
-on_node() { # NODE COMMAND...
+on_node() { # NODE COMMAND...: a step of the job, which SLURM ends with this script
     srun --nodes=1 --ntasks=1 --cpus-per-task="$cpus" --nodelist="$1" "${@:2}"
 }
 
-# shellcheck disable=SC2317 # the traps call it
-at_end() {
-    if ((${#steps[@]})); then
-        kill "${steps[@]}" 2> /dev/null || true # not `ray stop`, which would end the user's other jobs too
-        wait "${steps[@]}" || true
-    fi
-}
-
-# shellcheck disable=SC2317
+# shellcheck disable=SC2317 # the trap calls it
 stop() {
     stopping=yes
     if [ -n "$study" ]; then kill -TERM "$study" 2> /dev/null || true; fi
 }
-
-trap at_end EXIT
 trap stop TERM
 
 ip=$(on_node "${nodes[0]}" hostname -I | awk '{print $1}')
 address=$ip:$port
 on_node "${nodes[0]}" ray start --head --node-ip-address="$ip" --port="$port" --include-dashboard=false "${options[@]}" &
-steps+=($!)
 for _ in {1..60}; do # a worker gives up if the head is not there
     if [ -n "$stopping" ] || ray health-check --address "$address" &> /dev/null; then break; fi
     sleep 1
 done
 for node in "${nodes[@]:1}"; do
     on_node "$node" ray start --address="$address" "${options[@]}" &
-    steps+=($!)
 done
 
 status=143 # stopped before it began
