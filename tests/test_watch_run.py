@@ -29,7 +29,7 @@ def seen(tmp_path_factory) -> Seen:
 def test_ray_knows_the_study_by_name(seen):
     names = {name for kind, name in seen.actors if kind == "sweep_trial"}
     assert names == {"study sweep"}
-    assert {"ray::study search search", "ray::study sweep trial 0"} <= {title for title in seen.titles}
+    assert {"ray::study search", "ray::study sweep trial 0"} <= {title for title in seen.titles}
     [job] = seen.jobs
     assert job["metadata"]["study"] == "study" and job["metadata"]["folder"] == str(seen.out)
     assert job["metadata"]["dataset"] == "digits" and job["metadata"]["commit"]
