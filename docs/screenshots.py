@@ -20,7 +20,10 @@ SWITCHES = (
     *("--no-sandbox", "--headless", "--disable-gpu", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--no-first-run"),
 )
-OPTIONS = ("--trials", "8", "--hypernetwork-epochs", "20", "--final-epochs", "8", "--dashboard")
+OPTIONS = (
+    *("--smoke-test", "--trials", "8", "--hypernetwork-epochs", "20", "--short-epochs", "2", "--candidates", "5"),
+    *("--max-concurrent", "2", "--dashboard"),
+)
 SIZE = {"width": 1280, "height": 800}
 
 
@@ -69,7 +72,7 @@ def main() -> int:
                 time.sleep(1)
             optuna = stack.enter_context(optuna_dashboard(out, folder / "optuna.log"))
             complete: list[int] = []
-            while len(complete) < 5:
+            while len(complete) < 4:
                 assert process.poll() is None, out.with_suffix(".log").read_text()
                 time.sleep(2)
                 try:

@@ -13,6 +13,7 @@ os.environ.update(
     RAY_AUTH_MODE="disabled",
     RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # Ray's name for: listen on the loopback only
     RAY_DEDUP_LOGS="0",
+    RAY_metrics_report_interval_ms="1000",  # ten seconds else
     TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
 )
 

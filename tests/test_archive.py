@@ -335,7 +335,14 @@ def test_the_paths_of_the_other_machine_are_told(finished, archive, tmp_path):
         {"smoke_test": True, "sampler": "random"},
         {"dataset": "a folder/with 'quotes'", "objectives": ("value", "control"), "flip": True, "image_size": 16},
         {"estimator": "both", "prune_infeasible": True, "baselines": False, "seed": 7, "optimal": "my genotype.json"},
-        {"gpus_per_trial": 0.5, "max_concurrent": 2, "root": "data", "download": True, "flip": False},
+        {
+            "gpus_per_trial": 0.5,
+            "max_concurrent": 2,
+            "root": "data",
+            "download": True,
+            "flip": False,
+            "log": ("mlflow",),
+        },
     ],
 )
 def test_the_command_that_goes_on_has_the_studys_settings(changes, tmp_path):

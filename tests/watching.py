@@ -99,8 +99,6 @@ class Seen:
     out: Path
     panels: dict[str, float] = field(default_factory=dict)
     """The last number that each panel of the Grafana dashboard showed."""
-    faded: set[str] = field(default_factory=set)
-    """Trials whose gauges had turned into NaN."""
     actors: set[tuple[str, str]] = field(default_factory=set)
     """Class and name of Ray's actors."""
     titles: set[str] = field(default_factory=set)
@@ -125,11 +123,7 @@ def look(seen: Seen, server: str | None, optuna: str | None, ray: str | None, pr
     if server is not None:
         for title, query in dashboard_panels().items():
             for row in get(f"{server}/api/v1/query?query={quote(query)}")["data"]["result"]:
-                if row["value"][1] != "NaN":
-                    seen.panels[title] = float(row["value"][1])
-        query = quote("ray_edgenes_trial_step != ray_edgenes_trial_step")
-        for row in get(f"{server}/api/v1/query?query={query}")["data"]["result"]:
-            seen.faded.add(row["metric"]["trial"])
+                seen.panels[title] = float(row["value"][1])
     if ray is not None:
         for actor in get(f"{ray}/api/v0/actors?detail=1")["data"]["result"]["result"]:
             seen.actors.add((actor["class_name"], actor["repr_name"]))
@@ -168,6 +162,6 @@ def watch(folder: Path, ray: Path, *options: str, limit: float = 300.0, **enviro
             # Each server takes a moment to be up, and Ray's goes with the study.
             with contextlib.suppress(URLError, ConnectionError, TimeoutError, KeyError):
                 look(seen, server, optuna, dashboard_address(seen.out), process)
-            time.sleep(0.5)
+            time.sleep(1)
         seen.status = process.returncode
     return seen

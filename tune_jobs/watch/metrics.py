@@ -14,7 +14,7 @@ from ray.util.metrics import Counter, Gauge
 from tune_jobs.study import best_trial
 
 LINGER = 30.0
-"""Seconds for which an ended trial keeps its last values, so that each is scraped; then they are NaN."""
+"""Seconds for which an ended trial keeps its last values, so that each is scraped."""
 TRIAL_GAUGES = {
     "edgenes_trial_step": ("step", "Steps of the trial that are done: epochs and candidates."),
     "edgenes_trial_planned_steps": ("steps", "Steps that the trial has."),
@@ -28,20 +28,21 @@ TRIAL_GAUGES = {
 }
 """A trial's gauges by name: the key in its reports, and what it means."""
 _TRIAL = ("study", "stage", "trial")
+_RUNNING = "edgenes_trial_running"
 
 
 class Metrics:
     """A study's gauges and counters; made once Ray runs.
 
-    A gauge cannot be taken back from Ray's endpoint before its process ends. So `edgenes_trial_running` is 1 for a
-    running trial and 0 from its end on, and its other gauges turn into NaN, which draws nothing, after `LINGER`.
+    `edgenes_trial_running` is 1 for a running trial and 0 from its end on. `LINGER` later its gauges are taken from
+    the endpoint, for which Ray has no call: it leaves out a gauge whose value is NaN.
     """
 
     def __init__(self, name: str, study: optuna.Study, clock: Callable[[], float] = time.monotonic):
         self._study, self._clock = study, clock
         self._name = name.encode("unicode_escape").decode()  # Ray's tags are ASCII, and a line of the endpoint is one
         self._gauges = {metric: Gauge(metric, text, _TRIAL) for metric, (_, text) in TRIAL_GAUGES.items()}
-        self._running = Gauge("edgenes_trial_running", "1 while the trial runs, 0 once it has ended.", _TRIAL)
+        self._gauges[_RUNNING] = Gauge(_RUNNING, "1 while the trial runs, 0 once it has ended.", _TRIAL)
         self._best = Gauge("edgenes_best_value_ratio", "Value of the best trial so far.", ("study",))
         self._trials = Gauge("edgenes_trials", "Trials of the Optuna study by state.", ("study", "state"))
         self._reports = Counter("edgenes_reports", "Reports of trials.", ("study", "stage"))
@@ -52,24 +53,22 @@ class Metrics:
     def started(self, stage: str, trial: str) -> None:
         """A trial began, or began again."""
         self._ended.pop((stage, trial), None)
-        self._running.set(1, self._tags(stage, trial))
+        self._set(_RUNNING, 1, stage, trial)
         self.study()
 
     def reported(self, stage: str, trial: str, result: dict[str, Any]) -> None:
         """Show the numbers of a trial's report."""
         self._reports.inc(1, {"study": self._name, "stage": stage})
-        shown = self._shown.setdefault((stage, trial), set())
         result = {"gpu_memory_bytes": 0, **result}  # a trial on the CPU holds none
         for metric, (key, _) in TRIAL_GAUGES.items():
             value = result.get(key)
             if isinstance(value, int | float) and math.isfinite(value):
-                self._gauges[metric].set(value, self._tags(stage, trial))
-                shown.add(metric)
+                self._set(metric, value, stage, trial)
 
     def ended(self, stage: str, trial: str, status: str) -> None:
         """Count how a trial ended, and let its values go after a while."""
         self._ends.inc(1, {"study": self._name, "stage": stage, "status": status})
-        self._running.set(0, self._tags(stage, trial))
+        self._set(_RUNNING, 0, stage, trial)
         self._ended[stage, trial] = self._clock()
         self.study()
 
@@ -83,12 +82,16 @@ class Metrics:
             self._best.set(best[0].values[0], {"study": self._name})
 
     def fade(self) -> None:
-        """Turn the values of trials into NaN that ended more than `LINGER` ago."""
+        """Take away the gauges of trials that ended more than `LINGER` ago."""
         late = self._clock() - LINGER
         for stage, trial in [key for key, end in self._ended.items() if end < late]:
             del self._ended[stage, trial]
-            for metric in self._shown.pop((stage, trial), ()):
+            for metric in self._shown.pop((stage, trial)):
                 self._gauges[metric].set(math.nan, self._tags(stage, trial))
+
+    def _set(self, metric: str, value: float, stage: str, trial: str) -> None:
+        self._gauges[metric].set(value, self._tags(stage, trial))
+        self._shown.setdefault((stage, trial), set()).add(metric)
 
     def _tags(self, stage: str, trial: str) -> dict[str, str]:
         return {"study": self._name, "stage": stage, "trial": trial}

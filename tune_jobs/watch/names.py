@@ -42,7 +42,7 @@ def named(trainable: Callable, study: str, stage: str, name_of: Callable[[Any], 
 
         @property
         def _title(self) -> str:
-            return f"{study} {stage} {name_of(self)}"
+            return " ".join(dict.fromkeys((study, stage, name_of(self))))  # the search is called so twice
 
         def step(self) -> dict[str, Any]:
             # Ray itself sets a title at the begin and the end of each step, so that an idle actor does not keep it.

@@ -65,7 +65,7 @@ def study_note(config: SweepConfig, commit: str | None) -> str:
     """What a study is, in Markdown: what a trial does and is worth, and the settings that are not the default."""
     default = SweepConfig().to_dict()
     changed = {name: value for name, value in config.defining().items() if value != default[name]}
-    rows = [("data", config.dataset), ("folder", config.folder), ("commit", commit or "not known"), *changed.items()]
+    rows = [("data", config.dataset), ("commit", commit or "not known"), *changed.items()]
     return "\n".join(
         (
             f"# EdgeNES: how the annealing decides the ensemble, on {config.dataset}",
