@@ -4,24 +4,28 @@
 
 1. Ray's part of the driver: real Tune runs of trials that only report, on fractions of a CPU. The CPU seconds of this
    process are fitted to a sum for each trial and for each report.
-2. Schedules of many workers on a simulated clock. Whatever the driver itself does is done for real and timed: the
-   study is in an SQLite file, the searcher asks it, judges each report, records curves and checkpoints, and shows the
-   best trial, in the order in which the events come. The driver does one thing at a time, and a worker waits until its
-   report is dealt with, as with Tune. Ray's part is added from the first table. Trials only take time.
-3. One of these schedules for real, with as many processes as fit, beside its simulation.
-4. What the driver's own view of its database saves: the end of a trial and the next suggestion with so many running,
+2. Schedules of many workers on a simulated clock. Whatever the driver itself does is done for real: the study is in an
+   SQLite file, the searcher asks it, judges each report, records curves and checkpoints, and shows the best trial, in
+   the order in which the events come. Each event takes the CPU seconds that it took, those of as many commits to the
+   database as it made, each as long as a commit takes on this disk, and Ray's part from the first table; so the figures
+   hardly depend on what else the machine does. The driver does one thing at a time, and a worker waits until its report
+   is dealt with, as with Tune. Trials only take time.
+3. What the driver's own view of its database saves: the end of a trial and the next suggestion with so many running,
    and the same with Optuna's cache, in turns.
+4. One of these schedules for real, with as many processes as fit, beside its simulation.
 """
 
 import heapq
 import itertools
 import os
 import platform
+import sqlite3
 import statistics
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,6 +69,18 @@ class Options:
     """Ray's CPU seconds for a trial and for a report, instead of the real runs."""
 
 
+@dataclass(frozen=True)
+class Costs:
+    """Seconds that are measured once and added to the driver's own."""
+
+    trial: float
+    """Ray's, for a trial."""
+    report: float
+    """Ray's, for a report."""
+    commit: float
+    """The disk's, for a commit to the database."""
+
+
 # --- 2. the simulated clock -------------------------------------------------------------------------------------------
 
 
@@ -82,17 +98,26 @@ class Worker:
 class Schedule:
     """What a simulated schedule came to."""
 
-    driver: list[float] = field(default_factory=list)  # seconds of each trial, Ray's part included
-    own: dict[str, float] = field(default_factory=dict)  # seconds of the driver without Ray, by what it did
+    driver: list[float] = field(default_factory=list)  # the driver's seconds for each trial
+    own: dict[str, float] = field(default_factory=dict)  # CPU seconds of the driver without Ray, by what it did
+    commits: int = 0
     lost: float = 0.0  # seconds in which a worker waited for the driver
     first: float = 0.0  # of these, before its first trial
     busy: float = 0.0  # seconds in which a worker worked
     end: float = 0.0  # simulated seconds
 
+    @property
+    def share(self) -> float:
+        """The share of the workers' time that is lost."""
+        return self.lost / (self.lost + self.busy)
 
-def simulate(
-    workers: int, seconds: float, options: Options, ray_trial: float, ray_report: float, differ: float = SPREAD
-) -> Schedule:
+    @property
+    def steady_share(self) -> float:
+        """The same once a worker has its first trial."""
+        return (self.lost - self.first) / (self.lost - self.first + self.busy)
+
+
+def simulate(workers: int, seconds: float, options: Options, costs: Costs, differ: float = SPREAD) -> Schedule:
     """One schedule, of trials whose seconds differ by up to a part `differ` of them."""
     rng = np.random.default_rng(0)
     found = Schedule()
@@ -104,11 +129,12 @@ def simulate(
         order = itertools.count(workers)
 
         def timed(what: str, act: Callable[[], Any]) -> Any:
-            start = time.perf_counter()
+            start, before = time.process_time(), driver.commits
             result = act()
-            took = time.perf_counter() - start
+            took, commits = time.process_time() - start, driver.commits - before
             found.own[what] = found.own.get(what, 0.0) + took
-            return result, took
+            found.commits += commits
+            return result, took + commits * costs.commit
 
         with driver.stage:
             while queue:
@@ -116,7 +142,7 @@ def simulate(
                 trial = worker.trial
                 if what == "ask":
                     started, took = timed("ask", driver.ask)
-                    took += ray_trial
+                    took += costs.trial
                     if started is None:
                         continue  # no work is left: not the driver's fault
                     worker.trial, worker.step = started, 0
@@ -129,11 +155,11 @@ def simulate(
                         checkpoint, worker.saved = driver.checkpoint(trial, worker.step), now
                     kind = "report" if checkpoint is None else "report with a checkpoint"
                     _, took = timed(kind, lambda t=trial, r=result, c=checkpoint: driver.report(t, r, c))
-                    took += ray_report
+                    took += costs.report
                 else:
                     result = result_of(trial.config["trial"], rng)
                     _, took = timed("end", lambda t=trial, r=result: (driver.report(t, r), driver.complete(t)))
-                    took += 2 * ray_report
+                    took += 2 * costs.report
                 done = max(now, free) + took
                 free = done
                 spent[worker.trial.trial_id] += took
@@ -153,26 +179,51 @@ def simulate(
     return found
 
 
-def schedules(options: Options, ray_trial: float, ray_report: float) -> Iterator[tuple[str, ...]]:
+def schedules(options: Options, costs: Costs) -> Iterator[tuple[str, ...]]:
     """The rows of the second table."""
     for workers, seconds in itertools.product(options.workers, options.seconds):
-        found = simulate(workers, seconds, options, ray_trial, ray_report)
+        found = simulate(workers, seconds, options, costs)
         trials = len(found.driver)
-        steady = found.lost - found.first
         yield (
             f"{workers}",
             f"{seconds:.0f}",
             f"{trials}",
-            spread(found.driver, 3),
-            f"{sum(found.own.values()) / trials:.3f}",
+            spread(found.driver, 2),
+            f"{sum(found.own.values()) / trials:.2f}",
+            f"{found.commits / trials:.0f}",
             f"{sum(found.driver) / found.end:.0%}",
-            f"{found.lost / (found.lost + found.busy):.1%}",
-            f"{steady / (steady + found.busy):.1%}",
-            ", ".join(f"{name} {total / trials * 1e3:.0f}" for name, total in found.own.items()),
+            f"{found.share:.1%}",
+            f"{found.steady_share:.1%}",
         )
 
 
-# --- 3. one schedule for real -----------------------------------------------------------------------------------------
+# --- 3. the driver's view of its database -----------------------------------------------------------------------------
+
+
+def compare_storages(workers: int, options: Options) -> tuple[str, ...]:
+    """A row of the third table."""
+    seconds: dict[str, list[float]] = {"optuna": [], "own": []}
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as place:
+        driver = Driver(Path(place), workers * options.trials_per_worker, options.sampler)
+        with driver.stage:
+            running = [driver.ask() for _ in range(workers)]
+            for _ in range(options.repeats):
+                for name, made in (("optuna", get_storage), ("own", SoleWriterStorage)):
+                    driver.study._storage = made(RDBStorage(f"sqlite:///{Path(place) / 'study.db'}"))
+                    driver.study.get_trials(deepcopy=False)  # all of them, once
+                    for _ in range(2):
+                        trial = running.pop(0)
+                        driver.report(trial, result_of(trial.config["trial"], rng))
+                        start = time.process_time()
+                        driver.complete(trial)
+                        running.append(driver.ask())
+                        seconds[name].append(time.process_time() - start)
+    ratios = [one / other for one, other in zip(seconds["optuna"], seconds["own"], strict=True)]
+    return (f"{workers}", f"{len(ratios)}", *(spread(values, 3) for values in seconds.values()), spread(ratios, 1))
+
+
+# --- 4. one schedule for real -----------------------------------------------------------------------------------------
 
 
 def sleeping(seconds: float, reports: list[dict[str, Any]], last: dict[str, Any], saved: set[int]) -> Callable:
@@ -192,8 +243,8 @@ def sleeping(seconds: float, reports: list[dict[str, Any]], last: dict[str, Any]
     return trainable
 
 
-def real_schedule(workers: int, options: Options, ray_trial: float, ray_report: float) -> tuple[str, ...]:
-    """A row of the third table: a schedule under Tune, with so many worker processes, and its simulation."""
+def real_schedule(workers: int, options: Options, costs: Costs) -> tuple[str, ...]:
+    """A row of the fourth table: a schedule under Tune, with so many worker processes, and its simulation."""
     seconds, rng = min(options.seconds), np.random.default_rng(0)
     trials = workers * options.trials_per_worker
     reports = [report_of(0, step + 1, rng) for step in range(REPORTS)]
@@ -235,43 +286,17 @@ def real_schedule(workers: int, options: Options, ray_trial: float, ray_report: 
         by_worker[one["worker"]].append(one)
     for turns in by_worker.values():
         lost += sum(after["started"] - before["ended"] for before, after in itertools.pairwise(turns))
-    simulated = simulate(workers, seconds, options, ray_trial, ray_report, differ=0.0)
-    steady = simulated.lost - simulated.first
+    simulated = simulate(workers, seconds, options, costs, differ=0.0)
+    on_cpu = sum(simulated.own.values()) / trials + costs.trial + (REPORTS + 2) * costs.report
     return (
         f"{workers}",
         f"{seconds:.0f}",
         f"{trials}",
         f"{spent / trials:.3f}",
-        f"{statistics.mean(simulated.driver):.3f}",
+        f"{on_cpu:.3f}",
         f"{lost / (lost + trials * seconds):.1%}",
-        f"{steady / (steady + simulated.busy):.1%}",
+        f"{simulated.steady_share:.1%}",
     )
-
-
-# --- 4. the driver's view of its database -----------------------------------------------------------------------------
-
-
-def compare_storages(workers: int, options: Options) -> tuple[str, ...]:
-    """A row of the fourth table."""
-    seconds: dict[str, list[float]] = {"optuna": [], "own": []}
-    rng = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as place:
-        driver = Driver(Path(place), workers * options.trials_per_worker, options.sampler)
-        with driver.stage:
-            running = [driver.ask() for _ in range(workers)]
-            for _ in range(options.repeats):
-                for name, made in (("optuna", get_storage), ("own", SoleWriterStorage)):
-                    driver.study._storage = made(RDBStorage(f"sqlite:///{Path(place) / 'study.db'}"))
-                    driver.study.get_trials(deepcopy=False)  # all of them, once
-                    for _ in range(2):
-                        trial = running.pop(0)
-                        driver.report(trial, result_of(trial.config["trial"], rng))
-                        start = time.perf_counter()
-                        driver.complete(trial)
-                        running.append(driver.ask())
-                        seconds[name].append(time.perf_counter() - start)
-    ratios = [one / other for one, other in zip(seconds["optuna"], seconds["own"], strict=True)]
-    return (f"{workers}", f"{len(ratios)}", *(spread(values, 3) for values in seconds.values()), spread(ratios, 1))
 
 
 # --- 1. Ray's part ----------------------------------------------------------------------------------------------------
@@ -328,6 +353,19 @@ def machine() -> str:
     )
 
 
+def commit_seconds(count: int = 50) -> list[float]:
+    """Seconds of each of `count` commits to an SQLite file where temporary files lie."""
+    taken = []
+    with tempfile.TemporaryDirectory() as folder, closing(sqlite3.connect(Path(folder) / "x.db")) as connection:
+        connection.execute("CREATE TABLE x (y)")
+        for _ in range(count):
+            connection.execute("INSERT INTO x VALUES (1)")
+            start = time.perf_counter()
+            connection.commit()
+            taken.append(time.perf_counter() - start)
+    return taken
+
+
 def main(options: Options) -> None:
     """Print the tables."""
     quiet_ray()
@@ -339,26 +377,28 @@ def main(options: Options) -> None:
         print(f"Ray's part: CPU time of the driver, median [smallest, largest] of {options.repeats}.\n\n{text}\n")
     else:
         seconds = options.ray_seconds
+    taken = [1e3 * value for value in commit_seconds()]
+    costs = Costs(*seconds, statistics.median(taken) / 1e3)
     print(
-        f"Simulated schedules: {REPORTS} reports a trial, Ray's {1e3 * seconds[0]:.1f} ms a trial and "
-        f"{1e3 * seconds[1]:.1f} ms a report in the driver's time; median [smallest, largest] over the trials.\n"
+        f"Simulated schedules: {REPORTS} reports a trial, Ray's {1e3 * costs.trial:.1f} ms a trial and "
+        f"{1e3 * costs.report:.2f} ms a report, {spread(taken, 1)} ms a commit; median [smallest, largest].\n"
     )
-    header = ["workers", "s a trial", "trials", "driver's s a trial", "without Ray", "driver busy", "lost"]
-    header += ["lost after the first trials began", "ms a trial without Ray"]
+    header = ["workers", "s a trial", "trials", "driver's s a trial", "of it CPU without Ray", "commits a trial"]
+    header += ["driver busy", "lost", "lost after the first trials began"]
     rows = []
-    for row in schedules(options, *seconds):
+    for row in schedules(options, costs):
         rows.append(row)
-        print(f"  {row[0]} workers, {row[1]} s: {row[6]} lost", flush=True)
-    print(f"\n{table(header, rows)}\n")
+        print(f"  {row[0]} workers, {row[1]} s: {row[7]} lost", flush=True)
+    print(f"\n{table(header, rows)}\n", flush=True)
+    print("The end of a trial and the next suggestion: CPU time of the driver, median [smallest, largest].\n")
+    header = ["running trials", "n", "s with Optuna's cache", "s with the driver's own view", "ratio"]
+    print(table(header, [compare_storages(workers, options) for workers in options.workers]) + "\n", flush=True)
     print(
         "Real schedules, trials that sleep, each as long, beside their simulation: CPU seconds of the driver, Ray's "
         "included; share of the workers' time lost after the first trials began.\n"
     )
-    header = ["workers", "s a trial", "trials", "driver's s a trial", "simulated", "lost", "simulated"]
-    print(table(header, [real_schedule(workers, options, *seconds) for workers in options.real_workers]) + "\n")
-    print("The end of a trial and the next suggestion, median [smallest, largest].\n")
-    header = ["running trials", "n", "s with Optuna's cache", "s with the driver's own view", "ratio"]
-    print(table(header, [compare_storages(workers, options) for workers in options.workers]))
+    header = ["workers", "s a trial", "trials", "driver's CPU s a trial", "simulated", "lost", "simulated"]
+    print(table(header, [real_schedule(workers, options, costs) for workers in options.real_workers]))
     print(f"\n{machine()} at the end")
 
 

@@ -11,12 +11,14 @@ import torch
 from ray import tune
 from ray.tune.utils.util import flatten_dict
 from rich.console import Console
+from sqlalchemy import event
 
 from edgenes import random_genotype
 from tune_jobs.config import SweepConfig
 from tune_jobs.progress import Progress
 from tune_jobs.progress_callback import ProgressCallback
 from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
+from tune_jobs.storage import storage_from
 from tune_jobs.study import make_sampler, open_study, search_space
 from tune_jobs.sweep import _BestCallback, _describe, _trial_name
 
@@ -29,7 +31,12 @@ class Driver:
     """The searcher, the scheduler and the callbacks of a sweep over a study in `folder`."""
 
     def __init__(self, folder: Path, budget: int, sampler: str):
-        self.study = open_study("s", f"sqlite:///{folder / 'study.db'}", space=SPACE)
+        storage = storage_from(folder / "study.db")
+        self.commits = 0  # that wrote something
+        self._writes = False
+        event.listen(storage.engine, "before_cursor_execute", self._note_statement)
+        event.listen(storage.engine, "commit", self._count_commit)
+        self.study = open_study("s", storage, space=SPACE)
         self.searcher = StudySearcher(
             self.study,
             SPACE,
@@ -73,9 +80,16 @@ class Driver:
         self.searcher.on_trial_complete(trial.trial_id, trial.last_result)
         self._tell("on_trial_complete", trial)
 
-    def _tell(self, event: str, trial: Any, **more: Any) -> None:
+    def _note_statement(self, connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        self._writes |= not statement.startswith("SELECT")
+
+    def _count_commit(self, connection: Any) -> None:
+        self.commits += self._writes
+        self._writes = False
+
+    def _tell(self, what: str, trial: Any, **more: Any) -> None:
         for callback in self.callbacks:
-            getattr(callback, event)(iteration=0, trials=[], trial=trial, **more)
+            getattr(callback, what)(iteration=0, trials=[], trial=trial, **more)
 
     def checkpoint(self, trial: Any, step: int) -> tune.Checkpoint:
         """A place as Tune makes one; not the driver's work."""

@@ -56,8 +56,8 @@ def check_fits(nodes: Sequence[Resources], asked: Resources) -> None:
         problem = "no single node has all of that"
     remedies = " or ".join(_REMEDIES[name] for name in wanted)
     raise ConfigError(
-        f"a trial asks for {_list(wanted, wanted)} and {problem} (nodes: {describe(nodes, asked)}): {remedies}, or join a "
-        "larger cluster with --address."
+        f"a trial asks for {_list(wanted, wanted)} and {problem} (nodes: {describe(nodes, asked)}): {remedies}, or "
+        "join a larger cluster with --address."
     )
 
 
