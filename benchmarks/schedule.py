@@ -4,28 +4,30 @@
 
 1. Ray's part of the driver: real Tune runs of trials that only report, on fractions of a CPU. The CPU seconds of this
    process are fitted to a sum for each trial and for each report.
-2. Schedules of many workers on a simulated clock. Whatever the driver itself does is done for real and timed: the
-   study is in an SQLite file, the searcher asks it, judges each report, records curves and checkpoints, and shows the
-   best trial, in the order in which the events come. The driver does one thing at a time, and a worker waits until its
-   report is dealt with, as with Tune. Ray's part is added from the first table. Trials only take time.
-3. One of these schedules for real, with as many processes as fit, beside its simulation.
-4. What the driver's own view of its database saves: the end of a trial and the next suggestion with so many running,
+2. Schedules of many workers on a simulated clock. Whatever the driver itself does is done for real: the study is in an
+   SQLite file, the searcher asks it, judges each report, records curves and checkpoints, and shows the best trial, in
+   the order in which the events come. Each event takes the CPU seconds that it took, those of as many commits to the
+   database as it made, each as long as a commit takes on this disk, and Ray's part from the first table; so the figures
+   hardly depend on what else the machine does. The driver does one thing at a time, and a worker waits until its report
+   is dealt with, as with Tune. Trials only take time.
+3. What the driver's own view of its database saves: the end of a trial and the next suggestion with so many running,
    and the same with Optuna's cache, in turns.
+4. One of these schedules for real, with as many processes as fit, beside its simulation.
 """
 
 import heapq
-import io
 import itertools
 import os
 import platform
+import sqlite3
 import statistics
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,24 +37,13 @@ import torch
 import tyro
 from optuna.storages import RDBStorage, get_storage
 from ray import tune
-from ray.tune.utils.util import flatten_dict
-from rich.console import Console
 
 from benchmarks.architecture_gradients import spread, table
-from edgenes import random_genotype
-from tune_jobs.config import SweepConfig
-from tune_jobs.progress import Progress
-from tune_jobs.progress_callback import ProgressCallback
+from benchmarks.sweep_driver import EPOCHS, REPORTS, Driver, report_of, result_of
 from tune_jobs.quiet import quiet_ray
-from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
 from tune_jobs.sole_writer import SoleWriterStorage
-from tune_jobs.study import make_sampler, open_study, search_space
-from tune_jobs.sweep import _BestCallback, _describe, _trial_name
 from tune_jobs.trainables import CHECKPOINT_SECONDS
 
-CONFIG = SweepConfig()
-SPACE = search_space(CONFIG.estimator)
-EPOCHS, REPORTS = CONFIG.hypernetwork_epochs, CONFIG.hypernetwork_epochs + CONFIG.candidates
 SPREAD = 0.2  # a trial's seconds differ by up to this part of them
 
 
@@ -78,6 +69,18 @@ class Options:
     """Ray's CPU seconds for a trial and for a report, instead of the real runs."""
 
 
+@dataclass(frozen=True)
+class Costs:
+    """Seconds that are measured once and added to the driver's own."""
+
+    trial: float
+    """Ray's, for a trial."""
+    report: float
+    """Ray's, for a report."""
+    commit: float
+    """The disk's, for a commit to the database."""
+
+
 # --- 2. the simulated clock -------------------------------------------------------------------------------------------
 
 
@@ -95,122 +98,26 @@ class Worker:
 class Schedule:
     """What a simulated schedule came to."""
 
-    driver: list[float] = field(default_factory=list)  # seconds of each trial, Ray's part included
-    own: dict[str, float] = field(default_factory=dict)  # seconds of the driver without Ray, by what it did
+    driver: list[float] = field(default_factory=list)  # the driver's seconds for each trial
+    own: dict[str, float] = field(default_factory=dict)  # CPU seconds of the driver without Ray, by what it did
+    commits: int = 0
     lost: float = 0.0  # seconds in which a worker waited for the driver
     first: float = 0.0  # of these, before its first trial
     busy: float = 0.0  # seconds in which a worker worked
     end: float = 0.0  # simulated seconds
 
+    @property
+    def share(self) -> float:
+        """The share of the workers' time that is lost."""
+        return self.lost / (self.lost + self.busy)
 
-class Driver:
-    """The parts of a real driver, called as Tune's controller calls them, each call timed."""
-
-    def __init__(self, folder: Path, budget: int, sampler: str):
-        self.study = open_study("s", f"sqlite:///{folder / 'study.db'}", space=SPACE)
-        self.searcher = StudySearcher(
-            self.study,
-            SPACE,
-            budget=budget,
-            max_failures=10**6,
-            make_sampler=lambda seed: make_sampler(sampler, seed, max(4, budget // 4)),
-            folder=folder,
-        )
-        progress = Progress(console=Console(file=io.StringIO()))
-        self.scheduler = StudyPruning(self.searcher)
-        self.callbacks = [
-            RecordCallback(self.searcher),
-            _BestCallback(self.study, progress),
-            ProgressCallback(progress, _trial_name, _describe),
-        ]
-        self.stage = progress.stage("Sweep", budget)
-        self.folder = folder
-        self.ids = itertools.count()
-
-    def ask(self) -> Any:
-        """A started trial, or None if there is no more to start."""
-        trial = SimpleNamespace(trial_id=f"{next(self.ids):05x}", last_result={}, error_file=None)
-        trial.config = self.searcher.suggest(trial.trial_id)
-        if not isinstance(trial.config, dict):
-            return None
-        self._tell("on_trial_start", trial)
-        return trial
-
-    def report(self, trial: Any, result: dict[str, Any], checkpoint: tune.Checkpoint | None = None) -> None:
-        """Deal with a report."""
-        result = as_tune_passes_it(trial, result)
-        self.scheduler.on_trial_result(None, trial, result)
-        self.searcher.on_trial_result(trial.trial_id, result)
-        self._tell("on_trial_result", trial, result=result)
-        trial.last_result = result
-        if checkpoint is not None:
-            self._tell("on_checkpoint", trial, checkpoint=checkpoint)
-
-    def complete(self, trial: Any) -> None:
-        """Deal with the end of a trial."""
-        self.searcher.on_trial_complete(trial.trial_id, trial.last_result)
-        self._tell("on_trial_complete", trial)
-
-    def _tell(self, event: str, trial: Any, **more: Any) -> None:
-        for callback in self.callbacks:
-            getattr(callback, event)(iteration=0, trials=[], trial=trial, **more)
-
-    def checkpoint(self, trial: Any, step: int) -> tune.Checkpoint:
-        """A place as Tune makes one; not the driver's work."""
-        number = trial.config["trial"]
-        place = self.folder / "ray" / "sweep-1" / f"trial-{number}-{trial.trial_id}" / f"checkpoint_{step:06d}"
-        place.mkdir(parents=True)
-        return tune.Checkpoint.from_directory(str(place))
+    @property
+    def steady_share(self) -> float:
+        """The same once a worker has its first trial."""
+        return (self.lost - self.first) / (self.lost - self.first + self.busy)
 
 
-def report_of(number: int, step: int, rng: np.random.Generator) -> dict[str, Any]:
-    """A report with the content of a real trial's."""
-    if step <= EPOCHS:
-        numbers = {name: rng.random() for name in ("loss", "architecture_loss", "penalty", "c", "temperature")}
-        note = "hypernetwork, c 0.1, control error 0.10"
-        return {"stage": "hypernetwork", "step": step, "steps": REPORTS, "note": note, "control_error": 0.1, **numbers}
-    mean = 0.7 + 0.2 * np.sin(number) + 0.01 * rng.random()
-    return {
-        "stage": "candidates",
-        "step": step,
-        "steps": REPORTS,
-        "note": f"candidates, mean accuracy {mean:.3f}, control error 0.10",
-        "candidate_accuracy": mean,
-        "intermediate": mean,
-        "intermediate_step": step - EPOCHS,
-        "control_error": 0.1,
-    }
-
-
-def result_of(number: int, rng: np.random.Generator) -> dict[str, Any]:
-    """The last report of a trial, with attributes as large as a real trial's."""
-    generator = torch.Generator().manual_seed(number)
-    genotypes = [random_genotype(CONFIG.space, generator) for _ in range(CONFIG.candidates)]
-    rows = [
-        {"digest": g.digest, "lambda": k / 2, "source": "hypernetwork", "shared": k % 5, "genotype": g.to_dict()}
-        for k, g in enumerate(genotypes)
-    ]
-    attributes = {
-        "candidates": rows,
-        "control_curve": rng.random((10 * CONFIG.space.max_edges + 1, 2)).tolist(),
-        "hypernetwork": f"trials/{number:04d}-hypernetwork.pt",
-        **dict.fromkeys(("control_error", "standard_error", "mean_accuracy", "nll", "seconds"), 0.5),
-        **{"pool_size": len(rows), "cache_hits": 1},
-    }
-    value = 0.7 + 0.2 * np.sin(number) + 0.02 * rng.random()
-    return report_of(number, REPORTS, rng) | {"status": "complete", "value": value, "attributes": attributes}
-
-
-def as_tune_passes_it(trial: Any, result: dict[str, Any]) -> dict[str, Any]:
-    """A report flat, and with Tune's own entries."""
-    own = {"trial_id": trial.trial_id, "training_iteration": result["step"], "pid": 1, "hostname": "node"}
-    own |= {"date": "2026-01-01", "timestamp": 1, "time_total_s": 1.0, "time_this_iter_s": 1.0, "node_ip": "127.0.0.1"}
-    return flatten_dict(result) | own | {"done": False}
-
-
-def simulate(
-    workers: int, seconds: float, options: Options, ray_trial: float, ray_report: float, differ: float = SPREAD
-) -> Schedule:
+def simulate(workers: int, seconds: float, options: Options, costs: Costs, differ: float = SPREAD) -> Schedule:
     """One schedule, of trials whose seconds differ by up to a part `differ` of them."""
     rng = np.random.default_rng(0)
     found = Schedule()
@@ -222,11 +129,12 @@ def simulate(
         order = itertools.count(workers)
 
         def timed(what: str, act: Callable[[], Any]) -> Any:
-            start = time.perf_counter()
+            start, before = time.process_time(), driver.commits
             result = act()
-            took = time.perf_counter() - start
+            took, commits = time.process_time() - start, driver.commits - before
             found.own[what] = found.own.get(what, 0.0) + took
-            return result, took
+            found.commits += commits
+            return result, took + commits * costs.commit
 
         with driver.stage:
             while queue:
@@ -234,7 +142,7 @@ def simulate(
                 trial = worker.trial
                 if what == "ask":
                     started, took = timed("ask", driver.ask)
-                    took += ray_trial
+                    took += costs.trial
                     if started is None:
                         continue  # no work is left: not the driver's fault
                     worker.trial, worker.step = started, 0
@@ -247,11 +155,11 @@ def simulate(
                         checkpoint, worker.saved = driver.checkpoint(trial, worker.step), now
                     kind = "report" if checkpoint is None else "report with a checkpoint"
                     _, took = timed(kind, lambda t=trial, r=result, c=checkpoint: driver.report(t, r, c))
-                    took += ray_report
+                    took += costs.report
                 else:
                     result = result_of(trial.config["trial"], rng)
                     _, took = timed("end", lambda t=trial, r=result: (driver.report(t, r), driver.complete(t)))
-                    took += 2 * ray_report
+                    took += 2 * costs.report
                 done = max(now, free) + took
                 free = done
                 spent[worker.trial.trial_id] += took
@@ -271,26 +179,51 @@ def simulate(
     return found
 
 
-def schedules(options: Options, ray_trial: float, ray_report: float) -> Iterator[tuple[str, ...]]:
+def schedules(options: Options, costs: Costs) -> Iterator[tuple[str, ...]]:
     """The rows of the second table."""
     for workers, seconds in itertools.product(options.workers, options.seconds):
-        found = simulate(workers, seconds, options, ray_trial, ray_report)
+        found = simulate(workers, seconds, options, costs)
         trials = len(found.driver)
-        steady = found.lost - found.first
         yield (
             f"{workers}",
             f"{seconds:.0f}",
             f"{trials}",
-            spread(found.driver, 3),
-            f"{sum(found.own.values()) / trials:.3f}",
+            spread(found.driver, 2),
+            f"{sum(found.own.values()) / trials:.2f}",
+            f"{found.commits / trials:.0f}",
             f"{sum(found.driver) / found.end:.0%}",
-            f"{found.lost / (found.lost + found.busy):.1%}",
-            f"{steady / (steady + found.busy):.1%}",
-            ", ".join(f"{name} {total / trials * 1e3:.0f}" for name, total in found.own.items()),
+            f"{found.share:.1%}",
+            f"{found.steady_share:.1%}",
         )
 
 
-# --- 3. one schedule for real -----------------------------------------------------------------------------------------
+# --- 3. the driver's view of its database -----------------------------------------------------------------------------
+
+
+def compare_storages(workers: int, options: Options) -> tuple[str, ...]:
+    """A row of the third table."""
+    seconds: dict[str, list[float]] = {"optuna": [], "own": []}
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as place:
+        driver = Driver(Path(place), workers * options.trials_per_worker, options.sampler)
+        with driver.stage:
+            running = [driver.ask() for _ in range(workers)]
+            for _ in range(options.repeats):
+                for name, made in (("optuna", get_storage), ("own", SoleWriterStorage)):
+                    driver.study._storage = made(RDBStorage(f"sqlite:///{Path(place) / 'study.db'}"))
+                    driver.study.get_trials(deepcopy=False)  # all of them, once
+                    for _ in range(2):
+                        trial = running.pop(0)
+                        driver.report(trial, result_of(trial.config["trial"], rng))
+                        start = time.process_time()
+                        driver.complete(trial)
+                        running.append(driver.ask())
+                        seconds[name].append(time.process_time() - start)
+    ratios = [one / other for one, other in zip(seconds["optuna"], seconds["own"], strict=True)]
+    return (f"{workers}", f"{len(ratios)}", *(spread(values, 3) for values in seconds.values()), spread(ratios, 1))
+
+
+# --- 4. one schedule for real -----------------------------------------------------------------------------------------
 
 
 def sleeping(seconds: float, reports: list[dict[str, Any]], last: dict[str, Any], saved: set[int]) -> Callable:
@@ -310,8 +243,8 @@ def sleeping(seconds: float, reports: list[dict[str, Any]], last: dict[str, Any]
     return trainable
 
 
-def real_schedule(workers: int, options: Options, ray_trial: float, ray_report: float) -> tuple[str, ...]:
-    """A row of the third table: a schedule under Tune, with so many worker processes, and its simulation."""
+def real_schedule(workers: int, options: Options, costs: Costs) -> tuple[str, ...]:
+    """A row of the fourth table: a schedule under Tune, with so many worker processes, and its simulation."""
     seconds, rng = min(options.seconds), np.random.default_rng(0)
     trials = workers * options.trials_per_worker
     reports = [report_of(0, step + 1, rng) for step in range(REPORTS)]
@@ -353,43 +286,17 @@ def real_schedule(workers: int, options: Options, ray_trial: float, ray_report: 
         by_worker[one["worker"]].append(one)
     for turns in by_worker.values():
         lost += sum(after["started"] - before["ended"] for before, after in itertools.pairwise(turns))
-    simulated = simulate(workers, seconds, options, ray_trial, ray_report, differ=0.0)
-    steady = simulated.lost - simulated.first
+    simulated = simulate(workers, seconds, options, costs, differ=0.0)
+    on_cpu = sum(simulated.own.values()) / trials + costs.trial + (REPORTS + 2) * costs.report
     return (
         f"{workers}",
         f"{seconds:.0f}",
         f"{trials}",
         f"{spent / trials:.3f}",
-        f"{statistics.mean(simulated.driver):.3f}",
+        f"{on_cpu:.3f}",
         f"{lost / (lost + trials * seconds):.1%}",
-        f"{steady / (steady + simulated.busy):.1%}",
+        f"{simulated.steady_share:.1%}",
     )
-
-
-# --- 4. the driver's view of its database -----------------------------------------------------------------------------
-
-
-def compare_storages(workers: int, options: Options) -> tuple[str, ...]:
-    """A row of the fourth table."""
-    seconds: dict[str, list[float]] = {"optuna": [], "own": []}
-    rng = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as place:
-        driver = Driver(Path(place), workers * options.trials_per_worker, options.sampler)
-        with driver.stage:
-            running = [driver.ask() for _ in range(workers)]
-            for _ in range(options.repeats):
-                for name, made in (("optuna", get_storage), ("own", SoleWriterStorage)):
-                    driver.study._storage = made(RDBStorage(f"sqlite:///{Path(place) / 'study.db'}"))
-                    driver.study.get_trials(deepcopy=False)  # all of them, once
-                    for _ in range(2):
-                        trial = running.pop(0)
-                        driver.report(trial, result_of(trial.config["trial"], rng))
-                        start = time.perf_counter()
-                        driver.complete(trial)
-                        running.append(driver.ask())
-                        seconds[name].append(time.perf_counter() - start)
-    ratios = [one / other for one, other in zip(seconds["optuna"], seconds["own"], strict=True)]
-    return (f"{workers}", f"{len(ratios)}", *(spread(values, 3) for values in seconds.values()), spread(ratios, 1))
 
 
 # --- 1. Ray's part ----------------------------------------------------------------------------------------------------
@@ -446,6 +353,19 @@ def machine() -> str:
     )
 
 
+def commit_seconds(count: int = 50) -> list[float]:
+    """Seconds of each of `count` commits to an SQLite file where temporary files lie."""
+    taken = []
+    with tempfile.TemporaryDirectory() as folder, closing(sqlite3.connect(Path(folder) / "x.db")) as connection:
+        connection.execute("CREATE TABLE x (y)")
+        for _ in range(count):
+            connection.execute("INSERT INTO x VALUES (1)")
+            start = time.perf_counter()
+            connection.commit()
+            taken.append(time.perf_counter() - start)
+    return taken
+
+
 def main(options: Options) -> None:
     """Print the tables."""
     quiet_ray()
@@ -457,26 +377,28 @@ def main(options: Options) -> None:
         print(f"Ray's part: CPU time of the driver, median [smallest, largest] of {options.repeats}.\n\n{text}\n")
     else:
         seconds = options.ray_seconds
+    taken = [1e3 * value for value in commit_seconds()]
+    costs = Costs(*seconds, statistics.median(taken) / 1e3)
     print(
-        f"Simulated schedules: {REPORTS} reports a trial, Ray's {1e3 * seconds[0]:.1f} ms a trial and "
-        f"{1e3 * seconds[1]:.1f} ms a report in the driver's time; median [smallest, largest] over the trials.\n"
+        f"Simulated schedules: {REPORTS} reports a trial, Ray's {1e3 * costs.trial:.1f} ms a trial and "
+        f"{1e3 * costs.report:.2f} ms a report, {spread(taken, 1)} ms a commit; median [smallest, largest].\n"
     )
-    header = ["workers", "s a trial", "trials", "driver's s a trial", "without Ray", "driver busy", "lost"]
-    header += ["lost after the first trials began", "ms a trial without Ray"]
+    header = ["workers", "s a trial", "trials", "driver's s a trial", "of it CPU without Ray", "commits a trial"]
+    header += ["driver busy", "lost", "lost after the first trials began"]
     rows = []
-    for row in schedules(options, *seconds):
+    for row in schedules(options, costs):
         rows.append(row)
-        print(f"  {row[0]} workers, {row[1]} s: {row[6]} lost", flush=True)
-    print(f"\n{table(header, rows)}\n")
+        print(f"  {row[0]} workers, {row[1]} s: {row[7]} lost", flush=True)
+    print(f"\n{table(header, rows)}\n", flush=True)
+    print("The end of a trial and the next suggestion: CPU time of the driver, median [smallest, largest].\n")
+    header = ["running trials", "n", "s with Optuna's cache", "s with the driver's own view", "ratio"]
+    print(table(header, [compare_storages(workers, options) for workers in options.workers]) + "\n", flush=True)
     print(
         "Real schedules, trials that sleep, each as long, beside their simulation: CPU seconds of the driver, Ray's "
         "included; share of the workers' time lost after the first trials began.\n"
     )
-    header = ["workers", "s a trial", "trials", "driver's s a trial", "simulated", "lost", "simulated"]
-    print(table(header, [real_schedule(workers, options, *seconds) for workers in options.real_workers]) + "\n")
-    print("The end of a trial and the next suggestion, median [smallest, largest].\n")
-    header = ["running trials", "n", "s with Optuna's cache", "s with the driver's own view", "ratio"]
-    print(table(header, [compare_storages(workers, options) for workers in options.workers]))
+    header = ["workers", "s a trial", "trials", "driver's CPU s a trial", "simulated", "lost", "simulated"]
+    print(table(header, [real_schedule(workers, options, costs) for workers in options.real_workers]))
     print(f"\n{machine()} at the end")
 
 

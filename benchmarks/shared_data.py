@@ -7,6 +7,7 @@ and Private_Dirty of /proc/self/smaps_rollup). The last row is the same with a c
 """
 
 import gc
+import io
 import os
 import platform
 import tempfile
@@ -21,6 +22,7 @@ import ray
 import torch
 import tyro
 from ray import tune
+from rich.console import Console
 
 from benchmarks.architecture_gradients import spread, table
 from edgenes.data import Dataset, DeviceData, load_data
@@ -89,12 +91,14 @@ def measured(data: Dataset, workers: int, copy: bool, folder: Path) -> tuple[lis
     ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         config = SweepConfig(out=folder, **CONFIG)
-        run = Run(config, data, optuna.create_study(), Progress(), check=lambda: None, nodes=live_nodes())
+        progress = Progress(console=Console(file=io.StringIO()))
+        run = Run(config, data, optuna.create_study(), progress, check=lambda: None, nodes=live_nodes())
         together = Path(tempfile.mkdtemp(dir=folder))
         total = ray.cluster_resources()["object_store_memory"]
         parameters = {"data": run.shared, "together": together, "workers": workers, "copy": copy}
         space = {"worker": tune.grid_search(list(range(workers)))}
-        outcomes = run.tune("memory", use, space, lambda trial: "memory", parameters)
+        with progress.stage("Memory", workers):
+            outcomes = run.tune("memory", use, space, lambda trial: trial.trial_id, parameters)
         held = (total - ray.available_resources()["object_store_memory"]) / MIB
         return [outcome["own"] for outcome in outcomes], held
     finally:

@@ -54,6 +54,7 @@ def main() -> None:
     import ray
     from ray import tune
     from ray.cluster_utils import Cluster
+    from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
     from toys import blobs
 
     from edgenes.errors import ConfigError
@@ -71,24 +72,18 @@ def main() -> None:
         asked = {"CPU": 1, "GPU": 0.5}
         found = {"nodes": nodes, "slots": slots(nodes, asked)}
 
-        @ray.remote
-        class Place:
-            def node(self):
-                return ray.get_runtime_context().get_node_id()
-
-        def started(count, **resources):
-            """The nodes of those of `count` actors that get a place."""
-            actors = [Place.options(**resources).remote() for _ in range(count)]
-            done, _ = ray.wait([actor.node.remote() for actor in actors], num_returns=count, timeout=8)
-            places = ray.get(done)
-            for actor in actors:
-                ray.kill(actor)
+        def placed(count, **resources):
+            """The nodes of those of `count` such requests that Ray finds a place for."""
+            groups = [placement_group([resources]) for _ in range(count)]
+            ready = [group for group in groups if group.wait(3)]
+            places = [placement_group_table(group)["bundles_to_node_id"][0] for group in ready]
+            for group in groups:
+                remove_placement_group(group)
             return places
 
-        found["together"] = len(places := started(3, num_cpus=1, num_gpus=0.5))
+        found["together"] = len(places := placed(3, CPU=1, GPU=0.5))
         found["places"] = sorted(set(places))
-        sixth = share_of_card(2 * 2**30, 18 * 2**30)
-        found["sixths"] = len(started(7, num_cpus=0, num_gpus=sixth))
+        found["sixths"] = len(placed(7, GPU=share_of_card(2 * 2**30, 18 * 2**30 + 1)))
         for name, act in {
             "refused": lambda: check_fits(nodes, {"CPU": 3, "GPU": 0}),
             "measured": lambda: measure(SweepConfig(), ray.put(blobs()), "cuda"),
@@ -108,7 +103,8 @@ def main() -> None:
                     tune.with_resources(tune.with_parameters(waiting, word="complete"), asked),
                     run_config=tune.RunConfig(storage_path=str(Path(folder)), name=name, verbose=0),
                 )
-                found[name] = {k: tuner.fit()[0].metrics.get(k) for k in ("status", "reason")}
+                metrics = tuner.fit()[0].metrics
+                found[name] = {key: metrics.get(key) for key in ("status", "reason")}
     finally:
         ray.shutdown()
         cluster.shutdown()

@@ -86,8 +86,10 @@ def test_a_trial_that_fits_no_single_node_is_refused(nodes, asked, words):
         assert word in str(raised.value)
 
 
-def test_a_node_with_nothing_has_a_name():
-    assert describe([{"object_store_memory": 1.0}, {"CPU": 2.0}]) == "1 x neither CPUs nor GPUs, 1 x 2 CPUs"
+def test_nodes_are_told_by_what_was_asked_for():
+    nodes = [{"memory": 5.0}, {"CPU": 2.0, "memory": 1.0}, {"CPU": 2.0, "memory": 2.0, "GPU": 1.0}]
+    assert describe(nodes, ("CPU",)) == "1 x none of it, 2 x 2 CPUs"
+    assert describe(nodes, ("CPU", "GPU")) == "1 x none of it, 1 x 2 CPUs, 1 x 2 CPUs and 1 GPUs"
 
 
 @pytest.mark.parametrize("gpus", ["auto", None, 0, 0.3333, 1, 4.0])

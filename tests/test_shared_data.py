@@ -90,7 +90,8 @@ def probe():
 def test_two_workers_use_one_copy_of_the_data_and_one_thread_each(run_of, data):
     run = run_of()
     space = {"copy": tune.grid_search([False, True])}
-    outcomes = run.tune("probe", probe(), space, lambda trial: "probe", {"data": run.shared})
+    with run.progress.stage("Probe", total=2):
+        outcomes = run.tune("probe", probe(), space, lambda trial: trial.trial_id, {"data": run.shared})
     size = data.training.images.nbytes / MIB
     parts = (data.training, data.weights, data.architecture, data.validation)
     for outcome in outcomes:

@@ -56,14 +56,14 @@ def check_fits(nodes: Sequence[Resources], asked: Resources) -> None:
         problem = "no single node has all of that"
     remedies = " or ".join(_REMEDIES[name] for name in wanted)
     raise ConfigError(
-        f"a trial asks for {_list(wanted, wanted)} and {problem} (nodes: {describe(nodes)}): {remedies}, or join a "
-        "larger cluster with --address."
+        f"a trial asks for {_list(wanted, wanted)} and {problem} (nodes: {describe(nodes, asked)}): {remedies}, or "
+        "join a larger cluster with --address."
     )
 
 
-def describe(nodes: Sequence[Resources]) -> str:
-    """The nodes in words, equal ones together: "2 x 8 CPUs, 1 x 4 CPUs and 1 GPUs"."""
-    kinds = Counter(_list(node, [n for n in _REMEDIES if node.get(n)]) or "neither CPUs nor GPUs" for node in nodes)
+def describe(nodes: Sequence[Resources], names: Iterable[str]) -> str:
+    """What the nodes have of these resources, in words, equal ones together: "2 x 8 CPUs, 1 x 4 CPUs and 1 GPUs"."""
+    kinds = Counter(_list(node, [name for name in names if node.get(name)]) or "none of it" for node in nodes)
     return ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "none"
 
 
