@@ -31,8 +31,10 @@ from edgenes.training import predict
 from tune_jobs.config import SweepConfig
 from tune_jobs.progress import Progress
 from tune_jobs.quiet import quiet_ray
+from tune_jobs.remote import StudyFiles
 from tune_jobs.resources import live_nodes
-from tune_jobs.sweep import Run
+from tune_jobs.run import Run
+from tune_jobs.watch.watch import Watch
 
 MIB = 2**20
 SHAPE = (32, 32, 3)
@@ -92,10 +94,12 @@ def measured(data: Dataset, workers: int, copy: bool, folder: Path) -> tuple[lis
     try:
         config = SweepConfig(out=folder, **CONFIG)
         progress = Progress(console=Console(file=io.StringIO()))
-        run = Run(config, data, optuna.create_study(), progress, check=lambda: None, nodes=live_nodes())
+        study = optuna.create_study()
+        files = StudyFiles(config.folder)
+        run = Run(config, data, study, progress, lambda: None, live_nodes(), files, Watch(config, study))
         together = Path(tempfile.mkdtemp(dir=folder))
         total = ray.cluster_resources()["object_store_memory"]
-        parameters = {"data": run.shared, "together": together, "workers": workers, "copy": copy}
+        parameters = {"data": run.data_ref, "together": together, "workers": workers, "copy": copy}
         space = {"worker": tune.grid_search(list(range(workers)))}
         with progress.stage("Memory", workers):
             outcomes = run.tune("memory", use, space, lambda trial: trial.trial_id, parameters)

@@ -17,10 +17,12 @@ from edgenes import random_genotype
 from tune_jobs.config import SweepConfig
 from tune_jobs.progress import Progress
 from tune_jobs.progress_callback import ProgressCallback
+from tune_jobs.run import describe
 from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
 from tune_jobs.storage import storage_from
 from tune_jobs.study import make_sampler, open_study, search_space
-from tune_jobs.sweep import _BestCallback, _describe, _trial_name
+from tune_jobs.sweep import BestCallback
+from tune_jobs.watch.names import trial_name
 
 CONFIG = SweepConfig()
 SPACE = search_space(CONFIG.estimator)
@@ -49,8 +51,8 @@ class Driver:
         self.scheduler = StudyPruning(self.searcher)
         self.callbacks = [
             RecordCallback(self.searcher),
-            _BestCallback(self.study, progress),
-            ProgressCallback(progress, _trial_name, _describe),
+            BestCallback(self.study, progress),
+            ProgressCallback(progress, trial_name, describe),
         ]
         self.stage = progress.stage("Sweep", budget)
         self.folder = folder

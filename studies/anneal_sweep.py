@@ -38,8 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     quiet_ray(local=not (config.address or os.environ.get("RAY_ADDRESS")))
     # Ray is imported only now: it is silenced by what it finds while it is imported.
+    from tune_jobs.run import Interrupted
     from tune_jobs.saved import storage_url
-    from tune_jobs.sweep import Interrupted, run_study
+    from tune_jobs.sweep import run_study
 
     try:
         if config.dry_run:

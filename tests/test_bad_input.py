@@ -14,11 +14,12 @@ from edgenes.genotype import SearchSpace, random_genotype
 from studies.anneal_sweep import main
 from tune_jobs.config import SweepConfig
 from tune_jobs.progress import Progress
+from tune_jobs.run import Run
 from tune_jobs.saved import load_study_data, storage_url, study_name
 from tune_jobs.storage import VARIABLE
 from tune_jobs.store import PredictionStore
 from tune_jobs.study import DEFAULT_PARAMS, search_space, with_derived
-from tune_jobs.sweep import Run, open_optuna
+from tune_jobs.sweep import open_optuna
 from tune_jobs.trainables import outcome_of
 from tune_jobs.trial import TrialSettings, run_trial
 
@@ -193,7 +194,7 @@ def test_an_existing_study_refuses_another_setting_and_keeps_its_trials(refused,
     ],
 )
 def test_what_no_node_has_is_refused_instead_of_waited_for(options, nodes, words):
-    run = Run(SweepConfig(**options), blobs(), optuna.create_study(), Progress(), lambda: None, nodes)
+    run = Run(SweepConfig(**options), blobs(), optuna.create_study(), Progress(), lambda: None, nodes, None, None)
     with pytest.raises(ConfigError) as raised:
         run.check_resources()
     for word in words:

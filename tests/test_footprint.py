@@ -3,9 +3,9 @@
 import dataclasses
 import itertools
 
-import optuna
 import pytest
 import ray
+import running
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -28,9 +28,7 @@ from tune_jobs.footprint import (
     uniform_genotype,
     wait_for_memory,
 )
-from tune_jobs.progress import Progress
-from tune_jobs.resources import live_nodes, trials_on
-from tune_jobs.sweep import Run
+from tune_jobs.resources import trials_on
 
 GIB = 2**30
 SMALL = SweepConfig(nodes=2, search_channels=2, channels=2, cells=1, batch_size=32)
@@ -129,7 +127,7 @@ def test_waiting_ends_with_a_reason_when_there_never_is():
 
 def run_of(out, **options):
     config = dataclasses.replace(SMALL, gpus_per_trial="auto", out=out, **options)
-    return Run(config, blobs(), optuna.create_study(), Progress(), check=lambda: None, nodes=live_nodes())
+    return running.run_of(config, blobs())
 
 
 def test_auto_measures_on_a_worker_and_trials_then_ask_for_that_memory(ray_local, tmp_path, capsys):

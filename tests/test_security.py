@@ -37,10 +37,11 @@ from tune_jobs.config import SweepConfig
 from tune_jobs.curves import read_curve
 from tune_jobs.progress import Progress
 from tune_jobs.remote import StudyFiles
+from tune_jobs.run import Run
 from tune_jobs.saved import load_study_data, open_saved, plain_config, read_config, storage_url, study_name
 from tune_jobs.storage import IN_VARIABLE, VARIABLE, kept_from_children, redact, resolve, storage_from
 from tune_jobs.study import open_study, search_space, trials_frame
-from tune_jobs.sweep import Run, open_optuna, search_stage
+from tune_jobs.sweep import open_optuna, search_stage
 from tune_jobs.untrusted import check_database, check_folder
 
 ROOT = Path(__file__).parents[1]
@@ -288,7 +289,7 @@ def test_the_sweep_refuses_a_genotype_that_is_none_of_its_space(tmp_path, conten
     (tmp_path / "search").mkdir()
     (tmp_path / "search" / "genotype.json").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"genotype\.json"):
-        search_stage(Run(config, None, None, Progress(), lambda: None, [], StudyFiles(tmp_path)))
+        search_stage(Run(config, None, None, Progress(), lambda: None, [], StudyFiles(tmp_path), None))
 
 
 def test_a_spreadsheet_computes_no_cell_of_the_trials(tmp_path):

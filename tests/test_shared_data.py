@@ -4,16 +4,13 @@ import os
 from pathlib import Path
 
 import numpy as np
-import optuna
 import pytest
+import running
 import torch
 from ray import tune
 
 from edgenes.data import Part, build_dataset
 from tune_jobs.config import SweepConfig
-from tune_jobs.progress import Progress
-from tune_jobs.resources import live_nodes
-from tune_jobs.sweep import Run
 from tune_jobs.trainables import use_threads
 
 MIB = 2**20
@@ -35,7 +32,7 @@ def data():
 def run_of(ray_local, data, tmp_path):
     def make(**options):
         config = SweepConfig(out=tmp_path, nodes=1, search_channels=2, channels=2, cells=1, **options)
-        return Run(config, data, optuna.create_study(), Progress(), check=lambda: None, nodes=live_nodes())
+        return running.run_of(config, data)
 
     return make
 
@@ -91,7 +88,7 @@ def test_two_workers_use_one_copy_of_the_data_and_one_thread_each(run_of, data):
     run = run_of()
     space = {"copy": tune.grid_search([False, True])}
     with run.progress.stage("Probe", total=2):
-        outcomes = run.tune("probe", probe(), space, lambda trial: trial.trial_id, {"data": run.shared})
+        outcomes = run.tune("probe", probe(), space, lambda trial: trial.trial_id, {"data": run.data_ref})
     size = data.training.images.nbytes / MIB
     parts = (data.training, data.weights, data.architecture, data.validation)
     for outcome in outcomes:

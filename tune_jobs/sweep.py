@@ -1,21 +1,15 @@
 """The stages of a study, each a Ray Tune run: search, sweep, finalists, final ensemble; resumable at each."""
 
 import dataclasses
-import itertools
 import json
-import os
-import signal
-import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import optuna
-import ray
 from ray import tune
 from sqlalchemy.exc import OperationalError
 
@@ -39,14 +33,12 @@ from tune_jobs.final import (
     finished,
     retraining_jobs,
 )
-from tune_jobs.footprint import Footprint, measure, when_memory_is_free
 from tune_jobs.lock import study_lock
 from tune_jobs.progress import Progress
-from tune_jobs.progress_callback import ProgressCallback
-from tune_jobs.ray_job import check_job_folder, wait_for_nodes
+from tune_jobs.ray_job import check_job_folder
 from tune_jobs.remote import StudyFiles, join_remote
 from tune_jobs.report import write_report
-from tune_jobs.resources import check_fits, live_nodes, slots
+from tune_jobs.run import Interrupted, Run, failure, ray_cluster, terminations
 from tune_jobs.saved import (
     CONFIG,
     GENOTYPE,
@@ -60,7 +52,7 @@ from tune_jobs.saved import (
     study_name,
 )
 from tune_jobs.searcher import RAY, RecordCallback, StudyPruning, StudySearcher
-from tune_jobs.storage import kept_from_children, plain_reason
+from tune_jobs.storage import plain_reason
 from tune_jobs.study import best_trial, common_failure, make_sampler, open_study, search_space, trials_frame
 from tune_jobs.trainables import (
     candidate_retraining,
@@ -72,12 +64,8 @@ from tune_jobs.trainables import (
 from tune_jobs.trial import TrialSettings
 from tune_jobs.untrusted import check_folder
 from tune_jobs.watch.loggers import check_loggers
-from tune_jobs.watch.names import job_config, trial_name
+from tune_jobs.watch.names import trial_name
 from tune_jobs.watch.watch import Watch, optuna_command
-
-
-class Interrupted(StudyError):
-    """The user or the scheduler stopped the study; everything finished is stored."""
 
 
 def prepare_folder(folder: Path) -> None:
@@ -111,196 +99,6 @@ def open_optuna(config: SweepConfig, data: Dataset) -> optuna.Study:
     return study
 
 
-def study_files(config: SweepConfig, study: optuna.Study) -> StudyFiles:
-    """The study's files: those of its folder, and of --storage-path where that is given.
-
-    Raises ConfigError or StudyError if there can be none, or another study's are there.
-    """
-    if config.storage_path is None:
-        return StudyFiles(config.folder)
-    identifier = study.user_attrs.get("files")
-    if identifier is None:
-        identifier = uuid.uuid4().hex
-        study.set_user_attr("files", identifier)
-    return StudyFiles(config.folder, join_remote(config.storage_path, config.folder.name, identifier))
-
-
-def _check_reachable(address: str) -> None:
-    """Raise StudyError at once if nothing answers at HOST:PORT; Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        return  # "local", "auto": Ray knows where
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except (OSError, OverflowError) as error:
-        raise StudyError(f"no Ray cluster at {address}: {error}. Start it, or correct --address.") from error
-
-
-@contextmanager
-def ray_cluster(config: SweepConfig, progress: Progress) -> Iterator[list[dict[str, float]]]:
-    """Join or start Ray; yields its nodes' resources. Address: `--address`, else RAY_ADDRESS, else this machine."""
-    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
-    options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
-    options["job_config"] = job_config(config)
-    if address == "local":
-        options |= {"include_dashboard": config.dashboard}
-    _check_reachable(address)
-    try:
-        with kept_from_children():  # Ray's processes need no storage
-            context = ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise StudyError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}. Check --address.") from error
-    try:
-        if context.dashboard_url:
-            progress.say(f"Ray dashboard: http://{context.dashboard_url}")
-        wait_for_nodes(config.wait_for_nodes, progress.say)
-        yield live_nodes()
-    finally:
-        ray.shutdown()
-
-
-@dataclasses.dataclass
-class Run:
-    """One driver's work on a study: what its stages need."""
-
-    config: SweepConfig
-    data: Dataset
-    study: optuna.Study
-    progress: Progress
-    check: Callable[[], None]
-    nodes: list[dict[str, float]]
-    files: StudyFiles
-    footprint: Footprint | None = None
-    settings: TrialSettings | None = None
-    watch: Watch | None = None
-
-    @property
-    def folder(self) -> Path:
-        return self.files.folder
-
-    @property
-    def gpus(self) -> float:
-        """GPUs of a trial."""
-        asked = self.config.gpus_per_trial
-        if asked == "auto" and self.footprint is not None:
-            return self.footprint.share
-        if asked in (None, "auto"):
-            there = any(node.get("GPU", 0) >= 1 for node in self.nodes)
-            return 1.0 if there and self.config.device != "cpu" else 0.0
-        return asked
-
-    @property
-    def asked(self) -> dict[str, float]:
-        """What a trial asks Ray for; the node's memory only where it was measured."""
-        measured = {} if self.footprint is None else {"memory": self.footprint.memory}
-        return {"CPU": self.config.cpus_per_trial, "GPU": self.gpus, **measured}
-
-    @property
-    def device(self) -> str:
-        """Where trials compute."""
-        if self.config.device != "auto":
-            return self.config.device
-        return "cuda" if self.gpus > 0 else "cpu"
-
-    def check_resources(self) -> None:
-        """Raise ConfigError where a trial asks for more than any node has: it would wait for ever."""
-        check_fits(self.nodes, self.asked)
-        if self.device == "cuda" and self.gpus == 0:
-            raise ConfigError("--device cuda needs GPUs: the cluster has none, or --gpus-per-trial is 0.")
-
-    def measure(self) -> None:
-        """Measure a trial's memory, where --gpus-per-trial is auto: what it asks for follows."""
-        if self.config.gpus_per_trial != "auto":
-            return
-        self.progress.say("Measuring the memory of a trial.")
-        self.footprint = measure(self.config, self.data_ref, self.device)
-        self.check_resources()
-        card = f"{self.footprint.device / 2**30:.1f} GiB of a GPU's {self.footprint.card / 2**30:.0f} GiB, and "
-        self.progress.say(
-            f"A trial takes {card if self.footprint.card else ''}{self.footprint.host / 2**30:.1f} GiB of memory: "
-            f"{self.slots} at once."
-        )
-
-    @cached_property
-    def data_ref(self) -> ray.ObjectRef:
-        """The data without T in Ray's object store: once a node, whatever number of workers and stages read it."""
-        return ray.put(self.data.without_test())
-
-    @property
-    def slots(self) -> int:
-        """Trials at once: as many as fit, at most --max-concurrent."""
-        return min(slots(self.nodes, self.asked), self.config.max_concurrent or 10**6)
-
-    def tune(
-        self,
-        stage: str,
-        trainable: Callable,
-        space: dict[str, Any],
-        name_of: Callable[[Any], str],
-        parameters: dict[str, Any],
-        callbacks: list[tune.Callback] | None = None,
-        **options: Any,
-    ) -> list[dict[str, Any]]:
-        """One Ray Tune run under `ray/`, a folder of its own a driver; returns each trial's last report."""
-        self.check()
-        shared, reused = self.files.shared, self.gpus == 0
-        there = shared.entries(RAY)
-        name = next(f"{stage}-{k}" for k in itertools.count(1) if f"{RAY}/{stage}-{k}" not in there)
-        if self.gpus > 0:
-            needed = 0 if self.footprint is None else self.footprint.device
-            trainable = when_memory_is_free(trainable, self.gpus, needed)
-        trainable = tune.with_resources(tune.with_parameters(trainable, **parameters), self.asked)
-        trainable = self.watch.trainable(trainable, stage, name_of, reused)
-        watching = [ProgressCallback(self.progress, name_of, _describe), *self.watch.callbacks(stage, name_of)]
-        tuner = tune.Tuner(
-            trainable,
-            param_space=space,
-            tune_config=tune.TuneConfig(
-                reuse_actors=reused,
-                trial_name_creator=name_of,
-                trial_dirname_creator=lambda trial: f"{name_of(trial)}-{trial.trial_id}".replace(" ", "-"),
-                max_concurrent_trials=self.slots,
-                **options,
-            ),
-            run_config=tune.RunConfig(
-                name=name,
-                storage_path=shared.path(RAY),
-                storage_filesystem=None if shared.local else shared.filesystem,
-                verbose=0,
-                callbacks=[*(callbacks or []), *watching],
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
-                failure_config=tune.FailureConfig(max_failures=2),
-            ),
-        )
-        outcomes = [_outcome(result) for result in tuner.fit()]
-        if "search_alg" not in options:  # a searcher has recorded those of its trials, and said them
-            for warning in dict.fromkeys(text for outcome in outcomes for text in outcome.get("warnings", ())):
-                self.progress.say(warning)
-        return outcomes
-
-    def clean(self, stage: str) -> None:
-        """Remove Ray's files of a finished stage: what the study needs is elsewhere."""
-        shared = self.files.shared
-        with suppress(WriteError):  # what is left costs space and no more
-            for name in shared.entries(RAY):
-                if name.startswith(f"{RAY}/{stage}-"):
-                    shared.remove(name)
-
-
-def _outcome(result: tune.Result) -> dict[str, Any]:
-    """A trial's last report; one whose worker died too often has failed, and is not merely interrupted."""
-    outcome = result.metrics or {}
-    if result.error is not None and "status" not in outcome:
-        outcome = {**outcome, "status": "failed", "reason": "its worker died more often than allowed; out of memory?"}
-    return outcome
-
-
-def _failure(outcome: dict[str, Any], what: str) -> StudyError:
-    if not outcome.get("status"):
-        return Interrupted(f"{what} was interrupted. Run the same command again to go on.")
-    return StudyError(f"{what} failed: {outcome.get('reason')}")
-
-
 def search_stage(run: Run) -> Genotype:
     """Stage 1: the optimal genotype, searched once, or the user's own; kept in search/genotype.json."""
     path = run.files.fetch(GENOTYPE)
@@ -324,7 +122,7 @@ def search_stage(run: Run) -> Genotype:
             },
         )
         if not outcomes or outcomes[0].get("status") != "complete":
-            raise _failure(outcomes[0] if outcomes else {}, "the search")
+            raise failure(outcomes[0] if outcomes else {}, "the search")
     run.clean("search")
     run.progress.say(outcomes[0]["summary"])
     run.files.fetch(LOGITS)
@@ -360,7 +158,7 @@ def _best_text(study: optuna.Study) -> str | None:
     return f"trial {trial.number}: {trial.values[0]:.3f} ± {spread:.3f}, control error {error:.2f}{weak}"
 
 
-class _BestCallback(tune.Callback):
+class BestCallback(tune.Callback):
     """Shows the best trial so far."""
 
     def __init__(self, study: optuna.Study, progress: Progress):
@@ -401,7 +199,7 @@ def sweep_stage(run: Run) -> None:
                 {},
                 trial_name,
                 {"data": run.data_ref, "settings": run.settings},
-                callbacks=[RecordCallback(searcher), _BestCallback(study, run.progress)],
+                callbacks=[RecordCallback(searcher), BestCallback(study, run.progress)],
                 search_alg=searcher,
                 scheduler=StudyPruning(searcher),
                 num_samples=-1,
@@ -425,11 +223,6 @@ def sweep_stage(run: Run) -> None:
         run.clean("sweep")
     else:
         write_text(run.folder / "trials.csv", trials_frame(study).to_csv(index=False))
-
-
-def _describe(config: dict[str, Any]) -> str:
-    params = config.get("params")
-    return f"c {params['c_start']:.3g} to {params['c_end']:.3g}, {params['pivots']} pivots" if params else ""
 
 
 def finalists_stage(run: Run) -> tuple[Finalist, bool]:
@@ -461,7 +254,7 @@ def finalists_stage(run: Run) -> tuple[Finalist, bool]:
             failed = [outcome for outcome in outcomes if outcome.get("status") == "failed"]
             for outcome in outcomes:
                 if outcome.get("status") == "unwritable":
-                    raise _failure(outcome, "a retraining")
+                    raise failure(outcome, "a retraining")
             if any(not outcome.get("status") for outcome in outcomes):
                 raise Interrupted("stopped while retraining the finalists. Run the same command again to go on.")
             for outcome in failed:
@@ -487,7 +280,7 @@ def ensemble_stage(run: Run, best: Finalist) -> dict[str, Any]:
             {"data": run.data_ref, "test": run.data.test, "settings": run.settings, "finalist": best},
         )
         if not outcomes or outcomes[0].get("status") != "complete":
-            raise _failure(outcomes[0] if outcomes else {}, "the final ensemble")
+            raise failure(outcomes[0] if outcomes else {}, "the final ensemble")
     run.clean("ensemble")
     for name in ("ensemble/ensemble.pt", "ensemble/card.json", TEST_READS):
         run.files.fetch(name, fresh=True)
@@ -504,6 +297,20 @@ def _timed(folder: Path, stage: str) -> Iterator[None]:
         seconds[stage] = round(seconds.get(stage, 0) + time.monotonic() - start, 2)
         with suppress(WriteError):  # a full disk has been met before, or is by the next who writes
             write_json(folder / "stages.json", seconds)
+
+
+def study_files(config: SweepConfig, study: optuna.Study) -> StudyFiles:
+    """The study's files: those of its folder, and of --storage-path where that is given.
+
+    Raises ConfigError or StudyError if there can be none, or another study's are there.
+    """
+    if config.storage_path is None:
+        return StudyFiles(config.folder)
+    identifier = study.user_attrs.get("files")
+    if identifier is None:
+        identifier = uuid.uuid4().hex
+        study.set_user_attr("files", identifier)
+    return StudyFiles(config.folder, join_remote(config.storage_path, config.folder.name, identifier))
 
 
 def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
@@ -538,8 +345,8 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
             presence.check()
             check_database()
 
-        with ray_cluster(config, progress) as nodes, _terminations():  # after Ray has set its own handler
-            run = Run(config, data, study, progress, check, nodes, files, watch=Watch(config, study))
+        with ray_cluster(config, progress) as nodes, terminations():  # after Ray has set its own handler
+            run = Run(config, data, study, progress, check, nodes, files, Watch(config, study))
             run.check_resources()
             run.measure()
             with _timed(config.folder, "search"):
@@ -592,13 +399,3 @@ def _write_errors(folder: Path) -> Iterator[None]:
             f"the study in {folder} could not be written: {plain_reason(cause, '')}. All that was finished is stored; "
             "free some space, or make the folder writable, and run the same command again."
         ) from error
-
-
-@contextmanager
-def _terminations() -> Iterator[None]:
-    """SIGTERM, as SLURM sends it, stops the study as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,18 @@
+"""A driver's work on a study in memory, on the Ray that has been started."""
+
+import optuna
+
+from edgenes.data import Dataset
+from tune_jobs.config import SweepConfig
+from tune_jobs.progress import Progress
+from tune_jobs.remote import StudyFiles
+from tune_jobs.resources import live_nodes
+from tune_jobs.run import Run
+from tune_jobs.watch.watch import Watch
+
+
+def run_of(config: SweepConfig, data: Dataset) -> Run:
+    """The run of a configuration whose folder is there."""
+    study = optuna.create_study()
+    files = StudyFiles(config.folder)
+    return Run(config, data, study, Progress(), lambda: None, live_nodes(), files, Watch(config, study))
