@@ -128,6 +128,9 @@ def test_an_answer_that_nobody_takes_is_no_traceback(study):
     with open("/dev/full", "w") as full:
         done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     assert done.returncode != 0 and "No space left" in done.stderr and "Traceback" not in done.stderr
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=ascii_only)
+    assert done.returncode == 0 and "\\xb1" in done.stdout and done.stderr == ""
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run([*words, "--json"], stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT)
