@@ -158,6 +158,10 @@ def test_what_is_missing_on_this_machine_is_named(submit, monkeypatch, tmp_path)
     assert status == 1 and "there is no sbatch on this machine" in err
     status, _, err = submit("http://127.0.0.1:9", "--", *STUDY)
     assert status == 1 and "no Ray cluster at http://127.0.0.1:9" in err and "dashboard" in err
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    status, _, err = submit("ray://head:10001", "--", *STUDY)
+    assert status == 1 and f"there is none in {tmp_path}/token" in err
 
 
 SBATCH = """#!/usr/bin/env bash
@@ -257,4 +261,4 @@ def test_jobs_on_a_real_cluster_with_and_without_a_token(tmp_path):
     assert "give --out an absolute folder" in lost and "got lost" in lost and "failed" in lost
     assert "RAY_AUTH_MODE=token" in done.stderr
     assert "This study is finished" in (shared / "token").read_text()
-    assert "no authentication token" in (shared / "stranger").read_text()
+    assert "asks for a token, and there is none in /nowhere/.ray/auth_token" in (shared / "stranger").read_text()
