@@ -1,5 +1,7 @@
 """The files that start clusters: checked without one (Ray's schema, EC2's model, shellcheck, KubeRay), and run."""
 
+import json
+import os
 import re
 import shlex
 import shutil
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 import tyro
 import yaml
+from faults.harness import Findings, inspect
 from machines import in_network
 
 from edgenes.errors import ConfigError, StudyError
@@ -239,33 +242,56 @@ def test_a_study_waits_for_its_nodes(ray_local):
     assert said == ["Waiting for nodes: 1 of 2 are there."]
 
 
-LOCAL = r"""
+@pytest.fixture
+def real_clusters():
+    """What takes minutes is run where it is asked for."""
+    if not os.environ.get("EDGENES_CLUSTERS"):
+        pytest.skip("real clusters, minutes each: EDGENES_CLUSTERS=1 python -m pytest tests/test_cluster.py")
+
+
+STUDY = '--smoke-test --sampler random --dataset digits --out "$SHARED/study"'
+
+LOCAL = rf"""
 sed -e 's/head_ip: .*/head_ip: 10.77.0.1/' -e 's/worker_ips: .*/worker_ips: [10.77.0.2]/' -e 's/ubuntu/root/' \
     tune_jobs/cluster/local.yaml > "$HOME/local.yaml"
 ray get-auth-token --generate > /dev/null
 ray up -y "$HOME/local.yaml"
-python -m tune_jobs submit "$HOME/local.yaml" -- --smoke-test --sampler random --dataset digits \
-    --out "$SHARED/study" --wait-for-nodes 2 --root "/it's \$HOME #1"
+python -m tune_jobs submit "$HOME/local.yaml" -- {STUDY} --wait-for-nodes 2 --root "/it's \$HOME #1"
 ray rsync-down "$HOME/local.yaml" "$SHARED/study/" "$SHARED/../fetched"
 ray down -y "$HOME/local.yaml"
 """
 
 
-def test_a_study_on_machines_over_ssh(tmp_path, undisturbed):
-    done = in_network(tmp_path, LOCAL)
-    print(done.stdout, done.stderr)
-    assert done.returncode == 0
+def test_a_study_on_machines_over_ssh(real_clusters, undisturbed, tmp_path):
+    done = in_network(tmp_path, LOCAL, limit=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert inspect(tmp_path / "fetched", undisturbed) == Findings()  # the same numbers as on this machine
+    assert json.loads((tmp_path / "fetched" / "config.json").read_text())["root"] == "/it's $HOME #1"
+    assert (tmp_path / "node1" / "home" / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
+    assert worked(tmp_path / "node2" / "tmp" / "ray")
 
 
-SLURM = r"""
-python -m tune_jobs submit slurm -- --smoke-test --sampler random --dataset digits --out "$SHARED/study"
+SLURM = rf"""
+python -m tune_jobs submit slurm -- {STUDY}
+set +x
 until [ -s "$SHARED/study/trials/0000.jsonl" ]; do sleep 0.2; [ ! -e "$SHARED/job/ended" ]; done
 ssh -o StrictHostKeyChecking=no 10.77.0.1 "kill -TERM $(cat "$SHARED/job/pid")"
 until [ -e "$SHARED/job/ended" ]; do sleep 0.5; done
 """
 
 
-def test_a_study_on_slurm(tmp_path, undisturbed):
-    done = in_network(tmp_path, SLURM)
-    print(done.stdout, done.stderr, (tmp_path / "shared" / "job" / "log").read_text())
-    assert done.returncode == 0
+def test_a_study_on_slurm_stops_in_time_and_goes_on_when_it_is_requeued(real_clusters, undisturbed, tmp_path):
+    done = in_network(tmp_path, SLURM, limit=900)
+    job = tmp_path / "shared" / "job"
+    said = (job / "log").read_text()
+    assert done.returncode == 0, said + done.stderr
+    assert (job / "statuses").read_text().split() == ["130", "0"]  # stopped and requeued; ended
+    assert "Run the same command again to go on." in said
+    assert inspect(tmp_path / "shared" / "study", undisturbed) == Findings()
+    assert (tmp_path / "laptop" / "home" / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
+    assert worked(tmp_path / "node2" / "tmp" / "ray-0-7")
+
+
+def worked(folder):
+    """Whether trials ran on the machine whose Ray wrote its files there."""
+    return any(":actor_name:" in path.read_text() for path in folder.glob("session_2*/logs/worker-*.out"))

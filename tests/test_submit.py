@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -11,8 +12,12 @@ from pathlib import Path
 
 import pytest
 from machines import in_network
+from toys import seeded
 
+from edgenes.genotype import random_genotype
 from tune_jobs.__main__ import main
+from tune_jobs.config import SweepConfig
+from tune_jobs.environment import commit
 from tune_jobs.storage import VARIABLE
 from tune_jobs.tools.cluster_file import CLUSTER, FILES
 from tune_jobs.tools.submit import EXCLUDES, ROOT
@@ -153,6 +158,10 @@ def test_what_is_missing_on_this_machine_is_named(submit, monkeypatch, tmp_path)
     assert status == 1 and "there is no sbatch on this machine" in err
     status, _, err = submit("http://127.0.0.1:9", "--", *STUDY)
     assert status == 1 and "no Ray cluster at http://127.0.0.1:9" in err and "dashboard" in err
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    status, _, err = submit("ray://head:10001", "--", *STUDY)
+    assert status == 1 and f"there is none in {tmp_path}/token" in err
 
 
 SBATCH = """#!/usr/bin/env bash
@@ -217,30 +226,39 @@ def test_a_cluster_file_is_printed_byte_for_byte(name, capsys):
     assert json.loads(capsys.readouterr().out)["text"] == (CLUSTER / FILES[name]).read_text()
 
 
-JOBS = r"""
-address=http://127.0.0.1:8265
-submit() { python -m tune_jobs submit $address "$@"; }
-start() { ray start --head --dashboard-host=127.0.0.1 --num-cpus=2 --disable-usage-stats; }
+TINY = (
+    "--smoke-test --trials 1 --optimal $SHARED/../genotype.json --no-baselines --hypernetwork-epochs 2 "
+    "--candidates 2 --ensemble-size 1 --final-epochs 1"
+)
+JOBS = rf"""
+submit() {{ python -m tune_jobs submit http://127.0.0.1:8265 "$@"; }}
+start() {{ ray start --head --dashboard-host=127.0.0.1 --num-cpus=2 --disable-usage-stats; }}
 
-export RAY_AUTH_MODE=disabled
-start
-unset RAY_AUTH_MODE
-RAY_ADDRESS=auto submit -- --smoke-test --sampler random --out "$SHARED/study"
-line=$(submit --dry-run -- --smoke-test --out /lost)
-eval "${line/--out \/lost/--out lost}" > "$SHARED/lost" && exit 1
+RAY_AUTH_MODE=disabled start
+RAY_ADDRESS=auto submit -- {TINY} --out "$SHARED/study #1"
+line=$(submit --dry-run -- {TINY} --out /lost)
+eval "${{line/--out \/lost/--out lost}}" > "$SHARED/lost" && exit 1
 ray stop
 
-export RAY_AUTH_MODE=token
 ray get-auth-token --generate > /dev/null
-start
-unset RAY_AUTH_MODE
-submit -- --smoke-test --sampler random --out "$SHARED/study" > "$SHARED/token"
-HOME=/nowhere submit -- --smoke-test --out "$SHARED/stranger" > "$SHARED/refused" && exit 1
+RAY_AUTH_MODE=token start
+submit -- {TINY} --out "$SHARED/study #1" > "$SHARED/token"
+HOME=/nowhere submit -- {TINY} --out "$SHARED/stranger" 2> "$SHARED/stranger" && exit 1
 ray stop
 """
 
 
-def test_jobs_on_a_real_cluster_with_and_without_a_token(tmp_path, undisturbed):
+def test_jobs_on_a_real_cluster_with_and_without_a_token(tmp_path):
+    """A study by `submit`; one whose output would be lost; again with a token; and from one who has no token."""
+    (tmp_path / "genotype.json").write_text(random_genotype(SweepConfig().space, seeded(0)).to_json())
     done = in_network(tmp_path, JOBS)
-    print(done.stdout, done.stderr)
-    assert done.returncode == 0
+    assert done.returncode == 0, done.stdout + done.stderr
+    shared = tmp_path / "shared"
+    result = json.loads((shared / "study #1" / "result.json").read_text())
+    assert result["trials"] == 1 and result["commit"] == commit()
+    assert re.search(r"Job 'study-1-\d{8}-\d{6}' succeeded", done.stdout)
+    lost = (shared / "lost").read_text()
+    assert "give --out an absolute folder" in lost and "got lost" in lost and "failed" in lost
+    assert "RAY_AUTH_MODE=token" in done.stderr
+    assert "This study is finished" in (shared / "token").read_text()
+    assert "asks for a token, and there is none in /nowhere/.ray/auth_token" in (shared / "stranger").read_text()

@@ -19,7 +19,7 @@ NEEDED = {
 }
 
 
-def in_network(work: Path, script: str, limit: float = 240.0) -> subprocess.CompletedProcess:
+def in_network(work: Path, script: str, limit: float = 600.0) -> subprocess.CompletedProcess:
     """Run a script for bash on a laptop that reaches two machines over ssh; they share `work`/shared (see network.py).
 
     The test is skipped where a package is missing, or this is not root.

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -157,19 +157,28 @@ def call_for(target: str, config: SweepConfig, arguments: tuple[str, ...]) -> Ca
 
 
 def authenticated(call: Call, target: str) -> Call:
-    """The call with a token, where the cluster asks for one; raises StudyError if nothing answers at `target`."""
-    if target.startswith("ray://") or os.environ.get(AUTH):
-        return call
+    """The call with a token, where the cluster asks for one; raises StudyError without one, or if nothing answers."""
+    mode = os.environ.get(AUTH)
+    if mode is None and not target.startswith("ray://") and _asks_for_token(target):
+        mode = "token"
+        call = replace(call, environment={AUTH: mode, **call.environment})
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
+    if mode == "token" and not (os.environ.get("RAY_AUTH_TOKEN") or token.is_file()):
+        raise StudyError(f"{target} asks for a token, and there is none in {token}: copy that of its head, mode 600.")
+    return call
+
+
+def _asks_for_token(dashboard: str) -> bool:
     try:
-        urllib.request.urlopen(f"{target.rstrip('/')}/api/version", timeout=10).close()
+        urllib.request.urlopen(f"{dashboard.rstrip('/')}/api/version", timeout=10).close()
     except urllib.error.HTTPError as error:
-        if error.code not in (401, 403):
-            raise StudyError(f"no Ray dashboard at {target}: it answers {error.code} {error.reason}.") from None
-        return Call(call.kind, call.words, {AUTH: "token", **call.environment}, call.submission_id)
+        if error.code in (401, 403):
+            return True
+        raise StudyError(f"no Ray dashboard at {dashboard}: it answers {error.code} {error.reason}.") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise StudyError(f"no Ray cluster at {target}: {reason}. Give the address of its dashboard.") from None
-    return call
+        raise StudyError(f"no Ray cluster at {dashboard}: {reason}. Give the address of its dashboard.") from None
+    return False
 
 
 def _job(target: str, config: SweepConfig, arguments: tuple[str, ...]) -> Call:
