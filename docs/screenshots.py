@@ -1,6 +1,6 @@
 """Take the pictures of docs/: a real study on digits, seen in a headless Chromium while it runs.
 
-PYTHONPATH=tests python docs/screenshots.py          # needs playwright, and Debian's packages chromium and prometheus
+PYTHONPATH=tests python docs/screenshots.py [OPTIONS OF THE STUDY]    # needs playwright and Debian's package chromium
 """
 
 import shutil
@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 from playwright.sync_api import Page, sync_playwright
-from watching import dashboard_address, get, optuna_dashboard, prometheus, study
+from watching import dashboard_address, get, optuna_dashboard, study
 
 HERE = Path(__file__).parent
 CHROMIUM = "/usr/bin/chromium"
@@ -20,11 +20,7 @@ SWITCHES = (
     *("--no-sandbox", "--headless", "--disable-gpu", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--no-first-run"),
 )
-OPTIONS = (
-    *("--smoke-test", "--trials", "8", "--hypernetwork-epochs", "20", "--short-epochs", "2", "--candidates", "5"),
-    *("--max-concurrent", "2", "--dashboard"),
-)
-SIZE = {"width": 1280, "height": 800}
+SIZE = {"width": 1280, "height": 1040}
 
 
 def take(page: Page, name: str, **clip: int) -> None:
@@ -39,13 +35,13 @@ def of_ray(page: Page, address: str) -> None:
     page.goto(f"{address}/#/actors")
     page.wait_for_selector("text=sweep_trial", timeout=60_000)
     page.wait_for_timeout(3000)
-    take(page, "ray-actors")
+    take(page, "ray-actors", x=0, y=0, width=1280, height=640)
     page.goto(f"{address}/#/cluster")
     page.wait_for_selector("text=ALIVE", timeout=60_000)
-    page.wait_for_timeout(2000)
-    page.locator("tbody svg").first.click()  # unfolds the node's workers
-    page.wait_for_timeout(5000)
-    take(page, "ray-workers")
+    page.wait_for_selector("text=sweep trial", timeout=60_000)
+    page.wait_for_timeout(1000)
+    page.get_by_text("sweep trial").last.scroll_into_view_if_needed()
+    take(page, "ray-workers", x=0, y=SIZE["height"] - 380, width=1280, height=350)  # the last rows are the trials'
 
 
 def of_optuna(page: Page, address: str, number: int, trial: int) -> None:
@@ -53,8 +49,10 @@ def of_optuna(page: Page, address: str, number: int, trial: int) -> None:
     page.goto(f"{address}/dashboard/studies/{number}")
     page.wait_for_timeout(6000)
     take(page, "optuna-study")
+    page.set_viewport_size({"width": 1280, "height": 1220})  # as long as a trial's page
     page.goto(f"{address}/dashboard/studies/{number}/trials?numbers={trial}")
-    page.wait_for_timeout(6000)
+    page.wait_for_selector("text=Artifacts", timeout=60_000)
+    page.wait_for_timeout(5000)
     take(page, "optuna-trial")
 
 
@@ -64,15 +62,14 @@ def main() -> int:
     out = folder / "anneal-digits"
     try:
         with ExitStack() as stack:
-            stack.enter_context(prometheus(folder, folder))
-            process = stack.enter_context(study(out, folder, *OPTIONS))
+            process = stack.enter_context(study(out, folder, "--dashboard", *sys.argv[1:]))
             browser = stack.enter_context(sync_playwright()).chromium.launch(executable_path=CHROMIUM, args=[*SWITCHES])
             page = browser.new_page(viewport=SIZE)
             while not (out / "study.db").exists() and process.poll() is None:
                 time.sleep(1)
             optuna = stack.enter_context(optuna_dashboard(out, folder / "optuna.log"))
             complete: list[int] = []
-            while len(complete) < 4:
+            while len(complete) < 6:
                 assert process.poll() is None, out.with_suffix(".log").read_text()
                 time.sleep(2)
                 try:
@@ -85,6 +82,7 @@ def main() -> int:
             of_optuna(page, optuna, summary["study_id"], complete[-1])
             assert process.poll() is None, "the study ended before its pictures were taken"
             process.wait()
+            page.set_viewport_size({"width": 893, "height": 1185})
             page.goto(f"file://{out}/report/index.html")
             page.wait_for_timeout(3000)
             take(page, "report")

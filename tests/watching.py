@@ -147,7 +147,7 @@ def look(seen: Seen, server: str | None, optuna: str | None, ray: str | None, pr
                         seen.pictures[name] = get(url)
 
 
-def watch(folder: Path, ray: Path, *options: str, limit: float = 300.0, **environment: str) -> Seen:
+def watch(folder: Path, ray: Path, *options: str, limit: float = 600.0, **environment: str) -> Seen:
     """Run a study and look at it once a second until it ends."""
     seen = Seen(folder / "study")
     deadline = time.monotonic() + limit

@@ -2,11 +2,13 @@
 
 import shlex
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from ray import tune
 
 from edgenes.genotype import Genotype
@@ -26,6 +28,9 @@ class Watch:
         self._config = config
         self._metrics = Metrics(config.folder.name, study)
         note_once(study, study_note(config, commit()))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(["accuracy", "control error"][: len(study.directions)])
 
     def trainable(self, trainable: Callable, stage: str, name_of: Callable[[Any], str], reused: bool) -> type:
         """The trainable of a stage, its actors named after study, stage and trial."""
