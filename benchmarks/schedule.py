@@ -7,7 +7,7 @@
 2. Schedules of many workers on a simulated clock. Whatever the driver itself does is done for real: the study is in an
    SQLite file, the searcher asks it, judges each report, records curves and checkpoints, and shows the best trial, in
    the order in which the events come. Each event takes the CPU seconds that it took, those of as many commits to the
-   database as it made, each as long as a commit takes on this disk, and Ray's part from the first table; so the figures
+   database as it made, each as long as one takes in the working folder, and Ray's part from the first table; so the figures
    hardly depend on what else the machine does. The driver does one thing at a time, and a worker waits until its report
    is dealt with, as with Tune. Trials only take time.
 3. What the driver's own view of its database saves: the end of a trial and the next suggestion with so many running,
@@ -354,9 +354,12 @@ def machine() -> str:
 
 
 def commit_seconds(count: int = 50) -> list[float]:
-    """Seconds of each of `count` commits to an SQLite file where temporary files lie."""
+    """Seconds of each of `count` commits to an SQLite file on the disk of the working folder."""
     taken = []
-    with tempfile.TemporaryDirectory() as folder, closing(sqlite3.connect(Path(folder) / "x.db")) as connection:
+    with (
+        tempfile.TemporaryDirectory(dir=Path.cwd()) as folder,
+        closing(sqlite3.connect(Path(folder) / "x.db")) as connection,
+    ):
         connection.execute("CREATE TABLE x (y)")
         for _ in range(count):
             connection.execute("INSERT INTO x VALUES (1)")
