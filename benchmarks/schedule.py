@@ -7,9 +7,9 @@
 2. Schedules of many workers on a simulated clock. Whatever the driver itself does is done for real: the study is in an
    SQLite file, the searcher asks it, judges each report, records curves and checkpoints, and shows the best trial, in
    the order in which the events come. Each event takes the CPU seconds that it took, those of as many commits to the
-   database as it made, each as long as a commit takes on this disk, and Ray's part from the first table; so the figures
-   hardly depend on what else the machine does. The driver does one thing at a time, and a worker waits until its report
-   is dealt with, as with Tune. Trials only take time.
+   database as it made, each as long as one takes in the working folder, and Ray's part from the first table; so the
+   figures hardly depend on what else the machine does. The driver does one thing at a time, and a worker waits until
+   its report is dealt with, as with Tune. Trials only take time.
 3. What the driver's own view of its database saves: the end of a trial and the next suggestion with so many running,
    and the same with Optuna's cache, in turns.
 4. One of these schedules for real, with as many processes as fit, beside its simulation.
@@ -59,6 +59,10 @@ class Options:
     """Trials of a schedule, for each worker."""
     sampler: str = "tpe"
     """Optuna's sampler."""
+    real_reports: int = 2000
+    """Reports of a schedule that the driver deals with for real; each further one takes as long as one of them."""
+    commit_seconds: float | None = None
+    """Seconds of a commit to the database, instead of those measured in the working folder."""
     real_workers: tuple[int, ...] = (8, 16)
     """Worker processes of the real Tune runs."""
     real_trials: int = 64
@@ -125,15 +129,23 @@ def simulate(workers: int, seconds: float, options: Options, costs: Costs, diffe
         driver = Driver(Path(place), workers * options.trials_per_worker, options.sampler)
         free = 0.0  # when the driver has time again
         spent: dict[str, float] = {}
+        samples: dict[str, list[tuple[float, int]]] = {}
         queue = [(0.0, k, "ask", Worker()) for k in range(workers)]
         order = itertools.count(workers)
 
         def timed(what: str, act: Callable[[], Any]) -> Any:
+            seen = samples.setdefault(what, [])
+            if what.startswith("report") and len(seen) >= options.real_reports:
+                cpu, commits = seen[rng.integers(len(seen))]
+                found.own[what] += cpu
+                found.commits += commits
+                return None, cpu + commits * costs.commit
             start, before = time.process_time(), driver.commits
             result = act()
             took, commits = time.process_time() - start, driver.commits - before
             found.own[what] = found.own.get(what, 0.0) + took
             found.commits += commits
+            seen.append((took, commits))
             return result, took + commits * costs.commit
 
         with driver.stage:
@@ -354,9 +366,12 @@ def machine() -> str:
 
 
 def commit_seconds(count: int = 50) -> list[float]:
-    """Seconds of each of `count` commits to an SQLite file where temporary files lie."""
+    """Seconds of each of `count` commits to an SQLite file on the disk of the working folder."""
     taken = []
-    with tempfile.TemporaryDirectory() as folder, closing(sqlite3.connect(Path(folder) / "x.db")) as connection:
+    with (
+        tempfile.TemporaryDirectory(dir=Path.cwd()) as folder,
+        closing(sqlite3.connect(Path(folder) / "x.db")) as connection,
+    ):
         connection.execute("CREATE TABLE x (y)")
         for _ in range(count):
             connection.execute("INSERT INTO x VALUES (1)")
@@ -377,7 +392,7 @@ def main(options: Options) -> None:
         print(f"Ray's part: CPU time of the driver, median [smallest, largest] of {options.repeats}.\n\n{text}\n")
     else:
         seconds = options.ray_seconds
-    taken = [1e3 * value for value in commit_seconds()]
+    taken = [1e3 * value for value in ([options.commit_seconds] if options.commit_seconds else commit_seconds())]
     costs = Costs(*seconds, statistics.median(taken) / 1e3)
     print(
         f"Simulated schedules: {REPORTS} reports a trial, Ray's {1e3 * costs.trial:.1f} ms a trial and "
@@ -388,7 +403,7 @@ def main(options: Options) -> None:
     rows = []
     for row in schedules(options, costs):
         rows.append(row)
-        print(f"  {row[0]} workers, {row[1]} s: {row[7]} lost", flush=True)
+        print(f"  {' | '.join(row)}", flush=True)
     print(f"\n{table(header, rows)}\n", flush=True)
     print("The end of a trial and the next suggestion: CPU time of the driver, median [smallest, largest].\n")
     header = ["running trials", "n", "s with Optuna's cache", "s with the driver's own view", "ratio"]
