@@ -13,21 +13,12 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 PASSWORD = "pa55-of-the-test"
 _POSTGRES = ("/usr/lib/postgresql", "/usr/local/bin")
 _START_SECONDS = 60.0
-
-
-def missing(package: str) -> NoReturn:
-    """Skip the test for want of a package; where EVERY_SERVER=1 says that all are installed, fail it."""
-    text = f"needs {package}"
-    if os.environ.get("EVERY_SERVER") == "1":
-        pytest.fail(text)
-    pytest.skip(text)
 
 
 def free_port() -> int:
@@ -68,7 +59,7 @@ def postgres() -> Iterator[str]:
     places = [*sorted(Path(_POSTGRES[0]).glob("*/bin"), reverse=True), *os.environ["PATH"].split(os.pathsep)]
     programs = next((Path(place) for place in places if (Path(place) / "postgres").exists()), None)
     if programs is None or importlib.util.find_spec("psycopg") is None:
-        missing("PostgreSQL (Debian's package postgresql) and psycopg (pip install 'psycopg[binary]')")
+        pytest.skip("needs PostgreSQL (Debian's package postgresql) and psycopg (pip install 'psycopg[binary]')")
     user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
     become = ["runuser", "-u", user, "--"] if os.geteuid() == 0 else []
     port = free_port()
@@ -99,7 +90,7 @@ def s3(bucket: str = "studies") -> Iterator[str]:
     The test is skipped where moto is missing.
     """
     if importlib.util.find_spec("moto") is None or importlib.util.find_spec("flask") is None:
-        missing("an S3 server (pip install 'moto[server]')")
+        pytest.skip("needs an S3 server (pip install 'moto[server]')")
     port = free_port()
     with served([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port):
         urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/{bucket}", method="PUT"), timeout=30)

@@ -107,8 +107,8 @@ def test_what_is_copied_is_what_pip_needs(name):
 
 
 def test_aws_would_give_a_head_on_demand_and_spot_workers(tmp_path, monkeypatch):
-    moto = pytest.importorskip("moto", reason="the package moto is not installed: pip install 'moto[ec2,iam]'")
-    boto3 = pytest.importorskip("boto3", reason="the package boto3 is not installed")
+    moto = pytest.importorskip("moto", reason="needs the package moto[server]")
+    boto3 = pytest.importorskip("boto3", reason="needs the package boto3")
     import tempfile
 
     from ray.autoscaler._private.commands import _bootstrap_config
@@ -141,7 +141,7 @@ def test_aws_would_give_a_head_on_demand_and_spot_workers(tmp_path, monkeypatch)
 
 def test_shellcheck_finds_nothing_in_the_slurm_script():
     if shutil.which("shellcheck") is None:
-        pytest.skip("the package shellcheck is not installed")
+        pytest.skip("needs Debian's package shellcheck")
     done = subprocess.run(["shellcheck", CLUSTER / "slurm.sh"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 

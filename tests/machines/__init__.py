@@ -27,7 +27,7 @@ def in_network(work: Path, script: str, limit: float = 600.0) -> subprocess.Comp
     path = f"{os.environ['PATH']}{os.pathsep}/usr/sbin{os.pathsep}/sbin"
     for command, package in NEEDED.items():
         if shutil.which(command, path=path) is None:
-            pytest.skip(f"the package {package} is not installed")
+            pytest.skip(f"needs Debian's package {package}")
     probe = [*OWN, "ip", "link", "add", "br0", "type", "bridge"]
     if subprocess.run(probe, capture_output=True, env=os.environ | {"PATH": path}).returncode:
         pytest.skip("a network of one's own needs root, and a kernel with bridges")
