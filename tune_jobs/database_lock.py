@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from edgenes.errors import StudyError
-from tune_jobs.storage import plain_reason
+from tune_jobs.storage import cannot_open
 from tune_jobs.study import stable_seed
 
 _TAKE = text("SELECT pg_try_advisory_lock(:key)")
@@ -37,7 +37,10 @@ def database_lock(url: str, study: str) -> Iterator[Callable[[], None]]:
     # Application names have at most 63 bytes, so the process comes before a long host name.
     name = f"edgenes {os.getpid()} on {socket.gethostname()}"
     query = {"application_name": name[:63]}
-    engine = create_engine(make_url(url).update_query_dict(query), poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    try:
+        engine = create_engine(make_url(url).update_query_dict(query), poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    except (SQLAlchemyError, ImportError, ValueError) as error:
+        raise cannot_open(url, error) from None
     lock = _Lock(engine, url, study)
     try:
         lock.take()
@@ -63,8 +66,7 @@ class _Lock:
                 return
             holder = self._connection.execute(_HOLDER, self._key).first()
         except SQLAlchemyError as error:
-            reason = plain_reason(error, self._url)
-            raise StudyError(f"The study's lock cannot be taken in its database: {reason}.") from None
+            raise cannot_open(self._url, error) from None
         who = f"{holder[0] or 'a process'}, connected since {holder[1]}" if holder else "a process that is just ending"
         raise StudyError(
             f"The study {self._study!r} in the database is already driven by {who}. Wait until it has ended, or end it."

@@ -124,10 +124,15 @@ def storage_from(url: str | Path) -> BaseStorage:
         return _database(url if "://" in url else sqlite_url(Path(url).expanduser()))
     except (SQLAlchemyError, StorageInternalError, OSError, ImportError, RuntimeError, ValueError) as error:
         # `from None`: the chained traceback could show the URL that the message hides.
-        raise StudyError(
-            f"The study's storage {redact(url)} cannot be opened: {plain_reason(error, url)}. Give a path that "
-            f"can be written, sqlite:///PATH, journal:PATH, or the SQLAlchemy URL of a database that is running."
-        ) from None
+        raise cannot_open(url, error) from None
+
+
+def cannot_open(url: str, error: BaseException) -> StudyError:
+    """What to raise where the storage of that URL cannot be opened, with no password in it."""
+    return StudyError(
+        f"The study's storage {redact(url)} cannot be opened: {plain_reason(error, url)}. Give a path that "
+        f"can be written, sqlite:///PATH, journal:PATH, or the SQLAlchemy URL of a database that is running."
+    )
 
 
 def storage_file(url: str | Path) -> Path | None:
