@@ -81,7 +81,7 @@ def test_a_lock_that_another_driver_took_meanwhile_is_lost(postgres_database):
 
 def test_a_server_that_is_not_there_is_an_error_without_the_password():
     url = f"postgresql+psycopg://study:{PASSWORD}@127.0.0.1:1/x"
-    with pytest.raises(StudyError, match="storage .* cannot be opened") as refusal, database_lock(url, "study"):
+    with pytest.raises(StudyError, match=r"storage .* cannot be opened") as refusal, database_lock(url, "study"):
         pass
     assert PASSWORD not in str(refusal.value)
 
