@@ -53,7 +53,10 @@ LITTLE = 128 * 2**20  # bytes
 # What the code may not contain
 
 
-IN_MEMORY = {"tune_jobs/tools/machine.py": ["pickle"]}  # a copy of the data, as workers get it
+ALLOWED = {
+    "tune_jobs/tools/machine.py": ["pickle"],  # a copy of the data, as workers get it, in memory
+    "tune_jobs/tools/submit.py": ["yaml"],  # plain values of the user's own cluster file
+}
 FORBIDDEN_MODULES = {"pickle", "cloudpickle", "dill", "shelve", "marshal", "joblib", "yaml", "jsonpickle"}
 
 
@@ -70,6 +73,8 @@ def dangers(source: str) -> list[str]:
         options = {word.arg: ast.unparse(word.value) for word in node.keywords}
         if called in ("eval", "exec", "compile", "__import__", "os.system", "os.popen"):
             found.append(called)
+        if called.startswith("yaml.") and not called.startswith("yaml.safe_load"):
+            found.append(called)
         if called == "torch.load" and options.get("weights_only") != "True":
             found.append("torch.load without weights_only=True")
         if called.endswith(("read_pickle", "jit.load")) or options.get("shell") == "True":
@@ -83,13 +88,20 @@ def test_no_code_is_ever_read_from_a_file():
     sources = [path for folder in ("edgenes", "tune_jobs", "studies") for path in (ROOT / folder).rglob("*.py")]
     assert len(sources) > 50
     found = {str(path.relative_to(ROOT)): dangers(path.read_text()) for path in sources}
-    assert {name: why for name, why in found.items() if why and why != IN_MEMORY.get(name)} == {}
+    assert {name: why for name, why in found.items() if why and why != ALLOWED.get(name)} == {}
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        *("import pickle", "from pickle import loads", "import yaml.loader", "torch.load(path)", "eval(text)"),
+        *(
+            "import pickle",
+            "from pickle import loads",
+            "import yaml.loader",
+            "yaml.load(text)",
+            "torch.load(path)",
+            "eval(text)",
+        ),
         *("torch.load(path, weights_only=False)", "np.load(path, allow_pickle=True)", "pd.read_pickle(path)"),
         *("numpy.lib.format.read_array(file, allow_pickle=flag)", "subprocess.run(line, shell=True)"),
     ],
