@@ -255,7 +255,7 @@ def finalists(study: optuna.Study, n: int) -> list[FrozenTrial]:
 
     Ties go to the lower number.
     """
-    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     allowed = [trial for trial in complete if feasible(trial)]
     if allowed:
         return sorted(allowed, key=lambda trial: (-trial.values[0], trial.number))[:n]
