@@ -110,4 +110,5 @@ def test_a_log_that_cannot_be_written_says_so_once_and_stops(kind, tmp_path, cap
 
 def test_a_log_is_no_setting_of_the_study():
     assert SweepConfig(log=KINDS).defining() == SweepConfig().defining()
+    assert loggers(SweepConfig(log=KINDS), "finalists", name_of) == []  # it reports no curve
     assert SweepConfig(log=["mlflow", "mlflow"]).log == ("mlflow",)

@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 
 PACKAGES = {"tensorboard": ("tensorboardX", "tensorboardX"), "mlflow": ("mlflow", "mlflow-skinny")}
 """By kind of log: the module that it needs, and the package of pip that has it."""
+_CURVES = ("search", "sweep")
 _FLUSH_SECONDS = 2  # Ray's call to flush does not wait for what is still in the writer's queue
 
 
@@ -40,7 +41,9 @@ def tracking_uri(folder: Path) -> str:
 
 
 def loggers(config: SweepConfig, stage: str, name_of: Callable[[Trial], str]) -> list[tune.Callback]:
-    """The callbacks of one stage that `config.log` asks for."""
+    """The callbacks of one stage that `config.log` asks for; only the search and the sweep have curves to log."""
+    if stage not in _CURVES:
+        return []
     makers = {"tensorboard": _TensorBoard, "mlflow": _mlflow}
     return [_Lenient(kind, makers[kind](config, stage, name_of)) for kind in config.log]
 
