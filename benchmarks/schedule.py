@@ -314,17 +314,20 @@ def real_schedule(workers: int, options: Options, costs: Costs) -> tuple[str, ..
 # --- 1. Ray's part ----------------------------------------------------------------------------------------------------
 
 
-def reporting(config: dict[str, Any], reports: int) -> None:
-    """A trial that only reports."""
-    for step in range(reports):
-        tune.report({"step": step + 1, "steps": reports, "note": "a note", "loss": 0.5, "control_error": 0.1})
+def reporting(reports: int) -> Callable:
+    """A trial that only reports, sent by value."""
+
+    def trainable(config: dict[str, Any]) -> None:
+        for step in range(reports):
+            tune.report({"step": step + 1, "steps": reports, "note": "a note", "loss": 0.5, "control_error": 0.1})
+
+    return trainable
 
 
 def ray_run(workers: int, trials: int, reports: int, folder: Path) -> float:
     """CPU seconds of this process for a real Tune run."""
-    trainable = tune.with_resources(tune.with_parameters(reporting, reports=reports), {"CPU": 1})
     tuner = tune.Tuner(
-        trainable,
+        tune.with_resources(reporting(reports), {"CPU": 1}),
         tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=workers, reuse_actors=True),
         run_config=tune.RunConfig(name=f"run-{time.monotonic_ns()}", storage_path=str(folder), verbose=0),
     )
