@@ -20,8 +20,9 @@ from ray.tune.utils.util import flatten_dict
 
 from edgenes.errors import CheckpointError, StudyError
 from tune_jobs.curves import CurveWriter, curve_path, read_curve
+from tune_jobs.outcome import outcome
 from tune_jobs.remote import StudyFiles
-from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher, outcome
+from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
 from tune_jobs.study import DEFAULT_PARAMS, common_failure, make_sampler, open_study, search_space, trials_frame
 
 SPACE = search_space("both")

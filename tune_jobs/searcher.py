@@ -7,7 +7,6 @@ goes on with them from their checkpoints, and asks for the rest. Ray's own state
 import contextlib
 import json
 import logging
-import math
 import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from ray.tune.utils.util import unflatten_dict
 from edgenes.errors import StudyError, WriteError
 from tune_jobs.avoid import AvoidFailures
 from tune_jobs.curves import CurveWriter, curve_path, plain
+from tune_jobs.outcome import Outcome, finite, outcome
 from tune_jobs.remote import StudyFiles
 from tune_jobs.study import CONSTRAINT, CONTROL_LIMIT, stable_seed, study_seed, trial_seed, with_derived
 
@@ -34,53 +34,9 @@ _log = logging.getLogger(__name__)
 
 RAY = "ray"
 """The folder of Ray's own files, a folder a stage and driver in it, among the files that driver and workers share."""
-_TRACEBACK_CHARACTERS = 4000  # the end of a traceback says what broke
 NOT_METRICS = {*AUTO_RESULT_KEYS, DONE, EXPERIMENT_TAG, SHOULD_CHECKPOINT, TRIAL_ID}
 NOT_METRICS |= {"attributes", "traceback", "warnings"}
 """Keys of a report that are no measurement."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a trial's last report says: how to tell it to the study, and what to store beside."""
-
-    state: TrialState
-    values: list[float] | None = None
-    control_error: float | None = None
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-
-
-def outcome(result: Mapping[str, Any], objectives: int) -> Outcome:
-    """Read a trainable's last report; whatever is not a result is a FAIL with a reason."""
-    attributes = dict(result.get("attributes") or {})
-    if result.get("warnings"):
-        attributes["warnings"] = list(result["warnings"])
-    control_error = _finite(result.get("control_error"))
-    status = result.get("status")
-    if status == "pruned":
-        attributes["reason"] = str(result.get("reason") or "no reason given")
-        return Outcome(TrialState.PRUNED, None, control_error, attributes)
-    if status == "complete":
-        numbers = {"value": result.get("value"), "control_error": result.get("control_error")}
-        wrong = [f"{name} is {number!r}" for name, number in numbers.items() if _finite(number) is None]
-        if not wrong:
-            values = [_finite(number) for number in numbers.values()][:objectives]
-            return Outcome(TrialState.COMPLETE, values, control_error, attributes)
-        attributes["reason"] = f"no usable result: {' and '.join(wrong)}"
-    elif status == "failed":
-        attributes["reason"] = str(result.get("reason") or "no reason given")
-        attributes["traceback"] = str(result.get("traceback") or "")[-_TRACEBACK_CHARACTERS:]
-    else:
-        attributes["reason"] = f"ended without a result: the status of its last report is {status!r}"
-    return Outcome(TrialState.FAIL, None, control_error, attributes)
-
-
-def _finite(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _attributes(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,14 +139,14 @@ class StudySearcher(Searcher):
         running = self._running.get(trial_id)
         if running is not None:
             running.last = result
-            error = _finite(result.get("control_error"))
+            error = finite(result.get("control_error"))
             running.control_error = running.control_error if error is None else error
 
     def judge(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Pass an intermediate value on to the study; True if its pruner stops the trial."""
         self.on_trial_result(trial_id, result)
         running = self._running.get(trial_id)
-        value = _finite(result.get("intermediate"))
+        value = finite(result.get("intermediate"))
         if running is None or value is None or len(self._study.directions) > 1:
             return False
         step = int(result["intermediate_step"])

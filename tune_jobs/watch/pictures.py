@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from edgenes.genotype import Genotype
 from tune_jobs.config import SweepConfig
-from tune_jobs.searcher import Outcome
+from tune_jobs.outcome import Outcome
 from tune_jobs.study import CONTROL_LIMIT
 from tune_jobs.watch.svg import cell_svg, control_svg
 
