@@ -8,7 +8,7 @@ study: setup
 
 test: setup
 	.venv/bin/ruff check .
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
 
 soak: setup  # every fault that a study survives, up to an hour; rewrites the table
 	PYTHONPATH=tests .venv/bin/python -m faults.soak --table docs/RELIABILITY.md

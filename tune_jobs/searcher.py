@@ -191,7 +191,8 @@ class StudySearcher(Searcher):
         self._forget_earlier(running, posixpath.dirname(name), before)
         if step is not None and step > running.trial.user_attrs.get("checkpoint_step", -1):
             running.trial.set_user_attr("checkpoint_step", int(step))
-            running.trial.set_user_attr("stalled_attempts", 0)
+            if running.trial.user_attrs.get("stalled_attempts"):  # each writing is a commit
+                running.trial.set_user_attr("stalled_attempts", 0)
 
     def _forget_earlier(self, running: _Running, current: str, before: str | None) -> None:
         """Remove what earlier drivers kept of a trial under Ray's folder, except the checkpoint just `before`.
