@@ -44,6 +44,13 @@ def refused(tmp_path, capsys, monkeypatch):
     return run
 
 
+def test_a_folder_of_other_files_is_left_alone(refused, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.tex").write_text("")
+    assert "holds other files and no study: give --out" in refused("--smoke-test", "--out", "home")
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["thesis.tex"]
+
+
 def images(path, **changes):
     rng = np.random.default_rng(0)
     arrays = {

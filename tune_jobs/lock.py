@@ -21,6 +21,8 @@ from tune_jobs.storage import redact, storage_file
 
 _log = logging.getLogger(__name__)
 
+LOCK = "driver.lock"
+"""The lock in a study's folder, which every driver leaves there."""
 STALE = 60.0  # seconds without a heartbeat after which another host's driver is taken for dead
 _RECORD = {"host": (str,), "pid": (int,), "started": (str,), "heartbeat": (int, float), "token": (str,)}
 _BEATS = 4  # heartbeats in that time, so that one or two late ones do no harm

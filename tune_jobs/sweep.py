@@ -33,7 +33,7 @@ from tune_jobs.final import (
     finished,
     retraining_jobs,
 )
-from tune_jobs.lock import study_lock
+from tune_jobs.lock import LOCK, study_lock
 from tune_jobs.progress import Progress
 from tune_jobs.ray_job import check_job_folder
 from tune_jobs.remote import StudyFiles, join_remote
@@ -52,7 +52,7 @@ from tune_jobs.saved import (
     study_name,
 )
 from tune_jobs.searcher import RAY, RecordCallback, StudyPruning, StudySearcher
-from tune_jobs.storage import plain_reason
+from tune_jobs.storage import DATABASE, plain_reason
 from tune_jobs.study import best_trial, common_failure, make_sampler, open_study, search_space, trials_frame
 from tune_jobs.trainables import (
     candidate_retraining,
@@ -69,9 +69,14 @@ from tune_jobs.watch.watch import Watch, optuna_command
 
 
 def prepare_folder(folder: Path) -> None:
-    """Create the study's folder; raises StudyError if it cannot be written, or something in it leads out of it."""
+    """Create the study's folder.
+
+    Raises StudyError if it cannot be written, something in it leads out of it, or it holds what is no study.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not any((folder / name).exists() for name in (CONFIG, DATABASE, LOCK)) and any(folder.iterdir()):
+            raise StudyError(f"{folder} holds other files and no study: give --out a folder that is new or empty.")
         check_folder(folder)  # before the probe, which a link of its name would send elsewhere
         probe = folder / ".writable"
         probe.write_text("")
