@@ -103,5 +103,6 @@ def test_the_newest_checkpoint_is_that_of_the_last_driver_that_left_one(shared):
     assert newest_checkpoint(shared, "search") is None
     for run, number in (("search-2", 4), ("search-10", 0), ("search-9", 7)):
         shared.write(f"ray/{run}/search-x/checkpoint_{number:06d}/state.pt", b"")
+    shared.write("ray/search-x/a/checkpoint_000000/state.pt", b"")  # no driver's
     shared.write("ray/search-11/search-y/params.json", b"{}")  # killed before its first checkpoint
     assert newest_checkpoint(shared, "search") == "ray/search-10/search-x/checkpoint_000000"

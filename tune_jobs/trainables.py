@@ -122,9 +122,9 @@ def resume_state(noted: str | None, shared: Remote, device: str) -> dict[str, An
 
 def newest_checkpoint(shared: Remote, stage: str) -> str | None:
     """The newest checkpoint of the only trial of a stage, whichever driver's it was; None if there is none."""
-    runs = [name for name in shared.entries(RAY) if name.startswith(f"{RAY}/{stage}-")]
-    for run in sorted(runs, key=lambda name: int(name.rpartition("-")[2]), reverse=True):
-        for place in shared.entries(run):
+    numbers = [name.removeprefix(f"{RAY}/{stage}-") for name in shared.entries(RAY)]
+    for number in sorted((int(number) for number in numbers if number.isdecimal()), reverse=True):
+        for place in shared.entries(f"{RAY}/{stage}-{number}"):
             for name in reversed(shared.entries(place)):
                 if posixpath.basename(name).startswith("checkpoint_"):
                     return name
