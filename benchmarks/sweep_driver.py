@@ -17,6 +17,7 @@ from edgenes import random_genotype
 from tune_jobs.config import SweepConfig
 from tune_jobs.progress import Progress
 from tune_jobs.progress_callback import ProgressCallback
+from tune_jobs.remote import StudyFiles
 from tune_jobs.run import describe
 from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
 from tune_jobs.storage import storage_from
@@ -45,7 +46,7 @@ class Driver:
             budget=budget,
             max_failures=10**6,
             make_sampler=lambda seed: make_sampler(sampler, seed, max(4, budget // 4)),
-            folder=folder,
+            files=StudyFiles(folder),
         )
         progress = Progress(console=Console(file=io.StringIO()))
         self.scheduler = StudyPruning(self.searcher)
