@@ -182,14 +182,17 @@ def same_trial_killed_three_times(out: Path, undisturbed: Path) -> list[Row]:
 @scenario
 def stopped_by_a_signal(out: Path, undisturbed: Path) -> list[Row]:
     """SIGINT as from the keyboard, once and twice, and SIGTERM as SLURM sends it: tidy, and says how to go on."""
-    inside = Fault("", STEP, nth=3), Fault("", SEARCHER + "_hand_out", "after"), Fault("", STEP, nth=31)
-    inside += Fault("", "edgenes.training:predict"), Fault("", FINAL + "final_ensemble")
-    names = "in the search", "just after a trial started", "in a trial", "in a full retraining", "in the final trial"
+    once, twice, slurm = [signal.SIGINT], [signal.SIGINT] * 2, [signal.SIGTERM]
+    moments = [
+        ("in the search", Fault("", STEP, nth=3), (once, slurm)),
+        ("just after a trial started", Fault("", SEARCHER + "_hand_out", "after"), (once, slurm)),
+        ("in a trial", Fault("", STEP, nth=31), (once, twice, slurm)),
+        ("in a full retraining", Fault("", "edgenes.training:predict"), (twice,)),
+        ("in the final trial", Fault("", FINAL + "final_ensemble"), (slurm,)),
+    ]
     rows = []
-    for name, fault in zip(names, inside, strict=True):
-        for signals in ([signal.SIGINT], [signal.SIGINT] * 2, [signal.SIGTERM]):
-            if name in names[:2] and len(signals) == 2:
-                continue  # twice in the later stages is enough
+    for name, fault, sent in moments:
+        for signals in sent:
             what = signals[0].name + (", twice" if len(signals) == 2 else "")
             ended = fires(out, Fault("signal driver", fault.points, fault.when, fault.nth, argument=signals))
             assert ended.status == 130, ended
