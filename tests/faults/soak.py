@@ -315,7 +315,6 @@ def disk_full(out: Path, undisturbed: Path) -> list[Row]:
         ("at a checkpoint", Fault("fill disk", "tune_jobs.trainables:save_checkpoint", nth=2)),
         ("at a prediction", Fault("fill disk", "tune_jobs.store:save_checkpoint")),
         ("at a write to the study", Fault("fill disk", SEARCHER + "_tell")),
-        ("at the ensemble", Fault("fill disk", "edgenes.ensemble:Ensemble.save")),
         ("at the report", Fault("fill disk", SWEEP + "write_report")),
     ):
         disk = out.parent / moment.replace(" ", "-")
@@ -455,14 +454,20 @@ def files_elsewhere(out: Path, undisturbed: Path) -> list[Row]:
     """Checkpoints and predictions under --storage-path: a shared folder, and a server of the S3 protocol."""
     rows = []
     with s3() as bucket:
-        for where, url in (("in a shared folder", str(out.parent / "shared")), ("on S3", bucket)):
+        trial = Fault("kill driver", STEP, nth=SEARCH_STEPS + 30)
+        retraining = Fault("kill driver", "edgenes.training:predict", nth=8)
+        for where, url, faults in (
+            ("in a shared folder", str(out.parent / "shared"), {"a trial": trial}),
+            ("on S3", bucket, {"a trial": trial, "a retraining": retraining}),
+        ):
             here = out.parent / where.replace(" ", "-")
             options = (*SMOKE, "--storage-path", url)
-            fires(here, Fault("kill driver", STEP, nth=SEARCH_STEPS + 30), options=options)
-            fires(here, Fault("kill driver", "edgenes.training:predict", nth=8), options=options)
+            for fault in faults.values():
+                fires(here, fault, options=options)
             go_on(here, options)
             lost = cost(sound(here, undisturbed))
-            rows.append(Row("driver killed (SIGKILL)", f"in a trial and a retraining, files {where}", 2, lost))
+            moment = f"in {' and in '.join(faults)}, files {where}"
+            rows.append(Row("driver killed (SIGKILL)", moment, len(faults), lost))
     return rows
 
 
