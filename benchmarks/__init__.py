@@ -1,0 +1,6 @@
+"""Measurements; each module prints its tables: `python -m benchmarks.NAME`."""
+
+from tune_jobs.quiet import quiet_ray
+
+# Before any of them imports Ray, which reads only then that it is to listen on the loopback.
+quiet_ray()

@@ -40,7 +40,6 @@ from ray import tune
 
 from benchmarks.architecture_gradients import spread, table
 from benchmarks.sweep_driver import EPOCHS, REPORTS, Driver, report_of, result_of
-from tune_jobs.quiet import quiet_ray
 from tune_jobs.sole_writer import SoleWriterStorage
 from tune_jobs.trainables import CHECKPOINT_SECONDS
 
@@ -386,7 +385,6 @@ def commit_seconds(count: int = 50) -> list[float]:
 
 def main(options: Options) -> None:
     """Print the tables."""
-    quiet_ray()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     torch.set_num_threads(1)
     print(f"{machine()}\n")

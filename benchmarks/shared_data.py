@@ -30,7 +30,6 @@ from edgenes.search import Bilevel
 from edgenes.training import predict
 from tune_jobs.config import SweepConfig
 from tune_jobs.progress import Progress
-from tune_jobs.quiet import quiet_ray
 from tune_jobs.remote import StudyFiles
 from tune_jobs.resources import live_nodes
 from tune_jobs.run import Run
@@ -111,7 +110,6 @@ def measured(data: Dataset, workers: int, copy: bool, folder: Path) -> tuple[lis
 
 def main(options: Options) -> None:
     """Print the table."""
-    quiet_ray()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     rows = []
     with tempfile.TemporaryDirectory() as place:
