@@ -30,6 +30,6 @@ def in_network(work: Path, script: str, limit: float = 600.0) -> subprocess.Comp
             pytest.skip(f"needs Debian's package {package}")
     probe = [*OWN, "ip", "link", "add", "br0", "type", "bridge"]
     if subprocess.run(probe, capture_output=True, env=os.environ | {"PATH": path}).returncode:
-        pytest.skip("a network of one's own needs root, and a kernel with bridges")
+        pytest.skip("no network of one's own here: this is not root, or the kernel has no bridges")
     command = [*OWN, sys.executable, str(NETWORK), str(work), "bash", "-euxc", script]
     return subprocess.run(command, capture_output=True, text=True, timeout=limit, env=os.environ | {"PATH": path})
