@@ -44,6 +44,12 @@ def refused(tmp_path, capsys, monkeypatch):
     return run
 
 
+def test_a_relative_storage_path_is_refused_since_it_is_another_one_on_each_node(refused, tmp_path):
+    message = refused("--smoke-test", "--storage-path", "shared", status=2)
+    assert "must be an absolute folder that all nodes share, or a URL" in message and "got shared" in message
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_of_other_files_is_left_alone(refused, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").write_text("")

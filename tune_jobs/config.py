@@ -140,7 +140,7 @@ class SweepConfig:
                 if getattr(self, name) == getattr(SweepConfig, name):  # what the user gave stays
                     object.__setattr__(self, name, value)
         if self.storage_path is not None:
-            object.__setattr__(self, "storage_path", _absolute(self.storage_path))
+            _check_storage_path(self.storage_path)
         for name in ("root", "out"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))
@@ -247,14 +247,18 @@ class SweepConfig:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
 
-def _absolute(place: str) -> str:
-    """A URL as it is, a folder from the root; raises ConfigError for a URL with credentials, which would be stored."""
+def _check_storage_path(place: str) -> None:
+    """Raise ConfigError for a relative folder, another one on each node, and credentials, which would be stored."""
     if has_password(place):
         raise ConfigError(
             "--storage-path shows a password: leave the credentials to the environment (AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY) or to the cloud's own files, on every node."
         )
-    return place if "://" in place else str(Path(place).expanduser().absolute())
+    if "://" not in place and not Path(place).is_absolute():
+        raise ConfigError(
+            f"--storage-path must be an absolute folder that all nodes share, or a URL such as s3://BUCKET/PREFIX, "
+            f"got {place}."
+        )
 
 
 EXECUTION = frozenset(
