@@ -75,9 +75,9 @@ def prepare_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        check_folder(folder)  # before the probe, which a link of its name would send elsewhere
         if not any((folder / name).exists() for name in (CONFIG, DATABASE, LOCK)) and any(folder.iterdir()):
             raise StudyError(f"{folder} holds other files and no study: give --out a folder that is new or empty.")
-        check_folder(folder)  # before the probe, which a link of its name would send elsewhere
         probe = folder / ".writable"
         probe.write_text("")
         probe.unlink()
