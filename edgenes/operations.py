@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgenes.depthwise import Depthwise
+
 
 def _norm(channels: int, affine: bool, track: bool) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, affine=affine, track_running_stats=track)
@@ -34,10 +36,9 @@ def relu_conv_norm(inputs: int, outputs: int, affine: bool, track: bool) -> nn.S
 
 
 def _depthwise_separable(channels: int, kernel: int, stride: int, dilation: int, affine: bool, track: bool):
-    padding = dilation * (kernel // 2)
     return [
         nn.ReLU(),
-        nn.Conv2d(channels, channels, kernel, stride, padding, dilation=dilation, groups=channels, bias=False),
+        Depthwise(channels, kernel, stride, dilation),
         nn.Conv2d(channels, channels, 1, bias=False),
         _norm(channels, affine, track),
     ]
