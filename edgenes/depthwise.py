@@ -30,11 +30,35 @@ class Depthwise(nn.Conv2d):
 def depthwise(x: Tensor, weight: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
     """x (batch, channels, H, W) convolved by weight (channels, 1, k, k), k odd, padded by dilation * (k // 2)."""
     if stride > 1 and dilation % stride == 0:  # only every stride-th pixel takes part
-        x, stride, dilation = x[..., ::stride, ::stride], 1, dilation // stride
+        x, stride, dilation = subsample(x, stride), 1, dilation // stride
     slow = stride > 1 or dilation > 1 or weight.shape[-1] > FAST_COLUMNS
     if slow and x.device.type == "cpu" and torch.is_grad_enabled():
         return _Depthwise.apply(x, weight, stride, dilation)
     return _convolve(x, weight, stride, dilation)
+
+
+def subsample(x: Tensor, stride: int, first: int = 0) -> Tensor:
+    """x[..., first::stride, first::stride], with a gradient in the layout of x, which slicing forgets."""
+    return _Subsample.apply(x, stride, first)
+
+
+class _Subsample(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, stride: int, first: int) -> Tensor:
+        ctx.like = torch.empty_like(x, device="meta")
+        ctx.stride, ctx.first = stride, first
+        return x[..., first::stride, first::stride].contiguous(memory_format=torch.channels_last)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _spread(grad, ctx.like, ctx.stride, ctx.first), None, None
+
+
+def _spread(grad: Tensor, like: Tensor, stride: int, first: int = 0) -> Tensor:
+    """The gradient of all pixels from that of every stride-th."""
+    everywhere = torch.zeros_like(like, device=grad.device)
+    everywhere[..., first::stride, first::stride] = grad
+    return everywhere
 
 
 def _convolve(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
@@ -55,9 +79,7 @@ class _Depthwise(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
         if ctx.stride > 1:  # as if all pixels had been computed and the others not used
-            everywhere = torch.zeros_like(x)
-            everywhere[..., :: ctx.stride, :: ctx.stride] = grad
-            grad = everywhere
+            grad = _spread(grad, x, ctx.stride)
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
             of_x = _convolve(grad, weight.flip(2, 3), 1, ctx.dilation)

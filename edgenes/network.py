@@ -15,7 +15,7 @@ Candidates = Mapping[int, Sequence[str]]  # edge position -> the operations that
 class Cell(nn.Module):
     """Two inputs, intermediate nodes, the nodes' concatenation; `candidates` says which operations exist.
 
-    `mix(cell, node, states)` computes a node from the states before it: a genotype's edges, or a mixture of all.
+    `mix(cell, states)` computes the nodes from the two inputs: along a genotype's edges, or as a mixture of all.
     """
 
     def __init__(
@@ -43,10 +43,7 @@ class Cell(nn.Module):
             )
 
     def forward(self, before: Tensor, previous: Tensor, mix: Callable) -> Tensor:
-        states = [self.preprocess0(before), self.preprocess1(previous)]
-        for node in range(self.space.nodes):
-            states.append(mix(self, node, states))
-        return torch.cat(states[2:], dim=1)
+        return torch.cat(mix(self, [self.preprocess0(before), self.preprocess1(previous)]), dim=1)
 
 
 class Backbone(nn.Module):
@@ -180,10 +177,10 @@ class Network(Backbone):
             self.auxiliary = _auxiliary_head(width, classes)
 
     def _mix(self, cell_type: str) -> Callable:
-        chosen = self.choices[cell_type]
-
-        def mix(cell: Cell, node: int, states: list[Tensor]) -> Tensor:
-            return sum(self._run(cell.operations[str(edge)][name], states[i]) for edge, i, name in chosen[node])
+        def mix(cell: Cell, states: list[Tensor]) -> list[Tensor]:
+            for node in self.choices[cell_type]:
+                states.append(sum(self._run(cell.operations[str(edge)][name], states[i]) for edge, i, name in node))
+            return states[2:]
 
         return mix
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgenes.depthwise import Depthwise
+from edgenes.depthwise import Depthwise, subsample
 
 
 def _norm(channels: int, affine: bool, track: bool) -> nn.BatchNorm2d:
@@ -20,14 +20,16 @@ class FactorizedReduce(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, affine: bool, track: bool):
         super().__init__()
-        self.even = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
-        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, stride=2, bias=False)
+        self.even = nn.Conv2d(inputs, outputs // 2, 1, bias=False)
+        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, bias=False)
         self.norm = _norm(outputs, affine, track)
 
     def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
         x = F.relu(x)
-        shifted = F.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:]  # padded, so that odd sizes fit too
-        return self.norm(torch.cat([self.even(x), self.odd(shifted)], dim=1))
+        even, odd = subsample(x, 2), subsample(x, 2, first=1)
+        odd = F.pad(odd, (0, width % 2, 0, height % 2))  # an odd size has one grid point less here
+        return self.norm(torch.cat([self.even(even), self.odd(odd)], dim=1))
 
 
 def relu_conv_norm(inputs: int, outputs: int, affine: bool, track: bool) -> nn.Sequential:

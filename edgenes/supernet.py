@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from edgenes.genotype import Genotype, SearchSpace
+from edgenes.mixture import mixed_nodes
 from edgenes.network import Backbone, Cell, Network, calibrate, choices
 from edgenes.relaxation import (
     ArchitectureLogits,
@@ -54,11 +55,13 @@ class Supernet(Backbone):
         def mix_of(cell_type: str):
             kind = self.space.cell_types.index(cell_type)
 
-            def mix(cell: Cell, node: int, states: list[Tensor]) -> Tensor:
-                outputs = [cell.operations[str(edge)][name](states[i]) for edge, i, name in chosen[cell_type][node]]
-                if gates is not None:
-                    outputs = [out * gates[kind, node, k] for k, out in enumerate(outputs)]
-                return sum(outputs)
+            def mix(cell: Cell, states: list[Tensor]) -> list[Tensor]:
+                for node, edges in enumerate(chosen[cell_type]):
+                    outputs = [cell.operations[str(edge)][name](states[i]) for edge, i, name in edges]
+                    if gates is not None:
+                        outputs = [out * gates[kind, node, k] for k, out in enumerate(outputs)]
+                    states.append(sum(outputs))
+                return states[2:]
 
             return mix
 
@@ -74,19 +77,25 @@ class Supernet(Backbone):
 
         def mix_of(cell_type: str):
             kind = self.space.cell_types.index(cell_type)
+            everything = all(all(edge) for edge in needed[kind])
+            stride = 2 if cell_type == "reduction" else 1
 
-            def mix(cell: Cell, node: int, states: list[Tensor]) -> Tensor:
-                total = 0.0
-                for i in range(node + 2):
-                    edge = self.space.edge(node, i)
-                    candidates = cell.operations[str(edge)]
-                    mixed = sum(
-                        operations[kind, edge, o] * candidates[name](states[i])
-                        for o, name in enumerate(self.space.operations)
-                        if needed[kind][edge][o]
-                    )
-                    total = total + edges[kind, edge] * mixed
-                return total
+            def mix(cell: Cell, states: list[Tensor]) -> list[Tensor]:
+                if everything:
+                    return mixed_nodes(cell.operations, self.space, states, operations[kind], edges[kind], stride)
+                for node in range(self.space.nodes):
+                    incoming_edges = []
+                    for i in range(node + 2):
+                        edge = self.space.edge(node, i)
+                        candidates = cell.operations[str(edge)]
+                        mixed = sum(
+                            operations[kind, edge, o] * candidates[name](states[i])
+                            for o, name in enumerate(self.space.operations)
+                            if needed[kind][edge][o]
+                        )
+                        incoming_edges.append(edges[kind, edge] * mixed)
+                    states.append(sum(incoming_edges))
+                return states[2:]
 
             return mix
 
