@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ["EDGENES_CACHE"] = "off"  # no test takes from the user's own, and those that compare start cold
+
 # Ray reads these while it is imported.
 os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",

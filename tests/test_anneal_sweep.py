@@ -72,3 +72,27 @@ def test_predictions_are_those_of_the_stored_weights(undisturbed):
     assert all(record["log_probabilities"].dtype == torch.float32 for record in records)
     total = np.concatenate([record["log_probabilities"].exp().sum(1).numpy() for record in records])
     np.testing.assert_allclose(total, 1, atol=1e-5)
+
+
+def test_another_study_retrains_nothing_it_finds_and_gives_the_same_numbers(undisturbed, tmp_path):
+    cache = ("--cache", str(tmp_path / "cache"))
+    counts = []
+    for out in (tmp_path / "cold", tmp_path / "warm"):
+        done = run(out, *cache)
+        assert done.status == 0, done.errors
+        result = json.loads((out / "result.json").read_text())
+        expected = json.loads((undisturbed / "result.json").read_text())
+        same = ("best_trial", "control_error", "selection", "members", "validation", "test", "baseline", "optimal")
+        assert {name: result[name] for name in same} == {name: expected[name] for name in same}
+        counts.append(result["candidates"])
+    cold, warm = counts
+    assert cold["sweep"]["asked"] == warm["sweep"]["asked"] == 6 and cold["sweep"]["shared"] == 0
+    for stage, hits in warm.items():
+        assert hits["asked"] == hits["found"] == cold[stage]["asked"] > 0
+    assert warm["finalists"]["shared"] == warm["finalists"]["asked"]
+    assert "from the cache" in done.output and "(100%) retrained before" in done.output
+    shutil.rmtree(tmp_path / "cache")
+    predictions = [
+        sorted(path.name for path in out.glob("predictions/*.pt")) for out in (tmp_path / "warm", undisturbed)
+    ]
+    assert predictions[0] == predictions[1], "the study's folder is whole without the cache"
