@@ -75,24 +75,20 @@ def test_predictions_are_those_of_the_stored_weights(undisturbed):
 
 
 def test_another_study_retrains_nothing_it_finds_and_gives_the_same_numbers(undisturbed, tmp_path):
-    cache = ("--cache", str(tmp_path / "cache"))
-    counts = []
-    for out in (tmp_path / "cold", tmp_path / "warm"):
-        done = run(out, *cache)
-        assert done.status == 0, done.errors
-        result = json.loads((out / "result.json").read_text())
-        expected = json.loads((undisturbed / "result.json").read_text())
-        same = ("best_trial", "control_error", "selection", "members", "validation", "test", "baseline", "optimal")
-        assert {name: result[name] for name in same} == {name: expected[name] for name in same}
-        counts.append(result["candidates"])
-    cold, warm = counts
-    assert cold["sweep"]["asked"] == warm["sweep"]["asked"] == 6 and cold["sweep"]["shared"] == 0
-    for stage, hits in warm.items():
-        assert hits["asked"] == hits["found"] == cold[stage]["asked"] > 0
-    assert warm["finalists"]["shared"] == warm["finalists"]["asked"]
+    cache, out = shutil.copytree(undisturbed.parent / "cache", tmp_path / "cache"), tmp_path / "warm"
+    done = run(out, "--cache", str(cache))
+    assert done.status == 0, done.errors
+    shutil.rmtree(cache)  # its folder is whole without
+    cold, warm = (json.loads((folder / "result.json").read_text()) for folder in (undisturbed, out))
+    same = ("best_trial", "control_error", "selection", "members", "validation", "test", "baseline", "optimal")
+    assert {name: warm[name] for name in same} == {name: cold[name] for name in same}
+    names = [sorted(path.name for path in folder.glob("predictions/*.pt")) for folder in (undisturbed, out)]
+    assert names[0] == names[1]
+
+    before, hits = cold["candidates"], warm["candidates"]
+    assert before["sweep"]["shared"] == before["finalists"]["shared"] == before["finalists"]["found"] == 0
+    for stage in ("sweep", "finalists"):
+        assert hits[stage]["asked"] == hits[stage]["found"] == before[stage]["asked"] > 0
+    assert hits["finalists"]["shared"] == hits["finalists"]["asked"]
+    assert hits["sweep"]["shared"] == before["sweep"]["asked"] - before["sweep"]["found"], "the others were its own"
     assert "from the cache" in done.output and "(100%) retrained before" in done.output
-    shutil.rmtree(tmp_path / "cache")
-    predictions = [
-        sorted(path.name for path in out.glob("predictions/*.pt")) for out in (tmp_path / "warm", undisturbed)
-    ]
-    assert predictions[0] == predictions[1], "the study's folder is whole without the cache"

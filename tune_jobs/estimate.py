@@ -35,7 +35,7 @@ def prediction_bytes(config: SweepConfig, data: Dataset) -> tuple[int, int, str]
     disk, memory = networks * table, 2 * pool * table
     text = (
         f"predictions of at most {networks} candidates, {len(data.validation)} images x {data.classes} classes x "
-        f"4 bytes: {size_text(disk)} on disk, {size_text(memory)} in memory while an ensemble of {pool} is chosen"
+        f"4 bytes: {size_text(disk)} on disk, {size_text(memory)} in memory while an ensemble is chosen among {pool}"
     )
     return disk, memory, text
 

@@ -353,8 +353,6 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
         write_json(config.folder / CONFIG, plain_config(config, data.digest))
         write_json(config.folder / "environment.json", environment())
         files = study_files(config, study)
-        *_, predictions = prediction_bytes(config, data)
-        progress.say(f"Data: {data.name}; {predictions}.")
 
         def check() -> None:
             presence.check()
@@ -363,6 +361,8 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
         with ray_cluster(config, progress) as nodes, terminations():  # after Ray has set its own handler
             run = Run(config, data, study, progress, check, nodes, files, Watch(config, study))
             run.check_resources()
+            *_, predictions = prediction_bytes(config, data)
+            progress.say(f"Data: {data.name}; {predictions}.")
             run.measure()
             with _timed(config.folder, "search"):
                 optimal = search_stage(run)
