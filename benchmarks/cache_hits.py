@@ -64,8 +64,8 @@ def main(options: Options) -> None:
                 counts = (f"{hits.asked}", f"{hits.found}", share, f"{hits.shared}", f"{seconds:.0f}")
                 rows.append((name, stage, *counts))
     print(
-        f"{options.trials} trials each on digits, n = 1; load {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores; Python "
-        f"{platform.python_version()}, torch {torch.__version__}\n"
+        f"{options.trials} trials each on digits, n = 1; load {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores; "
+        f"Python {platform.python_version()}, torch {torch.__version__}\n"
     )
     print(table(["study", "stage", "asked for", "found", "share", "by another study", "seconds"], rows))
 
