@@ -6,12 +6,15 @@ import json
 import os
 import pickletools
 import re
+import struct
 import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -21,6 +24,7 @@ from edgenes.untrusted import JSON_BYTES, open_zip, parse_json, reason, shown
 FORMAT = 1
 CHECKPOINT_BYTES = 8 * 2**30
 """Largest checkpoint that is read."""
+_LOCAL_HEADER = 30  # bytes before an entry's name in a zip file, the last four of which tell how long that is
 _NAMES = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|"
     r"torch (Bool|Byte|Char|Short|Int|Long|Half|BFloat16|Float|Double)Storage"
@@ -139,6 +143,35 @@ def load_checkpoint(path: Path, kind: str, device: str | torch.device = "cpu") -
             "use the version of EdgeNES Studio that wrote it."
         )
     return {key: value for key, value in content.items() if key not in ("format", "kind")}
+
+
+def mapped(path: Path, table: torch.Tensor) -> np.ndarray:
+    """`table`, loaded from this checkpoint, as a read-only map of the file: it takes memory only while it is read.
+
+    The file's zip entries are not compressed; the one that holds the very bytes of `table` is taken, so that the map
+    is what was checked. Should none do, it is the loaded table.
+    """
+    loaded = np.ascontiguousarray(table.numpy())
+    with (
+        suppress(OSError, RuntimeError, zipfile.BadZipFile),
+        open(path, "rb") as file,
+        zipfile.ZipFile(file) as archive,
+    ):
+        for entry in archive.infolist():
+            if entry.file_size != loaded.nbytes or not loaded.nbytes:
+                continue
+            file.seek(entry.header_offset)
+            header = file.read(_LOCAL_HEADER)
+            start = entry.header_offset + _LOCAL_HEADER + sum(struct.unpack("<HH", header[-4:]))  # its name, its extra
+            # Not numpy's map, which keeps a file descriptor for each: a study may have more files than those.
+            whole = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
+            if start % loaded.itemsize:
+                continue
+            found = torch.empty(0, dtype=table.dtype).set_(whole, start // loaded.itemsize, loaded.shape).numpy()
+            if np.array_equal(found.view(np.uint8), loaded.view(np.uint8)):
+                found.flags.writeable = False
+                return found
+    return loaded
 
 
 def check_weights(module: nn.Module, weights: Any) -> None:

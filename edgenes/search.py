@@ -222,6 +222,10 @@ class SearchResult:
     metrics: dict[str, float]
 
 
+SEARCH_VERSION = 1
+"""Raise it with every change, here or below, after which `search_genotype` gives other numbers for the same input."""
+
+
 def search_genotype(
     config: SearchConfig,
     data: Dataset,

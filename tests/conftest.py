@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ["EDGENES_CACHE"] = "off"  # no test takes from the user's own, and those that compare start cold
+
 # Ray reads these while it is imported.
 os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
@@ -77,9 +79,13 @@ def s3_url():
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory) -> Path:
-    """A finished smoke study on digits, run as a person runs it; what it printed is in the file `output` beside it."""
-    from faults.harness import go_on
+    """A finished smoke study on digits, run as a person runs it.
+
+    Beside it are what it printed, in the file `output`, and the folder `cache`, which was empty when it began.
+    """
+    from faults.harness import SMOKE, go_on
 
     out = tmp_path_factory.mktemp("undisturbed") / "study"
-    (out.parent / "output").write_text(go_on(out).output)
+    options = (*SMOKE, "--cache", str(out.parent / "cache"))
+    (out.parent / "output").write_text(go_on(out, options).output)
     return out

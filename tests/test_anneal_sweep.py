@@ -72,3 +72,23 @@ def test_predictions_are_those_of_the_stored_weights(undisturbed):
     assert all(record["log_probabilities"].dtype == torch.float32 for record in records)
     total = np.concatenate([record["log_probabilities"].exp().sum(1).numpy() for record in records])
     np.testing.assert_allclose(total, 1, atol=1e-5)
+
+
+def test_another_study_retrains_nothing_it_finds_and_gives_the_same_numbers(undisturbed, tmp_path):
+    cache, out = shutil.copytree(undisturbed.parent / "cache", tmp_path / "cache"), tmp_path / "warm"
+    done = run(out, "--cache", str(cache))
+    assert done.status == 0, done.errors
+    shutil.rmtree(cache)  # its folder is whole without
+    cold, warm = (json.loads((folder / "result.json").read_text()) for folder in (undisturbed, out))
+    same = ("best_trial", "control_error", "selection", "members", "validation", "test", "baseline", "optimal")
+    assert {name: warm[name] for name in same} == {name: cold[name] for name in same}
+    names = [sorted(path.name for path in folder.glob("predictions/*.pt")) for folder in (undisturbed, out)]
+    assert names[0] == names[1]
+
+    before, hits = cold["candidates"], warm["candidates"]
+    assert before["sweep"]["shared"] == before["finalists"]["shared"] == before["finalists"]["found"] == 0
+    for stage in ("sweep", "finalists"):
+        assert hits[stage]["asked"] == hits[stage]["found"] == before[stage]["asked"] > 0
+    assert hits["finalists"]["shared"] == hits["finalists"]["asked"]
+    assert hits["sweep"]["shared"] == before["sweep"]["asked"] - before["sweep"]["found"], "the others were its own"
+    assert "from the cache" in done.output and "(100%) retrained before" in done.output

@@ -1,5 +1,6 @@
 """The estimate of a dry run: what it says, what it counts, and that it writes nothing."""
 
+import dataclasses
 import re
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 
 from edgenes.errors import ConfigError
 from tune_jobs.config import SweepConfig
-from tune_jobs.estimate import estimate
+from tune_jobs.estimate import estimate, prediction_bytes
+from tune_jobs.saved import load_study_data
 
 SMALL = {"dry_run": True, "nodes": 1, "search_channels": 2, "channels": 2, "cells": 1}
 
@@ -39,6 +41,16 @@ def test_it_counts_the_retrainings_of_the_configuration():
     config = SweepConfig(**SMALL, baselines=False, finalists=2, candidates=5, seeds_per_candidate=3, trials=40)
     text = estimate(config)
     assert text.startswith("40 trials") and "30 full retrainings at most" in text
+
+
+def test_it_says_what_predictions_take_on_disk_and_in_memory():
+    config = SweepConfig(**SMALL, trials=40, candidates=5, finalists=2, ensemble_size=2, seeds_per_candidate=3)
+    data = load_study_data(config)
+    networks, table = 40 * 5 + 2 * 15 + 2 + 15, len(data.validation) * 10 * 4
+    disk, memory, text = prediction_bytes(config, data)
+    assert (disk, memory) == (networks * table, 2 * 15 * table)
+    assert f"{networks} candidates" in text and text in estimate(config)
+    assert prediction_bytes(dataclasses.replace(config, value="one-shot"), data)[0] == 47 * table
 
 
 def test_images_too_small_for_the_cells_are_refused_as_the_study_would():

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from edgenes.errors import EdgeNESError
 from tune_jobs.tools.archive import Export, Import
+from tune_jobs.tools.cache import CacheCommand
 from tune_jobs.tools.clean import Clean
 from tune_jobs.tools.cluster_file import ClusterFile
 from tune_jobs.tools.compare import Compare
@@ -23,6 +24,7 @@ COMMANDS = {
     "status": Status,
     "doctor": Doctor,
     "clean": Clean,
+    "cache": CacheCommand,
     "export": Export,
     "import": Import,
     "replay": Replay,

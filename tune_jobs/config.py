@@ -118,6 +118,9 @@ class SweepConfig:
     storage_path: str | None = None
     """Where workers leave checkpoints and predictions: a folder that all nodes share, or a URL of pyarrow's file
     systems, such as s3://BUCKET/PREFIX; by default the study's folder."""
+    cache: str | None = None
+    """Folder of what your studies have retrained and searched, for this one to take from and to add to, or off; by
+    default EDGENES_CACHE, else edgenes in XDG_CACHE_HOME or ~/.cache. It is kept below 10 GB."""
     address: str | None = None
     """Ray cluster to join; by default RAY_ADDRESS, else Ray is started on this machine."""
     wait_for_nodes: int = 1
@@ -275,6 +278,7 @@ EXECUTION = frozenset(
         "device",
         "storage",
         "storage_path",
+        "cache",
         "address",
         "wait_for_nodes",
         "dashboard",

@@ -61,6 +61,37 @@ def environment() -> dict:
     }
 
 
+_VARIABLES = ("ATEN_", "CUBLAS_", "CUDNN_", "DNNL_", "MKL_", "NVIDIA_TF32", "ONEDNN_")
+
+
+@cache
+def _processor() -> str:
+    """The processor's model: libraries choose their kernels, and the order of sums, by its caches too."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def numerics(device: str) -> dict[str, str]:
+    """What decides, beside code, input and seed, the last bits of what torch computes in this process on `device`."""
+    found = {
+        "torch": str(torch.__version__),  # a class of its own, which no checkpoint may hold
+        "libc": " ".join(platform.libc_ver()),
+        "processor": _processor(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "threads": str(torch.get_num_threads()),
+        "variables": " ".join(f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(_VARIABLES)),
+        "gpu": "",
+    }
+    if device != "cpu":
+        cudnn = torch.backends.cudnn.version() if torch.backends.cudnn.is_available() else ""
+        found["gpu"] = f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}, cuDNN {cudnn}"
+    return found
+
+
 def hardware() -> dict:
     """The machine that this process runs on: host, processor, memory in GiB, GPUs."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

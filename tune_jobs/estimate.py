@@ -6,14 +6,38 @@ from collections.abc import Callable
 
 import torch
 
+from edgenes.data import Dataset
 from edgenes.genotype import random_genotype
 from edgenes.training import train_network
 from tune_jobs.config import SweepConfig
 from tune_jobs.footprint import dry_step, trial_footprint
 from tune_jobs.resources import trials_on
 from tune_jobs.saved import load_study_data
+from tune_jobs.tools.folder import size_text
 
 REPEATS = 3
+
+
+def full_retrainings(config: SweepConfig) -> int:
+    """The full retrainings of a study at most: its finalists' candidates, and the baselines."""
+    pool = config.candidates * config.seeds_per_candidate
+    return config.finalists * pool + (config.ensemble_size + pool) * config.baselines
+
+
+def prediction_bytes(config: SweepConfig, data: Dataset) -> tuple[int, int, str]:
+    """Bytes of the study's predictions on disk at most, and in memory while an ensemble is chosen; both in words.
+
+    On disk they are float32 and read as a map; an ensemble is chosen among one pool in float64, without copies of it.
+    """
+    short = 0 if config.value == "one-shot" else config.trials * config.candidates
+    networks, pool = short + full_retrainings(config), config.candidates * config.seeds_per_candidate
+    table = len(data.validation) * data.classes * 4
+    disk, memory = networks * table, 2 * pool * table
+    text = (
+        f"predictions of at most {networks} candidates, {len(data.validation)} images x {data.classes} classes x "
+        f"4 bytes: {size_text(disk)} on disk, {size_text(memory)} in memory while an ensemble is chosen among {pool}"
+    )
+    return disk, memory, text
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -44,8 +68,7 @@ def estimate(config: SweepConfig) -> str:
     network = train_network(one_epoch, data, genotype)
     epoch = time.perf_counter() - start
 
-    pool = config.candidates * config.seeds_per_candidate
-    full = config.finalists * pool + (config.ensemble_size + pool) * config.baselines
+    full = full_retrainings(config)
     search = config.search_epochs * loop.steps * search_step
     trial = config.hypernetwork_epochs * loop.steps * search_step + config.candidates * config.short_epochs * epoch
     footprint = trial_footprint(config, data, device)
@@ -56,8 +79,8 @@ def estimate(config: SweepConfig) -> str:
     hours = (search + (config.trials * trial + full * config.final_epochs * epoch) / workers) / 3600
     peak = footprint.host / 2**30
     megabytes = sum(p.numel() for p in network.parameters()) * 4 / 2**20
-    predictions = config.trials * config.candidates * len(data.validation) * data.classes * 4 / 2**20
-    disk = full * megabytes + predictions + config.trials
+    predictions, _, said = prediction_bytes(config, data)
+    disk = full * megabytes + predictions / 2**20 + config.trials
     on_card = f", {footprint.device / 2**30:.1f} GiB of a GPU for each" if footprint.card else ""
     return (
         f"{config.trials} trials on {data.name}, {workers} at once on this machine's {device}\n"
@@ -65,5 +88,6 @@ def estimate(config: SweepConfig) -> str:
         f"  a trial about {trial / 60:.1f} min without cached candidates; {full} full retrainings at most\n"
         f"  whole study about {hours:.2f} hours\n"
         f"  memory about {peak * workers:.1f} GiB for the workers ({peak:.1f} GiB each){on_card}, "
-        f"disk about {disk:.0f} MiB"
+        f"disk about {disk:.0f} MiB\n"
+        f"  {said}"
     )

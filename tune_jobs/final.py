@@ -3,7 +3,8 @@
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -127,18 +128,29 @@ class Pool:
 
     @property
     def predictions(self) -> np.ndarray:
-        """Probabilities (networks, samples, classes) on V."""
-        return np.stack([record.probabilities for record in self.records])
+        """Probabilities (networks, samples, classes) on V, in memory once."""
+        return self.of(range(len(self.records)))
+
+    def of(self, members: Sequence[int]) -> np.ndarray:
+        """The probabilities of some of the networks, by position."""
+        shape = (len(members), *self.records[members[0]].log_probabilities.shape) if members else (0, 0, 0)
+        found = np.empty(shape)
+        for row, k in zip(found, members, strict=True):
+            row[:] = self.records[k].probabilities
+        return found
 
 
 def pool_of(settings: TrialSettings, data: Dataset, jobs: list[tuple[Genotype, float | None, int]]) -> Pool:
-    """The stored retrainings of (genotype, lambda, repeat); one that failed (it is not there) is left out."""
+    """The stored retrainings of (genotype, lambda, repeat); one that failed (it is not there) is left out.
+
+    Their weights stay where they are: only those of an ensemble's members are needed, and later.
+    """
     found = []
     for genotype, lam, repeat in jobs:
         key = settings.store.key(final_training(settings, repeat), data, genotype)
         record = settings.store.find(key, weights=True)
         if record is not None:
-            found.append((genotype, lam, repeat, record))
+            found.append((genotype, lam, repeat, replace(record, weights=None)))
     return Pool(*(list(column) for column in zip(*found, strict=True))) if found else Pool([], [], [], [])
 
 
@@ -198,13 +210,17 @@ class _Evaluator:
     test: Part
 
     def networks(self, pool: Pool, members: list[int]) -> list[Network]:
-        settings = self.settings
-        return [
-            settings.store.network(
-                pool.records[k], final_training(settings, pool.repeats[k]), self.data, pool.genotypes[k]
-            )
-            for k in members
-        ]
+        settings, store = self.settings, self.settings.store
+        found = []
+        for k in members:
+            record = store.find(pool.records[k].key, weights=True)
+            if record is None:
+                raise CheckpointError(
+                    f"{store.folder / pool.records[k].key}.pt was removed or damaged meanwhile: run the command again."
+                )
+            training = final_training(settings, pool.repeats[k])
+            found.append(store.network(record, training, self.data, pool.genotypes[k]))
+        return found
 
     def on_test(self, networks: list[Network]) -> np.ndarray:
         """Probabilities (networks, samples, classes) on T."""
@@ -220,7 +236,7 @@ class _Evaluator:
     def ensemble(self, pool: Pool, members: list[int]) -> dict[str, Any]:
         """Scores of the ensemble of the pool's `members`, by position."""
         test = self.on_test(self.networks(pool, members))
-        return self.scores(ensemble_probabilities(pool.predictions[members]), ensemble_probabilities(test))
+        return self.scores(ensemble_probabilities(pool.of(members)), ensemble_probabilities(test))
 
 
 def _metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -277,7 +293,7 @@ def save_ensemble(
     evaluate = _Evaluator(settings, data, test)
     networks = evaluate.networks(pool, members)
     on_test = evaluate.on_test(networks)
-    validation = pool.predictions[members]
+    validation = pool.of(members)
     rows = [
         {
             "digest": pool.genotypes[k].digest,

@@ -19,6 +19,7 @@ from edgenes.data import Dataset, load_data
 from edgenes.errors import CheckpointError, ConfigError, StudyError
 from edgenes.genotype import Genotype
 from edgenes.untrusted import shown
+from tune_jobs.cache import OFF
 from tune_jobs.config import SweepConfig
 from tune_jobs.final import Finalist, finalist_entries
 from tune_jobs.storage import (
@@ -68,7 +69,7 @@ def load_study_data(config: SweepConfig) -> Dataset:
 
 
 def read_config(folder: Path, storage: str | None = None) -> tuple[SweepConfig, str]:
-    """The configuration in a study's folder, its `out` and `storage` replaced, and the digest of its data.
+    """The configuration in a study's folder, its `out`, `storage` and `cache` replaced, and the digest of its data.
 
     Raises CheckpointError if the file is missing, damaged, or says what no configuration of this version can,
     ConfigError if `storage` shows a password.
@@ -81,7 +82,8 @@ def read_config(folder: Path, storage: str | None = None) -> tuple[SweepConfig, 
     for key in stored:
         check_choice(f"a setting in {path}", key, tuple(SweepConfig.__dataclass_fields__))
     try:
-        place = {"out": folder, "storage": storage_reference(storage, folder)}
+        # A stranger's study names no folder of this machine.
+        place = {"out": folder, "storage": storage_reference(storage, folder), "cache": OFF}
         config = TypeAdapter(SweepConfig).validate_python({**stored, **place})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]

@@ -1,8 +1,13 @@
-"""Retrained candidates, stored once under the digest of everything that decides them."""
+"""Retrained candidates, stored once under the digest of everything that decides them.
+
+A study's own store is keyed by configuration, seed, genotype and data: whichever node was first, its numbers are the
+study's. The cache that studies share is keyed by what decides the last bits too (the training's version, torch, the
+processor, its threads), so that a study's numbers do not depend on what was computed before it.
+"""
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +15,16 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from edgenes.checkpoint import check_weights, load_checkpoint, save_checkpoint
+from edgenes.checkpoint import check_weights, load_checkpoint, mapped, save_checkpoint
 from edgenes.config import TrainingConfig, digest, to_dict
 from edgenes.data import Dataset
 from edgenes.errors import CheckpointError
 from edgenes.genotype import Genotype
 from edgenes.memory import with_less_memory
 from edgenes.network import Network
-from edgenes.training import make_network, predict, train_network
-from tune_jobs.environment import environment
+from edgenes.training import TRAINING_VERSION, make_network, predict, train_network
+from tune_jobs.cache import Cache
+from tune_jobs.environment import environment, numerics
 from tune_jobs.remote import StudyFiles, claimed
 
 log = logging.getLogger(__name__)
@@ -29,13 +35,18 @@ SAVE_EVERY = 30.0
 
 @dataclass(frozen=True)
 class Retrained:
-    """A retrained candidate: log-probabilities, float32 (samples, classes), on V, and where they came from."""
+    """A retrained candidate: log-probabilities, float32 (samples, classes), on V, and where they came from.
+
+    Those of a stored one are a map of its file, and take memory only while they are read. `cached` if nothing was
+    trained, `shared` if another study had trained it.
+    """
 
     key: str
     log_probabilities: np.ndarray
     weights: dict[str, torch.Tensor] | None
     seconds: float
     cached: bool
+    shared: bool = False
     out_of_memory: dict[str, Any] | None = None  # {"reason", "accumulate"} if only half the batch fitted
 
     @property
@@ -54,14 +65,20 @@ def read_prediction(path: Path) -> dict[str, Any]:
     return record
 
 
+def _cache_name(key: str, computed: dict[str, Any]) -> str:
+    return f"candidate-{digest(key, computed)}"
+
+
 class PredictionStore:
     """A folder of retrained candidates; two workers never train the same one at once, and none trains it twice.
 
-    With a remote folder behind `files` that holds for all nodes, and a lost node's unfinished training goes on.
+    With a remote folder behind `files` that holds for all nodes, and a lost node's unfinished training goes on. With
+    a cache it holds for all studies on this machine: a hit is copied into the folder, which stays whole by itself.
     """
 
-    def __init__(self, files: StudyFiles | Path):
+    def __init__(self, files: StudyFiles | Path, cache: Cache | None = None):
         self.files = files if isinstance(files, StudyFiles) else StudyFiles(Path(files))
+        self.cache = cache
 
     @property
     def folder(self) -> Path:
@@ -82,7 +99,7 @@ class PredictionStore:
             return None
         return Retrained(
             key,
-            record["log_probabilities"].numpy(),
+            mapped(self.folder / f"{key}.pt", record["log_probabilities"]),
             record.get("weights"),
             record["seconds"],
             cached=True,
@@ -110,17 +127,60 @@ class PredictionStore:
             if found is not None:
                 return found
             if self.files.remote is None:
-                return self._train(key, config, data, genotype, weights)
+                return self._obtain(key, config, data, genotype, weights)
             with claimed(self.files.remote, f"{key}.claim"):
-                return self.find(key, weights) or self._train(key, config, data, genotype, weights)
+                return self.find(key, weights) or self._obtain(key, config, data, genotype, weights)
 
-    def _train(self, key: str, config: TrainingConfig, data: Dataset, genotype: Genotype, weights: bool) -> Retrained:
+    def _obtain(self, key: str, config: TrainingConfig, data: Dataset, genotype: Genotype, weights: bool) -> Retrained:
+        """The candidate from the cache of all studies, or trained now and put there."""
+        computed = {"version": TRAINING_VERSION, **numerics(config.device)}
+        if self.cache is None:
+            return self._train(key, config, data, genotype, weights, computed)[0]
+        name = _cache_name(key, computed)
+
+        def read(path: Path) -> dict[str, Any]:
+            record = read_prediction(path)
+            parts = record.get("config"), genotype.digest, record.get("data")
+            if (
+                record.get("genotype") != genotype.to_dict()
+                or _cache_name(digest(*parts), record.get("computed")) != name
+            ):
+                raise CheckpointError(f"{path} holds another candidate than its name says.")
+            return record
+
+        with self.cache.claimed(name):
+            record = self.cache.find(name, read)
+            if record is not None and (record["weights"] is not None or not weights):
+                copied = self.cache.copy_to(name, self.folder / f"{key}.pt")
+                found = self.find(key, weights) if copied else None
+                if found is not None:
+                    self.files.publish(f"{key}.pt")
+                    self.files.forget(f"{key}.unfinished")
+                    return replace(found, shared=True)
+            trained, whole = self._train(key, config, data, genotype, weights, computed)
+            if whole:
+                self.cache.put(name, self.folder / f"{key}.pt")
+            return trained
+
+    def _train(
+        self,
+        key: str,
+        config: TrainingConfig,
+        data: Dataset,
+        genotype: Genotype,
+        weights: bool,
+        computed: dict[str, Any],
+    ) -> tuple[Retrained, bool]:
+        """Train the candidate and store it; also whether `computed` alone says how it came about.
+
+        It does not where a training was begun elsewhere, or had too little memory for a whole batch.
+        """
         unfinished = self.files.fetch(f"{key}.unfinished", fresh=True)
-        resume, earlier = None, 0.0
+        resume, earlier, begun = None, 0.0, computed
         if unfinished.exists():
             try:
                 resume = load_checkpoint(unfinished, "training", config.device)
-                earlier = resume.pop("seconds")
+                earlier, begun = resume.pop("seconds"), resume.pop("computed", None)
             except CheckpointError as error:
                 log.warning("%s The training starts again.", error)
         start = saved = time.monotonic()
@@ -129,7 +189,8 @@ class PredictionStore:
             nonlocal saved
             now = time.monotonic()
             if now - saved >= SAVE_EVERY:
-                save_checkpoint(unfinished, "training", {**state, "seconds": earlier + now - start})
+                state = {**state, "seconds": earlier + now - start, "computed": begun}
+                save_checkpoint(unfinished, "training", state)
                 self.files.publish(unfinished.name)
                 saved = now
 
@@ -144,6 +205,7 @@ class PredictionStore:
             "config": to_dict(config),
             "data": data.digest,
             "environment": environment(),
+            "computed": computed,
             "log_probabilities": torch.from_numpy(log_probabilities),
             "weights": state,
             "seconds": earlier + time.monotonic() - start,
@@ -152,7 +214,8 @@ class PredictionStore:
         save_checkpoint(self.folder / f"{key}.pt", "prediction", record)
         self.files.publish(f"{key}.pt")
         self.files.forget(unfinished.name)
-        return Retrained(key, log_probabilities, state, record["seconds"], cached=False, out_of_memory=out_of_memory)
+        trained = Retrained(key, log_probabilities, state, record["seconds"], cached=False, out_of_memory=out_of_memory)
+        return trained, begun == computed and out_of_memory is None
 
     @staticmethod
     def network(record: Retrained, config: TrainingConfig, data: Dataset, genotype: Genotype) -> Network:

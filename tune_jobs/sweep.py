@@ -17,9 +17,11 @@ from edgenes.checkpoint import is_unwritable, write_atomically, write_json, writ
 from edgenes.data import Dataset
 from edgenes.errors import ConfigError, EdgeNESError, StudyError, WriteError
 from edgenes.genotype import Genotype
+from tune_jobs.cache import cache_setting
 from tune_jobs.config import SweepConfig
 from tune_jobs.database_lock import database_lock
 from tune_jobs.environment import environment
+from tune_jobs.estimate import prediction_bytes
 from tune_jobs.final import (
     FINALISTS,
     HYPERNETWORK,
@@ -33,6 +35,7 @@ from tune_jobs.final import (
     finished,
     retraining_jobs,
 )
+from tune_jobs.hits import Hits, sweep_hits
 from tune_jobs.lock import LOCK, study_lock
 from tune_jobs.progress import Progress
 from tune_jobs.ray_job import check_job_folder
@@ -124,6 +127,7 @@ def search_stage(run: Run) -> Genotype:
                 "study": run.config,
                 "files": run.files,
                 "device": run.device,
+                "cache": run.config.cache,
             },
         )
         if not outcomes or outcomes[0].get("status") != "complete":
@@ -230,7 +234,7 @@ def sweep_stage(run: Run) -> None:
         write_text(run.folder / "trials.csv", trials_frame(study).to_csv(index=False))
 
 
-def finalists_stage(run: Run) -> tuple[Finalist, bool]:
+def finalists_stage(run: Run) -> tuple[Finalist, bool, Hits]:
     """Stage 3: retrain the finalists' candidates fully, in parallel, and choose the best hypernetwork on V."""
     config, settings = run.config, run.settings
     entries = finalist_entries(run.study, config)
@@ -247,6 +251,7 @@ def finalists_stage(run: Run) -> tuple[Finalist, bool]:
     store = settings.store
     keys = [store.key(final_training(settings, job.repeat), data, job.genotype) for job in jobs]
     missing = [job for job, key in zip(jobs, keys, strict=True) if store.find(key, weights=True) is None]
+    hits = Hits(len(jobs), len(jobs) - len(missing))
     if missing:
         with run.progress.stage("Finalists", len(jobs), len(jobs) - len(missing), unit="retraining"):
             outcomes = run.tune(
@@ -262,6 +267,7 @@ def finalists_stage(run: Run) -> tuple[Finalist, bool]:
                     raise failure(outcome, "a retraining")
             if any(not outcome.get("status") for outcome in outcomes):
                 raise Interrupted("stopped while retraining the finalists. Run the same command again to go on.")
+            hits += Hits.of(outcomes)
             for outcome in failed:
                 run.progress.say(f"a retraining failed: {outcome['reason']}")
         run.clean("finalists")
@@ -270,7 +276,7 @@ def finalists_stage(run: Run) -> tuple[Finalist, bool]:
     write_atomically(run.folder / HYPERNETWORK, lambda file: file.write(chosen))
     run.files.publish(HYPERNETWORK)
     write_json(run.folder / FINALISTS, {"chosen": best.number, "finalists": table})
-    return best, allowed
+    return best, allowed, hits
 
 
 def ensemble_stage(run: Run, best: Finalist) -> dict[str, Any]:
@@ -337,6 +343,8 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
         study = open_optuna(config, data)
         if config.dashboard:
             progress.say(f"Optuna's dashboard: {optuna_command(config.folder, storage_url(config))}")
+        # Where the cache is by default, each node finds by its own environment.
+        config = dataclasses.replace(config, cache=cache_setting(config.cache))
         config = dataclasses.replace(config, storage=None)  # its password goes to no worker and into no file
         result = finished(config.folder, config.trials)
         if result is not None:
@@ -353,14 +361,19 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
         with ray_cluster(config, progress) as nodes, terminations():  # after Ray has set its own handler
             run = Run(config, data, study, progress, check, nodes, files, Watch(config, study))
             run.check_resources()
+            *_, predictions = prediction_bytes(config, data)
+            progress.say(f"Data: {data.name}; {predictions}.")
             run.measure()
             with _timed(config.folder, "search"):
                 optimal = search_stage(run)
-            run.settings = TrialSettings(config, config.folder, optimal, run.device, run.files.remote)
+            run.settings = TrialSettings(config, config.folder, optimal, run.device, run.files.remote, config.cache)
             with _timed(config.folder, "sweep"):
                 sweep_stage(run)
             with _timed(config.folder, "finalists"):
-                best, allowed = finalists_stage(run)
+                best, allowed, full = finalists_stage(run)
+            candidates = {"sweep": sweep_hits(study), "finalists": full}
+            for stage, hits in candidates.items():
+                progress.say(f"Candidates of the {stage}: {hits}.")
             with _timed(config.folder, "ensemble"):
                 outcome = ensemble_stage(run, best)
             device = run.device
@@ -374,6 +387,7 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
             "feasible": allowed,
             **outcome,
             "trials": _done(study),
+            "candidates": {stage: dataclasses.asdict(hits) for stage, hits in candidates.items()},
             "optimal": optimal.to_dict(),
             "seconds": stage_seconds(config.folder),
             "seed": config.seed,

@@ -22,12 +22,14 @@ from edgenes.genotype import Genotype, random_genotype
 from edgenes.memory import with_less_memory
 from edgenes.metrics import accuracy
 from edgenes.search import SearchResult, search_genotype
+from tune_jobs.cache import open_cache
 from tune_jobs.config import SweepConfig
 from tune_jobs.environment import hardware
 from tune_jobs.final import Finalist, final_ensemble, final_training
 from tune_jobs.remote import Remote, StudyFiles
 from tune_jobs.saved import GENOTYPE, LOGITS
 from tune_jobs.searcher import RAY
+from tune_jobs.searches import searched
 from tune_jobs.store import PredictionStore
 from tune_jobs.study import stable_seed
 from tune_jobs.trial import TrialSettings, run_trial
@@ -166,14 +168,18 @@ def candidate_retraining(config: dict[str, Any], data: Dataset, settings: TrialS
         training = final_training(settings, job["repeat"])
         genotype = Genotype.from_dict(job["genotype"])
         retrained = settings.store.retrained(training, data, genotype, weights=True)
-        return {"status": "complete", "key": retrained.key, "seconds": retrained.seconds}
+        hits = {"cached": retrained.cached, "shared": retrained.shared}
+        return {"status": "complete", "key": retrained.key, "seconds": retrained.seconds, **hits}
 
     tune.report(outcome_of(run) | {"step": 1, "steps": 1})
 
 
-def genotype_search(config: dict[str, Any], data: Dataset, study: SweepConfig, files: StudyFiles, device: str) -> None:
+def genotype_search(
+    config: dict[str, Any], data: Dataset, study: SweepConfig, files: StudyFiles, device: str, cache: str | None
+) -> None:
     """Search the optimal genotype, on from config["checkpoint"] (or None); leaves GENOTYPE and LOGITS among the files.
 
+    A search that any study of the same `cache` (a setting) has made is not made again.
     Beside it stands the cheapest rival: random genotypes, retrained as shortly as the found one.
     """
     use_threads()
@@ -189,30 +195,38 @@ def genotype_search(config: dict[str, Any], data: Dataset, study: SweepConfig, f
     def search(resume: dict[str, Any] | None, accumulate: int) -> SearchResult:
         return search_genotype(study.search_config(device), data, resume=resume, report=report, accumulate=accumulate)
 
-    def run() -> dict[str, Any]:
-        start = time.monotonic()
+    def whole_search() -> tuple[dict[str, Any], bool]:
         resume = resume_state(config["checkpoint"], files.shared, device)
         found, out_of_memory = with_less_memory(search, resume)
-        seconds = time.monotonic() - start
-        logits = {"alpha": found.logits.alpha.cpu(), "beta": found.logits.beta.cpu()}
-        save_checkpoint(files.folder / LOGITS, "logits", logits | {"out_of_memory": out_of_memory})
+        logits = {"alpha": found.logits.alpha.detach().cpu(), "beta": found.logits.beta.detach().cpu()}
+        whole = resume is None and out_of_memory is None
+        return {"genotype": found.genotype.to_dict(), **logits, "out_of_memory": out_of_memory}, whole
+
+    def run() -> dict[str, Any]:
+        start, opened = time.monotonic(), open_cache(cache)
+        with tempfile.TemporaryDirectory() as folder:
+            found, cached = searched(opened, study.search_config(device), data, whole_search, Path(folder))
+        seconds = f"{time.monotonic() - start:.0f} s" + (", from the cache" if cached else "")
+        genotype = Genotype.from_dict(found["genotype"])
+        logits = {name: found[name] for name in ("alpha", "beta", "out_of_memory")}
+        save_checkpoint(files.folder / LOGITS, "logits", logits)
         files.publish(LOGITS)
-        note = f"Optimal genotype: {found.genotype} ({seconds:.0f} s)."
+        note = f"Optimal genotype: {genotype} ({seconds})."
         if study.baselines:
-            store = PredictionStore(files.below("predictions"))
+            store = PredictionStore(files.below("predictions"), opened)
             training = study.training_config(study.short_epochs, 0, device)
             generator = torch.Generator().manual_seed(stable_seed("search baseline", study.seed))
             rivals = [random_genotype(study.space, generator) for _ in range(RANDOM_RIVALS)]
             scores = [
-                accuracy(store.retrained(training, data, genotype).probabilities, data.validation.labels)
-                for genotype in [found.genotype, *rivals]
+                accuracy(store.retrained(training, data, rival).probabilities, data.validation.labels)
+                for rival in [genotype, *rivals]
             ]
             note += (
                 f" After {study.short_epochs} epochs of retraining its validation accuracy is {scores[0]:.3f}; "
                 f"{RANDOM_RIVALS} random genotypes: mean {sum(scores[1:]) / RANDOM_RIVALS:.3f}, "
                 f"best {max(scores[1:]):.3f}."
             )
-        write_text(files.folder / GENOTYPE, found.genotype.to_json() + "\n")
+        write_text(files.folder / GENOTYPE, genotype.to_json() + "\n")
         files.publish(GENOTYPE)
         return {"status": "complete", "summary": note}
 

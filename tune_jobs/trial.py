@@ -18,6 +18,7 @@ from edgenes.metrics import accuracy
 from edgenes.search import HypernetworkResult, train_hypernetwork
 from edgenes.selection import cross_fitted
 from edgenes.training import predict
+from tune_jobs.cache import OFF, open_cache
 from tune_jobs.config import SweepConfig
 from tune_jobs.remote import Remote, StudyFiles
 from tune_jobs.store import PredictionStore
@@ -39,13 +40,17 @@ def hypernetwork_path(trial: int) -> str:
 
 @dataclass(frozen=True)
 class TrialSettings:
-    """What all trials of a study share: configuration, folder, optimal genotype, device, files beyond this machine."""
+    """What all trials of a study share: configuration, folder, optimal genotype, device, files beyond this machine.
+
+    `cache` is a `cache_setting`: what other studies have computed counts only where a driver says so.
+    """
 
     config: SweepConfig
     folder: Path
     optimal: Genotype
     device: str
     remote: Remote | None = None
+    cache: str | None = OFF
 
     @property
     def files(self) -> StudyFiles:
@@ -55,7 +60,7 @@ class TrialSettings:
     @property
     def store(self) -> PredictionStore:
         """The retrained candidates of the study."""
-        return PredictionStore(self.files.below("predictions"))
+        return PredictionStore(self.files.below("predictions"), open_cache(self.cache))
 
     def on_this_node(self) -> "TrialSettings":
         """The settings of a worker, whose folder may be on another machine than the driver's."""
@@ -139,7 +144,7 @@ def run_trial(
     labels = data.validation.labels
     calibration = torch.arange(min(CALIBRATION_IMAGES, len(data.weights)))
     images, _ = DeviceData(data.weights, data, settings.device).batch(calibration)
-    predictions, hits, rows = [], 0, []
+    predictions, hits, shared, rows = [], 0, 0, []
     for k, candidate in enumerate(candidates):
         pace = {}
         if config.value == "one-shot":
@@ -148,7 +153,8 @@ def run_trial(
         else:
             training = config.training_config(config.short_epochs, 0, settings.device)
             retrained = settings.store.retrained(training, data, candidate.genotype)
-            probabilities, hits = retrained.probabilities, hits + retrained.cached
+            probabilities = retrained.probabilities
+            hits, shared = hits + retrained.cached, shared + retrained.shared
             if not retrained.cached:
                 seen = config.short_epochs * len(data.training)
                 pace = {"images_per_second": round(seen / max(retrained.seconds, 1e-9), 1)}
@@ -183,6 +189,8 @@ def run_trial(
         "cache_hits": hits,
         "seconds": time.monotonic() - start,
     }
+    if config.value != "one-shot":
+        attributes["shared_hits"] = shared
     note = f"value {value:.3f}, control error {error:.2f}"
     return outcome | {"status": "complete", "value": value, "note": note}
 

@@ -75,6 +75,7 @@ def drive(
     state.chmod(0o777)
     (state / "faults.json").write_text(json.dumps([fault.to_dict() for fault in faults]))
     own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    own["EDGENES_CACHE"] = "off"  # what a disturbed study computes is not taken from another one
     # Only from here on: the supervisor is not part of the study.
     inside = [f"FAULTS={state / 'faults.json'}", f"FAULT_STATE={state}", f"PYTHONPATH={HERE / 'site'}"]
     command = [sys.executable, str(SCRIPT), *options, "--out", str(out)]

@@ -1,0 +1,143 @@
+"""Candidates retrained a second: a study's parallel trials, on the whole machine, against one after the other.
+
+`python -m benchmarks.retraining` prints a table. Each round retrains the same new random genotypes on digits three
+times, alternately: in a loop in this process, in a study's stage with one trial at a time, and with all that fit.
+Nothing is cached. The first round is not counted. A stage's time holds the start of its workers, as in a study.
+"""
+
+import io
+import itertools
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import optuna
+import ray
+import torch
+import tyro
+from ray import tune
+from rich.console import Console
+
+from benchmarks.architecture_gradients import table
+from edgenes import random_genotype
+from edgenes.genotype import Genotype
+from tune_jobs.config import SweepConfig
+from tune_jobs.final import Job, final_training
+from tune_jobs.progress import Progress
+from tune_jobs.remote import StudyFiles
+from tune_jobs.resources import live_nodes
+from tune_jobs.run import Run
+from tune_jobs.saved import load_study_data
+from tune_jobs.trainables import candidate_retraining
+from tune_jobs.trial import TrialSettings
+from tune_jobs.watch.watch import Watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Measure how many candidates are retrained a second."""
+
+    candidates: int = 8
+    """Candidates a round."""
+    epochs: int = 15
+    """Epochs of each."""
+    rounds: int = 5
+    """Rounds."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    gpus_per_trial: float | None = None
+    """Share of a GPU for each; the default is the study's own."""
+
+
+def study(options: Options, folder: Path, at_once: int | None) -> Run:
+    """A study without trials in a folder of its own."""
+    config = SweepConfig(
+        final_epochs=options.epochs,
+        max_concurrent=at_once,
+        gpus_per_trial=options.gpus_per_trial,
+        device=options.device,
+        out=folder,
+    )
+    folder.mkdir()
+    optuna_study, data = optuna.create_study(), load_study_data(config)
+    progress = Progress(console=Console(file=io.StringIO()))
+    watch = Watch(config, optuna_study)
+    run = Run(config, data, optuna_study, progress, lambda: None, live_nodes(), StudyFiles(folder), watch)
+    genotype = random_genotype(config.space, torch.Generator().manual_seed(0))
+    run.settings = TrialSettings(config, folder, genotype, run.device)
+    return run
+
+
+def in_a_loop(run: Run, genotypes: list[Genotype]) -> None:
+    """Retrain one after the other in this process, on the threads of one trial."""
+    torch.set_num_threads(run.config.cpus_per_trial)
+    for genotype in genotypes:
+        run.settings.store.retrained(final_training(run.settings, 0), run.data, genotype, weights=True)
+
+
+def in_trials(run: Run, genotypes: list[Genotype]) -> None:
+    """Retrain as a study's third stage does."""
+    jobs = [Job(genotype, 0, "candidate").to_dict() for genotype in genotypes]
+    with run.progress.stage("Finalists", len(jobs), unit="retraining"):
+        outcomes = run.tune(
+            "finalists",
+            candidate_retraining,
+            {"job": tune.grid_search(list(range(len(jobs))))},
+            lambda trial: f"retraining {trial.config['job'] + 1}" if "job" in trial.config else "retraining",
+            {"data": run.data_ref, "settings": run.settings, "jobs": jobs},
+        )
+    assert all(outcome["status"] == "complete" and not outcome["cached"] for outcome in outcomes)
+
+
+def spread(values: list[float]) -> str:
+    """Median [5%, 95%]."""
+    low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
+    return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def main(options: Options) -> None:
+    """Measure and print."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ways = {"a loop": (1, in_a_loop), "one trial at a time": (1, in_trials), "all that fit": (None, in_trials)}
+    generator, counter = torch.Generator().manual_seed(1), itertools.count()
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    with tempfile.TemporaryDirectory() as place:
+
+        def rate(at_once: int | None, work: Callable[[Run, list[Genotype]], None], genotypes: list[Genotype]) -> float:
+            """Candidates a second."""
+            run = study(options, Path(place) / f"study-{next(counter)}", at_once)
+            assert run.data_ref  # the data are put there once a study, before this stage
+            start = time.perf_counter()
+            work(run, genotypes)
+            return len(genotypes) / (time.perf_counter() - start)
+
+        run = study(options, Path(place) / "study", None)
+        for k in range(options.rounds + 1):
+            genotypes = [random_genotype(run.config.space, generator) for _ in range(options.candidates)]
+            for name, (at_once, work) in ways.items():
+                found = rate(at_once, work, genotypes)
+                if k > 0:
+                    rates[name].append(found)
+        slots, device = run.slots, run.device
+    ray.shutdown()
+    print(
+        f"Median [5%, 95%] of {options.rounds} rounds of {options.candidates} candidates, {options.epochs} epochs on "
+        f"digits; {device}, {slots} trials at once fit, {run.config.cpus_per_trial} thread each; load "
+        f"{os.getloadavg()[0]:.1f} of {os.cpu_count()} cores; Python {platform.python_version()}, torch "
+        f"{torch.__version__}, ray {ray.__version__}\n"
+    )
+    rows = [
+        (name, spread(found), spread([a / b for a, b in zip(found, rates["a loop"], strict=True)]))
+        for name, found in rates.items()
+    ]
+    print(table(["", "candidates a second", "of the loop's"], rows))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
