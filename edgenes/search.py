@@ -222,7 +222,7 @@ class SearchResult:
     metrics: dict[str, float]
 
 
-SEARCH_VERSION = 1
+SEARCH_VERSION = 2
 """Raise it with every change, here or below, after which `search_genotype` gives other numbers for the same input."""
 
 

@@ -11,7 +11,7 @@ from ray import tune
 
 from edgenes.data import Part, build_dataset
 from tune_jobs.config import SweepConfig
-from tune_jobs.trainables import use_threads
+from tune_jobs.trainables import use_resources
 
 MIB = 2**20
 IMAGES = 40_000  # of 3 KiB in W and H: 117 MiB
@@ -48,13 +48,13 @@ def probe():
         from edgenes.search import Bilevel
         from edgenes.training import predict
         from tune_jobs.config import SweepConfig
-        from tune_jobs.trainables import use_threads
+        from tune_jobs.trainables import use_resources
 
         def own():
             lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
             return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
 
-        use_threads()
+        use_resources()
         settings = SweepConfig(nodes=1, search_channels=2, channels=2, cells=1).search_config("cpu")
         loop = Bilevel(settings, data)
         network = loop.supernet.as_network(loop.fair.next(), loop.weights.draw(64, loop.generator)[0])
@@ -103,7 +103,7 @@ def test_two_workers_use_one_copy_of_the_data_and_one_thread_each(run_of, data):
 def test_a_trial_computes_with_as_many_threads_as_it_has_cpus(ray_local, tmp_path):
     def trainable(config):
         torch.set_num_threads(4)  # what an earlier trial of the actor left behind
-        use_threads()
+        use_resources()
         tune.report({"threads": torch.get_num_threads()})
 
     tuner = tune.Tuner(

@@ -22,6 +22,7 @@ from edgenes.genotype import Genotype, random_genotype
 from edgenes.memory import with_less_memory
 from edgenes.metrics import accuracy
 from edgenes.search import SearchResult, search_genotype
+from tune_jobs.allocator import keep_freed_memory
 from tune_jobs.cache import open_cache
 from tune_jobs.config import SweepConfig
 from tune_jobs.environment import hardware
@@ -45,8 +46,9 @@ _STATE = "state.pt"
 _TRACEBACK = 2000  # characters: the end of a traceback names the cause
 
 
-def use_threads() -> None:
-    """Let torch use as many threads as the trial was given CPUs, whatever an earlier trial of the actor had."""
+def use_resources() -> None:
+    """Let torch use as many threads as the trial has CPUs, whatever an earlier trial of the actor had; keep memory."""
+    keep_freed_memory()
     cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
     torch.set_num_threads(max(1, int(cpus)))
 
@@ -141,7 +143,7 @@ def _older(shared: Remote, checkpoint: str) -> list[str]:
 
 def sweep_trial(config: dict[str, Any], data: Dataset, settings: TrialSettings) -> None:
     """One trial of the sweep; config holds "trial", "seed", "attempt", "params", "checkpoint" (or None)."""
-    use_threads()
+    use_resources()
     settings = settings.on_this_node()
     shared = settings.files.shared
     # A trial that has lost its process once saves each epoch: one that is killed again and again gets further.
@@ -160,7 +162,7 @@ def sweep_trial(config: dict[str, Any], data: Dataset, settings: TrialSettings) 
 
 def candidate_retraining(config: dict[str, Any], data: Dataset, settings: TrialSettings, jobs: list[dict]) -> None:
     """Retrain one candidate fully and leave it in the store; config["job"] is its position among `jobs`."""
-    use_threads()
+    use_resources()
     settings = settings.on_this_node()
     job = jobs[config["job"]]
 
@@ -182,7 +184,7 @@ def genotype_search(
     A search that any study of the same `cache` (a setting) has made is not made again.
     Beside it stands the cheapest rival: random genotypes, retrained as shortly as the found one.
     """
-    use_threads()
+    use_resources()
     files = files.on_this_node()
     reporter, speed = Reporter(files.shared), Speed(len(data.weights), device)
 
@@ -237,7 +239,7 @@ def ensemble_selection(
     config: dict[str, Any], data: Dataset, test: Part, settings: TrialSettings, finalist: Finalist
 ) -> None:
     """The final trial: the ensemble of the hypernetwork that was chosen, whose digest is config["hypernetwork"]."""
-    use_threads()
+    use_resources()
     settings = settings.on_this_node()
 
     def run() -> dict[str, Any]:
