@@ -249,9 +249,9 @@ class StudySearcher(Searcher):
         if result.control_error is not None:
             attributes["control_error"] = result.control_error
         with written_together(self._study):
-            if result.control_error is not None and result.state != TrialState.FAIL:
-                if CONSTRAINT not in trial.constraints:
-                    trial.set_constraint(CONSTRAINT, result.control_error - CONTROL_LIMIT)
+            constrained = result.control_error is not None and result.state != TrialState.FAIL
+            if constrained and CONSTRAINT not in trial.constraints:
+                trial.set_constraint(CONSTRAINT, result.control_error - CONTROL_LIMIT)
             for key, value in attributes.items():
                 trial.set_user_attr(key, value)
             self._study.tell(trial, result.values, result.state, skip_if_finished=True)
