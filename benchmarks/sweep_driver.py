@@ -132,8 +132,7 @@ def result_of(number: int, rng: np.random.Generator) -> dict[str, Any]:
     attributes = {
         "candidates": rows,
         "control_curve": [
-            {"lambda": k / 10, "shared": rng.random(), "standard_error": 0.1}
-            for k in range(10 * CONFIG.space.max_edges + 1)
+            {"lambda": k / 10, "shared": int(rng.integers(5))} for k in range(10 * CONFIG.space.max_edges + 1)
         ],
         "hypernetwork": f"trials/{number:04d}-hypernetwork.pt",
         **dict.fromkeys(("control_error", "standard_error", "mean_accuracy", "nll", "seconds"), 0.5),
