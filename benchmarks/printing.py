@@ -43,8 +43,9 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> str:
 
 def machine(*packages: str) -> str:
     """Load, processors, threads, versions and commit, in a line; `packages` beside Python and torch."""
+    code = commit() or "unknown"  # with a + at its end where files differ
     versions = "".join(f", {name} {version(name)}" for name in ("torch", *packages))
     return (
         f"load {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores, {torch.get_num_threads()} thread(s); Python "
-        f"{platform.python_version()}{versions}, {platform.machine()}; commit {(commit() or 'unknown')[:10]}"
+        f"{platform.python_version()}{versions}, {platform.machine()}; commit {code[:10]}{'+' * code.endswith('+')}"
     )

@@ -126,7 +126,14 @@ def result_of(number: int, rng: np.random.Generator) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(number)
     genotypes = [random_genotype(CONFIG.space, generator) for _ in range(CONFIG.candidates)]
     rows = [
-        {"digest": g.digest, "lambda": k / 2, "source": "hypernetwork", "shared": k % 5, "genotype": g.to_dict()}
+        {
+            "digest": g.digest,
+            "lambda": k / 2,
+            "source": "sample",
+            "shared": k % 5,
+            "accuracy": 0.8,
+            "genotype": g.to_dict(),
+        }
         for k, g in enumerate(genotypes)
     ]
     attributes = {
