@@ -42,7 +42,7 @@ def rate(workers: int, options: Options, folder: Path) -> float:
     out = folder / f"study-{workers}-{time.monotonic_ns()}"
     command = [sys.executable, "studies/anneal_sweep.py", "--out", str(out), "--optimal", str(genotype)]
     command += ["--trials", str(options.trials), "--max-concurrent", str(workers), "--sampler", "random"]
-    command += ["--no-baselines", *(["--smoke-test"] if options.smoke else [])]
+    command += ["--no-baselines", "--final-epochs", "1", *(["--smoke-test"] if options.smoke else [])]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     if done.returncode:
         raise StudyError(f"the study ended with {done.returncode}: {done.stderr[-500:]}")
