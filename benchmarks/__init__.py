@@ -1,4 +1,4 @@
-"""Measurements; each module prints its tables: `python -m benchmarks.NAME`."""
+"""Measurements, each a module with `Options` and `main`, which prints tables: `python -m benchmarks NAME`."""
 
 from tune_jobs.quiet import quiet_ray
 

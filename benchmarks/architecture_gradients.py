@@ -1,6 +1,6 @@
 """What moves the architecture best: cost and truth of each pass's gradient, and what each makes of the hypernetwork.
 
-`python -m benchmarks.architecture_gradients` prints two tables, on one thread; times are CPU time of this process.
+`python -m benchmarks architecture_gradients` prints two tables, on one thread; times are CPU time of this process.
 
 1. A supernet is trained by fair paths. Its choices' true advantages, one for every (edge, operation), are the expected
    loss of a uniform genotype minus that of a uniform genotype with that choice, on a fixed large batch of H. Then each
@@ -11,17 +11,16 @@
    beside random genotypes and genotypes that deviate from the optimal one by 0 .. Lambda edges.
 """
 
-import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import tyro
 
+from benchmarks.printing import machine, quantiles, spread, table
 from edgenes import (
     ArchitectureLogits,
     Dataset,
@@ -78,19 +77,6 @@ class Options:
     """Epochs of a short retraining."""
     c_ends: tuple[float, ...] = ()
     """Further values of c_end, with c_start a tenth of it, for the default paths and gradient."""
-
-
-def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Markdown."""
-    header = list(header)
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def spread(values: list[float], digits: int = 2) -> str:
-    """Median [smallest, largest]."""
-    low, middle, high = (f"{f(values):.{digits}f}" for f in (min, statistics.median, max))
-    return f"{middle} [{low}, {high}]"
 
 
 def mean_error(values: list[float]) -> str:
@@ -185,7 +171,7 @@ def compare_gradients(options: Options, data: Dataset) -> str:
     rows = [
         (
             name,
-            spread_of_steps(milliseconds[name]),
+            quantiles(milliseconds[name]),
             spread(steps[name], 0),
             spread(truth[name]),
         )
@@ -195,12 +181,6 @@ def compare_gradients(options: Options, data: Dataset) -> str:
     rows.append((f"the truth's own reliability, {options.truth_genotypes} genotypes", "", "", spread(ceiling)))
     header = ["pass and gradient", "ms a step: median [5%, 95%]", f"steps in {options.seconds:g} s", "correlation"]
     return table(header, rows)
-
-
-def spread_of_steps(values: list[float]) -> str:
-    """Median [5%, 95%]."""
-    low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
-    return f"{middle:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def zeros(space: SearchSpace) -> tuple[torch.Tensor, torch.Tensor]:
@@ -281,10 +261,7 @@ def main(options: Options) -> None:
     torch.set_num_threads(1)
     start = time.process_time()
     data = load_data(options.dataset).without_test()
-    print(
-        f"{options.dataset}, {options.seeds} seeds, 1 thread, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, {platform.machine()}\n"
-    )
+    print(f"{options.dataset}, {options.seeds} seeds; {machine()}\n")
     print("Gradients at uniform logits; median [smallest, largest] over the seeds unless it says otherwise.\n")
     print(compare_gradients(options, data), flush=True)
     print(
@@ -293,7 +270,3 @@ def main(options: Options) -> None:
     )
     print(compare_hypernetworks(options, data))
     print(f"\n{time.process_time() - start:.0f} s of CPU time in all.")
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Options))

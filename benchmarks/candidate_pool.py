@@ -1,6 +1,6 @@
 """A pool of real candidates to select from: random genotypes, each retrained shortly from scratch on real images.
 
-`python -m benchmarks.candidate_pool --npz PATH --out FOLDER` trains what is not in FOLDER yet, so it goes on where it
+`python -m benchmarks candidate_pool --npz PATH --out FOLDER` trains what is not in FOLDER yet, so it goes on where it
 was stopped, and several may work on one folder if each has its own `--start`. `load_pool` reads it.
 """
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import tyro
 
 from edgenes import Dataset, Part, SearchSpace, TrainingConfig, predict, random_genotype, train_network
 from edgenes.data import build_dataset, split_indices
@@ -55,7 +54,9 @@ def load_pool(folder: Path, part: str, networks: int | None = None) -> Pool:
     """The trained networks of a pool on `part`, validation or test; raises DataError if there are too few."""
     files = sorted(folder.glob("network-*.npz"))[:networks]
     if not files or (networks is not None and len(files) < networks):
-        raise DataError(f"{folder} has {len(files)} networks of {networks or 'any'}: run benchmarks.candidate_pool.")
+        raise DataError(
+            f"{folder} has {len(files)} networks of {networks or 'any'}: run `python -m benchmarks candidate_pool`."
+        )
     predictions = None
     for k, file in enumerate(files):
         with np.load(file) as stored:
@@ -110,7 +111,3 @@ def main(options: Options) -> None:
         found = {part: predict(network, getattr(data, part), data) for part in ("validation", "test")}
         write(path, **found)
         print(f"{k} {genotypes[k].digest} accuracy {accuracy(np.exp(found['validation']), data.validation.labels):.3f}")
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Options))

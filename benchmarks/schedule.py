@@ -1,6 +1,6 @@
 """Does one driver keep 64 and 512 workers busy? Its seconds a trial, and the share of the workers' time that is lost.
 
-`python -m benchmarks.schedule` prints four tables.
+`python -m benchmarks schedule` prints four tables.
 
 1. Ray's part of the driver: real Tune runs of trials that only report, on fractions of a CPU. The CPU seconds of this
    process are fitted to a sum for each trial and for each report.
@@ -18,7 +18,6 @@
 import heapq
 import itertools
 import os
-import platform
 import sqlite3
 import statistics
 import tempfile
@@ -34,11 +33,10 @@ import numpy as np
 import optuna
 import ray
 import torch
-import tyro
 from optuna.storages import RDBStorage, get_storage
 from ray import tune
 
-from benchmarks.architecture_gradients import spread, table
+from benchmarks.printing import machine, spread, table
 from benchmarks.sweep_driver import EPOCHS, REPORTS, Driver, report_of, result_of
 from tune_jobs.sole_writer import SoleWriterStorage
 from tune_jobs.trainables import CHECKPOINT_SECONDS
@@ -359,14 +357,6 @@ def ray_share(options: Options) -> tuple[str, float, float]:
     return table(["workers", "trials", "ms a trial", "ms a report"], rows), per_trial, per_report
 
 
-def machine() -> str:
-    """What the numbers were measured on, in a line."""
-    return (
-        f"load {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores, 1 thread; Python {platform.python_version()}, "
-        f"ray {ray.__version__}, optuna {optuna.__version__}, {platform.machine()}"
-    )
-
-
 def commit_seconds(count: int = 50) -> list[float]:
     """Seconds of each of `count` commits to an SQLite file on the disk of the working folder."""
     taken = []
@@ -387,7 +377,7 @@ def main(options: Options) -> None:
     """Print the tables."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     torch.set_num_threads(1)
-    print(f"{machine()}\n")
+    print(f"{machine('ray', 'optuna')}\n")
     if options.ray_seconds is None:
         text, *seconds = ray_share(options)
         print(f"Ray's part: CPU time of the driver, median [smallest, largest] of {options.repeats}.\n\n{text}\n")
@@ -415,8 +405,4 @@ def main(options: Options) -> None:
     )
     header = ["workers", "s a trial", "trials", "driver's CPU s a trial", "simulated", "lost", "simulated"]
     print(table(header, [real_schedule(workers, options, costs) for workers in options.real_workers]))
-    print(f"\n{machine()} at the end")
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Options))
+    print(f"\n{machine('ray', 'optuna')} at the end")

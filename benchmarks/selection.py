@@ -1,6 +1,6 @@
 """How fast the best ensemble is proven, and how often the fast methods miss it, on a pool of real candidates.
 
-`python -m benchmarks.selection --npz PATH --pool FOLDER` trains what the pool lacks (see `candidate_pool`) and prints
+`python -m benchmarks selection --npz PATH --pool FOLDER` trains what the pool lacks (see `candidate_pool`) and prints
 two tables. Times are wall-clock seconds of this process, predictions checked and copied included.
 
 1. Exact selection beside the plain way: the mean of the members' probabilities and its score, subset by subset. Both
@@ -10,7 +10,6 @@ two tables. Times are wall-clock seconds of this process, predictions checked an
 """
 
 import os
-import platform
 import resource
 import time
 from dataclasses import dataclass
@@ -21,13 +20,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-import tyro
 from plotly.subplots import make_subplots
 from threadpoolctl import threadpool_limits
 
 from benchmarks import candidate_pool
-from benchmarks.architecture_gradients import spread, table
 from benchmarks.candidate_pool import Pool, load_pool
+from benchmarks.printing import machine, spread, table
 from edgenes import metrics, select_ensemble
 from edgenes.selection import CRITERIA, METHODS, exact_memory
 from edgenes.selection.problem import Problem
@@ -198,8 +196,7 @@ def main(options: Options) -> None:
         validation = load_pool(options.pool, "validation", options.networks)
         print(
             f"Pool {validation.predictions.shape}, float32; {options.repeats} repeats, median [smallest, largest]; "
-            f"{options.threads} threads, load {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores; Python "
-            f"{platform.python_version()}, numpy {np.__version__}, {platform.machine()}\n"
+            f"{options.threads} threads of the matrix products; {machine('numpy')}\n"
         )
         print(time_exact(validation, options), flush=True)
         if options.draws:
@@ -209,7 +206,3 @@ def main(options: Options) -> None:
             if options.figure is not None:
                 regret_figure(summary).write_html(options.figure, config={"displayModeBar": False})
     print(f"\nload {os.getloadavg()[0]:.1f} at the end")
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Options))

@@ -1,6 +1,6 @@
 """What a data set costs a node: each worker's own memory, with a small and a large data set, and the object store's.
 
-`python -m benchmarks.shared_data` prints a table. Synthetic images go through an .npz file and `load_data`, as a
+`python -m benchmarks shared_data` prints a table. Synthetic images go through an .npz file and `load_data`, as a
 person's do, and reach the workers as in a sweep: real Tune trials, all at once, each of which takes steps of the search
 and of a retraining on them and predicts. A worker's own memory is what it shares with no other process (Private_Clean
 and Private_Dirty of /proc/self/smaps_rollup). The last row is the same with a copy made on purpose.
@@ -9,7 +9,6 @@ and Private_Dirty of /proc/self/smaps_rollup). The last row is the same with a c
 import gc
 import io
 import os
-import platform
 import tempfile
 import time
 from dataclasses import dataclass
@@ -20,11 +19,10 @@ import numpy as np
 import optuna
 import ray
 import torch
-import tyro
 from ray import tune
 from rich.console import Console
 
-from benchmarks.architecture_gradients import spread, table
+from benchmarks.printing import machine, spread, table
 from edgenes.data import Dataset, DeviceData, load_data
 from edgenes.search import Bilevel
 from edgenes.training import predict
@@ -123,13 +121,5 @@ def main(options: Options) -> None:
                 own, stored = measured(data, workers, copy, Path(place))
                 name = f"{held:.0f}" + (", copied on purpose" if copy else "")
                 rows.append((name, f"{workers}", f"{len(own)}", spread(own, 0), f"{stored:.0f}"))
-    print(
-        f"Median [smallest, largest] over the workers; load {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores, 1 "
-        f"thread; Python {platform.python_version()}, torch {torch.__version__}, ray {ray.__version__}, "
-        f"{platform.machine()}\n"
-    )
+    print(f"Median [smallest, largest] over the workers; {machine('ray')}\n")
     print(table(["data, MiB", "workers", "n", "own memory of a worker, MiB", "object store of the node, MiB"], rows))
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Options))

@@ -126,12 +126,21 @@ def result_of(number: int, rng: np.random.Generator) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(number)
     genotypes = [random_genotype(CONFIG.space, generator) for _ in range(CONFIG.candidates)]
     rows = [
-        {"digest": g.digest, "lambda": k / 2, "source": "hypernetwork", "shared": k % 5, "genotype": g.to_dict()}
+        {
+            "digest": g.digest,
+            "lambda": k / 2,
+            "source": "sample",
+            "shared": k % 5,
+            "accuracy": 0.8,
+            "genotype": g.to_dict(),
+        }
         for k, g in enumerate(genotypes)
     ]
     attributes = {
         "candidates": rows,
-        "control_curve": rng.random((10 * CONFIG.space.max_edges + 1, 2)).tolist(),
+        "control_curve": [
+            {"lambda": k / 10, "shared": int(rng.integers(5))} for k in range(10 * CONFIG.space.max_edges + 1)
+        ],
         "hypernetwork": f"trials/{number:04d}-hypernetwork.pt",
         **dict.fromkeys(("control_error", "standard_error", "mean_accuracy", "nll", "seconds"), 0.5),
         **{"pool_size": len(rows), "cache_hits": 1},

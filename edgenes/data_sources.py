@@ -3,6 +3,7 @@
 Each reader returns a `Source`, the data as they were published; `Source.checked` makes them uniform.
 """
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,10 +122,11 @@ def _check_classes(names: tuple[str, ...], train: np.ndarray, test: np.ndarray) 
 
 def read_digits() -> tuple[np.ndarray, np.ndarray]:
     """scikit-learn's 1,797 embedded digits: uint8 (N, 8, 8), their 0..16 stretched to 0..255, and labels."""
-    from sklearn.datasets import load_digits  # half a second, which other data need not pay
-
-    digits = load_digits()
-    return np.rint(digits.images * (255 / 16)).astype(np.uint8), digits.target.astype(np.int64)
+    # Its file, without `import sklearn`: that takes a second, which every study on digits would begin with.
+    package = importlib.util.find_spec("sklearn")
+    table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    images, labels = table[:, :-1].reshape(-1, 8, 8), table[:, -1]
+    return np.rint(images * (255 / 16)).astype(np.uint8), labels.astype(np.int64)
 
 
 def read_torchvision(name: str, root: str | Path | None, download: bool) -> Source:

@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
-from tune_jobs.sole_writer import SoleWriterStorage
+from tune_jobs.sole_writer import SoleWriterStorage, written_together
 from tune_jobs.study import open_study, search_space
 
 NUMBERS = itertools.count()
@@ -112,3 +115,70 @@ def test_studies_of_one_database_do_not_mix(tmp_path):
 
 def test_a_studys_driver_opens_it_so(url):
     assert isinstance(open_study("s", url, space=search_space("exact"))._storage, SoleWriterStorage)
+
+
+def life_of_a_trial(study):
+    trial = study.ask(SPACE)
+    trial.set_user_attr("a", 1)
+    study.get_trials(deepcopy=False)
+    trial.report(0.5, 1)
+    trial.set_constraint("c", -1.0)
+    study.tell(trial, 0.5)
+
+
+def test_what_is_written_together_is_one_commit(url):
+    study = driven(url)
+    changes = []
+    event.listen(study._storage._backend.engine, "commit", lambda connection: changes.append(files()))
+
+    def files():  # what another connection sees just before the commit
+        with RDBStorage(url).engine.connect() as connection:
+            return connection.exec_driver_sql("SELECT COUNT(*) FROM trials").scalar()
+
+    with written_together(study), written_together(study):
+        life_of_a_trial(study)
+        assert files() == 0 and not changes
+    assert changes == [0] and files() == 1
+    assert plain(study.get_trials()) == plain(driven(url).get_trials())
+    assert study.get_trials()[0].constraints == {"c": -1.0}
+
+
+@settings(max_examples=6, deadline=None)
+@given(before=st.integers(0, 3), running=st.booleans(), looks=st.booleans())
+def test_after_an_exception_none_of_it_is_there_and_the_view_is_the_databases(database, before, running, looks):
+    name = f"study {next(NUMBERS)}"
+    study = driven(database, name)
+    for _ in range(before):
+        life_of_a_trial(study)
+    trial = study.ask(SPACE) if running else None
+    expected = plain(study.get_trials())
+    with pytest.raises(KeyboardInterrupt), written_together(study):
+        if running:
+            trial.set_user_attr("b", 2)
+            study.tell(trial, 1.0)
+        life_of_a_trial(study)
+        if looks:
+            study.get_trials(deepcopy=False)
+        raise KeyboardInterrupt
+    assert plain(driven(database, name).get_trials()) == plain(study.get_trials()) == expected
+    if running:
+        study.tell(trial, 2.0)
+    life_of_a_trial(study)
+    assert plain(driven(database, name).get_trials()) == plain(study.get_trials())
+    assert [t.number for t in study.get_trials()] == list(range(before + running + 1))
+
+
+def test_a_write_that_fails_and_is_passed_over_takes_the_others_with_it(url):
+    study = driven(url)
+    trial = study.ask(SPACE)
+
+    def fail(connection, cursor, statement, parameters, *rest):
+        if "second" in parameters:
+            raise OperationalError("a write", {}, Exception("failed"))
+
+    event.listen(study._storage._backend.engine, "before_cursor_execute", fail)
+    with pytest.raises(StorageInternalError, match="rolled back"), written_together(study):
+        trial.set_user_attr("first", 1)
+        with pytest.raises(StorageInternalError):
+            trial.set_user_attr("second", 2)
+    assert study.get_trials()[0].user_attrs == driven(url).get_trials()[0].user_attrs == {}

@@ -28,6 +28,7 @@ from tune_jobs.avoid import AvoidFailures
 from tune_jobs.curves import CurveWriter, curve_path, plain
 from tune_jobs.outcome import Outcome, finite, outcome
 from tune_jobs.remote import StudyFiles
+from tune_jobs.sole_writer import written_together
 from tune_jobs.study import CONSTRAINT, CONTROL_LIMIT, stable_seed, study_seed, trial_seed, with_derived
 
 _log = logging.getLogger(__name__)
@@ -124,7 +125,8 @@ class StudySearcher(Searcher):
         if self._count(TrialState.FAIL) >= self._max_failures:
             return Searcher.FINISHED
         if self._orphans:
-            return self._hand_out(trial_id, self._recreate(self._orphans.pop(0)))
+            with written_together(self._study):
+                return self._hand_out(trial_id, self._recreate(self._orphans.pop(0)))
         done = self._count(TrialState.COMPLETE, TrialState.PRUNED)
         if done >= self._budget:
             return Searcher.FINISHED
@@ -132,7 +134,8 @@ class StudySearcher(Searcher):
         if done + self._count(TrialState.RUNNING) >= self._budget:
             return None
         self._seed_sampler(self._next_number())
-        return self._hand_out(trial_id, self._study.ask(self._space))
+        with written_together(self._study):
+            return self._hand_out(trial_id, self._study.ask(self._space))
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Remember the newest report of a trial."""
@@ -187,12 +190,13 @@ class StudySearcher(Searcher):
             return
         before = running.trial.user_attrs.get("checkpoint")
         name = self._shared.name_of(checkpoint.path)
-        running.trial.set_user_attr("checkpoint", name)
+        with written_together(self._study):
+            running.trial.set_user_attr("checkpoint", name)
+            if step is not None and step > running.trial.user_attrs.get("checkpoint_step", -1):
+                running.trial.set_user_attr("checkpoint_step", int(step))
+                if running.trial.user_attrs.get("stalled_attempts"):  # in a journal, each writing waits for the disk
+                    running.trial.set_user_attr("stalled_attempts", 0)
         self._forget_earlier(running, posixpath.dirname(name), before)
-        if step is not None and step > running.trial.user_attrs.get("checkpoint_step", -1):
-            running.trial.set_user_attr("checkpoint_step", int(step))
-            if running.trial.user_attrs.get("stalled_attempts"):  # each writing is a commit
-                running.trial.set_user_attr("stalled_attempts", 0)
 
     def _forget_earlier(self, running: _Running, current: str, before: str | None) -> None:
         """Remove what earlier drivers kept of a trial under Ray's folder, except the checkpoint just `before`.
@@ -220,7 +224,8 @@ class StudySearcher(Searcher):
         """Count an attempt that Ray makes by itself after a worker died."""
         running = self._running.get(trial_id)
         if running is not None:
-            running.attempt = self._count_attempt(running.trial)
+            with written_together(self._study):
+                running.attempt = self._count_attempt(running.trial)
 
     def _outcome(self, running: _Running, error: bool) -> Outcome:
         last = running.last | {"attributes": _attributes(running.last)}
@@ -239,15 +244,17 @@ class StudySearcher(Searcher):
 
     def _tell(self, trial: optuna.Trial, result: Outcome) -> None:
         # After `tell` the trial can no longer be written, so everything else comes first.
+        self._before_tell(trial, result)
         attributes = json.loads(json.dumps(dict(result.attributes), default=plain))
         if result.control_error is not None:
             attributes["control_error"] = result.control_error
-            if result.state != TrialState.FAIL and CONSTRAINT not in trial.constraints:
+        with written_together(self._study):
+            constrained = result.control_error is not None and result.state != TrialState.FAIL
+            if constrained and CONSTRAINT not in trial.constraints:
                 trial.set_constraint(CONSTRAINT, result.control_error - CONTROL_LIMIT)
-        for key, value in attributes.items():
-            trial.set_user_attr(key, value)
-        self._before_tell(trial, result)
-        self._study.tell(trial, result.values, result.state, skip_if_finished=True)
+            for key, value in attributes.items():
+                trial.set_user_attr(key, value)
+            self._study.tell(trial, result.values, result.state, skip_if_finished=True)
         for warning in attributes.get("warnings", ()):
             _log.warning("Trial %d: %s", trial.number, warning)
         if result.state == TrialState.FAIL:

@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from edgenes.genotype import Genotype
 from tune_jobs.config import SweepConfig
 from tune_jobs.outcome import Outcome
+from tune_jobs.sole_writer import written_together
 from tune_jobs.study import CONTROL_LIMIT
 from tune_jobs.watch.svg import cell_svg, control_svg
 
@@ -99,8 +100,10 @@ class Album:
         try:
             note_once(trial, trial_note(outcome, self._config))
             (self._config.folder / ARTIFACTS).mkdir(exist_ok=True)
-            for name, svg in trial_pictures(outcome.attributes, self._optimal).items():
-                self._attach(trial, name, svg)
+            pictures = trial_pictures(outcome.attributes, self._optimal)
+            with written_together(trial.study):
+                for name, svg in pictures.items():
+                    self._attach(trial, name, svg)
         except Exception as error:  # a trial is worth more than its picture
             _log.warning("Trial %d goes without its pictures: %s: %s", trial.number, type(error).__name__, error)
 

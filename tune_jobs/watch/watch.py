@@ -26,8 +26,8 @@ class Watch:
 
     def __init__(self, config: SweepConfig, study: optuna.Study):
         self._config = config
+        self._study = study
         self._metrics = Metrics(config.folder.name, study)
-        note_once(study, study_note(config, commit()))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names(["accuracy", "control error"][: len(study.directions)])
@@ -41,7 +41,8 @@ class Watch:
         return [MetricsCallback(self._metrics, stage, name_of), *loggers(self._config, stage, name_of)]
 
     def album(self, optimal: Genotype) -> Album:
-        """What gives the sweep's trials their pictures and notes."""
+        """What gives the sweep's trials their pictures and notes; the study has its own note from then on."""
+        note_once(self._study, study_note(self._config, commit()))  # only now: its import delays a study's start
         return Album(self._config, optimal)
 
 

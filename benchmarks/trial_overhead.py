@@ -1,0 +1,157 @@
+"""What a trial costs beyond its training: real sweeps of trials that report once and return, one after the other.
+
+Everything around a trial is the real thing: Ray Tune with reused actors, the searcher, the callbacks, notes and
+pictures, in the working folder. A value is the time from the end of one trial to the end of the next; the first two
+of a sweep, which start the worker, are left out. Sweeps of the rows take turns. The second row writes to the same
+database as Optuna does by itself, with a commit for each attribute.
+"""
+
+import contextlib
+import io
+import tempfile
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import optuna
+import ray
+import torch
+from ray import tune
+from rich.console import Console
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from benchmarks.printing import machine, quantiles, table
+from benchmarks.sweep_driver import CONFIG, SPACE, result_of
+from edgenes import random_genotype
+from edgenes.data import load_data
+from tune_jobs.config import SweepConfig
+from tune_jobs.progress import Progress
+from tune_jobs.remote import StudyFiles
+from tune_jobs.resources import live_nodes
+from tune_jobs.run import Run
+from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
+from tune_jobs.sole_writer import SoleWriterStorage
+from tune_jobs.study import make_sampler, open_study
+from tune_jobs.sweep import BestCallback
+from tune_jobs.watch.names import trial_name
+from tune_jobs.watch.watch import Watch
+
+ROWS = {
+    "SQLite": ("study.db", True),
+    "SQLite, a commit for each write": ("study.db", False),
+    "journal": ("journal:study.log", True),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Measure seconds a trial beyond its training."""
+
+    trials: int = 30
+    """Trials of a sweep."""
+    sweeps: int = 3
+    """Sweeps of each row."""
+    sampler: str = "tpe"
+    """Optuna's sampler."""
+
+
+class Clock(tune.Callback):
+    """When trials end."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.ends.append(time.perf_counter())
+
+
+def no_op(config: dict[str, Any]) -> None:
+    """A trial that reports a real trial's result at once."""
+    tune.report(result_of(config["trial"], np.random.default_rng(config["trial"])))
+
+
+def sweep(storage: str, options: Options, folder: Path) -> tuple[list[float], float]:
+    """(seconds a trial, database commits that wrote a trial) of one sweep."""
+    config = SweepConfig(out=folder, trials=options.trials, sampler=options.sampler)
+    head, colon, name = storage.rpartition(":")
+    study = open_study("s", f"{head}{colon}{folder / name}", space=SPACE)
+    progress, files, clock = Progress(console=Console(file=io.StringIO())), StudyFiles(folder), Clock()
+    run = Run(config, load_data("digits"), study, progress, lambda: None, live_nodes(), files, Watch(config, study))
+    searcher = StudySearcher(
+        study,
+        SPACE,
+        budget=options.trials,
+        max_failures=1,
+        make_sampler=lambda seed: make_sampler(options.sampler, seed, max(4, options.trials // 4)),
+        files=files,
+        before_tell=run.watch.album(random_genotype(CONFIG.space, torch.Generator().manual_seed(0))),
+    )
+    wrote, commits = [], []
+
+    def note_statement(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if not statement.startswith("SELECT"):
+            wrote.append(1)
+
+    def note_commit(connection: Any) -> None:
+        if wrote:
+            commits.append(1)
+        wrote.clear()
+
+    event.listen(Engine, "before_cursor_execute", note_statement)
+    event.listen(Engine, "commit", note_commit)
+    try:
+        with progress.stage("Sweep", options.trials):
+            run.tune(
+                "sweep",
+                no_op,
+                {},
+                trial_name,
+                {},
+                callbacks=[RecordCallback(searcher), BestCallback(study, progress), clock],
+                search_alg=searcher,
+                scheduler=StudyPruning(searcher),
+                num_samples=-1,
+            )
+    finally:
+        event.remove(Engine, "before_cursor_execute", note_statement)
+        event.remove(Engine, "commit", note_commit)
+    if len(clock.ends) != options.trials:
+        raise RuntimeError(f"{len(clock.ends)} of {options.trials} trials ended")
+    return [after - before for before, after in pairwise(clock.ends)][1:], len(commits) / options.trials
+
+
+def main(options: Options) -> None:
+    """Print the table."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    torch.set_num_threads(1)
+    seconds: dict[str, list[float]] = {name: [] for name in ROWS}
+    commits: dict[str, float] = {}
+    print(f"Trials that report once, {options.sampler}; median [5%, 95%]; {machine('ray', 'optuna')}\n", flush=True)
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as place:
+        ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        try:
+            for k in range(options.sweeps):
+                for name, (storage, together) in ROWS.items():
+                    folder = Path(place) / f"{len(seconds[name])}-{k}-{name}".replace(" ", "-")
+                    folder.mkdir()
+                    apart = mock.patch.object(SoleWriterStorage, "together", lambda self: contextlib.nullcontext())
+                    with contextlib.nullcontext() if together else apart:
+                        taken, written = sweep(storage, options, folder)
+                    seconds[name] += taken
+                    commits[name] = written
+        finally:
+            ray.shutdown()
+    rows = [
+        (name, f"{len(taken)}", quantiles(taken, 3), f"{commits[name]:.1f}" if "SQLite" in name else "-")
+        for name, taken in seconds.items()
+    ]
+    print(table(["storage", "n", "s a trial", "commits a trial"], rows))
+    print(f"\n{machine('ray', 'optuna')} at the end")
