@@ -1,5 +1,6 @@
 """Networks of cells: the part that supernet and retrained networks share, and the network of one genotype."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -94,10 +95,14 @@ class Backbone(nn.Module):
             before, previous, reduced_before = previous, channels * space.nodes, reduction
         self.classifier = nn.Linear(previous, classes)
 
+    def entered(self, images: Tensor) -> Tensor:
+        """The stem's output, (batch, channels, H, W), both inputs of the first cell."""
+        # Channels last: depthwise convolutions and batch norm are several times faster so on the CPU.
+        return self.stem(images).contiguous(memory_format=torch.channels_last)
+
     def features(self, images: Tensor, mix: Callable[[str], Callable]) -> list[Tensor]:
         """The outputs of all cells; `mix(cell type)` gives the function that computes its nodes."""
-        # Channels last: depthwise convolutions and batch norm are several times faster so on the CPU.
-        before = previous = self.stem(images).contiguous(memory_format=torch.channels_last)
+        before = previous = self.entered(images)
         outputs = []
         for cell_type, cell in zip(self.cell_types, self.cells, strict=True):
             before, previous = previous, cell(before, previous, mix(cell_type))
@@ -108,6 +113,11 @@ class Backbone(nn.Module):
         """Global average pool and linear classifier."""
         # The mean over rows of pixels, so that its gradient has the channels last too.
         return self.classifier(features.permute(0, 2, 3, 1).flatten(1, 2).mean(1))
+
+
+def total(outputs: Sequence[Tensor]) -> Tensor:
+    """The sum; with one output that itself, where `sum` would add it to 0."""
+    return functools.reduce(torch.add, outputs)
 
 
 def cell_layout(space: SearchSpace, cells: int) -> tuple[str, ...]:
@@ -179,7 +189,8 @@ class Network(Backbone):
     def _mix(self, cell_type: str) -> Callable:
         def mix(cell: Cell, states: list[Tensor]) -> list[Tensor]:
             for node in self.choices[cell_type]:
-                states.append(sum(self._run(cell.operations[str(edge)][name], states[i]) for edge, i, name in node))
+                outputs = [self._run(cell.operations[str(edge)][name], states[i]) for edge, i, name in node]
+                states.append(total(outputs))
             return states[2:]
 
         return mix

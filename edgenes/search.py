@@ -178,7 +178,7 @@ class Bilevel:
 
 @torch.no_grad()
 def _path_losses(supernet: Supernet, paths: list[Genotype], images: Tensor, labels: Tensor) -> Tensor:
-    return torch.stack([F.cross_entropy(supernet.sampled(images, path), labels) for path in paths])
+    return torch.stack([F.cross_entropy(logits, labels) for logits in supernet.along(images, paths)])
 
 
 def score_loss(

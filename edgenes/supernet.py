@@ -1,11 +1,13 @@
 """The supernet: all operations on all edges, and the ways to pass through it."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
 from edgenes.genotype import Genotype, SearchSpace
 from edgenes.mixture import mixed_nodes
-from edgenes.network import Backbone, Cell, Network, calibrate, choices
+from edgenes.network import Backbone, Cell, Network, calibrate, choices, total
 from edgenes.relaxation import (
     ArchitectureLogits,
     gumbel_noise,
@@ -60,12 +62,43 @@ class Supernet(Backbone):
                     outputs = [cell.operations[str(edge)][name](states[i]) for edge, i, name in edges]
                     if gates is not None:
                         outputs = [out * gates[kind, node, k] for k, out in enumerate(outputs)]
-                    states.append(sum(outputs))
+                    states.append(total(outputs))
                 return states[2:]
 
             return mix
 
         return self.classify(self.features(images, mix_of)[-1])
+
+    def along(self, images: Tensor, genotypes: Sequence[Genotype]) -> Tensor:
+        """Logits (genotypes, batch, classes): `sampled` for each, what they share up to the first cell computed once.
+
+        Later cells hardly ever have equal inputs.
+        """
+        known: dict[tuple, Tensor] = {}  # by what is computed, and the identities of the tensors it is computed from
+
+        def once(what: tuple, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+            key = (*what, *map(id, inputs))
+            if key not in known:
+                known[key] = function(*inputs)
+            return known[key]
+
+        def anew(what: tuple, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+            return function(*inputs)
+
+        stem, outputs = self.entered(images), []
+        for genotype in genotypes:
+            before = previous = stem
+            chosen = choices(genotype)
+            compute = once
+            for cell_type, cell in zip(self.cell_types, self.cells, strict=True):
+                states = [compute((0,), cell.preprocess0, before), compute((1,), cell.preprocess1, previous)]
+                for node in chosen[cell_type]:
+                    ends = [compute((e, name), cell.operations[str(e)][name], states[i]) for e, i, name in node]
+                    states.append(total(ends) if len(ends) == 1 else compute(("sum",), torch.add, *ends))
+                before, previous = previous, torch.cat(states[2:], 1)
+                compute = anew
+            outputs.append(self.classify(previous))
+        return torch.stack(outputs)
 
     def mixture(self, images: Tensor, operations: Tensor, edges: Tensor) -> Tensor:
         """Logits (batch, classes) of the weighted sum over all edges and operations (section 1.3).

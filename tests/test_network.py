@@ -83,6 +83,21 @@ def test_the_supernet_at_hard_weights_is_the_genotypes_own_network(space, cells)
         assert len(wanted) > 5
 
 
+@EVERY_SPACE
+def test_paths_together_are_each_path_by_itself_and_share_what_they_have_in_common(space, cells):
+    supernet = make_supernet(space, cells)
+    genotypes = [random_genotype(space, seeded(seed)) for seed in range(12)]
+    calls = []
+    for operation in [o for edge in supernet.cells[0].operations.values() for o in edge.values()]:
+        operation.register_forward_hook(lambda module, inputs, output: calls.append(module))
+    with torch.no_grad():
+        together = supernet.along(IMAGES.double(), genotypes)
+        shared = len(calls)
+        for logits, genotype in zip(together, genotypes, strict=True):
+            assert torch.equal(logits, supernet.sampled(IMAGES.double(), genotype))
+    assert shared < len(calls) - shared
+
+
 ONE_NODE = SearchSpace(nodes=1, cell_types=("normal",))
 
 
