@@ -91,7 +91,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(NetworkConfig):
-    """DARTS search of the optimal genotype, first order, eq. (1.1)."""
+    """DARTS search of the optimal genotype, eq. (1.1)."""
 
     space: SearchSpace = field(default_factory=SearchSpace)
     architecture_lr: float = 0.1
@@ -103,12 +103,18 @@ class SearchConfig(NetworkConfig):
     t_start: float = 1.0
     t_end: float = 1.0
     warmup: float = 0.3
+    second_order: bool = False
 
     def __post_init__(self):
         super().__post_init__()
         check_choice("forward", self.forward, FORWARDS)
         check_choice("gradient", self.gradient, GRADIENTS)
         check_choice("weight_paths", self.weight_paths, WEIGHT_PATHS)
+        if self.second_order and self.forward == "sampled" and self.gradient == "score":
+            raise ConfigError(
+                "second_order differentiates the forward pass, which score's paths only evaluate: set "
+                "gradient='straight_through', or forward='mixture' or 'gdas'."
+            )
         check_positive(self, "architecture_lr", "t_start", "t_end")
         check_at_least(self, 2, "paths", "path_batch")
         if not 0 <= self.warmup < 1:

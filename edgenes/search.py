@@ -5,7 +5,7 @@ is the only way out during a run; `state` refers to live tensors, so save or cop
 state back as `resume` continues as if nothing had happened, bit for bit on the CPU.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ from edgenes.relaxation import (
 )
 from edgenes.schedule import cosine, linear
 from edgenes.supernet import Supernet
+from edgenes.unrolled import unrolled_gradient
 
 Report = Callable[[int, dict[str, float], dict[str, Any]], None]
 
@@ -76,7 +77,8 @@ def initialised(seed: int, make: Callable[[], Any]) -> Any:
 class Bilevel:
     """Supernet, its data and its optimiser: what both searches share.
 
-    With `accumulate` above 1 each batch passes in as many pieces, whose gradients add up: less memory, one step.
+    With `accumulate` above 1 each batch passes in as many pieces, whose gradients add up: less memory, one step. (The
+    second-order gradient takes its batches whole.)
     """
 
     def __init__(self, config: SearchConfig, data: Dataset, accumulate: int = 1):
@@ -103,9 +105,13 @@ class Bilevel:
         """One epoch over W: (images, labels) of each step."""
         return self.weights.epoch(self.config.batch_size, self.generator, augment=self.config.augment)
 
-    def architecture_loss(self, logits: ArchitectureLogits, temperature: float) -> tuple[Tensor, Tensor]:
-        """(loss to differentiate in the logits, cross-entropy on H), both scalars."""
+    def architecture_loss(
+        self, logits: ArchitectureLogits, temperature: float, batch: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """(loss to differentiate in the logits, cross-entropy on H), both scalars; `batch` of W is the next step's."""
         config = self.config
+        if config.second_order:
+            return self._second_order(logits, temperature, batch)
         scored = config.forward == "sampled" and config.gradient == "score"
         size = config.path_batch if scored else config.batch_size
         images, labels = self.architecture.draw(size, self.generator, config.augment)
@@ -118,7 +124,36 @@ class Bilevel:
             loss, piece_value = self._architecture_loss(leaves, piece, of_piece, temperature, scored)
             (loss * share).backward()
             value += share * piece_value
-        return (leaves.alpha.grad * logits.alpha).sum() + (leaves.beta.grad * logits.beta).sum(), value
+        return _with_gradient(logits, (leaves.alpha.grad, leaves.beta.grad)), value
+
+    def _second_order(
+        self, logits: ArchitectureLogits, temperature: float, batch: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The unrolled objective: the weights' step on `batch` at the present learning rate, the loss on H after it.
+
+        All passes have the same Gumbel noise, or their differences would be the noise's.
+        """
+        config = self.config
+        images, labels = self.architecture.draw(config.batch_size, self.generator, config.augment)
+        noise = self.generator.get_state()
+        leaves = ArchitectureLogits(*(part.detach().requires_grad_() for part in (logits.alpha, logits.beta)))
+
+        def loss(images: Tensor, labels: Tensor) -> Callable[[], Tensor]:
+            def run() -> Tensor:
+                self.generator.set_state(noise)
+                output = self.supernet.relaxed(images, leaves, config.forward, temperature, self.generator)
+                return F.cross_entropy(output, labels)
+
+            return run
+
+        found, value = unrolled_gradient(
+            list(self.supernet.parameters()),
+            (leaves.alpha, leaves.beta),
+            loss(*batch),
+            loss(images, labels),
+            cosine(config.learning_rate, self.step, config.epochs * self.steps),
+        )
+        return _with_gradient(logits, found), value
 
     def _architecture_loss(
         self, logits: ArchitectureLogits, images: Tensor, labels: Tensor, temperature: float, scored: bool
@@ -174,6 +209,11 @@ class Bilevel:
         self.fair.decks[:] = [list(deck) for deck in state["decks"]]
         self.step = state["step"]
         self.accumulate = state.get("accumulate", 1)
+
+
+def _with_gradient(logits: ArchitectureLogits, gradients: Sequence[Tensor]) -> Tensor:
+    """A scalar that has the given gradients in the logits."""
+    return (gradients[0] * logits.alpha).sum() + (gradients[1] * logits.beta).sum()
 
 
 @torch.no_grad()
@@ -234,7 +274,7 @@ def search_genotype(
     report: Report | None = None,
     accumulate: int = 1,
 ) -> SearchResult:
-    """Search the optimal genotype by first-order DARTS with edge normalisation, eq. (1.1).
+    """Search the optimal genotype by DARTS with edge normalisation, eq. (1.1), of first or second order.
 
     `accumulate` is the number of pieces in which a batch passes; a resumed search keeps that of its state.
     Raises ConfigError if the images are too small for the cells and DivergedError on a loss that is not finite.
@@ -261,7 +301,7 @@ def search_genotype(
         totals = torch.zeros(2, device=config.device)
         for images, labels in loop.batches():
             if learning:  # the outer problem of eq. (1.1), on H
-                loss, value = loop.architecture_loss(logits, t)
+                loss, value = loop.architecture_loss(logits, t, (images, labels))
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
@@ -341,7 +381,7 @@ def train_hypernetwork(
             penalty = shared_edge_penalty(hypernetwork(lams), optimal, lams, config.estimator, t, loop.generator).mean()
             loss = c * penalty
             if learning:
-                surrogate, value = loop.architecture_loss(hypernetwork(lam), t)
+                surrogate, value = loop.architecture_loss(hypernetwork(lam), t, (images, labels))
                 loss = loss + surrogate
                 totals[1] += value
             optimizer.zero_grad(set_to_none=True)

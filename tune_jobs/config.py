@@ -87,6 +87,8 @@ class SweepConfig:
     """Forward pass of the supernet."""
     gradient: Literal[*GRADIENTS] = "score"
     """Gradient of the architecture for the sampled forward pass."""
+    second_order: bool = False
+    """The architecture's gradient through a step of the weights, as DARTS's second order; up to 3 times the cost."""
     value: Literal[*VALUES] = "retrained"
     """What a trial is worth: the best ensemble of shortly retrained candidates, chosen on one half of the
     validation images and scored on the other; the same with the supernet's weights (fast, ranks poorly); or the
@@ -211,6 +213,7 @@ class SweepConfig:
             "batch_size": self.batch_size,
             "forward": self.forward,
             "gradient": self.gradient,
+            "second_order": self.second_order,
             "device": device,
         }
 
