@@ -26,19 +26,26 @@ CATEGORY = 0.5
 
 @dataclass(frozen=True)
 class Policy:
-    """How a study proceeds: its sampler and start-up trials, its pruner, whether infeasible trials stop early."""
+    """How a study proceeds: its sampler and start-up trials, its pruner, whether infeasible trials stop early, and
+    what a trial is worth to it: its ensemble's accuracy (retrained) or that of its candidates (mean)."""
 
     sampler: str
     startup: int = 10
     pruner: str = "none"
     prune_infeasible: bool = False
+    value: str = "retrained"
 
     @property
     def name(self) -> str:
         """Words for a table."""
         parts = [self.sampler if self.sampler != "tpe" else f"tpe, {self.startup} start-up"]
         parts += [] if self.pruner == "none" else [self.pruner]
-        return ", ".join(parts + (["prune infeasible"] if self.prune_infeasible else []))
+        parts += ["prune infeasible"] if self.prune_infeasible else []
+        return ", ".join(parts + ([] if self.value == "retrained" else [f"value {self.value}"]))
+
+    def worth(self, row: Row, seen: int) -> float:
+        """What the study sees of a row."""
+        return row.values[seen] if self.value == "retrained" else float(np.mean(row.accuracies[seen]))
 
 
 @dataclass(frozen=True)
@@ -144,12 +151,14 @@ def simulate(
         if pruned:
             study.tell(trial, state=TrialState.PRUNED)
         else:
-            study.tell(trial, row.values[seen])
+            study.tell(trial, policy.worth(row, seen))
         yield Step(chosen, spent, not pruned)
         number += 1
 
 
-def best_so_far(steps: Sequence[Step], rows: Sequence[Row], grid: Sequence[float], seen: int) -> list[int | None]:
+def best_so_far(
+    policy: Policy, steps: Sequence[Step], rows: Sequence[Row], grid: Sequence[float], seen: int
+) -> list[int | None]:
     """The row that a study would choose after each number of seconds: its best complete feasible one, or None.
 
     A pure function of what was seen; the first of equal ones wins.
@@ -157,7 +166,7 @@ def best_so_far(steps: Sequence[Step], rows: Sequence[Row], grid: Sequence[float
     chosen: list[int | None] = []
     for seconds in grid:
         done = [step.row for step in steps if step.seconds <= seconds and step.complete and rows[step.row].feasible]
-        chosen.append(max(done, key=lambda row: rows[row].values[seen]) if done else None)
+        chosen.append(max(done, key=lambda row: policy.worth(rows[row], seen)) if done else None)
     return chosen
 
 

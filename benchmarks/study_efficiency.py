@@ -42,6 +42,7 @@ PRUNED = (
     Policy("random", prune_infeasible=True),
     Policy("tpe", 10, prune_infeasible=True),
 )
+MEANS = (Policy("random", value="mean"), Policy("tpe", 10, value="mean"))
 SHOWN = {
     "samplers": {RANDOM: GREY, SAMPLERS[1]: BLUE, SAMPLERS[3]: VERMILLION},
     "pruning": {SAMPLERS[2]: GREY, PRUNED[0]: BLUE, PRUNED[2]: VERMILLION, PRUNED[5]: INK},
@@ -57,7 +58,7 @@ class Options:
     """Folder of the table."""
     seeds: int = 200
     """Simulated studies of each policy."""
-    seconds: tuple[float, ...] = (72, 144, 288, 480)
+    seconds: tuple[float, ...] = (144, 288, 480, 720)
     """Trial-seconds after which the regret is told."""
     processes: int = 1
     """Simulations at once."""
@@ -72,7 +73,7 @@ def simulated(policy: Policy, seed: int, rows: list[Row], grid: list[float]) -> 
     seen = seed % 2
     steps = list(simulate(policy, rows, search_space(SweepConfig.estimator), seconds=max(grid), seed=seed, seen=seen))
     found = []
-    for seconds, row in zip(grid, best_so_far(steps, rows, grid, seen), strict=True):
+    for seconds, row in zip(grid, best_so_far(policy, steps, rows, grid, seen), strict=True):
         ended = [step for step in steps if step.seconds <= seconds]
         lacks = regret(row, rows, seen)
         found.append((policy.name, seed, seconds, lacks, len(ended), sum(step.complete for step in ended)))
@@ -81,7 +82,7 @@ def simulated(policy: Policy, seed: int, rows: list[Row], grid: list[float]) -> 
 
 def regrets(rows: list[Row], grid: list[float], seeds: int, processes: int) -> pd.DataFrame:
     """A row a policy, seed and number of seconds: regret as a fraction, trials, complete trials."""
-    tasks = [(policy, seed) for policy in (*SAMPLERS, *PRUNED) for seed in range(seeds)]
+    tasks = [(policy, seed) for policy in (*SAMPLERS, *PRUNED, *MEANS) for seed in range(seeds)]
     run = partial(simulated, rows=rows, grid=grid)
     with ProcessPoolExecutor(processes) as pool:
         found = list(pool.map(run, *zip(*tasks, strict=True), chunksize=10))
@@ -226,11 +227,13 @@ def main(options: Options) -> None:
         pd.read_csv(options.table / f"{name}.csv") for name in ("trials", "retrainings", "control")
     )
     versions = about["environment"]["versions"]
+    made = ", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "optuna"))
     costs = [row.hypernetwork + sum(row.candidates) for row in rows]
     print(
-        f"Table of {about['config']['dataset']}, seed {about['config']['seed']}, commit "
-        f"{about['environment']['commit']}, Python {versions['python']}, torch {versions['torch']}, Optuna {versions['optuna']}, one thread; a trial "
-        f"takes {np.median(costs):.1f} CPU s [{np.quantile(costs, 0.05):.1f}, {np.quantile(costs, 0.95):.1f}]\n"
+        f"Table of {about['config']['dataset']}, seed {about['config']['seed']}, "
+        f"commit {about['environment']['commit']}, "
+        f"{made}, one thread; CPU seconds of a trial, median [5%, 95%]: "
+        f"{np.median(costs):.1f} [{np.quantile(costs, 0.05):.1f}, {np.quantile(costs, 0.95):.1f}]\n"
     )
     print(noise_table(rows, trials), flush=True)
     print("\n" + ranking_table(retrainings, about["config"]["final_epochs"]), flush=True)

@@ -114,7 +114,7 @@ def test_the_choice_is_the_best_feasible_complete_trial_that_has_ended():
     params = {name: DEFAULT_PARAMS[name] for name in SPACE}
     rows = [row(params, 0.8), row(params, 0.99, error=0.4), row(params, 0.9), row(params, 0.95)]
     steps = [Step(1, 5, True), Step(0, 10, True), Step(3, 20, False), Step(2, 30, True)]
-    assert best_so_far(steps, rows, [4, 9, 10, 29, 30], 0) == [None, None, 0, 0, 2]
+    assert best_so_far(Policy("random"), steps, rows, [4, 9, 10, 29, 30], 0) == [None, None, 0, 0, 2]
 
 
 def test_regret_is_by_the_seed_that_was_not_seen():
