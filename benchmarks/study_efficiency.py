@@ -14,6 +14,7 @@ best of noisy values would flatter itself. The intervals are over seeds of the s
 
 import os
 import warnings
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -58,7 +59,7 @@ class Options:
     """Folder of the table."""
     seeds: int = 200
     """Simulated studies of each policy."""
-    seconds: tuple[float, ...] = (144, 288, 480)
+    seconds: tuple[float, ...] = (72, 144, 288)
     """Trial-seconds after which the regret is told."""
     processes: int = 1
     """Simulations at once."""
@@ -80,9 +81,9 @@ def simulated(policy: Policy, seed: int, rows: list[Row], grid: list[float]) -> 
     return found
 
 
-def regrets(rows: list[Row], grid: list[float], seeds: int, processes: int) -> pd.DataFrame:
+def regrets(rows: list[Row], grid: list[float], seeds: Iterable[int], processes: int) -> pd.DataFrame:
     """A row a policy, seed and number of seconds: regret as a fraction, trials, complete trials."""
-    tasks = [(policy, seed) for policy in (*SAMPLERS, *PRUNED, *MEANS) for seed in range(seeds)]
+    tasks = [(policy, seed) for seed in seeds for policy in (*SAMPLERS, *PRUNED, *MEANS)]
     run = partial(simulated, rows=rows, grid=grid)
     with ProcessPoolExecutor(processes) as pool:
         found = list(pool.map(run, *zip(*tasks, strict=True), chunksize=10))
@@ -153,6 +154,7 @@ def noise_table(rows: list[Row], trials: pd.DataFrame) -> str:
     means = np.array([[np.mean(accuracies) for accuracies in row.accuracies] for row in allowed])
     nlls = trials[(trials.kind == "row") & (trials.control_error <= CONTROL_LIMIT)][["nll", "nll_b"]].dropna()
     repeats = trials[(trials.kind == "default") & (trials.status == "complete")].value
+    singles = {digest: pair for row in allowed for digest, *pair in zip(row.digests, *row.accuracies, strict=True)}
     described = [
         ("trials complete, feasible", f"{len(rows)}, {len(allowed)}"),
         ("value, first seed: mean, standard deviation", f"{pairs[:, 0].mean():.4f}, {pairs[:, 0].std(ddof=1):.4f}"),
@@ -163,6 +165,8 @@ def noise_table(rows: list[Row], trials: pd.DataFrame) -> str:
         (f"standard deviation of {len(repeats)} trials at the defaults", f"{repeats.std(ddof=1):.4f}"),
         ("share of variance that those do not have", told(interval(excess, pairs[:, 0], repeats))),
     ]
+    what = f"Spearman of the accuracy of {len(singles)} distinct candidates over two retraining seeds"
+    described.append((what, told(interval(spearman, list(singles.values())))))
     log_c = np.log([row.params["c_end"] for row in allowed])
     described.append(("Spearman of c_end and value", told(interval(spearman, np.column_stack([log_c, pairs.mean(1)])))))
     for k in (1, 2, 4, 8):
@@ -243,7 +247,7 @@ def main(options: Options) -> None:
     print("\n" + ranking_table(retrainings, about["config"]["final_epochs"]), flush=True)
     print("\n" + control_table(control, about["steps_an_epoch"]), flush=True)
     grid = sorted({*options.seconds, *np.arange(24, max(options.seconds) + 1, 12).tolist()})
-    summary = regret_summary(regrets(rows, grid, options.seeds, options.processes))
+    summary = regret_summary(regrets(rows, grid, range(options.seeds), options.processes))
     print(f"\n{options.seeds} simulated studies a policy, load {os.getloadavg()[0]:.1f}")
     print("\n" + regret_table(summary, options.seconds))
     if options.figure is not None:

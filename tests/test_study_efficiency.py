@@ -127,7 +127,7 @@ def test_regret_is_by_the_seed_that_was_not_seen():
 
 
 def test_regrets_are_paired_with_random_of_the_same_seed(rows):
-    frame = regrets(rows, [30.0, 60.0], seeds=2, processes=1)
+    frame = regrets(rows, [30.0, 60.0], range(2), processes=1)
     summary = regret_summary(frame)
     random = summary[summary.policy == "random"]
     assert (random.difference == 0).all() and len(summary) == 2 * frame.policy.nunique()
