@@ -92,14 +92,18 @@ def regrets(rows: list[Row], grid: list[float], seeds: Iterable[int], processes:
 
 
 def regret_summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row a policy and number of seconds: mean regret and its difference to random's, paired by seed."""
+    """A row a policy and number of seconds: mean regret and its difference to random's, paired by seed, and that
+    difference in words for each retraining seed that was seen."""
     random = frame[frame.policy == RANDOM.name].set_index(["seed", "seconds"]).regret
     rows = []
     for (policy, seconds), group in frame.groupby(["policy", "seconds"], sort=False):
         paired = group.set_index(["seed", "seconds"]).regret
-        mean, difference = mean_interval(group.regret), mean_interval(paired - random.loc[paired.index])
-        rows.append((policy, seconds, *mean, *difference, group.trials.mean(), group.complete.mean()))
-    names = ["mean", "low", "high", "difference", "difference_low", "difference_high", "trials", "complete"]
+        mean, less = mean_interval(group.regret), paired - random.loc[paired.index]
+        role = less.index.get_level_values("seed") % 2
+        apart = [told(mean_interval(less[role == seen]), 2, 100) for seen in (0, 1)]
+        rows.append((policy, seconds, *mean, *mean_interval(less), *apart, group.trials.mean(), group.complete.mean()))
+    names = ["mean", "low", "high", "difference", "difference_low", "difference_high"]
+    names += ["first_seen", "second_seen", "trials", "complete"]
     return pd.DataFrame(rows, columns=["policy", "seconds", *names])
 
 
@@ -110,10 +114,12 @@ def regret_table(summary: pd.DataFrame, seconds: tuple[float, ...]) -> str:
         cells = [policy]
         for one in group[group.seconds.isin(seconds)].itertuples():
             cells.append(told((one.mean, one.low, one.high), 2, 100))
+        for one in group[group.seconds.isin(seconds[-2:])].itertuples():
+            cells.append(told((one.difference, one.difference_low, one.difference_high), 2, 100))
         last = group[group.seconds == max(seconds)].iloc[0]
-        cells.append(told((last.difference, last.difference_low, last.difference_high), 2, 100))
-        rows.append((*cells, f"{last.trials:.0f} ({last.complete:.0f})"))
-    header = ["policy", *(f"{s:g} s" for s in seconds), "less random's, at the end", "trials (complete)"]
+        rows.append((*cells, last.first_seen, last.second_seen, f"{last.trials:.0f} ({last.complete:.0f})"))
+    less = [f"less random's, {s:g} s" for s in seconds[-2:]]
+    header = ["policy", *(f"{s:g} s" for s in seconds), *less, "first seed seen", "second seen", "trials (complete)"]
     return table(header, rows)
 
 
@@ -248,7 +254,11 @@ def main(options: Options) -> None:
     print("\n" + control_table(control, about["steps_an_epoch"]), flush=True)
     grid = sorted({*options.seconds, *np.arange(24, max(options.seconds) + 1, 12).tolist()})
     summary = regret_summary(regrets(rows, grid, range(options.seeds), options.processes))
-    print(f"\n{options.seeds} simulated studies a policy, load {os.getloadavg()[0]:.1f}")
+    blindly = [
+        f"{100 * np.mean([regret(k, rows, seen) for k, row in enumerate(rows) if row.feasible]):.2f}" for seen in (0, 1)
+    ]
+    print(f"\n{options.seeds} simulated studies a policy, load {os.getloadavg()[0]:.1f}; regret in points of accuracy")
+    print(f"A feasible trial taken blindly: {' and '.join(blindly)}, the first and the second seed seen")
     print("\n" + regret_table(summary, options.seconds))
     if options.figure is not None:
         page = regret_figure(summary)
