@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import tyro
 
+from benchmarks.trial_table import DEFAULTS
 from edgenes.checkpoint import read_json, write_json, write_text
 from edgenes.errors import DataError
 from tune_jobs.config import SweepConfig
@@ -100,8 +101,8 @@ def control_frame(folder: Path) -> pd.DataFrame:
     rows = []
     for kind, estimator in (("row", "exact"), ("default", "exact"), ("control", "gumbel")):
         for index, one in _files(folder, kind):
-            at_default = kind == "default" or index >= 1000
-            row = {"estimator": estimator, "kind": "default" if at_default else "row", "index": index % 1000}
+            at_default = kind == "default" or index >= DEFAULTS
+            row = {"estimator": estimator, "kind": "default" if at_default else "row", "index": index % DEFAULTS}
             row |= {"c_end": float(f"{one['params']['c_end']:.6g}"), "seed": one["seed"]}
             rows.append(row | {"control_errors": _joined([epoch["control_error"] for epoch in one["epochs"]])})
     return pd.DataFrame(rows)

@@ -38,6 +38,8 @@ from tune_jobs.trial import TrialSettings, run_trial
 
 EPOCHS = (1, 2, 8, 15, 4)
 """Epochs of the short retrainings that are ranked; those of the study come from its store."""
+DEFAULTS = 1000
+"""Added to the index of a trial at the defaults, so that its seed is no row's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ def jobs(rows: int) -> Iterator[Job]:
             yield Job("control", row)
         if row % 16 == 3:
             yield Job("default", row)
-            yield Job("control", 1000 + row)
+            yield Job("control", DEFAULTS + row)
 
 
 def point(unit: list[float], space: dict[str, BaseDistribution]) -> dict[str, Any]:
@@ -111,9 +113,9 @@ class Bench:
         config = self.settings.config
         if job.kind == "retraining":
             return self._retraining(job.index)
-        at_default = job.kind == "default" or job.index >= 1000
+        at_default = job.kind == "default" or job.index >= DEFAULTS
         params = self.points[0 if at_default else job.index]
-        seed = trial_seed(config.seed, job.index + (1000 if job.kind == "default" else 0))
+        seed = trial_seed(config.seed, job.index + (DEFAULTS if job.kind == "default" else 0))
         if job.kind == "control":
             return {"params": params, "seed": seed, **self._control({**params, "estimator": "gumbel"}, seed)}
         return {"params": params, "seed": seed, **self._trial(job, params, seed)}
