@@ -1,6 +1,6 @@
 """The share of candidates that need no training: in one study, and in others on the same data after it.
 
-`python -m benchmarks.cache_hits` runs real studies on digits with small budgets, each as a person starts it, on one
+`python -m benchmarks cache_hits` runs real studies on digits with small budgets, each as a person starts it, on one
 cache that is empty at first, and prints a table: the study again in a new folder, and one with another sampler.
 """
 
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 
 from benchmarks.architecture_gradients import table
 from tune_jobs.hits import Hits
@@ -68,7 +67,3 @@ def main(options: Options) -> None:
         f"Python {platform.python_version()}, torch {torch.__version__}\n"
     )
     print(table(["study", "stage", "asked for", "found", "share", "by another study", "seconds"], rows))
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Options))

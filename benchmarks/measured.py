@@ -1,6 +1,6 @@
 """The measured table of trials as small files: written from `benchmarks.trial_table`'s folder, read by the simulations.
 
-`python -m benchmarks.measured --table FOLDER` writes `benchmarks/efficiency/`: trials.csv (a row a trial, lists in one
+`python -m benchmarks measured --table FOLDER` writes `benchmarks/efficiency/`: trials.csv (a row a trial, lists in one
 column separated by spaces, `b` for the second retraining seed), retrainings.csv, control.csv and table.json.
 """
 
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import tyro
 
 from benchmarks.trial_table import DEFAULTS
 from edgenes.checkpoint import read_json, write_json, write_text
@@ -153,7 +152,3 @@ def main(options: Options) -> None:
     config = SweepConfig(**{name: value for name, value in about["config"].items() if value is not None})
     about["steps_an_epoch"] = len(load_study_data(config).weights) // config.batch_size
     write_json(options.out / "table.json", about)
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Options))

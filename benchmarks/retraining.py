@@ -1,6 +1,6 @@
 """Candidates retrained a second: a study's parallel trials, on the whole machine, against one after the other.
 
-`python -m benchmarks.retraining` prints a table. Each round retrains the same new random genotypes on digits three
+`python -m benchmarks retraining` prints a table. Each round retrains the same new random genotypes on digits three
 times, alternately: in a loop in this process, in a study's stage with one trial at a time, and with all that fit.
 Nothing is cached. The first round is not counted. A stage's time holds the start of its workers, as in a study.
 """
@@ -19,7 +19,6 @@ import numpy as np
 import optuna
 import ray
 import torch
-import tyro
 from ray import tune
 from rich.console import Console
 
@@ -137,7 +136,3 @@ def main(options: Options) -> None:
         for name, found in rates.items()
     ]
     print(table(["", "candidates a second", "of the loop's"], rows))
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Options))

@@ -1,6 +1,6 @@
 """How fast a study finds a good trial: samplers, start-up trials and pruners, simulated on one measured table.
 
-`python -m benchmarks.study_efficiency` reads benchmarks/efficiency/ (see `benchmarks.trial_table` and
+`python -m benchmarks study_efficiency` reads benchmarks/efficiency/ (see `benchmarks.trial_table` and
 `benchmarks.measured`) and prints, with 95% intervals:
 
 1. how much of what trials differ by is noise,
@@ -24,7 +24,6 @@ import numpy as np
 import optuna
 import pandas as pd
 import plotly.graph_objects as go
-import tyro
 from plotly.subplots import make_subplots
 
 from benchmarks.architecture_gradients import table
@@ -263,7 +262,3 @@ def main(options: Options) -> None:
     if options.figure is not None:
         page = regret_figure(summary)
         page.write_html(options.figure, config={"displayModeBar": False})
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Options))

@@ -1,6 +1,6 @@
 """A measured table of trials: the study's own trial, run at points spread evenly over its search space.
 
-`python -m benchmarks.trial_table --out FOLDER` runs what is not in FOLDER yet, one file a measurement, so it goes on
+`python -m benchmarks trial_table --out FOLDER` runs what is not in FOLDER yet, one file a measurement, so it goes on
 where it was stopped; several processes may work on one folder. The measurements are ordered so that every prefix of
 them is a table.
 
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from scipy.stats import qmc
@@ -242,7 +241,3 @@ def main(options: Options) -> None:
     """Make the measurements."""
     torch.set_num_threads(1)
     build(prepare(options), options.rows)
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Options))
