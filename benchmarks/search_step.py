@@ -119,7 +119,7 @@ def cell_alone(size: int, channels: int, options: Options) -> tuple[Pass, Pass]:
     return (
         run(lambda states: cell(states, *soft), list(cell.parameters()), torch.contiguous_format),
         run(
-            lambda states: torch.cat(mixed_nodes(ours, space, states, *soft, 1), 1),
+            lambda states: torch.cat(mixed_nodes(ours, space, states, soft[0] * soft[1].unsqueeze(-1), 1), 1),
             list(ours.parameters()),
             torch.channels_last,
         ),

@@ -104,9 +104,15 @@ class SearchConfig(NetworkConfig):
     t_end: float = 1.0
     warmup: float = 0.3
     second_order: bool = False
+    partial_channels: int = 1
 
     def __post_init__(self):
         super().__post_init__()
+        check_at_least(self, 1, "partial_channels")
+        if self.channels % self.partial_channels:
+            raise ConfigError(
+                f"partial_channels must divide the supernet's channels, {self.channels}, got {self.partial_channels}."
+            )
         check_choice("forward", self.forward, FORWARDS)
         check_choice("gradient", self.gradient, GRADIENTS)
         check_choice("weight_paths", self.weight_paths, WEIGHT_PATHS)

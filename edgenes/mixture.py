@@ -5,7 +5,7 @@ computed once; the convolutions of its edges run as one call for each kind, an e
 operation's weight in the sum is the scale of its last batch norm, so that it costs no pass over the data.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from edgenes.depthwise import depthwise, subsample
 from edgenes.genotype import SearchSpace
+from edgenes.operations import partial_channels, shuffled
 
 SEPARABLE = ("sep_conv_3x3", "sep_conv_5x5")
 DILATED = ("dil_conv_3x3", "dil_conv_5x5")
@@ -24,31 +25,45 @@ def mixed_nodes(
     operations: nn.ModuleDict,
     space: SearchSpace,
     states: Sequence[Tensor],
-    operation_weights: Tensor,
-    edge_weights: Tensor,
+    weights: Tensor,
     stride: int,
+    parts: int = 1,
 ) -> list[Tensor]:
     """The nodes' outputs, each (batch, channels, H, W), of a cell whose two inputs are `states`.
 
-    operations[edge][name] are the modules, without affine batch norm; weights (edges, operations) and (edges,);
-    `stride` is that of the inputs' edges. A node is the sum over its edges and their operations of the products of
-    both weights and the operation's output.
+    operations[edge][name] are the modules, without affine batch norm, on a part of the channels if `parts` is above 1;
+    `stride` is that of the inputs' edges. A node is the sum over its edges and their operations of weights (edges,
+    operations) times the operation's output.
     """
-    weights = operation_weights * edge_weights.unsqueeze(-1)
-    nodes: list[Tensor | None] = [None] * space.nodes
+    nodes: list[Tensor] = []
+    sums: list[list[Tensor | None]] = [[None, None] for _ in range(space.nodes)]  # operations' channels, the others
     for state in range(space.nodes + 1):
         x = states[state] if state < 2 else nodes[state - 2]
         targets = range(max(0, state - 1), space.nodes)
         edges = [space.edge(node, state) for node in targets]
         modules = [operations[str(edge)] for edge in edges]
-        outputs = _outgoing(modules, space.operations, x, weights[edges], stride if state < 2 else 1)
-        for node, out in zip(targets, outputs, strict=True):
-            nodes[node] = out if nodes[node] is None else nodes[node] + out
+        step = stride if state < 2 else 1
+        others = None
+        if parts > 1:
+            modules = [{name: partial.operation for name, partial in edge.items()} for edge in modules]
+            x, others = partial_channels(x, parts, step)
+        outputs = _outgoing(modules, space.operations, x, weights[edges], step)
+        for node, edge, out in zip(targets, edges, outputs, strict=True):
+            _add(sums[node], 0, out)
+            if others is not None:
+                _add(sums[node], 1, weights[edge].sum() * others)
+        if state > 0:  # the node that this state was the last input of
+            first, others = sums[state - 1]
+            nodes.append(first if others is None else shuffled(first, others, parts))
     return nodes
 
 
+def _add(sums: list[Tensor | None], which: int, term: Tensor) -> None:
+    sums[which] = term if sums[which] is None else sums[which] + term
+
+
 def _outgoing(
-    modules: list[nn.ModuleDict], names: Sequence[str], x: Tensor, weights: Tensor, stride: int
+    modules: Sequence[Mapping[str, nn.Module]], names: Sequence[str], x: Tensor, weights: Tensor, stride: int
 ) -> list[Tensor]:
     """For each edge that leaves x the sum of its operations' outputs by weights (edges, operations)."""
     of = dict(zip(names, weights.unbind(1), strict=True))
@@ -74,7 +89,7 @@ def _outgoing(
 
 
 def _own(
-    modules: list[nn.ModuleDict], of: dict[str, Tensor], rectified: Tensor, stride: int
+    modules: Sequence[Mapping[str, nn.Module]], of: dict[str, Tensor], rectified: Tensor, stride: int
 ) -> list[Tensor] | list[None]:
     """The weighted sum of the operations that have convolutions, of each edge; None if there is none."""
     terms = []  # (batch, edges * channels, H, W) each
@@ -113,7 +128,7 @@ def _convolved(x: Tensor, modules: list[nn.Sequential], scale: Tensor, stride: i
     return _norm(x, scale)
 
 
-def _reduced(x: Tensor, modules: list[nn.ModuleDict], scale: Tensor) -> Tensor:
+def _reduced(x: Tensor, modules: Sequence[Mapping[str, nn.Module]], scale: Tensor) -> Tensor:
     """The skip connections of stride 2, from the rectified state."""
     reducers = [m["skip_connect"] for m in modules]
     height, width = x.shape[2:]

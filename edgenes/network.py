@@ -30,6 +30,7 @@ class Cell(nn.Module):
         reduced_before: bool,
         affine: bool,
         track: bool,
+        parts: int = 1,
     ):
         super().__init__()
         self.space = space
@@ -40,7 +41,7 @@ class Cell(nn.Module):
         for edge, names in sorted(candidates.items()):
             stride = 2 if reduction and space.edges[edge][1] < 2 else 1
             self.operations[str(edge)] = nn.ModuleDict(
-                {name: make_operation(name, channels, stride, affine, track) for name in names}
+                {name: make_operation(name, channels, stride, affine, track, parts) for name in names}
             )
 
     def forward(self, before: Tensor, previous: Tensor, mix: Callable) -> Tensor:
@@ -51,7 +52,7 @@ class Backbone(nn.Module):
     """Stem, cells, global average pool, linear classifier: images (batch, channels, H, W) -> logits (batch, classes).
 
     With both cell types, reduction cells stand at one and two thirds of the depth, as in DARTS; else every cell is
-    of the one type. Channels double at each reduction.
+    of the one type. Channels double at each reduction. With `parts` above 1 operations see a part of the channels.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Backbone(nn.Module):
         stem_kernel: int = 3,
         affine: bool = True,
         track: bool = True,
+        parts: int = 1,
     ):
         super().__init__()
         self.space = space
@@ -90,6 +92,7 @@ class Backbone(nn.Module):
                     reduced_before,
                     affine,
                     track,
+                    parts,
                 )
             )
             before, previous, reduced_before = previous, channels * space.nodes, reduction
@@ -169,13 +172,16 @@ class Network(Backbone):
         stem_kernel: int = 3,
         auxiliary: bool = False,
         affine: bool = True,
+        parts: int = 1,
     ):
         self_choices = choices(genotype)
         candidates = {
             name: {edge: [operation] for node in cell for edge, _, operation in node}
             for name, cell in self_choices.items()
         }
-        super().__init__(genotype.space, candidates, image_channels, classes, channels, cells, stem_kernel, affine)
+        super().__init__(
+            genotype.space, candidates, image_channels, classes, channels, cells, stem_kernel, affine, parts=parts
+        )
         self.genotype = genotype
         self.choices = self_choices
         self.drop_path = 0.0

@@ -87,6 +87,41 @@ _MAKERS = {
 OPERATIONS: tuple[str, ...] = tuple(_MAKERS)
 
 
-def make_operation(name: str, channels: int, stride: int, affine: bool = True, track: bool = True) -> nn.Module:
-    """The operation `name` from (batch, channels, H, W) to (batch, channels, ceil(H / stride), ceil(W / stride))."""
-    return _MAKERS[name](channels, stride, affine, track)
+class Partial(nn.Module):
+    """An operation on the first 1/parts of the channels, the others passed by (Xu et al. 2020, PC-DARTS, section 3.1).
+
+    At stride 2 the others are max pooled. The channels are shuffled after it, so that all take their turn.
+    """
+
+    def __init__(self, operation: nn.Module, parts: int, stride: int):
+        super().__init__()
+        self.operation = operation
+        self.parts = parts
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, others = partial_channels(x, self.parts, self.stride)
+        return shuffled(self.operation(first), others, self.parts)
+
+
+def partial_channels(x: Tensor, parts: int, stride: int) -> tuple[Tensor, Tensor]:
+    """The channels of x (batch, channels, H, W) that an operation gets, and the others in the size it makes."""
+    first, others = x.tensor_split([x.shape[1] // parts], 1)
+    return first, others if stride == 1 else F.max_pool2d(others, stride, stride, ceil_mode=True)
+
+
+def shuffled(first: Tensor, others: Tensor, parts: int) -> Tensor:
+    """Both, as channels 0, c, 2c, ..., 1, c + 1, ... of their concatenation, c the channels of `first`."""
+    return torch.cat([first, others], 1).unflatten(1, (parts, -1)).transpose(1, 2).flatten(1, 2)
+
+
+def make_operation(
+    name: str, channels: int, stride: int, affine: bool = True, track: bool = True, parts: int = 1
+) -> nn.Module:
+    """The operation `name` from (batch, channels, H, W) to (batch, channels, ceil(H / stride), ceil(W / stride)).
+
+    With `parts` above 1, of which `channels` is a multiple, on as small a part of the channels.
+    """
+    if parts == 1:
+        return _MAKERS[name](channels, stride, affine, track)
+    return Partial(_MAKERS[name](channels // parts, stride, affine, track), parts, stride)

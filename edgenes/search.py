@@ -87,8 +87,17 @@ class Bilevel:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.weights = DeviceData(data.weights, data, config.device)
         self.architecture = DeviceData(data.architecture, data, config.device)
-        sizes = (data.channels, data.classes, config.channels, config.cells, config.stem_kernel)
-        self.supernet: Supernet = initialised(config.seed, lambda: Supernet(config.space, *sizes))
+        sizes = (
+            data.channels,
+            data.classes,
+            config.channels,
+            config.cells,
+            config.stem_kernel,
+            config.partial_channels,
+        )
+        self.supernet: Supernet = initialised(
+            config.seed, lambda: Supernet(config.space, *sizes, config.partial_channels)
+        )
         self.supernet.to(config.device)
         self.optimizer = torch.optim.SGD(
             self.supernet.parameters(),

@@ -35,6 +35,7 @@ class Supernet(Backbone):
         channels: int,
         cells: int,
         stem_kernel: int = 3,
+        parts: int = 1,
     ):
         everything = {edge: space.operations for edge in range(len(space.edges))}
         super().__init__(
@@ -47,7 +48,9 @@ class Supernet(Backbone):
             stem_kernel,
             affine=False,
             track=False,
+            parts=parts,
         )
+        self.parts = parts
         self.sizes = (image_channels, classes, channels, cells, stem_kernel)
 
     def sampled(self, images: Tensor, genotype: Genotype, gates: Tensor | None = None) -> Tensor:
@@ -115,7 +118,8 @@ class Supernet(Backbone):
 
             def mix(cell: Cell, states: list[Tensor]) -> list[Tensor]:
                 if everything:
-                    return mixed_nodes(cell.operations, self.space, states, operations[kind], edges[kind], stride)
+                    weights = operations[kind] * edges[kind].unsqueeze(-1)
+                    return mixed_nodes(cell.operations, self.space, states, weights, stride, self.parts)
                 for node in range(self.space.nodes):
                     incoming_edges = []
                     for i in range(node + 2):
@@ -159,7 +163,7 @@ class Supernet(Backbone):
     def as_network(self, genotype: Genotype, calibration: Tensor) -> Network:
         """The genotype with the supernet's weights, its batch norm set on `calibration` images; in eval mode."""
         with torch.random.fork_rng(devices=[]):  # its initial weights are overwritten
-            network = Network(genotype, *self.sizes, affine=False).to(calibration.device)
+            network = Network(genotype, *self.sizes, affine=False, parts=self.parts).to(calibration.device)
         own = self.state_dict()
         network.load_state_dict({name: own.get(name, value) for name, value in network.state_dict().items()})
         calibrate(network, calibration)
