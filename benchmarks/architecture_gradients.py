@@ -1,13 +1,15 @@
-"""What moves the architecture best: cost and truth of each pass's gradient, and what each makes of the hypernetwork.
+"""What moves the architecture best: cost and truth of each pass's gradient, and what searches make of it.
 
-`python -m benchmarks architecture_gradients` prints two tables, on one thread; times are CPU time of this process.
+`python -m benchmarks architecture_gradients` prints three tables, on one thread; times are CPU time of this process.
 
 1. A supernet is trained by fair paths. Its choices' true advantages, one for every (edge, operation), are the expected
    loss of a uniform genotype minus that of a uniform genotype with that choice, on a fixed large batch of H. Then each
    way to estimate a gradient runs for the same time at uniform logits. For an unbiased one, the choice (i, o) of a node
    has the advantage -(d alpha_io / (P(i) P(o)) + d beta_i / P(i)); the table gives the correlation of that with the
    truth, and the same for the truth against itself, estimated on two halves of the genotypes: the most to be had.
-2. The hypernetwork is trained with each kind of weight paths and gradient, and its candidates are retrained shortly,
+2. Each searches for the same CPU time; what it finds is retrained with a seed of its own, beside a random genotype and
+   beside the best of as many random genotypes as can be retrained shortly in that time.
+3. The hypernetwork is trained with each kind of weight paths and gradient, and its candidates are retrained shortly,
    beside random genotypes and genotypes that deviate from the optimal one by 0 .. Lambda edges.
 """
 
@@ -47,6 +49,8 @@ PASSES = {
     "sampled, straight-through": {"forward": "sampled", "gradient": "straight_through"},
     "gdas": {"forward": "gdas"},
     "mixture": {"forward": "mixture"},
+    "mixture, 1/4 of the channels": {"forward": "mixture", "partial_channels": 4},
+    "mixture, second order": {"forward": "mixture", "second_order": True},
 }
 VARIANTS = {
     f"{paths} paths, {gradient}": {"weight_paths": paths, "gradient": gradient}
@@ -75,6 +79,10 @@ class Options:
     """Candidates retrained for each hypernetwork, and as many random and deviating genotypes."""
     retrain_epochs: int = 4
     """Epochs of a short retraining."""
+    search_seconds: float = 10.0
+    """CPU seconds of each search of the second table; 0 leaves it out."""
+    hypernetworks: bool = True
+    """The third table."""
     c_ends: tuple[float, ...] = ()
     """Further values of c_end, with c_start a tenth of it, for the default paths and gradient."""
 
@@ -142,6 +150,16 @@ def correlation(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
 
 
+def trained_supernet(config: SearchConfig, data: Dataset) -> Bilevel:
+    """A supernet after the epochs of `config`, on fair paths."""
+    loop = Bilevel(config, data)
+    uniform = ArchitectureLogits(*zeros(config.space))
+    for _ in range(config.epochs):
+        for images, labels in loop.batches():
+            loop.weight_step(images, labels, uniform, 1.0)
+    return loop
+
+
 def compare_gradients(options: Options, data: Dataset) -> str:
     """The first table."""
     milliseconds: dict[str, list[float]] = {name: [] for name in PASSES}
@@ -150,11 +168,7 @@ def compare_gradients(options: Options, data: Dataset) -> str:
     halves: list[float] = []
     for seed in range(options.seeds):
         config = SearchConfig(seed=seed, epochs=options.supernet_epochs, augment=False)
-        loop = Bilevel(config, data)
-        uniform = ArchitectureLogits(*zeros(config.space))
-        for _ in range(config.epochs):
-            for images, labels in loop.batches():
-                loop.weight_step(images, labels, uniform, 1.0)
+        loop = trained_supernet(config, data)
         fair = FairPaths(config.space, loop.generator)
         genotypes = [fair.next() for _ in range(options.truth_genotypes)]
         losses = path_losses(loop, genotypes, options.truth_images)
@@ -163,6 +177,8 @@ def compare_gradients(options: Options, data: Dataset) -> str:
         one, other = (true_advantages(genotypes[at], losses[at]) for at in (slice(half), slice(half, None)))
         halves.append(correlation(one, other))
         for name, settings in PASSES.items():
+            if "partial_channels" in settings:  # a supernet of its own, whose truth is taken to be the same
+                loop = trained_supernet(replace(config, partial_channels=settings["partial_channels"]), data)
             loop.config = replace(config, **settings)
             advantages, times = estimated_advantages(loop, options.seconds)
             milliseconds[name] += times
@@ -189,7 +205,53 @@ def zeros(space: SearchSpace) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.zeros(shape), torch.zeros(shape[:2])
 
 
-# --- 2. the hypernetwork ----------------------------------------------------------------------------------------------
+# --- 2. searches of equal time ----------------------------------------------------------------------------------------
+
+
+def compare_searches(options: Options, data: Dataset) -> str:
+    """The second table."""
+    names = (*PASSES, "best of random genotypes", "random genotype")
+    reached: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in PASSES}
+    tried: dict[str, list[int]] = {name: [] for name in names}
+    for seed in range(options.seeds):
+        value, final = (short_accuracy(options, data, stage) for stage in (2 * seed, 2 * seed + 1))
+        for name, settings in PASSES.items():
+            config = SearchConfig(seed=seed, epochs=2, warmup=0.0, **settings)
+            start = time.process_time()
+            search_genotype(config, data)
+            epochs = max(2, round(options.search_seconds / (time.process_time() - start) * config.epochs))
+            start = time.process_time()
+            found = search_genotype(replace(config, epochs=epochs, warmup=0.3), data).genotype
+            seconds[name].append(time.process_time() - start)
+            tried[name].append(epochs)
+            reached[name].append(final(found))
+        generator = torch.Generator().manual_seed(seed)
+        start, pool = time.process_time(), []
+        while time.process_time() - start < options.search_seconds:
+            pool.append(random_genotype(SearchSpace(), generator))
+            value(pool[-1])
+        tried["best of random genotypes"].append(len(pool))
+        reached["best of random genotypes"].append(final(max(pool, key=value)))
+        reached["random genotype"].append(statistics.mean(final(genotype) for genotype in pool[:8]))
+    rows = []
+    for name in names:
+        better = [a - b for a, b in zip(reached[name], reached["random genotype"], strict=True)]
+        searched = name in PASSES
+        rows.append(
+            (
+                name,
+                spread(tried[name], 0) if tried[name] else "",
+                spread(seconds[name], 1) if searched else "",
+                spread(reached[name], 3),
+                "" if name == "random genotype" else mean_error(better),
+            )
+        )
+    header = ["search", "epochs, or genotypes tried", "CPU seconds", "accuracy", "minus random: mean (s.e.)"]
+    return table(header, rows)
+
+
+# --- 3. the hypernetwork ----------------------------------------------------------------------------------------------
 
 
 def short_accuracy(options: Options, data: Dataset, seed: int) -> Callable[[Genotype], float]:
@@ -213,7 +275,7 @@ def deviating(optimal: Genotype, count: int, generator: torch.Generator) -> list
 
 
 def compare_hypernetworks(options: Options, data: Dataset) -> str:
-    """The second table."""
+    """The third table."""
     variants = {
         **VARIANTS,
         **{f"defaults, c to {c:g}": {"c_start": c / 10, "c_end": c} for c in options.c_ends},
@@ -257,16 +319,18 @@ def compare_hypernetworks(options: Options, data: Dataset) -> str:
 
 
 def main(options: Options) -> None:
-    """Print both tables."""
+    """Print the tables."""
     torch.set_num_threads(1)
     start = time.process_time()
     data = load_data(options.dataset).without_test()
-    print(f"{options.dataset}, {options.seeds} seeds; {machine()}\n")
-    print("Gradients at uniform logits; median [smallest, largest] over the seeds unless it says otherwise.\n")
-    print(compare_gradients(options, data), flush=True)
     print(
-        f"\nHypernetworks; accuracy on V of {options.candidates} genotypes after {options.retrain_epochs} epochs, "
-        "mean of the genotypes; median [smallest, largest] over the seeds.\n"
+        f"{options.dataset}, {options.seeds} seeds; median [smallest, largest] unless it says otherwise; {machine()}\n"
     )
-    print(compare_hypernetworks(options, data))
+    print(f"Gradients at uniform logits.\n\n{compare_gradients(options, data)}", flush=True)
+    retrained = f"accuracy on V after {options.retrain_epochs} epochs"
+    if options.search_seconds:
+        print(f"\nSearches; {retrained} of another seed.\n\n{compare_searches(options, data)}", flush=True)
+    if options.hypernetworks:
+        what = f"{retrained}, mean of {options.candidates} genotypes"
+        print(f"\nHypernetworks; {what}.\n\n{compare_hypernetworks(options, data)}")
     print(f"\n{time.process_time() - start:.0f} s of CPU time in all.")

@@ -115,11 +115,15 @@ class Bilevel:
         return self.weights.epoch(self.config.batch_size, self.generator, augment=self.config.augment)
 
     def architecture_loss(
-        self, logits: ArchitectureLogits, temperature: float, batch: tuple[Tensor, Tensor]
+        self, logits: ArchitectureLogits, temperature: float, batch: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """(loss to differentiate in the logits, cross-entropy on H), both scalars; `batch` of W is the next step's."""
+        """(loss to differentiate in the logits, cross-entropy on H), both scalars.
+
+        Only the second order uses `batch`, the next step's images and labels of W; by default it draws its own.
+        """
         config = self.config
         if config.second_order:
+            batch = batch or self.weights.draw(config.batch_size, self.generator, config.augment)
             return self._second_order(logits, temperature, batch)
         scored = config.forward == "sampled" and config.gradient == "score"
         size = config.path_batch if scored else config.batch_size

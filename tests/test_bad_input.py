@@ -90,6 +90,8 @@ def images(path, **changes):
             ("no pruning with two objectives", "leave out --pruner or one objective"),
         ),
         (("--gradient", "straight_through", "--forward", "gdas"), 2, ("--gradient", "--forward")),
+        (("--second-order",), 2, ("second_order", "straight_through")),
+        (("--partial-channels", "3"), 2, ("partial_channels must divide", "8", "3")),
     ],
 )
 def test_a_setting_is_refused_before_anything_is_written(refused, tmp_path, arguments, status, words):

@@ -145,6 +145,12 @@ RUNS = {
     "straight through": {"space": PAPER, "gradient": "straight_through", "weight_paths": "architecture"},
     "gdas": {"space": PAPER, "forward": "gdas", "augment": False},
     "mixture": {"space": PAPER, "forward": "mixture"},
+    "second order, partial channels": {
+        "space": PAPER,
+        "forward": "mixture",
+        "second_order": True,
+        "partial_channels": 2,
+    },
 }
 HYPER = {
     "two inputs": {"estimator": "gumbel", "trainable_pivots": True},
