@@ -87,14 +87,7 @@ class Bilevel:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.weights = DeviceData(data.weights, data, config.device)
         self.architecture = DeviceData(data.architecture, data, config.device)
-        sizes = (
-            data.channels,
-            data.classes,
-            config.channels,
-            config.cells,
-            config.stem_kernel,
-            config.partial_channels,
-        )
+        sizes = (data.channels, data.classes, config.channels, config.cells, config.stem_kernel)
         self.supernet: Supernet = initialised(
             config.seed, lambda: Supernet(config.space, *sizes, config.partial_channels)
         )
