@@ -5,17 +5,13 @@ cache that is empty at first, and prints a table: the study again in a new folde
 """
 
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from benchmarks.architecture_gradients import table
+from benchmarks.printing import machine, table
 from tune_jobs.hits import Hits
 
 SCRIPT = Path(__file__).parents[1] / "studies" / "anneal_sweep.py"
@@ -62,8 +58,5 @@ def main(options: Options) -> None:
                 share = f"{hits.found / hits.asked:.0%}" if hits.asked else "-"
                 counts = (f"{hits.asked}", f"{hits.found}", share, f"{hits.shared}", f"{seconds:.0f}")
                 rows.append((name, stage, *counts))
-    print(
-        f"{options.trials} trials each on digits, n = 1; load {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores; "
-        f"Python {platform.python_version()}, torch {torch.__version__}\n"
-    )
+    print(f"{options.trials} trials each on digits, n = 1; {machine('ray', 'optuna')}\n")
     print(table(["study", "stage", "asked for", "found", "share", "by another study", "seconds"], rows))

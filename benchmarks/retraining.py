@@ -7,22 +7,19 @@ Nothing is cached. The first round is not counted. A stage's time holds the star
 
 import io
 import itertools
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import optuna
 import ray
 import torch
 from ray import tune
 from rich.console import Console
 
-from benchmarks.architecture_gradients import table
+from benchmarks.printing import machine, quantiles, table
 from edgenes import random_genotype
 from edgenes.genotype import Genotype
 from tune_jobs.config import SweepConfig
@@ -93,12 +90,6 @@ def in_trials(run: Run, genotypes: list[Genotype]) -> None:
     assert all(outcome["status"] == "complete" and not outcome["cached"] for outcome in outcomes)
 
 
-def spread(values: list[float]) -> str:
-    """Median [5%, 95%]."""
-    low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
-    return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
-
-
 def main(options: Options) -> None:
     """Measure and print."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -127,12 +118,10 @@ def main(options: Options) -> None:
     ray.shutdown()
     print(
         f"Median [5%, 95%] of {options.rounds} rounds of {options.candidates} candidates, {options.epochs} epochs on "
-        f"digits; {device}, {slots} trials at once fit, {run.config.cpus_per_trial} thread each; load "
-        f"{os.getloadavg()[0]:.1f} of {os.cpu_count()} cores; Python {platform.python_version()}, torch "
-        f"{torch.__version__}, ray {ray.__version__}\n"
+        f"digits; {device}, {slots} trials at once fit, {run.config.cpus_per_trial} thread each; {machine('ray')}\n"
     )
     rows = [
-        (name, spread(found), spread([a / b for a, b in zip(found, rates["a loop"], strict=True)]))
+        (name, quantiles(found, 2), quantiles([a / b for a, b in zip(found, rates["a loop"], strict=True)], 2))
         for name, found in rates.items()
     ]
     print(table(["", "candidates a second", "of the loop's"], rows))

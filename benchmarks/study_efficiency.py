@@ -26,8 +26,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from benchmarks.architecture_gradients import table
 from benchmarks.measured import HERE, Row, numbers, read_table
+from benchmarks.printing import table
 from benchmarks.rank_statistics import consistency, excess, interval, mean_interval, spearman, told
 from benchmarks.simulate import Policy, best_so_far, regret, simulate
 from edgenes.checkpoint import read_json

@@ -74,6 +74,7 @@ class NetworkConfig:
     weight_decay: float = 3e-4
     gradient_clip: float = 5.0
     augment: bool = True
+    mixed_precision: bool = False
     seed: int = 0
     device: str = "cpu"
 

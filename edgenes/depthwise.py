@@ -32,7 +32,7 @@ def depthwise(x: Tensor, weight: Tensor, stride: int = 1, dilation: int = 1) -> 
     if stride > 1 and dilation % stride == 0:  # only every stride-th pixel takes part
         x, stride, dilation = subsample(x, stride), 1, dilation // stride
     slow = stride > 1 or dilation > 1 or weight.shape[-1] > FAST_COLUMNS
-    if slow and x.device.type == "cpu" and torch.is_grad_enabled():
+    if slow and x.device.type == "cpu" and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
         return _Depthwise.apply(x, weight, stride, dilation)
     return _convolve(x, weight, stride, dilation)
 

@@ -20,6 +20,7 @@ from edgenes.genotype import Edge, Genotype, SearchSpace
 from edgenes.hypernetwork import Hypernetwork, control_error
 from edgenes.memory import micro_batches
 from edgenes.network import check_image_size
+from edgenes.precision import autocast
 from edgenes.regularizer import shared_edge_penalty
 from edgenes.relaxation import (
     ArchitectureLogits,
@@ -147,8 +148,9 @@ class Bilevel:
         def loss(images: Tensor, labels: Tensor) -> Callable[[], Tensor]:
             def run() -> Tensor:
                 self.generator.set_state(noise)
-                output = self.supernet.relaxed(images, leaves, config.forward, temperature, self.generator)
-                return F.cross_entropy(output, labels)
+                with autocast(config):
+                    output = self.supernet.relaxed(images, leaves, config.forward, temperature, self.generator)
+                    return F.cross_entropy(output, labels)
 
             return run
 
@@ -165,10 +167,11 @@ class Bilevel:
         self, logits: ArchitectureLogits, images: Tensor, labels: Tensor, temperature: float, scored: bool
     ) -> tuple[Tensor, Tensor]:
         config = self.config
-        if scored:
-            return score_loss(self.supernet, logits, images, labels, config.paths, temperature, self.generator)
-        output = self.supernet.relaxed(images, logits, config.forward, temperature, self.generator)
-        loss = F.cross_entropy(output, labels)
+        with autocast(config):
+            if scored:
+                return score_loss(self.supernet, logits, images, labels, config.paths, temperature, self.generator)
+            output = self.supernet.relaxed(images, logits, config.forward, temperature, self.generator)
+            loss = F.cross_entropy(output, labels)
         return loss, loss.detach()
 
     def weight_step(self, images: Tensor, labels: Tensor, logits: ArchitectureLogits, temperature: float) -> Tensor:
@@ -184,11 +187,12 @@ class Bilevel:
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=config.device)
         for piece, of_piece, share in micro_batches(images, labels, self.accumulate):
-            if genotype is not None:
-                output = self.supernet.sampled(piece, genotype)
-            else:
-                output = self.supernet.relaxed(piece, logits, config.forward, temperature, self.generator)
-            loss = F.cross_entropy(output, of_piece)
+            with autocast(config):
+                if genotype is not None:
+                    output = self.supernet.sampled(piece, genotype)
+                else:
+                    output = self.supernet.relaxed(piece, logits, config.forward, temperature, self.generator)
+                loss = F.cross_entropy(output, of_piece)
             (loss * share).backward()
             total += share * loss.detach()
         torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), config.gradient_clip)

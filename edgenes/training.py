@@ -14,6 +14,7 @@ from edgenes.errors import DivergedError
 from edgenes.genotype import Genotype
 from edgenes.memory import micro_batches
 from edgenes.network import Network, check_image_size
+from edgenes.precision import autocast
 from edgenes.schedule import cosine
 from edgenes.search import Report, initialised
 
@@ -75,7 +76,8 @@ def train_network(
                 group["lr"] = cosine(config.learning_rate, epoch * steps + step, config.epochs * steps)
             optimizer.zero_grad(set_to_none=True)
             for piece, of_piece, share in micro_batches(images, labels, accumulate):
-                loss = _loss(network(piece), of_piece)
+                with autocast(config):
+                    loss = _loss(network(piece), of_piece)
                 (loss * share).backward()
                 total += share * loss.detach()
             nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)

@@ -145,6 +145,7 @@ RUNS = {
     "straight through": {"space": PAPER, "gradient": "straight_through", "weight_paths": "architecture"},
     "gdas": {"space": PAPER, "forward": "gdas", "augment": False},
     "mixture": {"space": PAPER, "forward": "mixture"},
+    "mixed precision": {"space": PAPER, "mixed_precision": True},
     "second order, partial channels": {
         "space": PAPER,
         "forward": "mixture",

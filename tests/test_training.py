@@ -22,6 +22,7 @@ RUNS = {
     "defaults": (PAPER, {}),
     "drop path and auxiliary head": (PAPER, {"drop_path": 0.4, "auxiliary": True}),
     "two inputs, two cell types": (DARTS, {"cells": 3, "drop_path": 0.2, "augment": False}),
+    "mixed precision": (PAPER, {"mixed_precision": True}),
 }
 
 
@@ -171,3 +172,21 @@ def test_a_gpu_starts_from_the_same_numbers():
         network = train_network(config, DATA, PAPER, report=report)
         assert predict(network, DATA.validation, DATA, device).shape == (96, 3)
     assert losses["cpu"] == pytest.approx(losses["cuda"], rel=1e-2)
+
+
+def test_mixed_precision_passes_in_bfloat16_and_keeps_weights_and_losses_in_float32():
+    seen, losses = [], []
+
+    def note(epoch, metrics, state):
+        losses.append(metrics["loss"])
+        assert {p.dtype for p in state["network"].values() if p.is_floating_point()} == {torch.float32}
+
+    hook = torch.nn.modules.module.register_module_forward_hook(
+        lambda module, inputs, output: seen.append(output.dtype) if isinstance(module, torch.nn.Linear) else None
+    )
+    try:
+        train_network(config_of(mixed_precision=True), DATA, PAPER, report=note)
+    finally:
+        hook.remove()
+    assert set(seen) == {torch.bfloat16}
+    assert losses[-1] < 0.8 * losses[0]

@@ -74,6 +74,8 @@ class SweepConfig:
     """Cells of the retrained networks."""
     batch_size: int = 64
     """Images a training step."""
+    mixed_precision: bool = False
+    """Forward passes of all trainings in bfloat16, for GPUs that are made for it."""
     ensemble_size: int = 3
     """Members of the ensemble."""
     candidates: int = 8
@@ -213,6 +215,7 @@ class SweepConfig:
             "channels": self.search_channels,
             "cells": self.search_cells,
             "batch_size": self.batch_size,
+            "mixed_precision": self.mixed_precision,
             "forward": self.forward,
             "gradient": self.gradient,
             "second_order": self.second_order,
@@ -241,6 +244,7 @@ class SweepConfig:
             cells=self.cells,
             epochs=epochs,
             batch_size=self.batch_size,
+            mixed_precision=self.mixed_precision,
             seed=stable_seed("retraining", self.seed, repeat),
             device=device,
         )
