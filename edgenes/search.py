@@ -122,16 +122,18 @@ class Bilevel:
         scored = config.forward == "sampled" and config.gradient == "score"
         size = config.path_batch if scored else config.batch_size
         images, labels = self.architecture.draw(size, self.generator, config.augment)
-        if self.accumulate == 1:
-            return self._architecture_loss(logits, images, labels, temperature, scored)
-        # The gradient in the logits piece by piece, so that one piece's graph is alive at a time.
-        leaves = ArchitectureLogits(*(part.detach().requires_grad_() for part in (logits.alpha, logits.beta)))
+        # The gradient in the logits alone, piece by piece: none in the weights, and one piece's graph alive at a time.
+        leaves = _leaves(logits)
+        found = [torch.zeros_like(leaf) for leaf in leaves]
         value = torch.zeros((), device=config.device)
         for piece, of_piece, share in micro_batches(images, labels, self.accumulate):
-            loss, piece_value = self._architecture_loss(leaves, piece, of_piece, temperature, scored)
-            (loss * share).backward()
+            loss, piece_value = self._architecture_loss(
+                ArchitectureLogits(*leaves), piece, of_piece, temperature, scored
+            )
+            for total, gradient in zip(found, torch.autograd.grad(loss * share, leaves), strict=True):
+                total += gradient
             value += share * piece_value
-        return _with_gradient(logits, (leaves.alpha.grad, leaves.beta.grad)), value
+        return _with_gradient(logits, found), value
 
     def _second_order(
         self, logits: ArchitectureLogits, temperature: float, batch: tuple[Tensor, Tensor]
@@ -143,20 +145,22 @@ class Bilevel:
         config = self.config
         images, labels = self.architecture.draw(config.batch_size, self.generator, config.augment)
         noise = self.generator.get_state()
-        leaves = ArchitectureLogits(*(part.detach().requires_grad_() for part in (logits.alpha, logits.beta)))
+        leaves = _leaves(logits)
 
         def loss(images: Tensor, labels: Tensor) -> Callable[[], Tensor]:
             def run() -> Tensor:
                 self.generator.set_state(noise)
                 with autocast(config):
-                    output = self.supernet.relaxed(images, leaves, config.forward, temperature, self.generator)
+                    output = self.supernet.relaxed(
+                        images, ArchitectureLogits(*leaves), config.forward, temperature, self.generator
+                    )
                     return F.cross_entropy(output, labels)
 
             return run
 
         found, value = unrolled_gradient(
             list(self.supernet.parameters()),
-            (leaves.alpha, leaves.beta),
+            leaves,
             loss(*batch),
             loss(images, labels),
             cosine(config.learning_rate, self.step, config.epochs * self.steps),
@@ -219,6 +223,11 @@ class Bilevel:
         self.fair.decks[:] = [list(deck) for deck in state["decks"]]
         self.step = state["step"]
         self.accumulate = state.get("accumulate", 1)
+
+
+def _leaves(logits: ArchitectureLogits) -> tuple[Tensor, Tensor]:
+    """alpha and beta as leaves of a graph of their own."""
+    return logits.alpha.detach().requires_grad_(), logits.beta.detach().requires_grad_()
 
 
 def _with_gradient(logits: ArchitectureLogits, gradients: Sequence[Tensor]) -> Tensor:

@@ -377,4 +377,5 @@ class TestVersions:
         config = SearchConfig(space=self.SPACE, channels=2, epochs=2, batch_size=32, seed=3)
         logits = search_genotype(config, DATA).logits
         found = tuple(table.detach().double().square().mean().item() for table in (logits.alpha, logits.beta))
-        assert found == pytest.approx(NUMBERS[f"search {SEARCH_VERSION}"], rel=1e-4)
+        # Adam's steps have one size, however small the gradient: another machine's rounding is soon seen.
+        assert found == pytest.approx(NUMBERS[f"search {SEARCH_VERSION}"], rel=2e-2)
