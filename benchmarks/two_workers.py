@@ -58,7 +58,7 @@ def main(options: Options) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     rates: dict[int, list[float]] = {workers: [] for workers in options.workers}
     print(f"{options.trials} trials a study; median [smallest, largest]; {machine('ray')}\n", flush=True)
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as place:
+    with tempfile.TemporaryDirectory() as place:
         for _ in range(options.repeats):
             for workers, found in rates.items():
                 found.append(rate(workers, options, Path(place)))
