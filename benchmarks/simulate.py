@@ -18,8 +18,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.measured import Row
+from edgenes.seeds import stable_seed
 from tune_jobs.avoid import AvoidFailures
-from tune_jobs.study import CONSTRAINT, CONTROL_LIMIT, make_pruner, make_sampler, stable_seed
+from tune_jobs.study import CONSTRAINT, CONTROL_LIMIT, make_pruner, make_sampler
 
 CATEGORY = 0.5
 

@@ -8,8 +8,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState, create_trial
 
+from edgenes.seeds import stable_seed
 from tune_jobs.avoid import DRAWS, AvoidFailures, distance, keeps_failing
-from tune_jobs.study import make_sampler, search_space, stable_seed
+from tune_jobs.study import make_sampler, search_space
 
 SPACE = {"x": FloatDistribution(0.01, 100.0, log=True), "y": CategoricalDistribution((1, 2))}
 

@@ -17,10 +17,11 @@ from edgenes.errors import ConfigError
 from edgenes.genotype import SearchSpace
 from edgenes.network import check_image_size
 from edgenes.regularizer import ESTIMATORS
+from edgenes.seeds import stable_seed
 from edgenes.selection import CRITERIA
 from edgenes.supernet import FORWARDS
 from tune_jobs.storage import has_password
-from tune_jobs.study import PRUNERS, SAMPLERS, stable_seed
+from tune_jobs.study import PRUNERS, SAMPLERS
 
 VALUES = ("retrained", "one-shot", "mean")
 MOST = 100_000

@@ -11,8 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from edgenes.errors import StudyError
+from edgenes.seeds import stable_seed
 from tune_jobs.storage import cannot_open
-from tune_jobs.study import stable_seed
 
 _TAKE = text("SELECT pg_try_advisory_lock(:key)")
 _HOLDER = text(

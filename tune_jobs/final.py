@@ -24,6 +24,7 @@ from edgenes.genotype import Genotype, random_genotype, shared_edges
 from edgenes.hypernetwork import Hypernetwork, control_error
 from edgenes.metrics import ensemble_probabilities, summary
 from edgenes.network import Network
+from edgenes.seeds import stable_seed
 from edgenes.selection import Selection, cross_fitted, select_affordable
 from edgenes.training import predict
 from edgenes.untrusted import reason, shown
@@ -31,7 +32,7 @@ from tune_jobs.config import SweepConfig
 from tune_jobs.environment import environment
 from tune_jobs.remote import StudyFiles
 from tune_jobs.store import Retrained
-from tune_jobs.study import feasible, finalists, stable_seed, trial_seed
+from tune_jobs.study import feasible, finalists, trial_seed
 from tune_jobs.trial import TrialSettings, trial_candidates
 
 TEST_READS = "test_reads.jsonl"

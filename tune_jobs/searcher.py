@@ -24,12 +24,13 @@ from ray.tune.search import Searcher
 from ray.tune.utils.util import unflatten_dict
 
 from edgenes.errors import StudyError, WriteError
+from edgenes.seeds import stable_seed
 from tune_jobs.avoid import AvoidFailures
 from tune_jobs.curves import CurveWriter, curve_path, plain
 from tune_jobs.outcome import Outcome, finite, outcome
 from tune_jobs.remote import StudyFiles
 from tune_jobs.sole_writer import written_together
-from tune_jobs.study import CONSTRAINT, CONTROL_LIMIT, stable_seed, study_seed, trial_seed, with_derived
+from tune_jobs.study import CONSTRAINT, CONTROL_LIMIT, study_seed, trial_seed, with_derived
 
 _log = logging.getLogger(__name__)
 

@@ -1,6 +1,5 @@
 """The Optuna study of EdgeNES: what it may choose, what identifies it, and what it has found."""
 
-import hashlib
 import json
 import math
 import re
@@ -34,6 +33,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from edgenes.config import HypernetworkConfig, check_choice
 from edgenes.errors import ConfigError, StudyError
 from edgenes.regularizer import ESTIMATORS
+from edgenes.seeds import stable_seed
 from edgenes.untrusted import shown
 from tune_jobs.sole_writer import SoleWriterStorage
 from tune_jobs.storage import plain_reason, storage_from
@@ -52,7 +52,6 @@ __all__ = [
     "make_sampler",
     "open_study",
     "search_space",
-    "stable_seed",
     "storage_from",
     "study_identity",
     "study_seed",
@@ -111,12 +110,6 @@ def with_derived(params: Mapping[str, Any]) -> dict[str, Any]:
     if {"t_start", "t_ratio"} <= params.keys():
         derived["t_end"] = params["t_start"] * params["t_ratio"]
     return derived
-
-
-def stable_seed(*parts: int | str) -> int:
-    """A seed of 31 bits that depends on `parts` alone, so that a restarted study draws the same numbers."""
-    digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big") & 0x7FFFFFFF
 
 
 def trial_seed(seed: int, number: int) -> int:

@@ -22,6 +22,7 @@ from edgenes.genotype import Genotype, random_genotype
 from edgenes.memory import with_less_memory
 from edgenes.metrics import accuracy
 from edgenes.search import SearchResult, search_genotype
+from edgenes.seeds import stable_seed
 from tune_jobs.allocator import keep_freed_memory
 from tune_jobs.cache import open_cache
 from tune_jobs.config import SweepConfig
@@ -32,7 +33,6 @@ from tune_jobs.saved import GENOTYPE, LOGITS
 from tune_jobs.searcher import RAY
 from tune_jobs.searches import searched
 from tune_jobs.store import PredictionStore
-from tune_jobs.study import stable_seed
 from tune_jobs.trial import TrialSettings, run_trial
 from tune_jobs.watch.speed import Speed
 

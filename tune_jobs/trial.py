@@ -16,13 +16,14 @@ from edgenes.hypernetwork import Hypernetwork, control_curve
 from edgenes.memory import with_less_memory
 from edgenes.metrics import accuracy
 from edgenes.search import HypernetworkResult, train_hypernetwork
+from edgenes.seeds import stable_seed
 from edgenes.selection import cross_fitted
 from edgenes.training import predict
 from tune_jobs.cache import OFF, open_cache
 from tune_jobs.config import SweepConfig
 from tune_jobs.remote import Remote, StudyFiles
 from tune_jobs.store import PredictionStore
-from tune_jobs.study import CONTROL_LIMIT, stable_seed
+from tune_jobs.study import CONTROL_LIMIT
 from tune_jobs.watch.speed import Speed
 
 CALIBRATION_IMAGES = 512

@@ -12,6 +12,7 @@ from edgenes.checkpoint import read_json
 from edgenes.data import Dataset
 from edgenes.errors import CheckpointError, ConfigError, DivergedError, StudyError
 from edgenes.hypernetwork import Hypernetwork
+from edgenes.seeds import stable_seed
 from edgenes.selection import CRITERIA, select_affordable
 from tune_jobs.final import (
     FINALISTS,
@@ -27,7 +28,7 @@ from tune_jobs.final import (
 )
 from tune_jobs.remote import StudyFiles
 from tune_jobs.saved import SavedStudy
-from tune_jobs.study import stable_seed, study_seed, trial_seed
+from tune_jobs.study import study_seed, trial_seed
 from tune_jobs.tools.command import StudyCommand
 from tune_jobs.tools.display import Show, aligned, progress_line
 from tune_jobs.tools.machine import Device, choose_device, threads
