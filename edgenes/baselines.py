@@ -1,10 +1,310 @@
-"""What a searched ensemble is measured against."""
+"""What a searched ensemble is measured against: the paper's methods and those of the field behind one signature.
+
+A method takes a `Setting` and a `Trainer` and returns an `Outcome`: members, their predictions on V, and what they
+cost, search and retraining apart. All retrain by the same configuration and choose on V; none sees T.
+"""
 
 import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 
+from edgenes.candidates import draw_candidates
+from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig, digest, from_dict, to_dict
 from edgenes.data import Dataset, Part
+from edgenes.genotype import Genotype, deviate, random_genotype
+from edgenes.halving import affordable_rungs, halve
+from edgenes.selection import select_affordable, select_ensemble
+from edgenes.setting import Setting
+from edgenes.trainer import Predicted, Searched, TrainedHypernetwork, Trainer
+from edgenes.work import Work, retraining_work, search_work
+
+
+@dataclass(frozen=True)
+class Member:
+    """A retrained network: its genotype and how it was trained."""
+
+    genotype: Genotype
+    config: TrainingConfig
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"genotype": self.genotype.to_dict(), "config": to_dict(self.config)}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> "Member":
+        """The inverse of `to_dict`."""
+        return cls(Genotype.from_dict(value["genotype"]), from_dict(TrainingConfig, value["config"]))
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a method gives: `members` and their `predictions` on V, float64 (members, samples, classes).
+
+    `pool` holds all networks that were retrained fully and that the members were chosen from. `search` is the work
+    before the first full retraining (searches, hypernetworks, short retrainings), `retraining` that of the pool.
+    """
+
+    method: str
+    seed: int
+    members: tuple[Member, ...]
+    predictions: np.ndarray
+    pool: tuple[Member, ...]
+    search: Work
+    retraining: Work
+
+    @property
+    def genotypes(self) -> list[Genotype]:
+        """The members' genotypes."""
+        return [member.genotype for member in self.members]
+
+
+class Counted:
+    """A trainer that adds up what a method asks it for; what is asked for twice costs once."""
+
+    def __init__(self, trainer: Trainer):
+        self.data = trainer.data
+        self._trainer = trainer
+        self._searches: dict[str, Work] = {}
+        self._retrainings: dict[Member, Work] = {}
+
+    def search(self, config: SearchConfig) -> Searched:
+        """As `Trainer.search`."""
+        found = self._trainer.search(config)
+        self._searches[digest(config)] = search_work(config, self.data, found.seconds)
+        return found
+
+    def hypernetwork(self, config: HypernetworkConfig, optimal: Genotype) -> TrainedHypernetwork:
+        """As `Trainer.hypernetwork`."""
+        found = self._trainer.hypernetwork(config, optimal)
+        self._searches[digest(config, optimal.digest)] = search_work(config, self.data, found.seconds)
+        return found
+
+    def retrain(self, config: TrainingConfig, genotype: Genotype) -> Predicted:
+        """As `Trainer.retrain`."""
+        found = self._trainer.retrain(config, genotype)
+        self._retrainings[Member(genotype, config)] = retraining_work(config, self.data, found.seconds)
+        return found
+
+    def work(self, pool: Sequence[Member]) -> tuple[Work, Work]:
+        """(search, retraining): retrainings that are not of the pool belong to the search."""
+        kept = set(pool)
+        short = [work for member, work in self._retrainings.items() if member not in kept]
+        full = [work for member, work in self._retrainings.items() if member in kept]
+        return sum([*self._searches.values(), *short], Work()), sum(full, Work())
+
+
+Found = tuple[list[Member], list[int]]
+"""A pool of fully retrained networks, and the positions of the ensemble's members in it."""
+Method = Callable[[Setting, Trainer], Found]
+
+
+def run_method(name: str, setting: Setting, trainer: Trainer) -> Outcome:
+    """Run the method of `METHODS` called `name`."""
+    counted = Counted(trainer)
+    pool, chosen = METHODS[name](setting, counted)
+    members = tuple(pool[k] for k in chosen)
+    return Outcome(
+        method=name,
+        seed=setting.seed,
+        members=members,
+        predictions=_predictions(members, counted),
+        pool=tuple(pool),
+        **dict(zip(("search", "retraining"), counted.work(pool), strict=True)),
+    )
+
+
+def _predictions(pool: Sequence[Member], trainer: Trainer) -> np.ndarray:
+    return np.stack([trainer.retrain(member.config, member.genotype).probabilities for member in pool])
+
+
+def _best(pool: list[Member], setting: Setting, trainer: Trainer) -> Found:
+    """The pool, and its ensemble that is best on V: with proof, where that is cheap."""
+    found = select_affordable(
+        _predictions(pool, trainer), trainer.data.validation.labels, setting.size, setting.criterion
+    )
+    return pool, list(found.members)
+
+
+def _forward(pool: list[Member], setting: Setting, trainer: Trainer) -> list[int]:
+    """Forward selection on V, as NES-RS and NES-RE choose."""
+    labels = trainer.data.validation.labels
+    size = min(setting.size, len(pool))
+    return list(select_ensemble(_predictions(pool, trainer), labels, size, setting.criterion, "greedy").members)
+
+
+def _all(pool: list[Member], setting: Setting, trainer: Trainer) -> Found:
+    _predictions(pool, trainer)
+    return pool, list(range(len(pool)))
+
+
+def _retrained(genotypes: Sequence[Genotype], setting: Setting) -> list[Member]:
+    """Each genotype trained from the same seed."""
+    return [Member(genotype, setting.training_config()) for genotype in genotypes]
+
+
+def random_genotypes(setting: Setting, count: int) -> list[Genotype]:
+    """Distinct random genotypes of the setting's seed; fewer ones are the first of more."""
+    generator = setting.generator("random genotypes")
+    found: dict[Genotype, None] = {}
+    while len(found) < count:
+        found.setdefault(random_genotype(setting.space, generator))
+    return list(found)
+
+
+def deviations(optimal: Genotype, setting: Setting, count: int) -> list[Genotype]:
+    """Distinct random deviations of the optimal genotype, their shared edges spread over 0 .. Lambda.
+
+    As many of each number as a hypernetwork's candidates at lambda on an even grid; where a number of edges has no
+    other deviation left, the next one is taken.
+    """
+    generator = setting.generator("deviations")
+    most = setting.space.max_edges
+    found: dict[Genotype, None] = {}
+    draw = 0
+    while len(found) < count:
+        replaced = round(most * (draw % count) / max(1, count - 1))
+        found.setdefault(deviate(optimal, replaced, generator))
+        draw += 1
+    return list(found)
+
+
+def darts(setting: Setting, trainer: Trainer) -> Found:
+    """DARTS: the optimal genotype, one network (eq. 1.1)."""
+    return _all(_retrained([trainer.search(setting.search_config()).genotype], setting), setting, trainer)
+
+
+def random_single(setting: Setting, trainer: Trainer) -> Found:
+    """Random: a random genotype, one network."""
+    return _all(_retrained(random_genotypes(setting, 1), setting), setting, trainer)
+
+
+def darts_ens(setting: Setting, trainer: Trainer) -> Found:
+    """DartsEns: n independent searches, each genotype retrained from a seed of its own; all are members."""
+    searches = [trainer.search(setting.search_config(run)) for run in range(setting.size)]
+    pool = [Member(found.genotype, setting.training_config(run)) for run, found in enumerate(searches)]
+    return _all(pool, setting, trainer)
+
+
+def random_nes(setting: Setting, trainer: Trainer) -> Found:
+    """Random-NES: random genotypes, the best ensemble of them."""
+    return _best(_retrained(random_genotypes(setting, setting.candidates), setting), setting, trainer)
+
+
+def random_d_nes(setting: Setting, trainer: Trainer) -> Found:
+    """RandomD-NES: random deviations of the optimal genotype, the best ensemble of them."""
+    optimal = trainer.search(setting.search_config()).genotype
+    return _best(_retrained(deviations(optimal, setting, setting.candidates), setting), setting, trainer)
+
+
+def edge_nes(setting: Setting, trainer: Trainer) -> Found:
+    """EdgeNES (Algorithm 1): genotypes of the hypernetwork at lambda over [0, Lambda], the best ensemble of them."""
+    optimal = trainer.search(setting.search_config()).genotype
+    hypernetwork = trainer.hypernetwork(setting.hypernetwork_config(), optimal).hypernetwork
+    candidates = draw_candidates(hypernetwork, setting.candidates, setting.generator("candidates"))
+    # A hypernetwork that collapsed gives fewer genotypes than networks are wanted: they are trained again.
+    genotypes = [candidate.genotype for candidate in candidates]
+    return _best(_filled(genotypes, setting), setting, trainer)
+
+
+def edges(setting: Setting, trainer: Trainer) -> Found:
+    """Edges: n searches with a fixed lambda each (eq. 2.1), spread over the whole numbers from 0 below Lambda.
+
+    The optimal genotype is not searched again for lambda = Lambda; it is in the pool, and the best n are taken.
+    """
+    optimal = trainer.search(setting.search_config()).genotype
+    lams = [float(round(setting.space.max_edges * k / setting.size)) for k in range(setting.size)]
+    found = [
+        trainer.hypernetwork(setting.hypernetwork_config(run, lam=lam), optimal).hypernetwork.genotype(lam)
+        for run, lam in enumerate(lams)
+    ]
+    return _best(_filled(list(dict.fromkeys([optimal, *found])), setting, setting.size + 1), setting, trainer)
+
+
+def deep_ens(setting: Setting, trainer: Trainer) -> Found:
+    """DeepEns: the optimal genotype trained from n seeds; all are members."""
+    optimal = trainer.search(setting.search_config()).genotype
+    return _all([Member(optimal, setting.training_config(repeat)) for repeat in range(setting.size)], setting, trainer)
+
+
+def nes_rs(setting: Setting, trainer: Trainer) -> Found:
+    """NES-RS (Zaidi et al., 2021): random genotypes, forward selection."""
+    pool = _retrained(random_genotypes(setting, setting.candidates), setting)
+    return pool, _forward(pool, setting, trainer)
+
+
+def nes_re(setting: Setting, trainer: Trainer) -> Found:
+    """NES-RE (Zaidi et al., 2021): regularised evolution whose parents are members of the population's ensemble.
+
+    Half of the candidates are the first population. Then the oldest gives way to a child: a random member of the
+    population's forward-selected ensemble with one edge replaced. The ensemble is selected from all that ever lived.
+    """
+    population = _retrained(random_genotypes(setting, max(setting.size, setting.candidates // 2)), setting)
+    lived, generator = dict.fromkeys(population), setting.generator("evolution")
+    while len(lived) < setting.candidates:
+        parents = _forward(population, setting, trainer)
+        parent = population[parents[int(torch.randint(len(parents), (), generator=generator))]]
+        child = Member(deviate(parent.genotype, 1, generator), setting.training_config())
+        if child not in lived:
+            lived[child] = None
+            population = [*population[1:], child]
+    pool = list(lived)
+    return pool, _forward(pool, setting, trainer)
+
+
+def halving(setting: Setting, trainer: Trainer) -> Found:
+    """Halving: random genotypes and successive halving by short retraining, at EdgeNES's total cost in images.
+
+    As many survive as make an ensemble and half of one more; they are retrained fully, and the best n are taken.
+    """
+    total = [
+        search_work(setting.search_config(), trainer.data),
+        search_work(setting.hypernetwork_config(), trainer.data),
+        *[retraining_work(setting.training_config(), trainer.data)] * setting.candidates,
+    ]
+    keep = min(setting.candidates, setting.size + (setting.size + 1) // 2)
+    plan = affordable_rungs(setting, trainer.data, sum(total, Work()).images, keep, finish=True)
+    survivors = halve(setting, trainer, plan)[-1]
+    return _best([Member(*survivor) for survivor in survivors], setting, trainer)
+
+
+def _filled(genotypes: list[Genotype], setting: Setting, count: int | None = None) -> list[Member]:
+    """`count` networks (by default as many as candidates): each genotype once, and again from the next seeds."""
+    count = setting.candidates if count is None else count
+    rounds = range(-(-count // len(genotypes)))
+    return [Member(genotype, setting.training_config(r)) for r in rounds for genotype in genotypes][:count]
+
+
+METHODS: dict[str, Method] = {
+    "darts": darts,
+    "random": random_single,
+    "darts-ens": darts_ens,
+    "random-nes": random_nes,
+    "random-d-nes": random_d_nes,
+    "edge-nes": edge_nes,
+    "edges": edges,
+    "deep-ens": deep_ens,
+    "nes-rs": nes_rs,
+    "nes-re": nes_re,
+    "halving": halving,
+}
+NAMES = {
+    "darts": "DARTS",
+    "random": "Random",
+    "darts-ens": "DartsEns",
+    "random-nes": "Random-NES",
+    "random-d-nes": "RandomD-NES",
+    "edge-nes": "EdgeNES",
+    "edges": "Edges, eq. (2.1)",
+    "deep-ens": "DeepEns",
+    "nes-rs": "NES-RS",
+    "nes-re": "NES-RE",
+    "halving": "Halving",
+}
+"""What the methods are called in tables."""
 
 
 def logistic_regression(data: Dataset, parts: list[Part]) -> list[np.ndarray]:

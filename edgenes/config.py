@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import typing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,9 +33,10 @@ def check_types(config: Any) -> None:
     """Raise ConfigError unless each field has its annotated type; a whole number does for a float field."""
     for each in dataclasses.fields(config):
         value = getattr(config, each.name)
-        allowed = (int, float) if each.type is float else (each.type,)
-        if type(value) not in allowed:
-            raise ConfigError(f"{each.name} must be of type {each.type.__name__}, got {shown(value)}.")
+        types = typing.get_args(each.type) or (each.type,)
+        if type(value) not in types and not (float in types and type(value) is int):
+            wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in types)
+            raise ConfigError(f"{each.name} must be of type {wanted}, got {shown(value)}.")
 
 
 def check_at_least(config: Any, minimum: float, *names: str) -> None:
@@ -130,7 +132,11 @@ class SearchConfig(NetworkConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class HypernetworkConfig(SearchConfig):
-    """Training of the hypernetwork with the shared-edge penalty, eqs. (2.2) and (2.3)."""
+    """Training of the hypernetwork with the shared-edge penalty, eqs. (2.2) and (2.3).
+
+    With `lam`, a number of shared edges in [0, Lambda], lambda is always that: the search of eq. (2.1), as (2.3) with
+    all of p(lambda) at one point.
+    """
 
     epochs: int = 35
     t_end: float = 0.2
@@ -143,6 +149,7 @@ class HypernetworkConfig(SearchConfig):
     epsilon: float = 0.2
     estimator: str = "exact"
     penalty_lambdas: int = 8
+    lam: float | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -151,6 +158,8 @@ class HypernetworkConfig(SearchConfig):
         check_at_least(self, 0, "c_start", "c_end", "epsilon")
         check_at_least(self, 2, "pivots")
         check_at_least(self, 1, "penalty_lambdas")
+        if self.lam is not None and not 0 <= self.lam <= self.space.max_edges:
+            raise ConfigError(f"lam must be between 0 and {self.space.max_edges} edges, got {shown(self.lam)}.")
 
 
 @dataclass(frozen=True, kw_only=True)

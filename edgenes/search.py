@@ -16,7 +16,7 @@ from torch import Tensor
 from edgenes.config import HypernetworkConfig, SearchConfig
 from edgenes.data import Dataset, DeviceData
 from edgenes.errors import ConfigError, DivergedError
-from edgenes.genotype import Edge, Genotype, SearchSpace
+from edgenes.genotype import Edge, Genotype, SearchSpace, shared_edges
 from edgenes.hypernetwork import Hypernetwork, control_error
 from edgenes.memory import micro_batches
 from edgenes.network import check_image_size
@@ -346,10 +346,27 @@ class HypernetworkResult:
 
 
 def penalty_lambdas(config: HypernetworkConfig, generator: torch.Generator) -> Tensor:
-    """(penalty_lambdas,) values stratified on [-epsilon, Lambda + epsilon]."""
+    """(penalty_lambdas,) values stratified on [-epsilon, Lambda + epsilon]; (1,) where lambda is fixed."""
+    if config.lam is not None:
+        return torch.tensor([config.lam])
     count = config.penalty_lambdas
     unit = (torch.arange(count) + torch.rand(count, generator=generator)) / count
     return -config.epsilon + unit * (config.space.max_edges + 2 * config.epsilon)
+
+
+def training_lambda(config: HypernetworkConfig, generator: torch.Generator) -> float:
+    """lambda ~ U[-epsilon, Lambda + epsilon], or the fixed one of eq. (2.1)."""
+    if config.lam is not None:
+        return config.lam
+    width = config.space.max_edges + 2 * config.epsilon
+    return torch.rand((), generator=generator).item() * width - config.epsilon
+
+
+def trained_control_error(config: HypernetworkConfig, hypernetwork: Hypernetwork, optimal: Genotype) -> float:
+    """The control error over the lambdas that were trained: all whole ones, or the fixed one."""
+    if config.lam is None:
+        return control_error(hypernetwork, optimal)
+    return abs(config.lam - shared_edges(hypernetwork.genotype(config.lam), optimal))
 
 
 def train_hypernetwork(
@@ -392,9 +409,7 @@ def train_hypernetwork(
         learning = epoch >= config.warmup * config.epochs
         totals = torch.zeros(3, device=config.device)
         for images, labels in loop.batches():
-            # lambda ~ U[-epsilon, Lambda + epsilon], the same in both steps
-            width = config.space.max_edges + 2 * config.epsilon
-            lam = torch.rand((), generator=loop.generator).item() * width - config.epsilon
+            lam = training_lambda(config, loop.generator)  # the same in both steps
             # the outer problem of eq. (2.3), on H: cross-entropy and c times the penalty
             lams = penalty_lambdas(config, loop.generator).to(config.device)
             penalty = shared_edge_penalty(hypernetwork(lams), optimal, lams, config.estimator, t, loop.generator).mean()
@@ -418,10 +433,11 @@ def train_hypernetwork(
             "penalty": mean_penalty,
             "c": c,
             "temperature": t,
-            "control_error": control_error(hypernetwork, optimal),
+            "control_error": trained_control_error(config, hypernetwork, optimal),
         }
         _finite(metrics, epoch, "hypernetwork")
         if report is not None:
             state = {"epoch": epoch, "hypernetwork": hypernetwork.state_dict(), "metrics": metrics}
             report(epoch, metrics, state | {"architecture_optimizer": optimizer.state_dict()} | loop.state())
-    return HypernetworkResult(hypernetwork, loop.supernet, control_error(hypernetwork, optimal), metrics)
+    error = trained_control_error(config, hypernetwork, optimal)
+    return HypernetworkResult(hypernetwork, loop.supernet, error, metrics)
