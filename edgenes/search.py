@@ -33,6 +33,8 @@ from edgenes.supernet import Supernet
 from edgenes.unrolled import unrolled_gradient
 
 Report = Callable[[int, dict[str, float], dict[str, Any]], None]
+OnPath = Callable[[Genotype], None]
+"""Called after each weight step with the genotype whose weights it updated; only `sampled` passes have one."""
 
 
 class FairPaths:
@@ -82,7 +84,12 @@ class Bilevel:
     second-order gradient takes its batches whole.)
     """
 
-    def __init__(self, config: SearchConfig, data: Dataset, accumulate: int = 1):
+    def __init__(self, config: SearchConfig, data: Dataset, accumulate: int = 1, on_path: OnPath | None = None):
+        if on_path is not None and config.forward != "sampled":
+            raise ConfigError(
+                f"on_path needs forward='sampled', got {config.forward!r}: its weight steps follow no single genotype "
+                "(mixture updates every operation of every edge, gdas one on each edge)."
+            )
         check_image_size(config.space, config.cells, data.image_size)
         self.config = config
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -103,6 +110,7 @@ class Bilevel:
         self.steps = max(1, len(data.weights) // config.batch_size)
         self.step = 0
         self.accumulate = accumulate
+        self.on_path = on_path
 
     def batches(self):
         """One epoch over W: (images, labels) of each step."""
@@ -202,6 +210,8 @@ class Bilevel:
         torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), config.gradient_clip)
         self.optimizer.step()
         self.step += 1
+        if self.on_path is not None:
+            self.on_path(genotype)
         return total
 
     def state(self) -> dict[str, Any]:
@@ -292,13 +302,15 @@ def search_genotype(
     resume: dict[str, Any] | None = None,
     report: Report | None = None,
     accumulate: int = 1,
+    on_path: OnPath | None = None,
 ) -> SearchResult:
     """Search the optimal genotype by DARTS with edge normalisation, eq. (1.1), of first or second order.
 
     `accumulate` is the number of pieces in which a batch passes; a resumed search keeps that of its state.
+    `on_path` sees the genotype of each weight step from here on; ConfigError unless `forward` is sampled.
     Raises ConfigError if the images are too small for the cells and DivergedError on a loss that is not finite.
     """
-    loop = Bilevel(config, data, accumulate)
+    loop = Bilevel(config, data, accumulate, on_path)
     space = config.space
     shape = (len(space.cell_types), len(space.edges), len(space.operations))
     alpha = (1e-3 * torch.randn(shape, generator=loop.generator)).to(config.device).requires_grad_()
@@ -377,18 +389,19 @@ def train_hypernetwork(
     resume: dict[str, Any] | None = None,
     report: Report | None = None,
     accumulate: int = 1,
+    on_path: OnPath | None = None,
 ) -> HypernetworkResult:
     """Train the map from lambda to an architecture sharing lambda edges with `optimal`, eq. (2.3).
 
     c anneals from c_start to c_end and t from t_start to t_end, linearly by epoch. t is the temperature of every
     draw: of the penalty's and the passes' Gumbel-softmax, and of the paths, drawn from softmax(logits / t).
-    `accumulate` as in `search_genotype`.
+    `accumulate` and `on_path` as in `search_genotype`.
     Raises ConfigError if the images are too small for the cells or the spaces differ, DivergedError on a loss that
     is not finite.
     """
     if optimal.space != config.space:
         raise ConfigError(f"the optimal genotype is of another search space: {optimal.space}, not {config.space}.")
-    loop = Bilevel(config, data, accumulate)
+    loop = Bilevel(config, data, accumulate, on_path)
     hypernetwork = Hypernetwork(
         config.space, config.pivots, config.trainable_pivots, config.interpolation, loop.generator
     ).to(config.device)
