@@ -53,6 +53,7 @@ def load_data(
     image_size: int | None = None,
     seed: int = 0,
     flip: bool | None = None,
+    images: int | None = None,
 ) -> Dataset:
     """Load a data set and split its training images, stratified and shuffled: V a fifth, W and H two fifths.
 
@@ -67,19 +68,22 @@ def load_data(
     - the path of a folder with pictures in train/CLASS/ and test/CLASS/.
 
     `image_size` resizes to squares of that many pixels. `seed` decides the split. `flip` says whether a
-    horizontal flip keeps the label; None means yes for torchvision's data, no for all others. Raises
-    DataError.
+    horizontal flip keeps the label; None means yes for torchvision's data, no for all others. Of more than `images`
+    training images only so many are used, drawn class by class, the same for every `seed`. Raises DataError.
     """
     if image_size is not None and image_size < 1:
         raise DataError(f"image_size should be at least 1 pixel, got {image_size}.")
     if seed < 0:
         raise DataError(f"the seed of the split should be at least 0, got {seed}.")
     source = _read(name_or_path, root, download, image_size).checked(image_size)
-    labels = source.train_labels
-    parts = [
-        Part(_channels_first(source.train_images[indices]), labels[indices])
-        for indices in split_indices(labels, SPLIT, seed)
-    ]
+    pixels, labels = source.train_images, source.train_labels
+    if images is not None and images < len(labels):
+        if images < 1:
+            raise DataError(f"images should be at least 1, got {images}.")
+        share = images / len(labels)
+        used, _ = split_indices(labels, (share, 1 - share), seed=0)
+        pixels, labels = pixels[used], labels[used]
+    parts = [Part(_channels_first(pixels[indices]), labels[indices]) for indices in split_indices(labels, SPLIT, seed)]
     test = Part(_channels_first(source.test_images), source.test_labels)
     flip = source.name in TORCHVISION if flip is None else flip
     return build_dataset(source.name, source.class_names, *parts, test, flip=flip)

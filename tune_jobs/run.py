@@ -75,7 +75,7 @@ class Run:
 
     config: SweepConfig
     data: Dataset
-    study: optuna.Study
+    study: optuna.Study | None  # an experiment has none
     progress: Progress
     check: Callable[[], None]
     nodes: list[dict[str, float]]

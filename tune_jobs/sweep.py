@@ -71,15 +71,15 @@ from tune_jobs.watch.names import trial_name
 from tune_jobs.watch.watch import Watch, optuna_command
 
 
-def prepare_folder(folder: Path) -> None:
-    """Create the study's folder.
+def prepare_folder(folder: Path, *own: str) -> None:
+    """Create the folder of a study, which is known by one of its `own` files.
 
     Raises StudyError if it cannot be written, something in it leads out of it, or it holds what is no study.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         check_folder(folder)  # before the probe, which a link of its name would send elsewhere
-        if not any((folder / name).exists() for name in (CONFIG, DATABASE, LOCK)) and any(folder.iterdir()):
+        if not any((folder / name).exists() for name in (*own, LOCK)) and any(folder.iterdir()):
             raise StudyError(f"{folder} holds other files and no study: give --out a folder that is new or empty.")
         probe = folder / ".writable"
         probe.write_text("")
@@ -332,12 +332,12 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
     check_job_folder(config.out)
     check_loggers(config)
     data = load_study_data(config)
-    prepare_folder(config.folder)
+    prepare_folder(config.folder, CONFIG, DATABASE)
     if config.optimal != "darts":
         read_genotype(Path(config.optimal), config)
     with (
         study_lock(config.folder) as presence,
-        _write_errors(config.folder),
+        write_errors(config.folder),
         database_lock(storage_url(config), study_name(config)) as check_database,
     ):
         study = open_optuna(config, data)
@@ -402,7 +402,7 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
 
 
 @contextmanager
-def _write_errors(folder: Path) -> Iterator[None]:
+def write_errors(folder: Path) -> Iterator[None]:
     """A full or read-only disk, or a database that stays locked, under this driver is a StudyError, not a traceback."""
     try:
         yield

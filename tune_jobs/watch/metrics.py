@@ -38,7 +38,7 @@ class Metrics:
     the endpoint, for which Ray has no call: it leaves out a gauge whose value is NaN.
     """
 
-    def __init__(self, name: str, study: optuna.Study, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, name: str, study: optuna.Study | None, clock: Callable[[], float] = time.monotonic):
         self._study, self._clock = study, clock
         self._name = name.encode("unicode_escape").decode()  # Ray's tags are ASCII, and a line of the endpoint is one
         self._gauges = {metric: Gauge(metric, text, _TRIAL) for metric, (_, text) in TRIAL_GAUGES.items()}
@@ -73,7 +73,9 @@ class Metrics:
         self.study()
 
     def study(self) -> None:
-        """Show the study's trials by state, and its best value once there is one."""
+        """Show the Optuna study's trials by state, and its best value once there is one."""
+        if self._study is None:
+            return
         states = Counted(trial.state.name for trial in self._study.get_trials(deepcopy=False))
         for state in optuna.trial.TrialState:
             self._trials.set(states[state.name], {"study": self._name, "state": state.name.lower()})

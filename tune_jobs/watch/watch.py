@@ -22,12 +22,14 @@ from tune_jobs.watch.pictures import ARTIFACTS, Album, note_once, study_note
 
 
 class Watch:
-    """The callbacks and names of a study's stages; Ray has been started."""
+    """The callbacks and names of a study's stages; Ray has been started. An experiment has no Optuna study."""
 
-    def __init__(self, config: SweepConfig, study: optuna.Study):
+    def __init__(self, config: SweepConfig, study: optuna.Study | None):
         self._config = config
         self._study = study
         self._metrics = Metrics(config.folder.name, study)
+        if study is None:
+            return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names(["accuracy", "control error"][: len(study.directions)])
