@@ -60,10 +60,7 @@ class TestMeanEstimate:
     def test_it_is_close_to_students_interval_where_values_are_symmetric(self):
         found, reference = mean_estimate(SAME), stats.ttest_1samp(SAME, 0).confidence_interval()
         assert found.value == pytest.approx(np.mean(SAME))
-        assert (found.low, found.high) == (
-            pytest.approx(reference.low, abs=2e-3),
-            pytest.approx(reference.high, abs=2e-3),
-        )
+        assert [found.low, found.high] == pytest.approx([reference.low, reference.high], abs=2e-3)
 
     def test_it_leans_where_values_are_skewed(self):
         found = mean_estimate([0, 0, 0, 0, 1])
@@ -83,22 +80,19 @@ class TestMeanEstimate:
 class TestBootstrap:
     def test_an_interval_of_a_rank_correlation_covers_it(self):
         rng, held, true = np.random.default_rng(0), 0, 6 / math.pi * math.asin(0.6 / 2)
-        for _ in range(200):
+        for _ in range(100):
             pairs = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], 30)
-            found = bootstrap(spearman, pairs, resamplings=200)
+            found = bootstrap(spearman, pairs, resamplings=150)
             assert found.value == spearman(pairs) and found.n == 30
             held += found.low <= true <= found.high
-        assert 0.87 < held / 200 < 0.98
+        assert 0.86 < held / 100 < 0.99
 
     def test_several_samples_are_resampled_each(self):
         rng = np.random.default_rng(1)
         a, b = rng.normal(size=40), rng.normal(1, 1, size=60)
         found = bootstrap(lambda x, y: y.mean() - x.mean(), a, b)
         reference = unpaired(a, b)
-        assert (found.low, found.high) == (
-            pytest.approx(reference.low, abs=0.06),
-            pytest.approx(reference.high, abs=0.06),
-        )
+        assert [found.low, found.high] == pytest.approx([reference.low, reference.high], abs=0.06)
         assert found.n == 40
 
     def test_what_never_varies_has_no_interval(self):

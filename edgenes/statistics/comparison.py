@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
+from scipy import special, stats
 
 from edgenes.errors import ConfigError
 from edgenes.statistics.estimate import LEVEL, NOISE, decimals, rounded, sample
@@ -213,16 +213,11 @@ def _comparison(
 
 
 def _detectable(error: float, freedom: float, comparisons: int) -> float:
-    """The difference whose t exceeds the critical one with the power asked for; its other tail is nothing."""
+    """The difference whose t, of the noncentral distribution, exceeds the critical one with the power asked for."""
     tail = (1 - LEVEL) / 2 / comparisons
     if math.isinf(freedom):
         return error * float(stats.norm.isf(tail) + stats.norm.ppf(POWER))
-    critical = float(stats.t.isf(tail, freedom))
-
-    def lacking(shift: float) -> float:
-        return float(stats.nct.sf(critical, freedom, shift)) - POWER
-
-    return error * float(optimize.brentq(lacking, 0, 10 * critical + 10))
+    return error * float(special.nctdtrinc(freedom, 1 - POWER, stats.t.isf(tail, freedom)))
 
 
 def _as_far(drawn: NDArray, seen: float) -> NDArray:
