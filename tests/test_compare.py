@@ -17,7 +17,6 @@ from tune_jobs.curves import read_curve
 from tune_jobs.saved import open_saved
 from tune_jobs.tools.compare import Side
 from tune_jobs.tools.compare_page import CURVES, curves_figure, curves_frame
-from tune_jobs.tools.interval import known_errors, paired, unpaired
 
 
 def make(folder, finished=True, **changes):
@@ -43,53 +42,6 @@ def studies(tmp_path_factory):
 def compare(a, b, capsys, *options):
     assert main(["compare", str(a), str(b), "--json", *map(str, options)]) == 0
     return json.loads(capsys.readouterr().out)
-
-
-class TestIntervals:
-    def test_pairs_have_the_interval_of_the_paired_t_test(self):
-        rng = np.random.default_rng(0)
-        a = rng.normal(size=9)
-        b = a + rng.normal(0.3, 0.2, size=9)
-        found, reference = paired(a, b), stats.ttest_rel(b, a).confidence_interval(0.95)
-        assert (found.low, found.high) == (pytest.approx(reference.low), pytest.approx(reference.high))
-        assert found.difference == pytest.approx(np.mean(b) - np.mean(a))
-        assert found.conclusion == "B higher"
-        assert paired(b, a).conclusion == "B lower"
-
-    def test_groups_have_the_interval_of_welchs_t_test(self):
-        rng = np.random.default_rng(1)
-        a, b = rng.normal(size=5), rng.normal(0.4, 2, size=8)
-        found = unpaired(a, b)
-        reference = stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.95)
-        assert (found.low, found.high) == (pytest.approx(reference.low), pytest.approx(reference.high))
-        assert found.conclusion == "not distinguishable"
-
-    def test_measurements_with_errors(self):
-        found = known_errors(0.5, 0.03, 0.6, 0.04)
-        assert found.standard_error == pytest.approx(0.05)
-        reach = stats.norm.ppf(0.975) * 0.05
-        assert (found.low, found.high) == (pytest.approx(0.1 - reach), pytest.approx(0.1 + reach))
-
-    @pytest.mark.parametrize("difference", [paired, unpaired])
-    def test_equal_means_are_seldom_told_apart(self, difference):
-        rng = np.random.default_rng(2)
-        draws = [difference(*rng.normal(size=(2, 4))).conclusion for _ in range(1000)]
-        assert 0.93 < draws.count("not distinguishable") / 1000 < 0.975
-
-    @pytest.mark.parametrize(
-        "difference, a, b, conclusion",
-        [
-            (paired, [0.5], [0.75], "too little to tell"),
-            (paired, [0.5, 0.25], [0.75, 0.5], "too little to tell"),
-            (paired, [0.1 + 0.2, 0.25], [0.3, 0.25], "equal"),
-            (unpaired, [0.5], [0.75, 0.8], "too little to tell"),
-            (unpaired, [0.5, 0.5], [0.75, 0.75], "too little to tell"),
-            (unpaired, [0.5, 0.5], [0.5, 0.5], "equal"),
-        ],
-    )
-    def test_without_a_spread_nothing_is_claimed(self, difference, a, b, conclusion):
-        found = difference(a, b)
-        assert (found.conclusion, found.low, found.standard_error) == (conclusion, None, None)
 
 
 class TestPairs:

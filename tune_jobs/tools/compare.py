@@ -11,17 +11,18 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 from tyro.conf import Positional
 
+from edgenes import statistics
 from edgenes.checkpoint import write_text
 from edgenes.errors import StudyError
 from tune_jobs.config import EXECUTION
 from tune_jobs.curves import curve_path, read_curve
 from tune_jobs.final import read_result
+from tune_jobs.outcome import finite
 from tune_jobs.saved import GENOTYPE, SavedStudy, open_saved
 from tune_jobs.study import study_seed, with_derived
 from tune_jobs.tools.command import Command
 from tune_jobs.tools.display import aligned
 from tune_jobs.tools.folder import one_line
-from tune_jobs.tools.interval import known_errors, paired, unpaired
 from tune_jobs.tools.machine import DECIDING, recorded_device, recorded_environment
 
 SHOWN = 20
@@ -71,8 +72,8 @@ class Side:
             return None
         if measure in ("loss", "penalty"):
             values = [record.get(measure) for record in self.curves.get(trial.number, [])]
-            return next((value for value in reversed(values) if type(value) in (int, float)), None)
-        return trial.user_attrs.get(measure)
+            return next((value for value in reversed(values) if finite(value) is not None), None)
+        return finite(trial.user_attrs.get(measure))
 
     def summary(self) -> dict[str, Any]:
         states = Counter(trial.state.name for trial in self.trials)
@@ -228,14 +229,14 @@ def trial_differences(a: Side, b: Side, pairs: list[tuple[FrozenTrial, FrozenTri
             values = [[m for t in side.trials if (m := side.measured(t, measure)) is not None] for side in (a, b)]
             if not all(values):
                 continue
-            found, n = unpaired(*values), [len(values[0]), len(values[1])]
+            found = statistics.compare(*values, paired=False)
         else:
             both = [(a.measured(x, measure), b.measured(y, measure)) for x, y in pairs]
             both = [pair for pair in both if None not in pair]
             if not both:
                 continue
-            found, n = paired(*zip(*both, strict=True)), [len(both), len(both)]
-        rows.append({"measure": measure, "title": title, "n": n, **found.to_dict()})
+            found = statistics.compare(*zip(*both, strict=True), paired=True)
+        rows.append({"measure": measure, "title": title, **found.to_dict()})
     return rows
 
 
@@ -271,7 +272,7 @@ def result_differences(a: Side, b: Side) -> list[dict[str, Any]]:
         y = tables[1].get(name)
         if y is not None:
             errors = x["test_standard_error"], y["test_standard_error"]
-            found = known_errors(x["test"], errors[0], y["test"], errors[1])
+            found = statistics.known_errors(x["test"], errors[0], y["test"], errors[1])
             rows.append({"name": name, "error_a": errors[0], "error_b": errors[1], **found.to_dict()})
     return rows
 
@@ -318,12 +319,13 @@ def conclude(pairing: dict[str, Any], differences: list[dict], results: list[dic
 
 
 def _said(row: dict[str, Any]) -> str:
-    by = f"by {abs(row['difference']):.3f}"
+    by, seen = f"by {abs(row['difference']):.3f}", ""
     if row["low"] is not None:
         by += f", 95% interval of B - A {row['low']:+.3f} to {row['high']:+.3f}"
+        seen = f"; a difference of {row['detectable']:.3f} could have been seen"
     return {
         "equal": "equal",
-        "not distinguishable": f"not distinguishable; they differ {by}",
+        "not distinguishable": f"not distinguishable; they differ {by}{seen}",
         "too little to tell": f"too little to tell; they differ {by}, and by how much that varies is not known",
     }.get(row["conclusion"], f"{row['conclusion']} {by}")
 
