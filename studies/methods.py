@@ -8,12 +8,16 @@ import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pandas as pd
 
 from edgenes.baselines import METHODS, NAMES, Member, run_method
-from edgenes.metrics import ensemble_probabilities
+from edgenes.metrics import ensemble_probabilities, summary
+from edgenes.statistics import against, mean_estimate, sentence
+from edgenes.study_figures import dots_figure, interval_frame
 from tune_jobs.experiment_config import ExperimentConfig
 from tune_jobs.experiment_main import experiment_main
+from tune_jobs.findings import Findings, Section
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,16 +32,125 @@ class MethodsConfig(ExperimentConfig):
 
 def one_run(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     """A method's run with one seed: members, their scores on V, costs."""
-    from tune_jobs.experiment import scores
-
     outcome = run_method(job["method"], bench.of_seed(job["seed"]), bench.trainer)
     labels = bench.data.validation.labels
-    found = scores(ensemble_probabilities(outcome.predictions), labels)
+    found = summary(ensemble_probabilities(outcome.predictions), labels)
     return {
         "members": [member.to_dict() for member in outcome.members],
         "pool": [member.genotype.digest for member in outcome.pool],
-        "validation": {"ensemble": found, "members": [scores(each, labels) for each in outcome.predictions]},
+        "validation": {"ensemble": found, "members": [summary(each, labels) for each in outcome.predictions]},
         "search": vars(outcome.search),
         "retraining": vars(outcome.retraining),
         "note": f"validation accuracy {found['accuracy']:.3f}",
     }
+
+
+def study(experiment: Any) -> Findings:
+    """Run every method with every seed, then evaluate the ensembles on T, all of which are chosen by then."""
+    config = experiment.config
+    jobs = [
+        {"name": f"{method} seed {seed}", "method": method, "seed": seed}
+        for seed in range(config.seeds)
+        for method in config.methods
+    ]
+    results = experiment.map("methods", one_run, jobs)
+    ensembles = {
+        job["name"]: [Member.from_dict(member) for member in result["members"]]
+        for job, result in zip(jobs, results, strict=True)
+    }
+    return findings(methods_frame(jobs, results, experiment.evaluate(ensembles)))
+
+
+def methods_frame(jobs: list[dict], results: list[dict], tested: dict[str, dict]) -> pd.DataFrame:
+    """One row a method and seed: scores of the ensemble and the mean of its members' on T, V's accuracy, costs."""
+    rows = []
+    for job, result in zip(jobs, results, strict=True):
+        test = tested[job["name"]]
+        row = {"method": NAMES[job["method"]], "seed": job["seed"], "members": len(result["members"])}
+        for score in ("accuracy", "nll", "ece"):
+            row[f"test_{score}"] = test["ensemble"][score]
+            row[f"member_{score}"] = float(np.mean([member[score] for member in test["members"]]))
+        row["validation_accuracy"] = result["validation"]["ensemble"]["accuracy"]
+        row |= {f"search_{name}": value for name, value in result["search"].items()}
+        row |= {f"retraining_{name}": value for name, value in result["retraining"].items()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def findings(frame: pd.DataFrame) -> Findings:
+    """Conclusions, table and pictures of a `methods_frame`."""
+    accuracy = interval_frame(frame, ["method"], "test_accuracy")
+    return Findings(
+        "Methods (Table 3)",
+        conclusions(frame),
+        [
+            Section(
+                "Accuracy on test data",
+                "Mean over independent searches with its 95% interval (bootstrap over searches).",
+                dots_figure(accuracy, "method", "test accuracy of the ensemble", "Methods", NAMES["edge-nes"]),
+                table(frame),
+            ),
+            Section(
+                "Cost",
+                "Images that passed forward, in thousands. The search holds what came before the first full "
+                "retraining; what methods have in common is counted for each of them.",
+                table=costs(frame),
+            ),
+        ],
+        {"methods": frame, "accuracy": accuracy},
+    )
+
+
+def conclusions(frame: pd.DataFrame, score: str = "test_accuracy") -> list[str]:
+    """What the paired comparisons with EdgeNES say, corrected together by Holm."""
+    wide = frame.pivot(index="seed", columns="method", values=score)
+    reference = NAMES["edge-nes"]
+    if reference not in wide:
+        return ["EdgeNES was not run, so that nothing is compared with it."]
+    others = {name: wide[name] for name in dict.fromkeys(frame["method"]) if name != reference}
+    compared = against(wide[reference], others, paired=True)
+    told = [sentence(one, reference, name, points=True) for name, one in compared.items() if one.distinguishable]
+    same = {name: one for name, one in compared.items() if not one.distinguishable}
+    if same:
+        effects = [one.detectable for one in same.values() if one.detectable is not None]
+        could = f"; {len(wide)} searches could have detected {100 * max(effects):.1f} points" if effects else ""
+        listed = ", ".join(f"{name} {100 * one.difference:+.1f}" for name, one in same.items())
+        told.append(f"Not distinguishable from EdgeNES at this budget (difference in points): {listed}{could}.")
+    return told
+
+
+def table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Means and intervals of the scores, a row a method."""
+    columns = {
+        "test_accuracy": "ensemble",
+        "member_accuracy": "mean member",
+        "test_nll": "NLL",
+        "member_nll": "members' NLL",
+        "test_ece": "ECE",
+        "member_ece": "members' ECE",
+    }
+    rows = []
+    for name, group in frame.groupby("method", sort=False):
+        told = {title: mean_estimate(group[column]).told(places=3) for column, title in columns.items()}
+        rows.append({"method": name, **told})
+    return pd.DataFrame(rows)
+
+
+def costs(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean cost of each method in steps, thousands of images, and seconds."""
+    means = frame.groupby("method", sort=False)[[name for name in frame if name.startswith(("search_", "retraining_"))]]
+    shown = means.mean().reset_index()
+    for part in ("search", "retraining"):
+        shown[f"{part}_images"] = (shown[f"{part}_images"] / 1000).round(1)
+        shown[f"{part}_steps"] = shown[f"{part}_steps"].round().astype(int)
+        shown[f"{part}_seconds"] = shown[f"{part}_seconds"].round(1)
+    return shown.rename(columns=lambda name: name.replace("_", " "))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the study of the command line; returns the exit status."""
+    return experiment_main(MethodsConfig, __doc__, study, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

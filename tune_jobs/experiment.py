@@ -230,14 +230,9 @@ def on_test(job: Job, bench: Bench, test: Any) -> dict[str, Any]:
         network = bench.store.network(record, member.config, bench.data, member.genotype)
         predictions.append(np.exp(predict(network, part, bench.data, member.config.device).astype(np.float64)))
     return {
-        "ensemble": scores(ensemble_probabilities(np.stack(predictions)), part.labels),
-        "members": [scores(each, part.labels) for each in predictions],
+        "ensemble": summary(ensemble_probabilities(np.stack(predictions)), part.labels),
+        "members": [summary(each, part.labels) for each in predictions],
     }
-
-
-def scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Accuracy, NLL, ECE and what else `edgenes.metrics.summary` has, of probabilities (samples, classes)."""
-    return {name: float(value) for name, value in summary(probabilities, labels).items()}
 
 
 def run_experiment(
