@@ -156,9 +156,9 @@ def test_a_folder_that_cannot_be_written_is_refused(refused, tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (None, ("cannot be read", "--optimal must be darts or a genotype file")),
-        ("no JSON", ("not a genotype", "--optimal must be darts or a genotype file")),
-        ('{"a": 1}', ("not a genotype", "cells", "--optimal must be darts or a genotype file")),
+        (None, ("cannot be read", "--optimal must be darts, halving or a genotype file")),
+        ("no JSON", ("not a genotype", "--optimal must be darts, halving or a genotype file")),
+        ('{"a": 1}', ("not a genotype", "cells", "--optimal must be darts, halving or a genotype file")),
         (
             random_genotype(SearchSpace(nodes=2), seeded()).to_json(),
             ("2 nodes with 1 inputs", "4 with 1", "--nodes and --inputs-per-node"),

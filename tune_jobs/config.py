@@ -19,10 +19,13 @@ from edgenes.network import check_image_size
 from edgenes.regularizer import ESTIMATORS
 from edgenes.seeds import stable_seed
 from edgenes.selection import CRITERIA
+from edgenes.setting import Setting
 from edgenes.supernet import FORWARDS
 from tune_jobs.storage import has_password
 from tune_jobs.study import PRUNERS, SAMPLERS
 
+OPTIMA = ("darts", "halving")
+"""Ways to find the optimal genotype."""
 VALUES = ("retrained", "one-shot", "mean")
 MOST = 100_000
 """Largest number of trials, epochs, candidates, retrainings: a configuration from a stranger may say any."""
@@ -44,7 +47,8 @@ class SweepConfig:
     flip: bool | None = None
     """Whether a mirrored image keeps its label, for augmentation; by default only for the photo data sets."""
     optimal: str = "darts"
-    """Where the optimal genotype comes from: darts (searched first), or a genotype JSON file."""
+    """Where the optimal genotype comes from: darts (searched first), halving (random genotypes and successive halving
+    at the search's price in images), or a genotype JSON file."""
 
     trials: int = 12
     """Trials of the sweep, complete and pruned ones together."""
@@ -195,6 +199,11 @@ class SweepConfig:
         self.search_config("cpu"), self.training_config(self.final_epochs, 0, "cpu")  # each checks its own fields
 
     @property
+    def genotype_file(self) -> Path | None:
+        """The user's own optimal genotype; None where the study finds one."""
+        return None if self.optimal in OPTIMA else Path(self.optimal)
+
+    @property
     def space(self) -> SearchSpace:
         """The cells that are searched."""
         return SearchSpace(self.nodes, self.inputs_per_node)
@@ -248,6 +257,19 @@ class SweepConfig:
             mixed_precision=self.mixed_precision,
             seed=stable_seed("retraining", self.seed, repeat),
             device=device,
+        )
+
+    def setting(self, device: str) -> Setting:
+        """What the methods of `edgenes.baselines` take, with this study's budgets and seed."""
+        return Setting(
+            search=self.search_config(device),
+            hypernetwork=HypernetworkConfig(epochs=self.hypernetwork_epochs, **self._supernet(device)),
+            training=self.training_config(self.final_epochs, 0, device),
+            short_epochs=self.short_epochs,
+            candidates=self.candidates,
+            size=self.ensemble_size,
+            criterion=self.criterion,
+            seed=self.seed,
         )
 
     def defining(self) -> dict[str, Any]:

@@ -126,9 +126,16 @@ def _read(kind: type[T], path: Path, key: str) -> T:
 class StoredTrainer:
     """`edgenes.trainer.Trainer` over the stores of a study; `say` is told what is being computed."""
 
-    def __init__(self, data: Dataset, searches: SearchStore, retrained: PredictionStore, say: Say = lambda text: None):
+    def __init__(
+        self,
+        data: Dataset,
+        searches: SearchStore,
+        retrained: PredictionStore,
+        say: Say = lambda text: None,
+        weights: bool = True,
+    ):
         self.data = data.without_test()
-        self._searches, self._retrained, self._say = searches, retrained, say
+        self._searches, self._retrained, self._say, self._weights = searches, retrained, say, weights
 
     def search(self, config: SearchConfig) -> Searched:
         """As `Trainer.search`."""
@@ -149,9 +156,9 @@ class StoredTrainer:
         return self._searches.obtain(TrainedHypernetwork, key, config.device, compute)
 
     def retrain(self, config: TrainingConfig, genotype: Genotype) -> Retrained:
-        """As `Trainer.retrain`; the network's weights are kept."""
+        """As `Trainer.retrain`; the network's weights are kept where the trainer was told so."""
         self._say(f"retraining for {config.epochs} epochs")
-        return self._retrained.retrained(config, self.data, genotype, weights=True)
+        return self._retrained.retrained(config, self.data, genotype, weights=self._weights)
 
     def _told(self, what: str, config: SearchConfig, report: Report) -> Report:
         def told(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:

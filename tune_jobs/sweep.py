@@ -112,8 +112,8 @@ def search_stage(run: Run) -> Genotype:
     path = run.files.fetch(GENOTYPE)
     if path.exists():
         return stored_genotype(run.folder, run.config)
-    if run.config.optimal != "darts":
-        genotype = read_genotype(Path(run.config.optimal), run.config)
+    if run.config.genotype_file:
+        genotype = read_genotype(run.config.genotype_file, run.config)
         write_text(path, genotype.to_json() + "\n")
         return genotype
     with run.progress.stage("Search", total=1, unit="search"):
@@ -134,7 +134,8 @@ def search_stage(run: Run) -> Genotype:
             raise failure(outcomes[0] if outcomes else {}, "the search")
     run.clean("search")
     run.progress.say(outcomes[0]["summary"])
-    run.files.fetch(LOGITS)
+    if run.config.optimal == "darts":
+        run.files.fetch(LOGITS)
     run.files.fetch(GENOTYPE)
     return stored_genotype(run.folder, run.config)
 
@@ -145,10 +146,10 @@ def read_genotype(path: Path, config: SweepConfig) -> Genotype:
         genotype = Genotype.from_json(path.read_text())
     except OSError as error:
         raise ConfigError(
-            f"--optimal must be darts or a genotype file; {path} cannot be read: {error.strerror}."
+            f"--optimal must be darts, halving or a genotype file; {path} cannot be read: {error.strerror}."
         ) from error
     except (ConfigError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--optimal must be darts or a genotype file; {path}: {error}") from error
+        raise ConfigError(f"--optimal must be darts, halving or a genotype file; {path}: {error}") from error
     if genotype.space != config.space:
         raise ConfigError(
             f"the genotype in {path} has {genotype.space.nodes} nodes with {genotype.space.inputs_per_node} inputs, "
@@ -333,8 +334,8 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
     check_loggers(config)
     data = load_study_data(config)
     prepare_folder(config.folder, CONFIG, DATABASE)
-    if config.optimal != "darts":
-        read_genotype(Path(config.optimal), config)
+    if config.genotype_file:
+        read_genotype(config.genotype_file, config)
     with (
         study_lock(config.folder) as presence,
         write_errors(config.folder),

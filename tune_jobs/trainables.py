@@ -19,17 +19,20 @@ from edgenes.checkpoint import is_unwritable, load_checkpoint, save_checkpoint, 
 from edgenes.data import Dataset, Part
 from edgenes.errors import CheckpointError, EdgeNESError
 from edgenes.genotype import Genotype, random_genotype
+from edgenes.halving import best_by_halving
 from edgenes.memory import with_less_memory
 from edgenes.metrics import accuracy
 from edgenes.search import SearchResult, search_genotype
 from edgenes.seeds import stable_seed
+from edgenes.work import search_work
 from tune_jobs.allocator import keep_freed_memory
-from tune_jobs.cache import open_cache
+from tune_jobs.cache import Cache, open_cache
 from tune_jobs.config import SweepConfig
 from tune_jobs.environment import hardware
 from tune_jobs.final import Finalist, final_ensemble, final_training
 from tune_jobs.remote import Remote, StudyFiles
 from tune_jobs.saved import GENOTYPE, LOGITS
+from tune_jobs.search_store import SearchStore, StoredTrainer
 from tune_jobs.searcher import RAY
 from tune_jobs.searches import searched
 from tune_jobs.store import PredictionStore
@@ -204,15 +207,31 @@ def genotype_search(
         whole = resume is None and out_of_memory is None
         return {"genotype": found.genotype.to_dict(), **logits, "out_of_memory": out_of_memory}, whole
 
-    def run() -> dict[str, Any]:
-        start, opened = time.monotonic(), open_cache(cache)
+    def halved(opened: Cache | None) -> Genotype:
+        """By successive halving of random genotypes, at the price of the search that it stands for."""
+        stores = SearchStore(files.below("searches"), opened), PredictionStore(files.below("predictions"), opened)
+        trained = 0
+
+        def say(note: str) -> None:
+            nonlocal trained
+            trained += 1
+            tune.report({"step": trained, "steps": 0, "note": f"halving, {note}"})
+
+        trainer = StoredTrainer(data, *stores, say, weights=False)
+        return best_by_halving(study.setting(device), trainer, search_work(study.search_config(device), data))
+
+    def searched_genotype(opened: Cache | None) -> tuple[Genotype, bool]:
         with tempfile.TemporaryDirectory() as folder:
             found, cached = searched(opened, study.search_config(device), data, whole_search, Path(folder))
-        seconds = f"{time.monotonic() - start:.0f} s" + (", from the cache" if cached else "")
-        genotype = Genotype.from_dict(found["genotype"])
         logits = {name: found[name] for name in ("alpha", "beta", "out_of_memory")}
         save_checkpoint(files.folder / LOGITS, "logits", logits)
         files.publish(LOGITS)
+        return Genotype.from_dict(found["genotype"]), cached
+
+    def run() -> dict[str, Any]:
+        start, opened = time.monotonic(), open_cache(cache)
+        genotype, cached = (halved(opened), False) if study.optimal == "halving" else searched_genotype(opened)
+        seconds = f"{time.monotonic() - start:.0f} s" + (", from the cache" if cached else "")
         note = f"Optimal genotype: {genotype} ({seconds})."
         if study.baselines:
             store = PredictionStore(files.below("predictions"), opened)

@@ -405,9 +405,9 @@ def paths_elsewhere(saved: SavedStudy) -> list[dict[str, Any]]:
         rows.append(("--dataset", Path(config.dataset), said))
     if config.root is not None:
         rows.append(("--root", config.root, f"the data were below {config.root}; give where they are here"))
-    if config.optimal != "darts":
+    if config.genotype_file:
         said = f"the study was begun with the genotype {config.optimal}: put search/genotype.json there, as a copy"
-        rows.append(("--optimal", Path(config.optimal), said))
+        rows.append(("--optimal", config.genotype_file, said))
     return [{"option": option, "value": str(path), "found": path.exists(), "said": said} for option, path, said in rows]
 
 

@@ -271,7 +271,7 @@ def check_genotype(case: Case) -> Findings:
         reason = str(error) if str(path) in str(error) else f"{path}: {error}"
     source, genotype = _genotype_elsewhere(case)
     if genotype is None:
-        what_then = "copies it from --optimal" if case.config.optimal != "darts" else "searches again"
+        what_then = "copies it from --optimal" if case.config.genotype_file else "searches again"
         cure = f"set it aside as .damaged; the next run {what_then}, and trials go on only if it is the same"
         yield Finding(reason, cure, partial(set_aside, path) if path.exists() else None)
     else:

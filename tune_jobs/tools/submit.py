@@ -120,7 +120,7 @@ def study_config(arguments: tuple[str, ...]) -> SweepConfig:
     paths = {"out": config.out, "root": config.root}
     if config.dataset not in NAMES:
         paths["dataset"] = config.dataset
-    if config.optimal != "darts":
+    if config.genotype_file:
         paths["optimal"] = config.optimal
     for prefix in (JOURNAL, SQLITE, IN_FILE):
         if (config.storage or "").startswith(prefix):
