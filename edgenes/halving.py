@@ -45,19 +45,19 @@ def affordable_rungs(setting: Setting, data: Dataset, images: int, keep: int, fi
             found.append(Rung(keep, setting.training.epochs))
         return found
 
-    def price(plan: list[Rung]) -> int:
-        return sum(
-            rung.genotypes * retraining_work(setting.training_config(epochs=rung.epochs), data).images for rung in plan
-        )
-
-    largest = min(MOST, setting.space.genotypes)
-    affordable = [first for first in range(keep, largest + 1) if price(plan(first)) <= images]
-    if not affordable:
+    per_epoch = retraining_work(setting.training_config(epochs=1), data).images
+    found, first = None, keep
+    while first <= min(MOST, setting.space.genotypes):
+        tried = plan(first)
+        if per_epoch * sum(rung.genotypes * rung.epochs for rung in tried) > images:
+            break
+        found, first = tried, first + 1
+    if found is None:
         raise ConfigError(
             f"{images} images do not pay for {keep} retrainings: raise the budget of the search, or lower the "
             "epochs of the retraining."
         )
-    return plan(affordable[-1])
+    return found
 
 
 def halve(setting: Setting, trainer: Trainer, plan: list[Rung]) -> list[list[tuple[Genotype, TrainingConfig]]]:

@@ -1,0 +1,221 @@
+"""One suite for all methods: sizes, data, determinism, and costs that add up; then what each one is."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgenes.baselines import METHODS, NAMES, Member, deviations, random_genotypes, run_method
+from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
+from edgenes.data import load_data
+from edgenes.errors import ConfigError
+from edgenes.genotype import shared_edges
+from edgenes.halving import affordable_rungs, best_by_halving, rungs
+from edgenes.selection import select_ensemble
+from edgenes.setting import Setting
+from edgenes.trainer import LocalTrainer
+from edgenes.work import Work, retraining_work, search_work
+
+SETTING = Setting(
+    search=SearchConfig(epochs=2, channels=2, batch_size=32, path_batch=8, paths=4),
+    hypernetwork=HypernetworkConfig(epochs=2, channels=2, batch_size=32, path_batch=8, paths=4),
+    training=TrainingConfig(epochs=2, channels=2, cells=1, batch_size=32),
+    short_epochs=1,
+    candidates=5,
+    size=2,
+    seed=3,
+)
+SINGLE = ("darts", "random")
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_data("digits", images=200)
+
+
+@pytest.fixture(scope="module")
+def trainer(data):
+    return LocalTrainer(data)
+
+
+@pytest.fixture(scope="module")
+def outcomes(trainer):
+    """Every method with one trainer, which remembers."""
+    return {name: run_method(name, SETTING, trainer) for name in METHODS}
+
+
+@pytest.mark.parametrize("name", METHODS)
+class TestEveryMethod:
+    def test_it_gives_an_ensemble_of_the_size_and_its_predictions(self, name, outcomes, data):
+        found = outcomes[name]
+        assert found.method == name and found.seed == SETTING.seed
+        assert len(found.members) == (1 if name in SINGLE else SETTING.size)
+        assert found.predictions.shape == (len(found.members), len(data.validation), data.classes)
+        np.testing.assert_allclose(found.predictions.sum(-1), 1, atol=1e-6)
+        assert len(set(found.members)) == len(found.members) and set(found.members) <= set(found.pool)
+        assert len(set(found.pool)) == len(found.pool) <= SETTING.candidates
+        assert all(genotype.space == SETTING.space for genotype in found.genotypes)
+
+    def test_its_members_are_trained_by_the_one_retraining(self, name, outcomes, trainer):
+        for member, predicted in zip(outcomes[name].members, outcomes[name].predictions, strict=True):
+            assert replace(member.config, seed=0) == SETTING.training
+            np.testing.assert_array_equal(trainer.retrain(member.config, member.genotype).probabilities, predicted)
+
+    def test_another_trainer_gives_the_same(self, name, outcomes, data):
+        again = run_method(name, SETTING, LocalTrainer(data))
+        assert again.members == outcomes[name].members and again.pool == outcomes[name].pool
+        np.testing.assert_array_equal(again.predictions, outcomes[name].predictions)
+
+    def test_another_seed_shares_no_training(self, name, outcomes, trainer):
+        other = run_method(name, SETTING.of_seed(4), trainer)
+        assert not {member.config.seed for member in other.pool} & {m.config.seed for m in outcomes[name].pool}
+
+    def test_its_costs_add_up(self, name, outcomes, data):
+        found = outcomes[name]
+        full = [retraining_work(member.config, data) for member in found.pool]
+        assert (found.retraining.steps, found.retraining.images) == (
+            sum(work.steps for work in full),
+            sum(work.images for work in full),
+        )
+        one, hyper = search_work(SETTING.search_config(), data), search_work(SETTING.hypernetwork_config(), data)
+        expected = {
+            "darts": [one],
+            "darts-ens": [one] * SETTING.size,
+            "random-d-nes": [one],
+            "deep-ens": [one],
+            "edge-nes": [one, hyper],
+            "edges": [one] + [search_work(SETTING.hypernetwork_config(lam=0.0), data)] * SETTING.size,
+        }.get(name, [])
+        if name != "halving":
+            assert found.search.images == sum(work.images for work in expected)
+            assert found.search.steps == sum(work.steps for work in expected)
+        assert (found.search.seconds > 0) == (found.search.images > 0)
+
+
+class TestMethods:
+    def test_no_method_sees_the_test_part(self, trainer):
+        assert trainer.data.test is None
+
+    def test_all_have_a_name(self):
+        assert NAMES.keys() == METHODS.keys()
+
+    def test_the_best_ensemble_is_chosen_on_validation_images(self, outcomes, trainer, data):
+        for name in ("random-nes", "random-d-nes", "edge-nes"):
+            pool = outcomes[name].pool
+            predictions = np.stack([trainer.retrain(m.config, m.genotype).probabilities for m in pool])
+            best = select_ensemble(predictions, data.validation.labels, SETTING.size, SETTING.criterion)
+            assert outcomes[name].members == tuple(pool[k] for k in best.members)
+
+    def test_darts_ens_runs_independent_searches(self, outcomes, trainer):
+        configs = [SETTING.search_config(run) for run in range(SETTING.size)]
+        assert len({config.seed for config in configs}) == SETTING.size
+        assert outcomes["darts-ens"].genotypes == [trainer.search(config).genotype for config in configs]
+        assert len({member.config.seed for member in outcomes["darts-ens"].members}) == SETTING.size
+
+    def test_deep_ens_is_one_genotype_from_several_seeds(self, outcomes):
+        assert set(outcomes["deep-ens"].genotypes) == set(outcomes["darts"].genotypes)
+        assert len({member.config.seed for member in outcomes["deep-ens"].members}) == SETTING.size
+
+    def test_random_nes_and_nes_rs_have_one_pool(self, outcomes):
+        assert outcomes["random-nes"].pool == outcomes["nes-rs"].pool
+        assert outcomes["random"].members[0] == outcomes["random-nes"].pool[0]
+
+    def test_deviations_spread_their_shared_edges(self, outcomes):
+        optimal = outcomes["darts"].genotypes[0]
+        shared = [shared_edges(genotype, optimal) for genotype in deviations(optimal, SETTING, 5)]
+        assert sorted(shared) == [0, 1, 2, 3, 4]
+        assert len(set(deviations(optimal, SETTING, 30))) == 30
+
+    def test_fewer_random_genotypes_are_the_first_of_more(self):
+        assert random_genotypes(SETTING, 9)[:4] == random_genotypes(SETTING, 4)
+
+    def test_edges_searches_each_lambda_by_itself(self, outcomes, trainer):
+        optimal = outcomes["darts"].genotypes[0]
+        assert optimal in [member.genotype for member in outcomes["edges"].pool]
+        found = trainer.hypernetwork(SETTING.hypernetwork_config(1, lam=2.0), optimal)
+        assert found.hypernetwork.genotype(2.0) in [member.genotype for member in outcomes["edges"].pool]
+
+    def test_evolution_begins_with_random_genotypes_and_goes_on_by_single_edges(self, outcomes):
+        pool = [member.genotype for member in outcomes["nes-re"].pool]
+        first = max(SETTING.size, SETTING.candidates // 2)
+        assert pool[:first] == random_genotypes(SETTING, first)
+        for k, child in enumerate(pool[first:], start=first):
+            assert any(shared_edges(child, parent) == SETTING.space.max_edges - 1 for parent in pool[:k])
+
+    def test_a_collapsed_hypernetwork_is_trained_from_several_seeds(self):
+        from edgenes.baselines import _filled
+
+        genotypes = random_genotypes(SETTING, 2)
+        pool = _filled(genotypes, SETTING)
+        assert len(pool) == len(set(pool)) == SETTING.candidates
+        assert [member.genotype for member in pool] == [*genotypes, *genotypes, genotypes[0]]
+
+    def test_a_member_is_told_by_plain_values(self, outcomes):
+        member = outcomes["edge-nes"].members[0]
+        assert Member.from_dict(member.to_dict()) == member
+
+
+class TestHalving:
+    def test_rungs_halve_the_genotypes_and_double_the_epochs(self):
+        assert [(r.genotypes, r.epochs) for r in rungs(12, 2, 3, 25)] == [(12, 3), (6, 6), (3, 12), (2, 24)]
+        assert [(r.genotypes, r.epochs) for r in rungs(5, 5, 3, 25)] == [(5, 3)]
+
+    def test_it_costs_no_more_than_edgenes(self, outcomes):
+        def images(name: str) -> int:
+            return outcomes[name].search.images + outcomes[name].retraining.images
+
+        assert images("halving") <= images("edge-nes")
+
+    def test_it_begins_with_as_many_as_the_budget_pays(self, data):
+        def price(plan):
+            return sum(
+                r.genotypes * retraining_work(SETTING.training_config(epochs=r.epochs), data).images for r in plan
+            )
+
+        budget = 40 * retraining_work(SETTING.training_config(epochs=1), data).images
+        plan = affordable_rungs(SETTING, data, budget, keep=2, finish=True)
+        assert price(plan) <= budget and plan[-1].epochs == SETTING.training.epochs
+        more = affordable_rungs(SETTING, data, 2 * budget, keep=2, finish=True)
+        assert more[0].genotypes > plan[0].genotypes
+
+    def test_a_budget_that_pays_nothing_is_told(self, data):
+        with pytest.raises(ConfigError, match="do not pay for 2 retrainings"):
+            affordable_rungs(SETTING, data, 10, keep=2, finish=True)
+
+    def test_the_best_one_survives(self, trainer, data):
+        budget = 12 * retraining_work(SETTING.training_config(epochs=1), data).images
+        found = best_by_halving(SETTING, trainer, Work(images=budget))
+        assert found == best_by_halving(SETTING, LocalTrainer(data), Work(images=budget))
+
+
+class TestFixedLambda:
+    def test_the_penalty_and_both_steps_have_one_lambda(self):
+        import torch
+
+        from edgenes.search import penalty_lambdas, training_lambda
+
+        config = SETTING.hypernetwork_config(lam=3.0)
+        assert penalty_lambdas(config, torch.Generator()).tolist() == [3.0]
+        assert training_lambda(config, torch.Generator()) == 3.0
+
+    @pytest.mark.parametrize("lam", [-1.0, 4.5])
+    def test_one_outside_of_the_space_is_refused(self, lam):
+        with pytest.raises(ConfigError, match="lam must be between 0 and 4 edges"):
+            SETTING.hypernetwork_config(lam=lam)
+
+    def test_a_strong_penalty_reaches_it(self, data):
+        strong = replace(SETTING.hypernetwork, epochs=30, c_start=10.0, c_end=10.0, architecture_lr=0.3)
+        setting, local = replace(SETTING, hypernetwork=strong), LocalTrainer(data)
+        optimal = random_genotypes(SETTING, 1)[0]
+        for lam in (0.0, 3.0):
+            found = local.hypernetwork(setting.hypernetwork_config(lam=lam), optimal)
+            assert found.control_error == 0
+            assert shared_edges(found.hypernetwork.genotype(lam), optimal) == lam
+
+
+class TestSetting:
+    def test_sizes_that_do_not_fit_are_refused(self):
+        with pytest.raises(ConfigError, match="an ensemble of 6 cannot be chosen from 5 candidates"):
+            replace(SETTING, size=6)
+        with pytest.raises(ConfigError, match="different search spaces"):
+            replace(SETTING, search=replace(SETTING.search, space=replace(SETTING.space, nodes=3)))
