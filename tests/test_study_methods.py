@@ -1,0 +1,149 @@
+"""The study of the methods: its conclusions from numbers that are known, and the command as a person runs it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from edgenes.baselines import NAMES
+from studies.methods import MethodsConfig, conclusions, costs, findings, table
+from tune_jobs.experiment import CONFIG
+
+SCRIPT = Path(__file__).parents[1] / "studies" / "methods.py"
+METHODS = ("random-nes", "edge-nes")
+OPTIONS = ("--smoke-test", "--images", "200", "--search-channels", "2", "--channels", "2", "--batch-size", "32")
+OPTIONS += ("--retraining-batch-size", "32", "--methods", *METHODS)
+
+
+def frame(differences: dict[str, list[float]]) -> pd.DataFrame:
+    """Rows of methods whose test accuracies differ from EdgeNES's by so much, seed by seed."""
+    base, rows = [0.80, 0.82, 0.81, 0.84, 0.79], []
+    for name, less in {NAMES["edge-nes"]: [0.0] * 5, **differences}.items():
+        for seed, difference in enumerate(less):
+            accuracy = base[seed] + difference
+            scores = {f"{who}_{what}": accuracy for who in ("test", "member") for what in ("accuracy", "nll", "ece")}
+            work = {f"{part}_{unit}": 1000.0 for part in ("search", "retraining") for unit in ("steps", "images")}
+            seconds = {"search_seconds": 1.0, "retraining_seconds": 2.0}
+            rows.append({"method": name, "seed": seed, **scores, **work, **seconds, "validation_accuracy": accuracy})
+    return pd.DataFrame(rows)
+
+
+class TestConclusions:
+    def test_a_method_that_is_better_is_said_to_be(self):
+        first, *others = conclusions(frame({"Random": [0.05, 0.06, 0.05, 0.06, 0.05]}))
+        assert first.startswith("Random is 5.4 points above EdgeNES") and "n = 5" in first and not others
+
+    def test_one_that_is_worse_too(self):
+        (first,) = conclusions(frame({"Random": [-0.05, -0.06, -0.05, -0.06, -0.05]}))
+        assert first.startswith("Random is 5.4 points below EdgeNES")
+
+    def test_what_cannot_be_told_is_said_with_what_could_have_been(self):
+        (only,) = conclusions(frame({"Random": [0.05, -0.06, 0.01, -0.02, 0.03]}))
+        assert only.startswith("Not distinguishable from EdgeNES at this budget") and "Random +0.2" in only
+        assert "5 searches could have detected" in only
+
+    def test_several_comparisons_are_corrected(self):
+        barely = [0.01, 0.03, 0.005, 0.035, 0.01]
+        assert conclusions(frame({"A": barely}))[0].startswith("A is")
+        several = conclusions(frame({name: list(np.roll(barely, k)) for k, name in enumerate("ABCDE")}))
+        assert all(text.startswith("Not distinguishable") for text in several)
+
+    def test_two_seeds_and_equal_numbers_are_no_trouble(self):
+        few = frame({"Random": [0.0] * 5})
+        assert "Random +0.0" in conclusions(few[few["seed"] < 2])[0]
+
+    def test_without_edgenes_nothing_is_compared(self):
+        rows = frame({"Random": [0.0] * 5})
+        assert "not run" in conclusions(rows[rows["method"] == "Random"])[0]
+
+
+def test_tables_have_a_row_a_method():
+    rows = frame({"Random": [0.01, 0.02, 0.0, 0.01, 0.0]})
+    assert list(table(rows)["method"]) == list(costs(rows)["method"]) == ["EdgeNES", "Random"]
+    assert "[" in table(rows)["ensemble"][0]
+    assert set(findings(rows).frames) == {"methods", "accuracy"}
+
+
+def test_presets_are_whole_and_what_is_given_stays():
+    paper, darts = MethodsConfig(preset="paper"), MethodsConfig(preset="darts", final_epochs=3)
+    assert (paper.dataset, paper.search_epochs, paper.hypernetwork_epochs, paper.final_epochs) == (
+        "cifar100",
+        *(50, 150, 50),
+    )
+    assert paper.setting("cpu").hypernetwork.pivots == 5 and paper.setting("cpu").hypernetwork.epsilon == 0.2
+    assert paper.space.max_edges == 4 and paper.setting("cpu").training.batch_size == 96
+    assert darts.space.max_edges == 16 and darts.search_cells == 8 and darts.final_epochs == 3
+    smoke = MethodsConfig(smoke_test=True, final_epochs=7)
+    assert (smoke.seeds, smoke.final_epochs, smoke.search_epochs) == (2, 7, 2)
+
+
+def run(out: Path, *options: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), "--out", str(out), *OPTIONS, *options],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "EDGENES_CACHE": "off"},
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("methods") / "study"
+    done = run(out)
+    assert done.returncode == 0, done.stderr
+    return out, done.stdout
+
+
+def test_the_command_ends_with_a_conclusion_and_a_report(finished):
+    out, said = finished
+    assert "EdgeNES" in said and "The report:" in said
+    rows = pd.read_csv(out / "report" / "methods.csv")
+    assert len(rows) == 2 * len(METHODS) and rows["test_accuracy"].between(0, 1).all()
+    assert (rows["retraining_images"] > 0).all()
+    result = json.loads((out / "result.json").read_text())
+    assert {"config", "versions", "commit", "device", "conclusions"} <= result.keys()
+    page = (out / "report" / "index.html").read_text()
+    assert "Methods (Table 3)" in page and "Plotly" in page
+    reads = (out / "test_reads.jsonl").read_text().splitlines()
+    assert len(reads) == 1 and "4 ensembles, all chosen before" in reads[0]
+
+
+def test_a_finished_study_is_read_and_more_seeds_go_on(finished, tmp_path):
+    out = tmp_path / "moved"
+    shutil.copytree(finished[0], out)
+    kept = {path: path.stat().st_mtime_ns for path in (out / "jobs").rglob("*.json")}
+    again = run(out)
+    assert again.returncode == 0 and "job" not in again.stdout
+    assert again.stdout.split("\n\n")[-2] == finished[1].split("\n\n")[-2]
+    more = run(out, "--seeds", "3")
+    assert more.returncode == 0, more.stderr
+    assert "4 of them from an earlier run" in more.stdout
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
+    assert len(pd.read_csv(out / "report" / "methods.csv")) == 3 * len(METHODS)
+
+
+def test_other_settings_are_refused(finished):
+    refused = run(finished[0], "--final-epochs", "3")
+    assert refused.returncode == 1 and "final_epochs: stored 2, asked 3" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--seeds", "0"), "seeds must be a number of at least 1"),
+        (("--images", "5"), "error:"),
+        (("--ensemble-size", "4"), "an ensemble of 4 cannot be chosen from 3 candidates"),
+    ],
+)
+def test_a_mistake_is_told_at_once(tmp_path, options, said):
+    done = run(tmp_path / "study", *options)
+    assert done.returncode != 0 and said in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "study" / CONFIG).exists()
