@@ -24,14 +24,15 @@ import numpy as np
 import optuna
 import pandas as pd
 import plotly.graph_objects as go
+from numpy.typing import ArrayLike
 from plotly.subplots import make_subplots
 
 from benchmarks.measured import HERE, Row, numbers, read_table
 from benchmarks.printing import table
-from benchmarks.rank_statistics import consistency, excess, interval, mean_interval, spearman, told
 from benchmarks.simulate import Policy, best_so_far, regret, simulate
 from edgenes.checkpoint import read_json
 from edgenes.figure_style import BLUE, GREY, INK, VERMILLION, style
+from edgenes.statistics import Estimate, bootstrap, consistency, mean_estimate, spearman
 from tune_jobs.config import SweepConfig
 from tune_jobs.study import CONTROL_LIMIT, search_space
 
@@ -97,13 +98,31 @@ def regret_summary(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (policy, seconds), group in frame.groupby(["policy", "seconds"], sort=False):
         paired = group.set_index(["seed", "seconds"]).regret
-        mean, less = mean_interval(group.regret), paired - random.loc[paired.index]
+        mean, less = _mean(group.regret), paired - random.loc[paired.index]
         role = less.index.get_level_values("seed") % 2
-        apart = [told(mean_interval(less[role == seen]), 2, 100) for seen in (0, 1)]
-        rows.append((policy, seconds, *mean, *mean_interval(less), *apart, group.trials.mean(), group.complete.mean()))
+        apart = [_points(*_mean(less[role == seen])) for seen in (0, 1)]
+        rows.append((policy, seconds, *mean, *_mean(less), *apart, group.trials.mean(), group.complete.mean()))
     names = ["mean", "low", "high", "difference", "difference_low", "difference_high"]
     names += ["first_seen", "second_seen", "trials", "complete"]
     return pd.DataFrame(rows, columns=["policy", "seconds", *names])
+
+
+def _mean(values: pd.Series) -> tuple[float, float, float]:
+    """Mean of the values that are there with its interval; nan for what there is not."""
+    there = values.dropna()
+    if there.empty:
+        return np.nan, np.nan, np.nan
+    found = mean_estimate(there)
+    return found.value, *(np.nan if end is None else end for end in (found.low, found.high))
+
+
+def _points(mean: float, low: float, high: float) -> str:
+    """Points of accuracy; without an interval where nothing varies, as of random less itself."""
+    return f"{100 * mean:.2f}" + ("" if np.isnan(low) else f" [{100 * low:.2f}, {100 * high:.2f}]")
+
+
+def _told(estimate: Estimate) -> str:
+    return estimate.told(places=2)
 
 
 def regret_table(summary: pd.DataFrame, seconds: tuple[float, ...]) -> str:
@@ -112,9 +131,9 @@ def regret_table(summary: pd.DataFrame, seconds: tuple[float, ...]) -> str:
     for policy, group in summary.groupby("policy", sort=False):
         cells = [policy]
         for one in group[group.seconds.isin(seconds)].itertuples():
-            cells.append(told((one.mean, one.low, one.high), 2, 100))
+            cells.append(_points(one.mean, one.low, one.high))
         for one in group[group.seconds.isin(seconds[-2:])].itertuples():
-            cells.append(told((one.difference, one.difference_low, one.difference_high), 2, 100))
+            cells.append(_points(one.difference, one.difference_low, one.difference_high))
         last = group[group.seconds == max(seconds)].iloc[0]
         rows.append((*cells, last.first_seen, last.second_seen, f"{last.trials:.0f} ({last.complete:.0f})"))
     less = [f"less random's, {s:g} s" for s in seconds[-2:]]
@@ -152,6 +171,11 @@ def regret_figure(summary: pd.DataFrame) -> go.Figure:
     return figure.update_layout(margin={"t": 80, "b": 120}, legend=legend, width=1000)
 
 
+def excess(values: ArrayLike, noise: ArrayLike) -> float:
+    """Share of the variance of `values` that repetitions at one point, `noise`, do not have; below 0 by chance."""
+    return float(1 - np.var(noise, ddof=1) / np.var(values, ddof=1))
+
+
 def noise_table(rows: list[Row], trials: pd.DataFrame) -> str:
     """How much of the variance between feasible trials is there again with another seed."""
     allowed = [row for row in rows if row.feasible]
@@ -164,21 +188,23 @@ def noise_table(rows: list[Row], trials: pd.DataFrame) -> str:
         ("trials complete, feasible", f"{len(rows)}, {len(allowed)}"),
         ("value, first seed: mean, standard deviation", f"{pairs[:, 0].mean():.4f}, {pairs[:, 0].std(ddof=1):.4f}"),
         ("value, second seed: mean, standard deviation", f"{pairs[:, 1].mean():.4f}, {pairs[:, 1].std(ddof=1):.4f}"),
-        ("ICC of the value over two retraining seeds", told(interval(consistency, pairs))),
-        ("ICC of the ensemble's NLL over two retraining seeds", told(interval(consistency, nlls))),
-        ("ICC of the mean accuracy over two retraining seeds", told(interval(consistency, means))),
+        ("ICC of the value over two retraining seeds", _told(bootstrap(consistency, pairs))),
+        ("ICC of the ensemble's NLL over two retraining seeds", _told(bootstrap(consistency, nlls))),
+        ("ICC of the mean accuracy over two retraining seeds", _told(bootstrap(consistency, means))),
         (f"standard deviation of {len(repeats)} trials at the defaults", f"{repeats.std(ddof=1):.4f}"),
-        ("share of variance that those do not have", told(interval(excess, pairs[:, 0], repeats))),
+        ("share of variance that those do not have", _told(bootstrap(excess, pairs[:, 0], repeats))),
     ]
     what = f"Spearman of the accuracy of {len(singles)} distinct candidates over two retraining seeds"
-    described.append((what, told(interval(spearman, list(singles.values())))))
+    described.append((what, _told(bootstrap(spearman, list(singles.values())))))
     log_c = np.log([row.params["c_end"] for row in allowed])
-    described.append(("Spearman of c_end and value", told(interval(spearman, np.column_stack([log_c, pairs.mean(1)])))))
+    described.append(
+        ("Spearman of c_end and value", _told(bootstrap(spearman, np.column_stack([log_c, pairs.mean(1)]))))
+    )
     for k in (1, 2, 4, 8):
         early = [np.mean(row.accuracies[0][:k]) for row in allowed]
-        triple = [interval(spearman, np.column_stack([early, pairs[:, seen]])) for seen in (0, 1)]
+        triple = [bootstrap(spearman, np.column_stack([early, pairs[:, seen]])) for seen in (0, 1)]
         what = f"Spearman of the mean of {k} candidates and the value, same seed; other seed"
-        described.append((what, "; ".join(told(one) for one in triple)))
+        described.append((what, "; ".join(_told(one) for one in triple)))
     return table(["feasible trials", "[95%]"], described)
 
 
@@ -190,7 +216,7 @@ def ranking_table(retrainings: pd.DataFrame, full: int) -> str:
         for score in ("accuracy", "nll"):
             wide = retrainings.pivot(index="digest", columns=["epochs", "repeat"], values=score)
             pairs = wide[[(epochs, 0), (full, 1)]].dropna().to_numpy()
-            cells.append(told(interval(spearman, pairs)))
+            cells.append(_told(bootstrap(spearman, pairs)))
         seconds = retrainings[(retrainings.epochs == epochs) & (retrainings.repeat == 0)].seconds
         rows.append((*cells, str(len(pairs)), "from the store" if seconds.isna().all() else f"{seconds.median():.2f}"))
     return table(["epochs", "by accuracy", "by NLL", "candidates", "CPU s, median"], rows)

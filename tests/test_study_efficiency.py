@@ -4,13 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
 
 from benchmarks import measured, trial_table
 from benchmarks.measured import Row, read_table
-from benchmarks.rank_statistics import consistency, excess, interval, mean_interval, spearman
 from benchmarks.simulate import CATEGORY, Policy, Step, best_so_far, coordinates, nearest, regret, simulate
-from benchmarks.study_efficiency import regret_summary, regrets, steps_until
+from benchmarks.study_efficiency import excess, regret_summary, regrets, steps_until
 from benchmarks.trial_table import Options, jobs, parameters
 from edgenes.errors import DataError
 from tune_jobs.study import DEFAULT_PARAMS, SAMPLERS, search_space
@@ -137,30 +135,10 @@ def test_regrets_are_paired_with_random_of_the_same_seed(rows):
     assert told == pytest.approx(tpe.regret.mean() - of_random.regret.mean())
 
 
-def test_spearman_is_that_of_scipy_with_ties():
-    pairs = np.random.default_rng(0).integers(0, 6, (40, 2)).astype(float)
-    assert spearman(pairs) == pytest.approx(spearmanr(*pairs.T).statistic)
-    assert math.isnan(spearman([[1, 2], [1, 3]]))
-
-
-def test_consistency_is_the_share_of_signal():
+def test_excess_is_the_share_of_variance_that_repetitions_lack():
     rng = np.random.default_rng(0)
-    signal, noise = rng.normal(0, 2, (20_000, 1)), rng.normal(0, 1, (20_000, 2))
-    assert consistency(signal + noise + [0, 5]) == pytest.approx(0.8, abs=0.01)
-    assert consistency(noise) == pytest.approx(0, abs=0.03)
-    assert excess((signal + noise)[:, 0], noise[:, 0]) == pytest.approx(0.8, abs=0.01)
-
-
-def test_intervals_hold_what_they_should():
-    rng = np.random.default_rng(0)
-    held = 0
-    for _ in range(100):
-        _, low, high = mean_interval(rng.normal(1, 3, 50))
-        held += low <= 1 <= high
-    assert 88 <= held <= 100
-    middle, low, high = interval(spearman, rng.normal(size=(30, 2)) + 2 * rng.normal(size=(30, 1)))
-    assert low < middle < high and high - low < 0.6
-    assert math.isnan(mean_interval([np.nan])[0])
+    noise, values = rng.normal(0, 1, 20_000), rng.normal(0, math.sqrt(5), 20_000)
+    assert excess(values, noise) == pytest.approx(0.8, abs=0.01)
 
 
 def test_steps_until_control():
