@@ -25,6 +25,7 @@ from edgenes.genotype import CELL_TYPES, Genotype, SearchSpace, random_genotype
 from edgenes.operations import OPERATIONS, PARAMETER_FREE
 from edgenes.relaxation import ArchitectureLogits, argmax_genotype, log_probability
 from edgenes.search import search_genotype
+from edgenes.trainer import traced_search
 from tune_jobs.config import SweepConfig
 from tune_jobs.saved import read_config
 from tune_jobs.study import open_study, search_space
@@ -184,6 +185,7 @@ class TestCap:
         assert torch.equal(free.logits.alpha, capped.logits.alpha) and free.metrics == capped.metrics
         assert capped.genotype == capped_genotype(free.logits, SMALL["space"], 0)
         assert parameter_free(capped.genotype) == 0
+        assert traced_search(SearchConfig(**SMALL, max_parameter_free=0), DATA).genotype == capped.genotype
 
 
 class Interrupted(Exception):
@@ -236,8 +238,10 @@ class TestEarlyStop:
             assert all(torch.equal(a, b) for a, b in zip(end, whole[epoch - 1][2:], strict=True))
         assert result.genotype == argmax_genotype(result.logits, settings["space"])
         assert parameter_free(result.genotype) == 0
+        traced = traced_search(SearchConfig(**settings, stop_parameter_free=0), DATA)
+        assert traced.genotype == result.genotype and len(traced.trace) == epoch + 1
         text = f"The search ends after {epoch} of 5 epochs, with 0 pools or skips: the next epoch brought "
-        assert caplog.text.count(text) == 1 and "--stop-parameter-free 0" in caplog.text
+        assert caplog.text.count(text) == 2 and "--stop-parameter-free 0" in caplog.text
 
     def test_interrupted_in_any_epoch_it_resumes_to_the_same(self, crossing, tmp_path):
         settings, _, epoch = crossing
