@@ -11,6 +11,7 @@ from typing import Any
 from edgenes.errors import ConfigError
 from edgenes.genotype import SearchSpace
 from edgenes.hypernetwork import INTERPOLATIONS
+from edgenes.operations import PARAMETER_FREE
 from edgenes.regularizer import ESTIMATORS
 from edgenes.supernet import FORWARDS
 from edgenes.untrusted import shown
@@ -62,6 +63,11 @@ def check_positive(config: Any, *names: str) -> None:
             raise ConfigError(f"{name} must be a number above 0, got {shown(value)}.")
 
 
+def _given(config: Any, *names: str) -> list[str]:
+    """Those of the named fields that are not None."""
+    return [name for name in names if getattr(config, name) is not None]
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
     """Size of a network of cells, and the descent on its weights."""
@@ -94,7 +100,11 @@ class NetworkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(NetworkConfig):
-    """DARTS search of the optimal genotype, eq. (1.1)."""
+    """DARTS search of the optimal genotype, eq. (1.1).
+
+    Against collapse (`edgenes/collapse.py`): `max_parameter_free` caps the pools and skips of the found genotype,
+    `stop_parameter_free` ends the search before its argmax genotype comes to have more of them; None leaves it be.
+    """
 
     space: SearchSpace = field(default_factory=SearchSpace)
     architecture_lr: float = 0.1
@@ -108,6 +118,8 @@ class SearchConfig(NetworkConfig):
     warmup: float = 0.3
     second_order: bool = False
     partial_channels: int = 1
+    max_parameter_free: int | None = None
+    stop_parameter_free: int | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -128,6 +140,12 @@ class SearchConfig(NetworkConfig):
         check_at_least(self, 2, "paths", "path_batch")
         if not 0 <= self.warmup < 1:
             raise ConfigError(f"warmup must be a fraction in [0, 1), got {shown(self.warmup)}.")
+        check_at_least(self, 0, *_given(self, "max_parameter_free", "stop_parameter_free"))
+        if self.max_parameter_free is not None and set(self.space.operations) <= set(PARAMETER_FREE):
+            raise ConfigError(
+                "max_parameter_free needs operations with parameters in the search space, which has "
+                f"{', '.join(self.space.operations)}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +178,8 @@ class HypernetworkConfig(SearchConfig):
         check_at_least(self, 1, "penalty_lambdas")
         if self.lam is not None and not 0 <= self.lam <= self.space.max_edges:
             raise ConfigError(f"lam must be between 0 and {self.space.max_edges} edges, got {shown(self.lam)}.")
+        for name in _given(self, "max_parameter_free", "stop_parameter_free"):
+            raise ConfigError(f"{name} belongs to the search: a hypernetwork follows the genotype that it found.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,6 +85,8 @@ _MAKERS = {
 }
 
 OPERATIONS: tuple[str, ...] = tuple(_MAKERS)
+PARAMETER_FREE = ("max_pool_3x3", "avg_pool_3x3", "skip_connect")
+"""Pools and skips; what batch norm and a reduction add to them does not count."""
 
 
 class Partial(nn.Module):

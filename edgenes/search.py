@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgenes.collapse import architecture_metrics, capped_genotype, ends_early, warn_of_collapse
 from edgenes.config import HypernetworkConfig, SearchConfig
 from edgenes.data import Dataset, DeviceData
 from edgenes.errors import ConfigError, DivergedError
@@ -24,7 +25,6 @@ from edgenes.precision import autocast
 from edgenes.regularizer import shared_edge_penalty
 from edgenes.relaxation import (
     ArchitectureLogits,
-    argmax_genotype,
     log_probability,
     sample_genotypes,
 )
@@ -308,6 +308,7 @@ def search_genotype(
 
     `accumulate` is the number of pieces in which a batch passes; a resumed search keeps that of its state.
     `on_path` sees the genotype of each weight step from here on; ConfigError unless `forward` is sampled.
+    A genotype with more pools and skips than chance explains is logged as a warning.
     Raises ConfigError if the images are too small for the cells and DivergedError on a loss that is not finite.
     """
     loop = Bilevel(config, data, accumulate, on_path)
@@ -325,10 +326,13 @@ def search_genotype(
             beta.copy_(resume["beta"])
         optimizer.load_state_dict(resume["architecture_optimizer"])
         first, metrics = resume["epoch"] + 1, resume["metrics"]
+        if resume.get("stopped"):
+            first = config.epochs
 
     for epoch in range(first, config.epochs):
         t = linear(config.t_start, config.t_end, epoch, config.epochs)
         learning = epoch >= config.warmup * config.epochs
+        before = ArchitectureLogits(alpha.detach().clone(), beta.detach().clone())
         totals = torch.zeros(2, device=config.device)
         for images, labels in loop.batches():
             if learning:  # the outer problem of eq. (1.1), on H
@@ -340,11 +344,22 @@ def search_genotype(
             totals[0] += loop.weight_step(images, labels, logits.detach(), t)  # the inner problem, on W
         weight_loss, architecture_loss = (totals / loop.steps).tolist()
         metrics = {"loss": weight_loss, "architecture_loss": architecture_loss, "temperature": t}
+        metrics |= architecture_metrics(logits, space)
         _finite(metrics, epoch, "search")
+        stopped = ends_early(config, epoch, before, logits)
+        if stopped:
+            with torch.no_grad():
+                alpha.copy_(before.alpha)
+                beta.copy_(before.beta)
         if report is not None:
-            state = {"epoch": epoch, "alpha": alpha.detach(), "beta": beta.detach(), "metrics": metrics}
+            state = {"epoch": epoch, "stopped": stopped, "metrics": metrics}
+            state |= {"alpha": alpha.detach(), "beta": beta.detach()}
             report(epoch, metrics, state | {"architecture_optimizer": optimizer.state_dict()} | loop.state())
-    return SearchResult(argmax_genotype(logits, space), logits.detach(), metrics)
+        if stopped:
+            break
+    genotype = capped_genotype(logits, space, config.max_parameter_free)
+    warn_of_collapse(genotype)
+    return SearchResult(genotype, logits.detach(), metrics)
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,19 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from edgenes.collapse import capped_genotype
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
 from edgenes.data import Dataset
 from edgenes.genotype import Genotype
 from edgenes.hypernetwork import Hypernetwork
-from edgenes.relaxation import ArchitectureLogits, argmax_genotype
+from edgenes.relaxation import ArchitectureLogits
 from edgenes.search import Report, search_genotype, train_hypernetwork, trained_control_error
 from edgenes.training import predict, train_network
 
 
 @dataclass(frozen=True)
 class Searched:
-    """A finished DARTS search: the argmax genotype after each epoch, and what each epoch reported."""
+    """A finished DARTS search: the genotype after each epoch, and what each epoch reported."""
 
     trace: tuple[Genotype, ...]
     metrics: tuple[dict[str, float], ...]
@@ -115,7 +116,8 @@ def traced_search(
     trace, reported = [Genotype.from_dict(g) for g in earlier["trace"]], list(earlier["reported"])
 
     def noted(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:
-        trace.append(argmax_genotype(ArchitectureLogits(state["alpha"].cpu(), state["beta"].cpu()), config.space))
+        logits = ArchitectureLogits(state["alpha"].cpu(), state["beta"].cpu())
+        trace.append(capped_genotype(logits, config.space, config.max_parameter_free))
         reported.append(dict(metrics))
         if report is not None:
             report(epoch, metrics, {**state, "trace": [g.to_dict() for g in trace], "reported": reported})

@@ -137,14 +137,17 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def costs(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean cost of each method in steps, thousands of images, and seconds."""
+    """Mean cost of each method in steps, thousands of images, and seconds, search and retraining apart."""
     means = frame.groupby("method", sort=False)[[name for name in frame if name.startswith(("search_", "retraining_"))]]
     shown = means.mean().reset_index()
     for part in ("search", "retraining"):
         shown[f"{part}_images"] = (shown[f"{part}_images"] / 1000).round(1)
         shown[f"{part}_steps"] = shown[f"{part}_steps"].round().astype(int)
         shown[f"{part}_seconds"] = shown[f"{part}_seconds"].round(1)
-    return shown.rename(columns=lambda name: name.replace("_", " "))
+    units = {"steps": "steps", "images": "images, k", "seconds": "s"}
+    columns = [(part, units[unit]) for part, unit in (name.split("_") for name in shown.columns[1:])]
+    shown.columns = pd.MultiIndex.from_tuples([("", "method"), *columns])
+    return shown
 
 
 def main(arguments: list[str] | None = None) -> int:

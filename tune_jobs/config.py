@@ -56,6 +56,15 @@ class SweepConfig:
     """Best feasible trials whose candidates are retrained fully, to choose the hypernetwork."""
     search_epochs: int = 20
     """Epochs of the DARTS search, over a part of the training images."""
+    search_warmup: float | None = None
+    """Share of the search in which the weights learn alone; by default that of SearchConfig."""
+    search_weight_decay: float | None = None
+    """Weight decay of the search's supernet; by default that of SearchConfig."""
+    max_parameter_free: int | None = None
+    """Most pools and skips in the searched genotype, the excess replaced by the likeliest other operations; by default
+    as many as it has."""
+    stop_parameter_free: int | None = None
+    """End the search before its genotype comes to have more pools and skips than this; by default it never ends so."""
     hypernetwork_epochs: int = 35
     """Epochs in which a trial trains its hypernetwork."""
     short_epochs: int = 4
@@ -196,6 +205,11 @@ class SweepConfig:
             raise ConfigError("Optuna has no pruning with two objectives: leave out --pruner or one objective.")
         if self.gradient == "straight_through" and self.forward != "sampled":
             raise ConfigError(f"--gradient straight_through belongs to --forward sampled, not {self.forward}.")
+        for name in ("search_warmup", "search_weight_decay", "max_parameter_free", "stop_parameter_free"):
+            if self.optimal != "darts" and getattr(self, name) is not None:
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} belongs to --optimal darts: nothing else is searched so."
+                )
         self.search_config("cpu"), self.training_config(self.final_epochs, 0, "cpu")  # each checks its own fields
 
     @property
@@ -235,8 +249,18 @@ class SweepConfig:
 
     def search_config(self, device: str) -> SearchConfig:
         """Configuration of the DARTS search."""
-        seed = stable_seed("search", self.seed)
-        return SearchConfig(epochs=self.search_epochs, seed=seed, **self._supernet(device))
+        against_collapse = {
+            "warmup": self.search_warmup,
+            "weight_decay": self.search_weight_decay,
+            "max_parameter_free": self.max_parameter_free,
+            "stop_parameter_free": self.stop_parameter_free,
+        }
+        return SearchConfig(
+            epochs=self.search_epochs,
+            seed=stable_seed("search", self.seed),
+            **{name: value for name, value in against_collapse.items() if value is not None},
+            **self._supernet(device),
+        )
 
     def hypernetwork_config(self, params: dict[str, Any], seed: int, device: str) -> HypernetworkConfig:
         """Configuration of a trial's hypernetwork: what Optuna sampled, and the rest of the study."""

@@ -56,5 +56,5 @@ def _section(section: Section) -> list[str]:
     if section.figure is not None:
         parts.append(figure_html(section.figure))
     if section.table is not None:
-        parts.append(f"<div class=wide>{section.table.to_html(index=False, border=0, na_rep='')}</div>")
+        parts.append(f"<div class='wide data'>{section.table.to_html(index=False, border=0, na_rep='')}</div>")
     return parts

@@ -42,6 +42,7 @@ h1{font-size:1.6rem;margin:.2em 0}h2{font-size:1.2rem;margin:2em 0 .3em;border-b
 p{max-width:44em}table{border-collapse:collapse;font-variant-numeric:tabular-nums}td,th{padding:.25em .8em;
 text-align:right;white-space:nowrap;border-bottom:1px solid #eee}
 td:first-child,th:first-child{text-align:left;white-space:normal}
+.data td:first-child,.data th:first-child{white-space:nowrap}
 .wide{overflow-x:auto}pre{background:#f6f6f6;padding:1em;overflow-x:auto;font-size:.8rem}
 .lead{font-size:1.1rem}.cells{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(320px,100%),1fr));gap:1rem}
 .cells>div{min-width:0}

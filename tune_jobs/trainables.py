@@ -16,6 +16,7 @@ import torch
 from ray import tune
 
 from edgenes.checkpoint import is_unwritable, load_checkpoint, save_checkpoint, write_text
+from edgenes.collapse import warn_of_collapse
 from edgenes.data import Dataset, Part
 from edgenes.errors import CheckpointError, EdgeNESError
 from edgenes.genotype import Genotype, random_genotype
@@ -192,7 +193,7 @@ def genotype_search(
     reporter, speed = Reporter(files.shared), Speed(len(data.weights), device)
 
     def report(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:
-        note = f"loss {metrics['loss']:.3f}"
+        note = f"loss {metrics['loss']:.3f}, {metrics['parameter_free']} of {study.space.max_edges} edges pool or skip"
         progress = {"step": epoch + 1, "steps": study.search_epochs, "note": note}
         reporter({**progress, **metrics, **speed.measured()}, state)
         speed.restart()
@@ -223,10 +224,13 @@ def genotype_search(
     def searched_genotype(opened: Cache | None) -> tuple[Genotype, bool]:
         with tempfile.TemporaryDirectory() as folder:
             found, cached = searched(opened, study.search_config(device), data, whole_search, Path(folder))
+        genotype = Genotype.from_dict(found["genotype"])
+        if cached:  # else the search has warned
+            warn_of_collapse(genotype)
         logits = {name: found[name] for name in ("alpha", "beta", "out_of_memory")}
         save_checkpoint(files.folder / LOGITS, "logits", logits)
         files.publish(LOGITS)
-        return Genotype.from_dict(found["genotype"]), cached
+        return genotype, cached
 
     def run() -> dict[str, Any]:
         start, opened = time.monotonic(), open_cache(cache)

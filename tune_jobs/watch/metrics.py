@@ -23,6 +23,8 @@ TRIAL_GAUGES = {
     "edgenes_trial_control_error_edges": ("control_error", "Mean distance of shared edges from lambda."),
     "edgenes_trial_penalty_weight": ("c", "Weight c of the shared-edge penalty."),
     "edgenes_trial_temperature": ("temperature", "Temperature t of the draws."),
+    "edgenes_trial_parameter_free_edges": ("parameter_free", "Pools and skips of the search's present genotype."),
+    "edgenes_trial_operation_entropy_ratio": ("operation_entropy", "Entropy of its operations, 1 where all are alike."),
     "edgenes_trial_images_per_second": ("images_per_second", "Training images a second, in the last epoch."),
     "edgenes_trial_gpu_memory_bytes": ("gpu_memory_bytes", "The most GPU memory that the trial's worker reserved."),
 }
