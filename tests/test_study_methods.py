@@ -1,21 +1,21 @@
 """The study of the methods: its conclusions from numbers that are known, and the command as a person runs it."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
+import signal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from faults.harness import Ended, Fault, drive
 
 from edgenes.baselines import NAMES
 from studies.methods import MethodsConfig, conclusions, costs, findings, table
 from tune_jobs.experiment import CONFIG
 
 SCRIPT = Path(__file__).parents[1] / "studies" / "methods.py"
+STEP = "edgenes.search:Bilevel.weight_step"
 METHODS = ("random-nes", "edge-nes")
 OPTIONS = ("--smoke-test", "--images", "200", "--search-channels", "2", "--channels", "2", "--batch-size", "32")
 OPTIONS += ("--retraining-batch-size", "32", "--methods", *METHODS)
@@ -83,22 +83,18 @@ def test_presets_are_whole_and_what_is_given_stays():
     assert (smoke.seeds, smoke.final_epochs, smoke.search_epochs) == (2, 7, 2)
 
 
-def run(out: Path, *options: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), "--out", str(out), *OPTIONS, *options],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "EDGENES_CACHE": "off"},
-    )
+def run(out: Path, *faults_and_options: Fault | str) -> Ended:
+    faults = [each for each in faults_and_options if isinstance(each, Fault)]
+    options = (each for each in faults_and_options if isinstance(each, str))
+    return drive(out, *faults, options=(*OPTIONS, *options), script=SCRIPT)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("methods") / "study"
     done = run(out)
-    assert done.returncode == 0, done.stderr
-    return out, done.stdout
+    assert done.status == 0, done.errors
+    return out, done.output
 
 
 def test_the_command_ends_with_a_conclusion_and_a_report(finished):
@@ -120,19 +116,18 @@ def test_a_finished_study_is_read_and_more_seeds_go_on(finished, tmp_path):
     shutil.copytree(finished[0], out)
     kept = {path: path.stat().st_mtime_ns for path in (out / "jobs").rglob("*.json")}
     again = run(out)
-    assert again.returncode == 0 and "job" not in again.stdout
-    assert again.stdout.split("\n\n")[-2] == finished[1].split("\n\n")[-2]
+    assert again.status == 0 and "job" not in again.output
+    assert again.output.split("\n\n")[-2] == finished[1].split("\n\n")[-2]
     more = run(out, "--seeds", "3")
-    assert more.returncode == 0, more.stderr
-    assert "4 of them from an earlier run" in more.stdout
+    assert more.status == 0, more.errors
+    assert "4 of them from an earlier run" in more.output
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
     assert len(pd.read_csv(out / "report" / "methods.csv")) == 3 * len(METHODS)
 
 
 def test_other_settings_are_refused(finished):
     refused = run(finished[0], "--final-epochs", "3")
-    assert refused.returncode == 1 and "final_epochs: stored 2, asked 3" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    assert refused.status == 1 and "final_epochs: stored 2, asked 3" in refused.errors
 
 
 @pytest.mark.parametrize(
@@ -145,6 +140,20 @@ def test_other_settings_are_refused(finished):
 )
 def test_a_mistake_is_told_at_once(tmp_path, options, said):
     done = run(tmp_path / "study", *options)
-    words = " ".join(done.stderr.replace("│", " ").split())  # out of the box that they stand in
-    assert done.returncode != 0 and said in words and "Traceback" not in words
+    words = " ".join(done.errors.replace("│", " ").split())  # out of the box that they stand in
+    assert done.status != 0 and said in words
     assert not (tmp_path / "study" / CONFIG).exists()
+
+
+def test_killed_workers_and_drivers_and_a_failed_job_change_no_number(finished, tmp_path):
+    out = tmp_path / "disturbed"
+    killed = run(out, Fault("kill", "edgenes.training:train_network", nth=2), Fault("kill driver", STEP, nth=20))
+    assert killed.fired == [True, True] and killed.status == 137
+    failed = run(out, Fault("raise", "edgenes.baselines:draw_candidates", argument="once"))
+    assert failed.status == 1 and "1 of " in failed.errors and "an accident: once" in failed.errors
+    stopped = run(out, Fault("signal driver", "edgenes.training:predict", nth=4, argument=[signal.SIGTERM]))
+    assert stopped.status == 130 and "Run the same command again" in stopped.errors
+    assert run(out).status == 0
+    exact = [name for name in pd.read_csv(out / "report" / "methods.csv") if not name.endswith("seconds")]
+    tables = [pd.read_csv(folder / "report" / "methods.csv")[exact] for folder in (out, finished[0])]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)

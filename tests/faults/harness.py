@@ -64,6 +64,7 @@ def drive(
     meanwhile: Callable[[subprocess.Popen, Callable[[int], bool]], None] | None = None,
     mortal: bool = False,
     nodes: Path | None = None,
+    script: Path = SCRIPT,
 ) -> Ended:
     """Run the script on `out` until it ends, with the faults in it; nothing that it started outlives this.
 
@@ -78,7 +79,7 @@ def drive(
     own["EDGENES_CACHE"] = "off"  # what a disturbed study computes is not taken from another one
     # Only from here on: the supervisor is not part of the study.
     inside = [f"FAULTS={state / 'faults.json'}", f"FAULT_STATE={state}", f"PYTHONPATH={HERE / 'site'}"]
-    command = [sys.executable, str(SCRIPT), *options, "--out", str(out)]
+    command = [sys.executable, str(script), *options, "--out", str(out)]
     cluster = None
     if nodes is not None:
         inherited = own | dict(pair.split("=", 1) for pair in inside)
