@@ -43,8 +43,8 @@ def mean_estimate(values: ArrayLike, *, seed: int = 0, resamplings: int = 10_000
 
     The percentile interval of n values is too narrow, by sqrt((n - 1) / n) and for want of Student's t: at n = 5 it
     covers 83%. Its arms are stretched by just that; they stay unequal where the sample is skewed, and finite where
-    values are tied, which a studentised bootstrap's do not. Coverage at n = 5 to 10: 95% of normal and uniform values,
-    91% to 92% at a skewness of 1.4, 88% to 90% at a skewness of 2 (of n = 5 lognormal ones 82%).
+    values are tied, which a studentised bootstrap's do not. Coverage at n = 5 to 10: 93% to 96% of normal and
+    uniform values and of accuracies with ties, 92% at a skewness of 1.4, 88% to 91% at 2, 82% to 85% at 6 (lognormal).
     """
     values = sample(values)
     n, mean = len(values), float(values.mean())
@@ -63,7 +63,7 @@ def bootstrap(
 
     Rows must be independent: of a few searches with many rows each, take the statistic of each search, and the
     `mean_estimate` of those. For `spearman` it covers 95% to 99% from 8 rows on, at 5 rows 88% where there is no
-    correlation; for a mean take `mean_estimate`.
+    correlation; for `consistency` 87% at 10 rows, 91% at 20, 93% at 50. For a mean take `mean_estimate`.
     """
     rng, arrays = np.random.default_rng(seed), [_rows(one) for one in samples]
 
