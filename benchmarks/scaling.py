@@ -4,8 +4,8 @@ Each table's last column is the exponent k of cost = a size^k (its standard erro
 logarithms over the sizes given: 0 does not grow, 1 grows as the size.
 
 1. The suggestion of a trial and its end, as the driver makes them in a sweep, in a study that has so many finished
-   trials: the samplers with a study in memory, then the storages with the random sampler. The files lie in the working
-   folder; they are filled elsewhere. Wall-clock time.
+   trials: the samplers with a study in memory, then the storages with the random sampler. The files lie in the
+   temporary folder (TMPDIR). Wall-clock time.
 2. One step of the search (weights and architecture, its defaults, no augmentation), with the nodes of a cell, its
    edges, and the images of a batch. CPU time of this process.
 3. Choosing an ensemble of three from random predictions, with the candidates and with the images. CPU time.
@@ -128,7 +128,7 @@ def time_trials(study: optuna.Study, sampler: str, asks: int, folder: Path) -> t
 
 def trial_rows(options: Options) -> Iterator[tuple[str, ...]]:
     """Rows of the first table."""
-    with tempfile.TemporaryDirectory() as elsewhere, tempfile.TemporaryDirectory(dir=Path.cwd()) as here:
+    with tempfile.TemporaryDirectory() as here:
         cases = [(sampler, "memory") for sampler in SAMPLERS]
         cases += [("random", storage) for storage in STORAGES if storage != "memory"]
         for sampler, storage in cases:
@@ -141,8 +141,9 @@ def trial_rows(options: Options) -> Iterator[tuple[str, ...]]:
                     study = study_with(trials, InMemoryStorage())
                 else:
                     head, colon, name = url.rpartition(":")
-                    study_with(trials, f"{head}{colon}{Path(elsewhere) / storage / name}")
-                    shutil.copytree(Path(elsewhere) / storage, place)
+                    filled = Path(here) / f"{storage}-filled"  # further for each number of trials
+                    study_with(trials, f"{head}{colon}{filled / name}")
+                    shutil.copytree(filled, place)
                     study = study_with(trials, f"{head}{colon}{place / name}")
                 ask[trials], tell[trials] = time_trials(study, sampler, options.asks, place)
             yield grown(f"ask, {sampler}, {storage}", ask)

@@ -7,7 +7,7 @@
 2. Schedules of many workers on a simulated clock. Whatever the driver itself does is done for real: the study is in an
    SQLite file, the searcher asks it, judges each report, records curves and checkpoints, and shows the best trial, in
    the order in which the events come. Each event takes the CPU seconds that it took, those of as many commits to the
-   database as it made, each as long as one takes in the working folder, and Ray's part from the first table; so the
+   database as it made, each as long as one takes in the temporary folder, and Ray's part from the first table; so the
    figures hardly depend on what else the machine does. The driver does one thing at a time, and a worker waits until
    its report is dealt with, as with Tune. Trials only take time.
 3. What the driver's own view of its database saves: the end of a trial and the next suggestion with so many running,
@@ -59,7 +59,7 @@ class Options:
     real_reports: int = 2000
     """Reports of a schedule that the driver deals with for real; each further one takes as long as one of them."""
     commit_seconds: float | None = None
-    """Seconds of a commit to the database, instead of those measured in the working folder."""
+    """Seconds of a commit to the database, instead of those measured in the temporary folder (TMPDIR)."""
     real_workers: tuple[int, ...] = (8, 16)
     """Worker processes of the real Tune runs."""
     real_trials: int = 64
@@ -358,10 +358,10 @@ def ray_share(options: Options) -> tuple[str, float, float]:
 
 
 def commit_seconds(count: int = 50) -> list[float]:
-    """Seconds of each of `count` commits to an SQLite file on the disk of the working folder."""
+    """Seconds of each of `count` commits to an SQLite file on the disk of the temporary folder."""
     taken = []
     with (
-        tempfile.TemporaryDirectory(dir=Path.cwd()) as folder,
+        tempfile.TemporaryDirectory() as folder,
         closing(sqlite3.connect(Path(folder) / "x.db")) as connection,
     ):
         connection.execute("CREATE TABLE x (y)")

@@ -2,14 +2,17 @@
 
 Forward and backward, the reference (benchmarks/reference.py: a module for every operation of every
 edge, torch's default layout) and ours in turns in one process. `mixture` has the same weights as the reference, so
-both compute the same (tests/test_mixture.py); `gdas` and `sampled` take a new random genotype each time. `floor` is
-the network without its cells' operations: stem, preprocessing, classifier.
+both compute the same (tests/test_mixture.py); `gdas` and `sampled` take a new random genotype each time, so that they
+are measured more often and the others at even distances among them. `floor` is the network without its cells'
+operations: stem, preprocessing, classifier.
 """
 
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,10 +36,12 @@ class Options:
     """Cells; above 2 with normal and reduction cells."""
     threads: tuple[int, ...] = (1, 2)
     """Threads of torch. Seconds are those of a clock where there is more than one."""
-    seconds: float = 20.0
-    """Time for each pair of passes; at least three are made."""
+    forwards: tuple[Literal["mixture", "gdas", "sampled", "floor"], ...] = ("mixture", "gdas", "sampled", "floor")
+    """Passes of ours."""
     genotypes: int = 200
-    """Genotypes of `gdas` and `sampled` at most."""
+    """Genotypes of `gdas` and `sampled`."""
+    others: int = 10
+    """Measurements of the reference, `mixture` and `floor`, whose steps are all alike."""
     batch: int = 64
     """Images of a batch."""
     keep_memory: bool = True
@@ -44,24 +49,28 @@ class Options:
 
 
 Pass = Callable[[], None]
+REFERENCE = "reference"
+DRAWN = {"gdas", "sampled"}
 
 
-def in_turns(reference: Pass, ours: Pass, seconds: float, threads: int, most: int) -> tuple[list, list]:
-    """Seconds of both, alternately."""
+def in_turns(passes: dict[str, Pass], options: Options, threads: int) -> dict[str, list[float]]:
+    """Seconds of each pass."""
     clock = time.thread_time if threads == 1 else time.perf_counter
-    times: tuple[list[float], list[float]] = ([], [])
-    reference(), ours()
-    end = time.perf_counter() + seconds
-    while len(times[0]) < 3 or (time.perf_counter() < end and len(times[0]) < most):
-        for run, found in zip((reference, ours), times, strict=True):
-            start = clock()
-            run()
-            found.append(clock() - start)
+    for run in passes.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in passes}
+    turns = options.genotypes if times.keys() & DRAWN else options.others
+    for turn in range(turns):
+        for name, run in passes.items():
+            if name in DRAWN or turn * options.others % turns < options.others:
+                start = clock()
+                run()
+                times[name].append(clock() - start)
     return times
 
 
-def passes(size: int, channels: int, cells: int, options: Options) -> tuple[Pass, dict[str, Pass]]:
-    """The reference's whole network, and ours by name."""
+def whole_net(size: int, channels: int, cells: int, options: Options) -> dict[str, Pass]:
+    """The whole network: the reference's, and ours by name."""
     space = SearchSpace(cell_types=("normal", "reduction")) if cells > 2 else SearchSpace()
     generator = torch.Generator().manual_seed(0)
     ours = Supernet(space, 3, 10, channels, cells)
@@ -92,16 +101,17 @@ def passes(size: int, channels: int, cells: int, options: Options) -> tuple[Pass
     def floor() -> torch.Tensor:
         return ours.classify(ours.features(images, lambda _: lambda _, states: [states[0]] * space.nodes)[-1])
 
-    whole = {
+    ours_by_name = {
         "mixture": step(ours, lambda: ours.mixture(images, *soft)),
         "gdas": step(ours, one_each),
         "sampled": step(ours, lambda: ours.sampled(images, fair.next())),
         "floor": step(ours, floor),
     }
-    return step(theirs, lambda: theirs(images, *soft)), whole
+    reference = step(theirs, lambda: theirs(images, *soft))
+    return {REFERENCE: reference, **{name: ours_by_name[name] for name in options.forwards}}
 
 
-def cell_alone(size: int, channels: int, options: Options) -> tuple[Pass, Pass]:
+def cell_alone(size: int, channels: int, options: Options) -> dict[str, Pass]:
     """A normal cell without its preprocessing: the reference and `mixture`, gradients in everything."""
     space = SearchSpace(cell_types=("normal",))
     cell = MixedCell(space, channels, reduction=False)
@@ -116,14 +126,13 @@ def cell_alone(size: int, channels: int, options: Options) -> tuple[Pass, Pass]:
         grad = torch.ones(options.batch, channels * space.nodes, *inputs[0].shape[2:]).to(memory_format=layout)
         return lambda: torch.autograd.grad(forward(states), (*states, *soft, *parameters), grad)
 
-    return (
-        run(lambda states: cell(states, *soft), list(cell.parameters()), torch.contiguous_format),
-        run(
-            lambda states: torch.cat(mixed_nodes(ours, space, states, soft[0] * soft[1].unsqueeze(-1), 1), 1),
-            list(ours.parameters()),
-            torch.channels_last,
-        ),
-    )
+    def mixture(states: list[torch.Tensor]) -> torch.Tensor:
+        return torch.cat(mixed_nodes(ours, space, states, soft[0] * soft[1].unsqueeze(-1), 1), 1)
+
+    return {
+        REFERENCE: run(lambda states: cell(states, *soft), list(cell.parameters()), torch.contiguous_format),
+        "mixture": run(mixture, list(ours.parameters()), torch.channels_last),
+    }
 
 
 def main(options: Options) -> None:
@@ -131,33 +140,31 @@ def main(options: Options) -> None:
     if options.keep_memory:
         keep_freed_memory()
     print(
-        f"Forward + backward of {options.batch} images of 3 channels, milliseconds: median [5%, 95%]; mean for gdas "
-        f"and sampled, whose genotypes differ; ratio of the means; freed memory "
-        f"{'kept' if options.keep_memory else 'returned'}; {machine()}\n",
+        f"Forward + backward of {options.batch} images of 3 channels, milliseconds: median [5%, 95%]; ratio of the "
+        f"reference's median to our mean; freed memory {'kept' if options.keep_memory else 'returned'}; {machine()}\n",
         flush=True,
     )
     rows = []
     for threads in options.threads:
         torch.set_num_threads(threads)
         for size, channels in options.sizes:
-            what = f"{size}x{size}, C={channels}"
-            pairs = {("normal cell alone", "mixture"): (*cell_alone(size, channels, options), 20)}
+            parts = {"normal cell alone": cell_alone} if "mixture" in options.forwards else {}
             for cells in options.cells:
-                reference, ours = passes(size, channels, cells, options)
-                for name, run in ours.items():
-                    most = 20 if name in ("mixture", "floor") else options.genotypes
-                    pairs[f"net of {cells} cell{'s' * (cells > 1)}", name] = (reference, run, most)
-            for (part, name), (reference, run, most) in pairs.items():
-                theirs, mine = in_turns(reference, run, options.seconds, threads, most)
-                ratio = statistics.mean(theirs) / statistics.mean(mine)
-                rows.append(
-                    (
-                        str(threads), what, part, name, str(len(mine)),
-                        quantiles([1e3 * t for t in theirs]), quantiles([1e3 * t for t in mine]),
-                        f"{1e3 * statistics.mean(mine):.1f}", f"{ratio:.1f}",
-                    )
-                )  # fmt: skip
-                print("  " + ", ".join(rows[-1]), flush=True)
-    header = ["threads", "images", "part", "forward", "n", "reference", "ours", "ours, mean", "ratio"]
+                parts[f"net of {cells} cell{'s' * (cells > 1)}"] = partial(whole_net, cells=cells)
+            for part, passes_of in parts.items():
+                times = in_turns(passes_of(size, channels, options=options), options, threads)
+                reference = times.pop(REFERENCE)
+                for name, found in times.items():
+                    mean = statistics.mean(found)
+                    rows.append(
+                        (
+                            str(threads), f"{size}x{size}, C={channels}", part, name, str(len(reference)),
+                            quantiles([1e3 * t for t in reference]), str(len(found)),
+                            quantiles([1e3 * t for t in found]), f"{1e3 * mean:.1f}",
+                            f"{statistics.median(reference) / mean:.1f}",
+                        )
+                    )  # fmt: skip
+                    print("  " + ", ".join(rows[-1]), flush=True)
+    header = ["threads", "images", "part", "forward", "n", "reference", "n", "ours", "ours, mean", "ratio"]
     print("\n" + table(header, rows))
     print(f"\n{machine()} at the end")

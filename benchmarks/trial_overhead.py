@@ -1,9 +1,9 @@
 """What a trial costs beyond its training: real sweeps of trials that report once and return, one after the other.
 
 Everything around a trial is the real thing: Ray Tune with reused actors, the searcher, the callbacks, notes and
-pictures, in the working folder. A value is the time from the end of one trial to the end of the next; the first two
-of a sweep, which start the worker, are left out. Sweeps of the rows take turns. The second row writes to the same
-database as Optuna does by itself, with a commit for each attribute.
+pictures, in the temporary folder (TMPDIR). A value is the time from the end of one trial to the end of the next; the
+first two of a sweep, which start the worker, are left out. Sweeps of the rows take turns. The second row writes to the
+same database as Optuna does by itself, with a commit for each attribute.
 """
 
 import contextlib
@@ -135,7 +135,7 @@ def main(options: Options) -> None:
     seconds: dict[str, list[float]] = {name: [] for name in ROWS}
     commits: dict[str, float] = {}
     print(f"Trials that report once, {options.sampler}; median [5%, 95%]; {machine('ray', 'optuna')}\n", flush=True)
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as place:
+    with tempfile.TemporaryDirectory() as place:
         ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         try:
             for k in range(options.sweeps):

@@ -45,18 +45,23 @@ def subsample(x: Tensor, stride: int, first: int = 0) -> Tensor:
 class _Subsample(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, stride: int, first: int) -> Tensor:
-        ctx.like = torch.empty_like(x, device="meta")
+        ctx.shape, ctx.layout = x.shape, _layout(x)
         ctx.stride, ctx.first = stride, first
         return x[..., first::stride, first::stride].contiguous(memory_format=torch.channels_last)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _spread(grad, ctx.like, ctx.stride, ctx.first), None, None
+        return _spread(grad, ctx.shape, ctx.layout, ctx.stride, ctx.first), None, None
 
 
-def _spread(grad: Tensor, like: Tensor, stride: int, first: int = 0) -> Tensor:
+def _layout(x: Tensor) -> torch.memory_format:
+    last = torch.channels_last
+    return last if x.is_contiguous(memory_format=last) else torch.contiguous_format
+
+
+def _spread(grad: Tensor, shape: torch.Size, layout: torch.memory_format, stride: int, first: int = 0) -> Tensor:
     """The gradient of all pixels from that of every stride-th."""
-    everywhere = torch.zeros_like(like, device=grad.device)
+    everywhere = torch.empty(shape, dtype=grad.dtype, device=grad.device, memory_format=layout).zero_()
     everywhere[..., first::stride, first::stride] = grad
     return everywhere
 
@@ -79,7 +84,7 @@ class _Depthwise(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
         if ctx.stride > 1:  # as if all pixels had been computed and the others not used
-            grad = _spread(grad, x, ctx.stride)
+            grad = _spread(grad, x.shape, _layout(x), ctx.stride)
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
             of_x = _convolve(grad, weight.flip(2, 3), 1, ctx.dilation)

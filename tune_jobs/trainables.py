@@ -28,6 +28,7 @@ from edgenes.seeds import stable_seed
 from edgenes.work import search_work
 from tune_jobs.allocator import keep_freed_memory
 from tune_jobs.cache import Cache, open_cache
+from tune_jobs.compiler import leave_out_compiler
 from tune_jobs.config import SweepConfig
 from tune_jobs.environment import hardware
 from tune_jobs.final import Finalist, final_ensemble, final_training
@@ -51,8 +52,9 @@ _TRACEBACK = 2000  # characters: the end of a traceback names the cause
 
 
 def use_resources() -> None:
-    """Let torch use as many threads as the trial has CPUs, whatever an earlier trial of the actor had; keep memory."""
+    """Let torch use as many threads as the trial has CPUs, whatever the actor had before; begin fast, keep memory."""
     keep_freed_memory()
+    leave_out_compiler()
     cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
     torch.set_num_threads(max(1, int(cpus)))
 
