@@ -87,6 +87,7 @@ def lines_figure(
             figure.add_scatter(
                 x=[*band[x], *band[x][::-1]],
                 y=[*band["high"], *band["low"][::-1]],
+                mode="lines",  # by default so few points would have marks
                 fill="toself",
                 fillcolor=f"rgba{(*hex_to_rgb(color), 0.15)}",
                 line={"width": 0},

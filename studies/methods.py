@@ -131,7 +131,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     }
     rows = []
     for name, group in frame.groupby("method", sort=False):
-        told = {title: mean_estimate(group[column]).told(places=3) for column, title in columns.items()}
+        told = {title: mean_estimate(group[column]).told() for column, title in columns.items()}
         rows.append({"method": name, **told})
     return pd.DataFrame(rows)
 
