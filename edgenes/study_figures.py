@@ -83,10 +83,11 @@ def lines_figure(
             if points.empty:
                 continue
             color = COLOURS[k % len(COLOURS)]
-            band = points.dropna(subset=["low", "high"])
+            band = points.fillna({"low": points["mean"], "high": points["mean"]})  # no spread, no width
             figure.add_scatter(
                 x=[*band[x], *band[x][::-1]],
                 y=[*band["high"], *band["low"][::-1]],
+                mode="lines",  # by default so few points would have marks
                 fill="toself",
                 fillcolor=f"rgba{(*hex_to_rgb(color), 0.15)}",
                 line={"width": 0},

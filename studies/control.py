@@ -251,7 +251,7 @@ def findings(curves: pd.DataFrame, accuracy: pd.DataFrame, default: Condition, c
             table=same,
         ),
     ]
-    told = [control_sentence(curves, errors, default), *effect_sentences(found), *slope_sentences(slopes)]
+    told = [control_sentence(curves, errors, default), *effect_sentences(found, default), *slope_sentences(slopes)]
     frames = {"curves": curves, "errors": errors, "accuracy": accuracy, "slopes": slopes, "twins": same}
     return Findings("Control (Figures 3.1 and 3.2)", [*told, twin_sentence(same)], sections, frames)
 
@@ -298,10 +298,10 @@ def effects(errors: pd.DataFrame, default: Condition, alone: bool = False) -> di
     return corrected(compared)
 
 
-def effect_sentences(found: dict[tuple[str, Any], Comparison]) -> list[str]:
+def effect_sentences(found: dict[tuple[str, Any], Comparison], default: Condition) -> list[str]:
     """What the factors do to the control error, those that can be told first."""
     told = [
-        "Control error, " + sentence(one, "its default level", _told(*name), unit="edges")
+        "Control error: " + sentence(one, _told(name[0], default[name[0]]), _told(*name), unit="edges")
         for name, one in found.items()
         if one.distinguishable
     ]
@@ -378,7 +378,9 @@ def curve_figure(curves: pd.DataFrame, default: Condition) -> go.Figure:
     ]
     shown = interval_frame(frame.assign(condition=names), ["condition", "lambda"], "shared")
     axes = {"lambda": "lambda, edges asked for"}
-    return lines_figure({"edges shared": shown}, "lambda", "condition", axes, "Shared edges", "edges shared")
+    figure = lines_figure({"edges shared": shown}, "lambda", "condition", axes, "Shared edges", "edges shared")
+    # Two searches have intervals far beyond what can be.
+    return figure.update_yaxes(range=[-0.04 * default["Lambda"], 1.04 * default["Lambda"]])
 
 
 def accuracy_figure(accuracy: pd.DataFrame) -> go.Figure:
