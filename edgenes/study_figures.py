@@ -83,7 +83,7 @@ def lines_figure(
             if points.empty:
                 continue
             color = COLOURS[k % len(COLOURS)]
-            band = points.dropna(subset=["low", "high"])
+            band = points.fillna({"low": points["mean"], "high": points["mean"]})  # no spread, no width
             figure.add_scatter(
                 x=[*band[x], *band[x][::-1]],
                 y=[*band["high"], *band["low"][::-1]],
