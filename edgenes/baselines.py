@@ -17,6 +17,7 @@ from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig, dig
 from edgenes.data import Dataset, Part
 from edgenes.genotype import Genotype, deviate, random_genotype
 from edgenes.halving import affordable_rungs, halve
+from edgenes.hypernetwork import Hypernetwork
 from edgenes.selection import select_affordable, select_ensemble
 from edgenes.setting import Setting
 from edgenes.trainer import Predicted, Searched, TrainedHypernetwork, Trainer
@@ -204,10 +205,14 @@ def edge_nes(setting: Setting, trainer: Trainer) -> Found:
     """EdgeNES (Algorithm 1): genotypes of the hypernetwork at lambda over [0, Lambda], the best ensemble of them."""
     optimal = trainer.search(setting.search_config()).genotype
     hypernetwork = trainer.hypernetwork(setting.hypernetwork_config(), optimal).hypernetwork
+    return _best(hypernetwork_pool(hypernetwork, setting), setting, trainer)
+
+
+def hypernetwork_pool(hypernetwork: Hypernetwork, setting: Setting) -> list[Member]:
+    """The networks that EdgeNES retrains of a hypernetwork, at lambda over [0, Lambda]."""
     candidates = draw_candidates(hypernetwork, setting.candidates, setting.generator("candidates"))
     # A hypernetwork that collapsed gives fewer genotypes than networks are wanted: they are trained again.
-    genotypes = [candidate.genotype for candidate in candidates]
-    return _best(_filled(genotypes, setting), setting, trainer)
+    return _filled([candidate.genotype for candidate in candidates], setting)
 
 
 def edges(setting: Setting, trainer: Trainer) -> Found:
