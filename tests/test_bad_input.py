@@ -53,7 +53,7 @@ def test_a_relative_storage_path_is_refused_since_it_is_another_one_on_each_node
 def test_a_folder_of_other_files_is_left_alone(refused, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").write_text("")
-    assert "holds other files and no study: give --out" in refused("--smoke-test", "--out", "home")
+    assert "holds other files and no study of this kind: give --out" in refused("--smoke-test", "--out", "home")
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["thesis.tex"]
 
 

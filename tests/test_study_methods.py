@@ -12,7 +12,8 @@ from faults.harness import Ended, Fault, drive
 
 from edgenes.baselines import NAMES
 from studies.methods import MethodsConfig, conclusions, costs, findings, table
-from tune_jobs.experiment import CONFIG
+from tune_jobs.__main__ import main as tools
+from tune_jobs.saved import EXPERIMENT
 
 SCRIPT = Path(__file__).parents[1] / "studies" / "methods.py"
 STEP = "edgenes.search:Bilevel.weight_step"
@@ -130,6 +131,13 @@ def test_other_settings_are_refused(finished):
     assert refused.status == 1 and "final_epochs: stored 2, asked 3" in refused.errors
 
 
+def test_the_tools_and_the_command_of_another_kind_of_study_say_so(finished, capsys):
+    assert tools(["status", str(finished[0])]) == 1
+    assert "holds an experiment and no sweep" in capsys.readouterr().err
+    sweep = drive(finished[0], options=("--smoke-test",))
+    assert sweep.status == 1 and "no study of this kind" in sweep.errors
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -142,7 +150,7 @@ def test_a_mistake_is_told_at_once(tmp_path, options, said):
     done = run(tmp_path / "study", *options)
     words = " ".join(done.errors.replace("│", " ").split())  # out of the box that they stand in
     assert done.status != 0 and said in words
-    assert not (tmp_path / "study" / CONFIG).exists()
+    assert not (tmp_path / "study" / EXPERIMENT).exists()
 
 
 def test_killed_workers_and_drivers_and_a_failed_job_change_no_number(finished, tmp_path):

@@ -33,6 +33,7 @@ from tune_jobs.progress import Progress
 from tune_jobs.ray_job import check_job_folder
 from tune_jobs.remote import Remote, StudyFiles, join_remote
 from tune_jobs.run import Interrupted, Run, failure, ray_cluster, terminations
+from tune_jobs.saved import EXPERIMENT
 from tune_jobs.search_store import SearchStore, StoredTrainer
 from tune_jobs.searcher import RAY
 from tune_jobs.store import PredictionStore
@@ -40,8 +41,6 @@ from tune_jobs.sweep import prepare_folder, write_errors
 from tune_jobs.trainables import outcome_of, use_resources
 from tune_jobs.watch.watch import Watch
 
-CONFIG = "experiment.json"
-"""What identifies an experiment, in its folder."""
 JOBS = "jobs"
 """The folder of the jobs' results."""
 
@@ -245,7 +244,7 @@ def run_experiment(
     check_job_folder(config.out)
     data = config.load()
     execution = replace(config.execution, cache=cache_setting(config.cache))
-    prepare_folder(config.folder, CONFIG)
+    prepare_folder(config.folder, EXPERIMENT)
     with study_lock(config.folder) as presence, write_errors(config.folder):
         identifier = _identify(config, data)
         remote = (
@@ -271,7 +270,7 @@ def run_experiment(
 
 def _identify(config: ExperimentConfig, data: Dataset) -> str:
     """Note what the experiment is, or check that it is the same; returns its identifier."""
-    path = config.folder / CONFIG
+    path = config.folder / EXPERIMENT
     asked = json.loads(json.dumps({**config.defining(), "study": config.NAME, "data": data.digest}))
     if path.exists():
         stored = read_json(path)

@@ -21,7 +21,9 @@ from tune_jobs.storage import redact, storage_file
 
 _log = logging.getLogger(__name__)
 
-LOCK = "driver.lock"
+DRIVER = "driver"
+"""What the names of a driver's own files in a study's folder begin with."""
+LOCK = f"{DRIVER}.lock"
 """The lock in a study's folder, which every driver leaves there."""
 STALE = 60.0  # seconds without a heartbeat after which another host's driver is taken for dead
 _RECORD = {"host": (str,), "pid": (int,), "started": (str,), "heartbeat": (int, float), "token": (str,)}
@@ -156,7 +158,7 @@ def _base(place: str | Path) -> Path:
         )
     if Path(place).is_file():
         raise StudyError(f"{place} is a file. Give the study's folder, or sqlite:///{place}.")
-    return Path(place) / "driver"
+    return Path(place) / DRIVER
 
 
 def _alive(file: Path, record: dict[str, Any], stale: float) -> bool:

@@ -37,6 +37,8 @@ from tune_jobs.trial import TrialSettings
 from tune_jobs.untrusted import check_folder
 
 CONFIG = "config.json"
+EXPERIMENT = "experiment.json"
+"""What an experiment (studies/ without the sweep) has in the place of CONFIG."""
 GENOTYPE = "search/genotype.json"
 LOGITS = "search/logits.pt"
 UNREADABLE = (SQLAlchemyError, OptunaError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
@@ -75,6 +77,11 @@ def read_config(folder: Path, storage: str | None = None) -> tuple[SweepConfig, 
     ConfigError if `storage` shows a password.
     """
     path = folder / CONFIG
+    if not path.exists() and (folder / EXPERIMENT).exists():
+        raise StudyError(
+            f"{folder} holds an experiment and no sweep: its numbers are in report/, and its "
+            "own command goes on with it."
+        )
     stored = read_json(path)
     if not isinstance(stored, dict) or not isinstance(stored.get("data"), str):
         raise CheckpointError(f"{path} is no configuration of a study: give the study's folder.")

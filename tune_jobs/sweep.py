@@ -36,7 +36,7 @@ from tune_jobs.final import (
     retraining_jobs,
 )
 from tune_jobs.hits import Hits, sweep_hits
-from tune_jobs.lock import LOCK, study_lock
+from tune_jobs.lock import DRIVER, study_lock
 from tune_jobs.progress import Progress
 from tune_jobs.ray_job import check_job_folder
 from tune_jobs.remote import StudyFiles, join_remote
@@ -79,8 +79,11 @@ def prepare_folder(folder: Path, *own: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         check_folder(folder)  # before the probe, which a link of its name would send elsewhere
-        if not any((folder / name).exists() for name in (*own, LOCK)) and any(folder.iterdir()):
-            raise StudyError(f"{folder} holds other files and no study: give --out a folder that is new or empty.")
+        known = any((folder / name).exists() for name in own)
+        if not known and any(not path.name.startswith(DRIVER) for path in folder.iterdir()):
+            raise StudyError(
+                f"{folder} holds other files and no study of this kind: give --out a folder that is new or empty."
+            )
         probe = folder / ".writable"
         probe.write_text("")
         probe.unlink()
