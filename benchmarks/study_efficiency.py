@@ -59,7 +59,7 @@ class Options:
     """Folder of the table."""
     seeds: int = 200
     """Simulated studies of each policy."""
-    seconds: tuple[float, ...] = (72, 144, 288)
+    seconds: tuple[float, ...] = (144, 288, 768)
     """Trial-seconds after which the regret is told."""
     processes: int = 1
     """Simulations at once."""
@@ -132,11 +132,11 @@ def regret_table(summary: pd.DataFrame, seconds: tuple[float, ...]) -> str:
         cells = [policy]
         for one in group[group.seconds.isin(seconds)].itertuples():
             cells.append(_points(one.mean, one.low, one.high))
-        for one in group[group.seconds.isin(seconds[-2:])].itertuples():
+        for one in group[group.seconds.isin(seconds)].itertuples():
             cells.append(_points(one.difference, one.difference_low, one.difference_high))
         last = group[group.seconds == max(seconds)].iloc[0]
         rows.append((*cells, last.first_seen, last.second_seen, f"{last.trials:.0f} ({last.complete:.0f})"))
-    less = [f"less random's, {s:g} s" for s in seconds[-2:]]
+    less = [f"less random's, {s:g} s" for s in seconds]
     header = ["policy", *(f"{s:g} s" for s in seconds), *less, "first seed seen", "second seen", "trials (complete)"]
     return table(header, rows)
 
