@@ -87,13 +87,13 @@ class TestEffects:
         frame = curves({"estimator": [0.5, 0.6, 0.5, 0.6, 0.5], "pivots": [0.1, -0.2, 0.0, 0.1, -0.1]})
         errors = error_frame(frame)
         first, second = effect_sentences(effects(errors, DEFAULT), DEFAULT)
-        assert first.startswith("Control error: gumbel penalty is 0.54 edges above exact penalty") and "n = 5" in first
+        assert first.startswith("Control error: gumbel penalty is 0.540 edges above exact penalty") and "n = 5" in first
         assert second.startswith("No effect") and "trainable pivots +0.10" in second and "detected" in second
 
     def test_one_that_helps_is_told_too(self):
         worse = {**DEFAULT, "pivots": "trainable"}
         errors = error_frame(curves({"pivots": [0.5, 0.6, 0.5, 0.6, 0.5]}))
-        assert "fixed pivots is 0.54 edges below trainable pivots" in effect_sentences(effects(errors, worse), worse)[0]
+        assert "fixed pivots is 0.540 edges below trainable pivots" in effect_sentences(effects(errors, worse), worse)[0]
 
     def test_a_main_effect_is_averaged_over_the_other_factors(self):
         rows = []
