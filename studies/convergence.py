@@ -326,7 +326,11 @@ def table(frame: pd.DataFrame, found: Areas) -> pd.DataFrame:
     rows = []
     for name, curve in frame.groupby("curve", sort=False):
         row = {"curve": name, "area": mean_estimate(found.frame[name]).told()}
-        points = {"at its begin": found.low, "at its end": found.high, "at the curve's end": curve["epochs"].max()}
+        points = {
+            "at the range's start": found.low,
+            "at the range's end": found.high,
+            "at the curve's end": curve["epochs"].max(),
+        }
         for title, epochs in points.items():
             at = curve.loc[curve["epochs"] == epochs, "test_accuracy"]
             row[title] = mean_estimate(at).told() if len(at) else ""
