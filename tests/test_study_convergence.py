@@ -1,5 +1,6 @@
-"""The study of convergence: its points, areas and conclusions from known numbers, and the command as a person runs it."""
+"""The study of convergence: points, areas and conclusions from known numbers, and the command as a person runs it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -7,6 +8,7 @@ import pytest
 from faults.harness import Ended, drive
 from toys import blobs
 
+from edgenes.baselines import run_method
 from edgenes.errors import ConfigError
 from edgenes.setting import Setting
 from edgenes.trainer import LocalTrainer
@@ -90,10 +92,6 @@ class TestPoints:
 
 
 def test_the_ends_of_the_curves_are_the_methods_ensembles():
-    from dataclasses import replace
-
-    from edgenes.baselines import run_method
-
     setting = Setting(candidates=3, size=2, seed=1)
     setting = replace(
         setting,
