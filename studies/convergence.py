@@ -269,7 +269,7 @@ def findings(frame: pd.DataFrame, retraining: int, area_from: int | None = None)
             Section(
                 "Test accuracy against iterations",
                 f"Mean over independent searches with its 95% interval. Every point's networks are trained from "
-                f"scratch for {retraining} epochs, and its ensemble is chosen on validation data; the test images were "
+                f"scratch for {retraining} epoch{'s' * (retraining > 1)}, and its ensemble is chosen on validation data; the test images were "
                 f"read after all runs had ended. {POOLED}: as many networks as EdgeNES chooses from, the genotypes of "
                 f"the searches trained from several seeds. {RANDOM} searches nothing and is level.",
                 lines_figure(curves, "iterations", "curve", {"iterations": "iterations of the search"}, "Convergence"),
@@ -326,9 +326,13 @@ def table(frame: pd.DataFrame, found: Areas) -> pd.DataFrame:
     rows = []
     for name, curve in frame.groupby("curve", sort=False):
         row = {"curve": name, "area": mean_estimate(found.frame[name]).told()}
-        points = {"at its begin": found.low, "at its end": found.high, "at the curve's end": curve["epochs"].max()}
+        points = {
+            "at the range's start": found.low,
+            "at the range's end": found.high,
+            "at the curve's end": curve["epochs"].max(),
+        }
         for title, epochs in points.items():
-            at = curve.loc[curve["epochs"] == epochs, "test_accuracy"]
+            at = curve.loc[curve["epochs"] == epochs, "test_accuracy"]  # none where area_from is between two points
             row[title] = mean_estimate(at).told() if len(at) else ""
         rows.append(row)
     return pd.DataFrame(rows)
