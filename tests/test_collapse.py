@@ -5,6 +5,7 @@ import itertools
 import json
 import logging
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,8 +28,9 @@ from edgenes.relaxation import ArchitectureLogits, argmax_genotype, log_probabil
 from edgenes.search import search_genotype
 from edgenes.trainer import traced_search
 from tune_jobs.config import SweepConfig
-from tune_jobs.saved import read_config
+from tune_jobs.saved import LOGITS, read_config
 from tune_jobs.study import open_study, search_space
+from tune_jobs.tools.checks import _genotype_elsewhere
 
 FREE, LEARNT = OPERATIONS[:3], OPERATIONS[3:]
 SMALL = {"space": SearchSpace(nodes=2), "channels": 4, "epochs": 5, "batch_size": 32, "paths": 3, "path_batch": 16}
@@ -186,6 +188,15 @@ class TestCap:
         assert capped.genotype == capped_genotype(free.logits, SMALL["space"], 0)
         assert parameter_free(capped.genotype) == 0
         assert traced_search(SearchConfig(**SMALL, max_parameter_free=0), DATA).genotype == capped.genotype
+
+    def test_a_repair_reads_the_capped_genotype_off_the_logits(self, tmp_path):
+        config = SweepConfig(max_parameter_free=1, out=tmp_path)
+        logits = one_hot_logits(of_operations(*["skip_connect"] * 4))
+        (tmp_path / LOGITS).parent.mkdir()
+        save_checkpoint(tmp_path / LOGITS, "logits", {"alpha": logits.alpha, "beta": logits.beta})
+        case = SimpleNamespace(folder=tmp_path, result=None, config=config)
+        _, genotype = _genotype_elsewhere(case)
+        assert genotype == capped_genotype(logits, config.space, 1) and parameter_free(genotype) == 1
 
 
 class Interrupted(Exception):

@@ -14,11 +14,12 @@ from optuna.artifacts import get_all_artifact_meta
 from optuna.trial import FrozenTrial, TrialState
 
 from edgenes.checkpoint import load_checkpoint, read_json, write_json, write_text
+from edgenes.collapse import capped_genotype
 from edgenes.config import digest
 from edgenes.errors import CheckpointError, EdgeNESError, FormatError, StudyError
 from edgenes.genotype import Genotype
 from edgenes.hypernetwork import Hypernetwork, control_error
-from edgenes.relaxation import ArchitectureLogits, argmax_genotype
+from edgenes.relaxation import ArchitectureLogits
 from edgenes.untrusted import reason, shown
 from tune_jobs.config import SweepConfig
 from tune_jobs.curves import curve_path, read_curve
@@ -286,7 +287,8 @@ def _genotype_elsewhere(case: Case) -> tuple[str, Genotype | None]:
     name = LOGITS
     try:
         state = load_checkpoint(case.folder / name, "logits")
-        return name, argmax_genotype(ArchitectureLogits(state["alpha"], state["beta"]), case.config.space)
+        logits = ArchitectureLogits(state["alpha"], state["beta"])
+        return name, capped_genotype(logits, case.config.space, case.config.max_parameter_free)
     except (CheckpointError, KeyError, IndexError, RuntimeError):
         return name, None
 
