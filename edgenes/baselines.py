@@ -75,7 +75,7 @@ class Counted:
     def search(self, config: SearchConfig) -> Searched:
         """As `Trainer.search`."""
         found = self._trainer.search(config)
-        self._searches[digest(config)] = search_work(config, self.data, found.seconds)
+        self._searches[digest(config)] = search_work(config, self.data, found.seconds, len(found.trace))
         return found
 
     def hypernetwork(self, config: HypernetworkConfig, optimal: Genotype) -> TrainedHypernetwork:

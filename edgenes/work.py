@@ -25,20 +25,19 @@ class Work:
         return self  # sum() begins with 0
 
 
-def search_work(config: SearchConfig, data: Dataset, seconds: float = 0.0) -> Work:
-    """A DARTS search, or a hypernetwork's training."""
+def search_work(config: SearchConfig, data: Dataset, seconds: float = 0.0, epochs: int | None = None) -> Work:
+    """A DARTS search, or a hypernetwork's training; `epochs` are those of one that ended early."""
+    epochs = config.epochs if epochs is None else epochs
     batches = max(1, len(data.weights) // config.batch_size)
-    first = next((e for e in range(config.epochs) if e >= config.warmup * config.epochs), config.epochs)
-    learning = (config.epochs - first) * batches
+    first = next((e for e in range(epochs) if e >= config.warmup * config.epochs), epochs)
+    learning = (epochs - first) * batches
     scored = config.forward == "sampled" and config.gradient == "score"
     looks = config.paths * config.path_batch if scored else config.batch_size
     if config.second_order:
         looks += 3 * config.batch_size  # the unrolled step's passes: one on W, two of the finite difference
     # Without a look at the images the penalty alone moves the hypernetwork, so that its warm-up has those steps too.
-    moves = config.epochs * batches if isinstance(config, HypernetworkConfig) else learning
-    return Work(
-        config.epochs * batches + moves, config.epochs * batches * config.batch_size + learning * looks, seconds
-    )
+    moves = epochs * batches if isinstance(config, HypernetworkConfig) else learning
+    return Work(epochs * batches + moves, epochs * batches * config.batch_size + learning * looks, seconds)
 
 
 def retraining_work(config: TrainingConfig, data: Dataset, seconds: float = 0.0) -> Work:

@@ -155,6 +155,13 @@ class TestMethods:
         assert Member.from_dict(member.to_dict()) == member
 
 
+def test_a_search_that_ends_early_costs_its_epochs(data):
+    config = SETTING.search_config()
+    whole, half = search_work(config, data), search_work(config, data, epochs=1)
+    assert whole.steps == 6 and half.steps == 2  # 2 steps an epoch; the first of 2 epochs is the warm-up
+    assert whole.images - half.images == 2 * (32 + 4 * 8) and half.images == 2 * 32
+
+
 class TestHalving:
     def test_rungs_halve_the_genotypes_and_double_the_epochs(self):
         assert [(r.genotypes, r.epochs) for r in rungs(12, 2, 3, 25)] == [(12, 3), (6, 6), (3, 12), (2, 24)]

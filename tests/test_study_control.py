@@ -93,7 +93,9 @@ class TestEffects:
     def test_one_that_helps_is_told_too(self):
         worse = {**DEFAULT, "pivots": "trainable"}
         errors = error_frame(curves({"pivots": [0.5, 0.6, 0.5, 0.6, 0.5]}))
-        assert "fixed pivots is 0.540 edges below trainable pivots" in effect_sentences(effects(errors, worse), worse)[0]
+        assert (
+            "fixed pivots is 0.540 edges below trainable pivots" in effect_sentences(effects(errors, worse), worse)[0]
+        )
 
     def test_a_main_effect_is_averaged_over_the_other_factors(self):
         rows = []
