@@ -14,7 +14,8 @@ from toys import seeded
 from edgenes.genotype import random_genotype
 from tune_jobs.config import SweepConfig
 from tune_jobs.outcome import Outcome
-from tune_jobs.watch.pictures import ARTIFACTS, Album, artifact_store, study_note, trial_note, trial_pictures
+from tune_jobs.saved import ARTIFACTS
+from tune_jobs.watch.pictures import Album, artifact_store, study_note, trial_note, trial_pictures
 from tune_jobs.watch.svg import cell_svg, control_svg
 
 CONFIG = SweepConfig(**TINY)

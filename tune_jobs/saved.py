@@ -36,6 +36,7 @@ from tune_jobs.study import feasible
 from tune_jobs.trial import TrialSettings
 from tune_jobs.untrusted import check_folder
 
+ARTIFACTS = "artifacts"
 CONFIG = "config.json"
 EXPERIMENT = "experiment.json"
 """What an experiment (studies/ without the sweep) has in the place of CONFIG."""

@@ -40,7 +40,6 @@ from tune_jobs.lock import DRIVER, study_lock
 from tune_jobs.progress import Progress
 from tune_jobs.ray_job import check_job_folder
 from tune_jobs.remote import StudyFiles, join_remote
-from tune_jobs.report import write_report
 from tune_jobs.run import Interrupted, Run, failure, ray_cluster, terminations
 from tune_jobs.saved import (
     CONFIG,
@@ -399,6 +398,8 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
             "config": config.to_dict(),
             **environment(),
         }
+        from tune_jobs.report import write_report  # plotly would delay the start
+
         write_report(config.folder, study, result)
         archive_result(config.folder)
         write_json(config.folder / "result.json", result)  # last: it marks the study as finished

@@ -24,7 +24,17 @@ from edgenes.untrusted import reason, shown
 from tune_jobs.config import SweepConfig
 from tune_jobs.curves import curve_path, read_curve
 from tune_jobs.final import FINALISTS, HYPERNETWORK, TEST_READS, file_digest, read_result
-from tune_jobs.saved import CONFIG, GENOTYPE, LOGITS, SavedStudy, open_saved, read_config, stage_seconds, storage_url
+from tune_jobs.saved import (
+    ARTIFACTS,
+    CONFIG,
+    GENOTYPE,
+    LOGITS,
+    SavedStudy,
+    open_saved,
+    read_config,
+    stage_seconds,
+    storage_url,
+)
 from tune_jobs.storage import DATABASE, SQLITE, resolve, sqlite_url, storage_file, storage_from, storage_reference
 from tune_jobs.store import read_prediction
 from tune_jobs.study import study_identity
@@ -33,7 +43,7 @@ from tune_jobs.tools.machine import recorded_environment
 from tune_jobs.trial import hypernetwork_path
 from tune_jobs.untrusted import check_database as refuse_database
 from tune_jobs.untrusted import check_folder
-from tune_jobs.watch.pictures import ARTIFACTS, artifact_store, is_whole, trial_pictures, write_picture
+from tune_jobs.watch.pictures import artifact_store, is_whole, trial_pictures, write_picture
 
 CARD = Path("ensemble") / "card.json"
 ENSEMBLE = Path("ensemble") / "ensemble.pt"

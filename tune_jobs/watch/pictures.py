@@ -16,14 +16,13 @@ from optuna.trial import TrialState
 from edgenes.genotype import Genotype
 from tune_jobs.config import SweepConfig
 from tune_jobs.outcome import Outcome
+from tune_jobs.saved import ARTIFACTS
 from tune_jobs.sole_writer import written_together
 from tune_jobs.study import CONTROL_LIMIT
 from tune_jobs.watch.svg import cell_svg, control_svg
 
 _log = logging.getLogger(__name__)
 
-ARTIFACTS = "artifacts"
-"""Folder of the artifacts in a study's folder."""
 _END = b"</svg>\n"
 _VALUES = {
     "retrained": "the accuracy of the best ensemble of its shortly retrained candidates, chosen on one half of the "

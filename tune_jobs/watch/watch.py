@@ -14,11 +14,12 @@ from ray import tune
 from edgenes.genotype import Genotype
 from tune_jobs.config import SweepConfig
 from tune_jobs.environment import commit
+from tune_jobs.outcome import Outcome
+from tune_jobs.saved import ARTIFACTS
 from tune_jobs.storage import has_password
 from tune_jobs.watch.loggers import loggers
 from tune_jobs.watch.metrics import Metrics, MetricsCallback
 from tune_jobs.watch.names import named
-from tune_jobs.watch.pictures import ARTIFACTS, Album, note_once, study_note
 
 
 class Watch:
@@ -42,9 +43,12 @@ class Watch:
         """The callbacks of a stage."""
         return [MetricsCallback(self._metrics, stage, name_of), *loggers(self._config, stage, name_of)]
 
-    def album(self, optimal: Genotype) -> Album:
+    def album(self, optimal: Genotype) -> Callable[[optuna.Trial, Outcome], None]:
         """What gives the sweep's trials their pictures and notes; the study has its own note from then on."""
-        note_once(self._study, study_note(self._config, commit()))  # only now: its import delays a study's start
+        # Only now: plotly, boto3 and optuna-dashboard would delay a study's start.
+        from tune_jobs.watch.pictures import Album, note_once, study_note
+
+        note_once(self._study, study_note(self._config, commit()))
         return Album(self._config, optimal)
 
 
