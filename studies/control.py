@@ -240,7 +240,7 @@ def findings(curves: pd.DataFrame, accuracy: pd.DataFrame, default: Condition, c
             "Accuracy on V of retrained genotypes at whole lambda, the argmax one and samples, and what they share "
             "with the optimal genotype: mean over searches with its 95% interval.",
             accuracy_figure(named),
-            slope_table(slopes),
+            slope_table(slopes) if len(slopes) else None,
         ),
         Section(
             "Different edges that compute the same",

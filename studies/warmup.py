@@ -166,6 +166,8 @@ def findings(errors: pd.DataFrame, accuracy: pd.DataFrame, c_end: float) -> Find
         EQUAL_C: at(accuracy, dict.fromkeys(errors["condition"].unique(), c_end)),
         EQUAL_CONTROL: at(accuracy, chosen),
     }
+    found = by[EQUAL_CONTROL]
+    controlled = (accuracy_figure(found), table(found, errors)) if len(found) else ()
     told = "Accuracy on V by the number of edges asked for, and the mean over them: mean over searches with its 95% "
     told += "interval, in percent. At end, at mean: constant at the schedule's last value or at its mean."
     return Findings(
@@ -183,8 +185,7 @@ def findings(errors: pd.DataFrame, accuracy: pd.DataFrame, c_end: float) -> Find
                 "At equal control error",
                 f"Each condition at its smallest c_end whose mean control error is within {CONTROL_LIMIT:g} edges, so "
                 f"that none wins by ignoring lambda, nor loses by a weight that it does not need. {told}",
-                accuracy_figure(by[EQUAL_CONTROL]) if len(by[EQUAL_CONTROL]) else None,
-                table(by[EQUAL_CONTROL], errors),
+                *controlled,
             ),
             Section(
                 "Control error against c_end",

@@ -147,6 +147,7 @@ def test_options_are_checked_and_kept_in_order():
 
 def run(out: Path, *options: str) -> subprocess.CompletedProcess:
     small = ("--images", "200", "--search-channels", "2", "--channels", "2", "--batch-size", "32")
+    small += ("--retraining-batch-size", "32")
     return subprocess.run(
         [sys.executable, str(SCRIPT), "--smoke-test", *small, "--out", str(out), *options],
         capture_output=True,
