@@ -63,14 +63,14 @@ class WarmupConfig(ExperimentConfig):
     """Estimator of the shared-edge penalty; exact has no temperature."""
     c_ends: tuple[float, ...] | None = None
     """Weights in the last epoch at which control is measured, with c_end; c_start keeps its share of each. By default
-    0.03, 0.1, 0.3 and 1."""
+    0.03, 0.1, 0.3 and 1; in the smoke test c_end alone."""
     edges: tuple[int, ...] = (1, 2, 3)
     """Shared edges asked for: lambda of the genotypes that are retrained."""
 
     def __post_init__(self):
         super().__post_init__()
         check_positive(self, "c_end")
-        given = self.c_ends or ((0.1,) if self.smoke_test else (0.03, 0.1, 0.3, 1.0))
+        given = self.c_ends or ((self.c_end,) if self.smoke_test else (0.03, 0.1, 0.3, 1.0))
         if not all(0 < each < float("inf") for each in given):
             raise ConfigError(f"c_ends must be numbers above 0, got {', '.join(map(str, given))}.")
         object.__setattr__(self, "c_ends", tuple(sorted({*map(float, given), float(self.c_end)})))
@@ -238,11 +238,11 @@ def conclusions(by: dict[str, pd.DataFrame]) -> list[str]:
 def control_sentence(errors: pd.DataFrame, chosen: dict[str, float], c_end: float) -> str:
     """Who is in control at the common c_end, and from which c_end on the others are."""
     means = errors[errors["c_end"] == c_end].groupby("condition", sort=False)["error"].mean()
-    within = ", ".join(f"{name} from c_end {c:g}" for name, c in chosen.items()) or "none"
+    within = ", ".join(f"{name} {c:g}" for name, c in chosen.items()) or "none"
     never = [name for name in errors["condition"].unique() if name not in chosen]
     return (
         f"At c_end {c_end:g} the control error is {means[ON]:.2f} edges with both annealed, and {means.min():.2f} to "
-        f"{means.max():.2f} over all conditions. In control (within {CONTROL_LIMIT:g} edges): {within}"
+        f"{means.max():.2f} over all conditions. Smallest c_end in control (within {CONTROL_LIMIT:g} edges): {within}"
         + (f"; at no c_end that was tried: {', '.join(never)}." if never else ".")
     )
 
@@ -267,7 +267,7 @@ def accuracy_figure(rows: pd.DataFrame) -> go.Figure:
     """Mean accuracy over the edges asked for, by condition."""
     means = rows.groupby(["condition", "seed"], sort=False, as_index=False)["accuracy"].mean()
     frame = interval_frame(means, ["condition"], "accuracy")
-    return dots_figure(frame, "condition", "accuracy on V, mean over the edges asked for", "Accuracy", ON)
+    return dots_figure(frame, "condition", "accuracy on V", "Mean over the edges asked for", ON)
 
 
 def control_figure(errors: pd.DataFrame) -> go.Figure:
@@ -275,6 +275,7 @@ def control_figure(errors: pd.DataFrame) -> go.Figure:
     frame = interval_frame(errors, ["condition", "c_end"], "error")
     axes = {"c_end": "c_end, the weight in the last epoch"}
     figure = lines_figure({"control error (edges)": frame}, "c_end", "condition", axes, "Control error")
+    figure.update_layout(margin={"t": 140}, height=figure.layout.height + 40)  # a narrow page has four rows of names
     return figure.update_xaxes(type="log").update_yaxes(rangemode="tozero")
 
 

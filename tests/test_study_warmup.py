@@ -91,7 +91,7 @@ class TestControl:
     def test_a_condition_that_never_is_in_control_is_named(self):
         frame = errors({ON: {0.3: 0.2, 1.0: 0.0}, OFF: {0.3: 0.7, 1.0: 0.5}})
         told = control_sentence(frame, in_control(frame), 1.0)
-        assert f"{ON} from c_end 0.3" in told and f"at no c_end that was tried: {OFF}" in told
+        assert f"within 0.25 edges): {ON} 0.3;" in told and f"at no c_end that was tried: {OFF}" in told
         assert "0.00 edges with both annealed, and 0.00 to 0.50" in told
 
 
@@ -159,7 +159,7 @@ def run(out: Path, *options: str) -> subprocess.CompletedProcess:
 
 def test_the_command_ends_with_conclusions_and_a_report(tmp_path):
     out = tmp_path / "study"
-    done = run(out, "--c-ends", "1", "--edges", "1", "2")
+    done = run(out, "--edges", "1", "2")
     assert done.returncode == 0, done.stderr
     assert "At c_end 1 the control error is" in done.stdout
     assert len(pd.read_csv(out / "report" / "errors.csv")) == 2 * len(CONDITIONS)
