@@ -258,6 +258,7 @@ def areas(frame: pd.DataFrame, area_from: int | None = None) -> Areas:
 def findings(frame: pd.DataFrame, retraining: int, area_from: int | None = None) -> Findings:
     """Conclusions, table and picture of a `curves_frame` whose networks were trained for so many epochs."""
     found = areas(frame, area_from)
+    trained = f"{retraining} epoch{'s' * (retraining > 1)}"
     curves = {
         title: interval_frame(levelled(frame), ["curve", "iterations"], column)
         for title, column in ((ACCURACY, "test_accuracy"), (MEMBER, "member_accuracy"))
@@ -269,7 +270,7 @@ def findings(frame: pd.DataFrame, retraining: int, area_from: int | None = None)
             Section(
                 "Test accuracy against iterations",
                 f"Mean over independent searches with its 95% interval. Every point's networks are trained from "
-                f"scratch for {retraining} epoch{'s' * (retraining > 1)}, and its ensemble is chosen on validation data; the test images were "
+                f"scratch for {trained}, and its ensemble is chosen on validation data; the test images were "
                 f"read after all runs had ended. {POOLED}: as many networks as EdgeNES chooses from, the genotypes of "
                 f"the searches trained from several seeds. {RANDOM} searches nothing and is level.",
                 lines_figure(curves, "iterations", "curve", {"iterations": "iterations of the search"}, "Convergence"),
