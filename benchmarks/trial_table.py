@@ -21,8 +21,6 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from optuna.distributions import BaseDistribution, CategoricalDistribution
-from scipy.stats import qmc
 
 from edgenes.checkpoint import read_json, write_json
 from edgenes.data import Dataset, load_data
@@ -32,7 +30,8 @@ from edgenes.metrics import accuracy, nll
 from edgenes.search import search_genotype, train_hypernetwork
 from tune_jobs.config import SweepConfig
 from tune_jobs.environment import environment
-from tune_jobs.study import CONTROL_LIMIT, DEFAULT_PARAMS, search_space, trial_seed, with_derived
+from tune_jobs.spread import parameters
+from tune_jobs.study import CONTROL_LIMIT, search_space, trial_seed, with_derived
 from tune_jobs.trial import TrialSettings, run_trial
 
 EPOCHS = (1, 2, 8, 15, 4)
@@ -77,26 +76,6 @@ def jobs(rows: int) -> Iterator[Job]:
         if row % 16 == 3:
             yield Job("default", row)
             yield Job("control", DEFAULTS + row)
-
-
-def point(unit: list[float], space: dict[str, BaseDistribution]) -> dict[str, Any]:
-    """The parameters at a point of the unit cube, logarithmic where the space is."""
-    params: dict[str, Any] = {}
-    for u, (name, distribution) in zip(unit, space.items(), strict=True):
-        if isinstance(distribution, CategoricalDistribution):
-            params[name] = distribution.choices[min(int(u * len(distribution.choices)), len(distribution.choices) - 1)]
-        elif distribution.log:
-            params[name] = distribution.low * (distribution.high / distribution.low) ** u
-        else:
-            params[name] = distribution.low + (distribution.high - distribution.low) * u
-    return params
-
-
-def parameters(rows: int, space: dict[str, BaseDistribution], seed: int) -> list[dict[str, Any]]:
-    """The defaults, then a scrambled Sobol sequence: a longer table begins with the shorter one."""
-    points = qmc.Sobol(len(space), seed=seed).random_base2(max(1, (rows - 1).bit_length()))
-    defaults = {name: DEFAULT_PARAMS[name] for name in space}
-    return [defaults, *(point(u, space) for u in points.tolist())][:rows]
 
 
 @dataclass(frozen=True)

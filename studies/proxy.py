@@ -1,0 +1,411 @@
+"""Measure what a trial's value is worth: one-shot, short and full retraining against a full one from another seed.
+
+python studies/proxy.py                            # digits, embedded: minutes on a laptop
+python studies/proxy.py --preset paper --root DATA # CIFAR-100 in the paper's form, on GPUs
+
+Not in the paper, which retrains everything. Genotypes: some of each search, half of them random, half from its
+hypernetwork. Trials: hypernetworks at parameters spread over the study's own search space, the first at the defaults;
+a trial's value is the cross-fitted accuracy of the best of its candidates, as in the study. Everything is on V.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import torch
+
+from edgenes.baselines import random_genotypes
+from edgenes.candidates import draw_candidates
+from edgenes.config import HypernetworkConfig, TrainingConfig, check_at_least
+from edgenes.data import DeviceData
+from edgenes.errors import ConfigError, DivergedError
+from edgenes.genotype import Genotype, shared_edges
+from edgenes.hypernetwork import Hypernetwork
+from edgenes.memory import with_less_memory
+from edgenes.metrics import accuracy
+from edgenes.search import HypernetworkResult, train_hypernetwork
+from edgenes.selection import cross_fitted
+from edgenes.setting import Setting
+from edgenes.statistics import Estimate, bootstrap, mean_estimate, spearman
+from edgenes.study_figures import dots_figure
+from edgenes.training import predict
+from edgenes.work import retraining_work, search_work
+from tune_jobs.experiment_config import ExperimentConfig
+from tune_jobs.experiment_main import experiment_main
+from tune_jobs.findings import Findings, Section
+from tune_jobs.spread import parameters
+from tune_jobs.study import CONTROL_LIMIT, search_space, with_derived
+from tune_jobs.trial import CALIBRATION_IMAGES
+
+PROXIES = {"one_shot": "one-shot", "short": "short retraining", "full": "full retraining"}
+TRUTH = "again"
+"""The full retraining from another seed: what one would get."""
+MEASURES = (*PROXIES, TRUTH)
+NAMES = {**PROXIES, TRUTH: "full, another seed"}
+SAMPLED = ("c_start", "c_end", "t_start", "t_end", "pivots", "epsilon", "estimator")
+LEAST = 3
+"""Rows of a search below which they have no rank correlation that says anything."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxyConfig(ExperimentConfig):
+    """What cheap estimates of genotypes and of trials are worth."""
+
+    NAME: ClassVar[str] = "proxy"
+
+    genotypes: int = 8
+    """Genotypes of each search, half of them random, half from its hypernetwork."""
+    trials: int = 20
+    """Trials around the optimal genotype of a search."""
+    trial_searches: int = 1
+    """Searches around whose optimal genotypes trials are run; at most as many as seeds."""
+    pool: int = 5
+    """Candidates of a trial, of which ensemble_size are its members."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.smoke_test:
+            for name, few in (("genotypes", 4), ("trials", 3), ("pool", 3)):
+                if getattr(self, name) == getattr(ProxyConfig, name):
+                    object.__setattr__(self, name, few)
+        check_at_least(self, LEAST, "genotypes", "trials")
+        check_at_least(self, 1, "trial_searches")
+        if self.trial_searches > self.seeds:
+            raise ConfigError(f"trial_searches must be at most seeds, {self.seeds}, got {self.trial_searches}.")
+        if self.pool < self.ensemble_size:
+            raise ConfigError(f"pool must be at least ensemble_size, {self.ensemble_size}, got {self.pool}.")
+
+
+def measure(job: dict[str, Any], bench: Any) -> dict[str, Any]:
+    """Train a hypernetwork, draw its genotypes, score each by all measures; of a trial also its value by each."""
+    setting: Setting = bench.of_seed(job["seed"])
+    optimal = bench.trainer.search(setting.search_config()).genotype
+    config = _hypernetwork_config(setting, job)
+    start = time.monotonic()
+    try:
+        trained = _train(config, bench.data, optimal)
+    except DivergedError as error:
+        return {"failed": str(error), "genotypes": [], "note": "diverged"}
+    seconds = time.monotonic() - start
+    hypernetwork = trained.hypernetwork.cpu()
+    genotypes = _genotypes(setting, hypernetwork, job)
+    scored = [_scored(one, setting, trained, bench) for one in genotypes]
+    labels = bench.data.validation.labels
+    found = {
+        "control_error": trained.control_error,
+        "hypernetwork": {"images": search_work(config, bench.data).images, "seconds": seconds},
+        "genotypes": [
+            {
+                "genotype": one.digest,
+                "shared": shared_edges(one, optimal),
+                "accuracy": {name: accuracy(predicted, labels) for name, (predicted, _) in measures.items()},
+                "images": {name: _images(name, setting, bench.data) for name in MEASURES},
+                "seconds": {name: spent for name, (_, spent) in measures.items()},
+            }
+            for one, measures in zip(genotypes, scored, strict=True)
+        ],
+        "note": f"{len(genotypes)} genotypes, control error {trained.control_error:.2f}",
+    }
+    if job["trial"] is None:
+        return found
+    if len(genotypes) < setting.size:
+        return found | {"failed": f"{len(genotypes)} distinct genotypes for an ensemble of {setting.size}"}
+    values = {
+        name: cross_fitted(np.stack([one[name][0] for one in scored]), labels, setting.size, setting.criterion)
+        for name in MEASURES
+    }
+    return found | {"value": {name: value.accuracy for name, value in values.items()}}
+
+
+def _hypernetwork_config(setting: Setting, job: dict[str, Any]) -> HypernetworkConfig:
+    """That of the seed, or of a trial: a seed of its own, and what the study samples."""
+    if job["trial"] is None:
+        return setting.hypernetwork_config()
+    params = with_derived(job["params"])
+    return setting.hypernetwork_config(job["trial"], **{name: params[name] for name in SAMPLED if name in params})
+
+
+def _train(config: HypernetworkConfig, data: Any, optimal: Genotype) -> HypernetworkResult:
+    """Here and not by the trainer, which keeps no supernets."""
+
+    def run(state: dict | None, parts: int) -> HypernetworkResult:
+        return train_hypernetwork(config, data, optimal, resume=state, accumulate=parts)
+
+    return with_less_memory(run, None)[0]
+
+
+def _genotypes(setting: Setting, hypernetwork: Hypernetwork, job: dict[str, Any]) -> list[Genotype]:
+    """A trial's candidates; else Random-NES's first and as many of EdgeNES's, spread over lambda, all distinct."""
+    if job["trial"] is not None:
+        drawn = draw_candidates(hypernetwork, job["count"], setting.generator("trial candidates", job["trial"]))
+        return [candidate.genotype for candidate in drawn]
+    half = job["count"] // 2
+    drawn = draw_candidates(hypernetwork, max(setting.candidates, half), setting.generator("candidates"))
+    spread = dict.fromkeys(np.linspace(0, len(drawn) - 1, half).round().astype(int).tolist())
+    ours = [drawn[k].genotype for k in spread]
+    return list(dict.fromkeys([*random_genotypes(setting, job["count"] - half), *ours]))
+
+
+def _scored(
+    genotype: Genotype, setting: Setting, trained: HypernetworkResult, bench: Any
+) -> dict[str, tuple[np.ndarray, float]]:
+    """(probabilities on V, seconds) of the genotype by each measure."""
+    start = time.monotonic()
+    data, device = bench.data, setting.search.device
+    calibration, _ = DeviceData(data.weights, data, device).batch(torch.arange(_calibration(data)))
+    network = trained.supernet.as_network(genotype, calibration)
+    one_shot = np.exp(predict(network, data.validation, data, device).astype(np.float64))
+    found = {"one_shot": (one_shot, time.monotonic() - start)}
+    for name, config in _retrainings(setting).items():
+        retrained = bench.trainer.retrain(config, genotype)
+        found[name] = (retrained.probabilities, retrained.seconds)
+    return found
+
+
+def _calibration(data: Any) -> int:
+    return min(CALIBRATION_IMAGES, len(data.weights))
+
+
+def _retrainings(setting: Setting) -> dict[str, TrainingConfig]:
+    return {
+        "short": setting.training_config(epochs=setting.short_epochs),
+        "full": setting.training_config(),
+        TRUTH: setting.training_config(1),
+    }
+
+
+def _images(name: str, setting: Setting, data: Any) -> int:
+    """Images that pass forward for one genotype: training or calibration, and the prediction on V."""
+    before = _calibration(data) if name == "one_shot" else retraining_work(_retrainings(setting)[name], data).images
+    return before + len(data.validation)
+
+
+def study(experiment: Any) -> Findings:
+    """Measure genotypes of every seed, and trials of the first ones."""
+    config: ProxyConfig = experiment.config
+    jobs = [
+        {"name": f"genotypes seed {seed}", "seed": seed, "trial": None, "params": {}, "count": config.genotypes}
+        for seed in range(config.seeds)
+    ]
+    points = parameters(config.trials, search_space(config.estimator), 0)
+    jobs += [
+        {"name": f"trial {k} seed {seed}", "seed": seed, "trial": k, "params": params, "count": config.pool}
+        for seed in range(config.trial_searches)
+        for k, params in enumerate(points)
+    ]
+    results = experiment.map("proxy", measure, jobs)
+    return findings(genotype_frame(jobs, results), trial_frame(jobs, results), config)
+
+
+def genotype_frame(jobs: list[dict], results: list[dict]) -> pd.DataFrame:
+    """One row a genotype of a job: seed, trial (NaN outside trials), accuracy, images and seconds by each measure."""
+    rows = []
+    for job, result in zip(jobs, results, strict=True):
+        for one in result["genotypes"]:
+            row = {"seed": job["seed"], "trial": job["trial"], "genotype": one["genotype"], "shared": one["shared"]}
+            row |= one["accuracy"]
+            for unit in ("images", "seconds"):
+                row |= {f"{unit}_{name}": one[unit][name] for name in MEASURES}
+            rows.append(row)
+    return pd.DataFrame(rows).astype({"trial": float})
+
+
+def trial_frame(jobs: list[dict], results: list[dict]) -> pd.DataFrame:
+    """One row a trial: parameters, control error, why it has no value, if so, else its value by each measure, costs."""
+    rows = []
+    for job, result in zip(jobs, results, strict=True):
+        if job["trial"] is None:
+            continue
+        row = {"seed": job["seed"], "trial": job["trial"], **job["params"], "failed": result.get("failed", "")}
+        row |= {"control_error": result.get("control_error"), "candidates": len(result["genotypes"])}
+        row |= {name: result.get("value", {}).get(name) for name in MEASURES}
+        for unit in ("images", "seconds"):
+            row[f"{unit}_hypernetwork"] = result.get("hypernetwork", {}).get(unit)
+            row |= {f"{unit}_{name}": sum(one[unit][name] for one in result["genotypes"]) for name in MEASURES}
+        rows.append(row)
+    return pd.DataFrame(rows).astype(dict.fromkeys((*MEASURES, "control_error"), float))
+
+
+def correlation(frame: pd.DataFrame, a: str, b: str) -> Estimate | None:
+    """Spearman's of the columns a and b within a search, with its interval; None where no search has one."""
+    return _within(frame, (a, b), spearman)
+
+
+def shortfall(frame: pd.DataFrame, proxy: str) -> Estimate | None:
+    """A proxy's correlation with the truth less the full retraining's."""
+
+    def difference(rows: np.ndarray) -> float:
+        return spearman(rows[:, [0, 2]]) - spearman(rows[:, [1, 2]])
+
+    return _within(frame, (proxy, "full", TRUTH), difference)
+
+
+def _within(frame: pd.DataFrame, columns: Sequence[str], statistic: Callable[..., float]) -> Estimate | None:
+    """The mean over searches, where several have it; of one search over its rows, which are trainings of their own."""
+    groups = [group[list(columns)].dropna().to_numpy() for _, group in frame.groupby("seed")]
+    groups = [group for group in groups if len(group) >= LEAST]
+    if len(groups) == 1:
+        found = bootstrap(statistic, groups[0])
+        return None if np.isnan(found.value) else found
+    each = [value for value in map(statistic, groups) if not np.isnan(value)]
+    return mean_estimate(each) if each else None
+
+
+def findings(genotypes: pd.DataFrame, trials: pd.DataFrame, config: ProxyConfig) -> Findings:
+    """Conclusions, tables and pictures of a `genotype_frame` and a `trial_frame`."""
+    alone = genotypes[genotypes["trial"].isna()]
+    worth = pd.concat([worth_frame(alone, "genotypes"), worth_frame(trials, "trials")], ignore_index=True)
+    valued = trials.dropna(subset=[TRUTH])
+    within = int((valued["control_error"] <= CONTROL_LIMIT).sum())
+    return Findings(
+        "What a trial's value is worth",
+        [*conclusions(alone, "genotypes"), *conclusions(trials, "trials"), dropped(trials)],
+        [
+            Section(
+                "Rank correlation with a full retraining from another seed",
+                f"Spearman's, within a search. Genotypes: {_rows(alone)}; the interval is over searches. Trials: "
+                f"{_rows(valued)}, {within} of them with a control error of at most {CONTROL_LIMIT}; a trial's value "
+                f"is the accuracy of the best {config.ensemble_size} of up to {config.pool} candidates, chosen on one "
+                "half of V and scored on the other. Of trials around one search the interval is over the trials, and "
+                "holds for that search. The full retraining's row is the ceiling that the training seed sets.",
+                worth_figure(worth),
+                worth_table(worth),
+            ),
+            Section(
+                "Against each other",
+                "Spearman's of each pair of measures.",
+                table=pd.concat([matrix(alone, "genotypes"), matrix(trials, "trials")], ignore_index=True),
+            ),
+            Section(
+                "Images and seconds",
+                "Means of one genotype and of one trial, all its candidates counted, also those that another trial had "
+                "retrained. A trial trains its hypernetwork first, whatever its value is measured by. Seconds are the "
+                "wall clock's of whoever computed it.",
+                table=costs(alone, trials),
+            ),
+        ],
+        {"genotypes": genotypes, "trials": trials, "worth": worth},
+    )
+
+
+def _rows(frame: pd.DataFrame) -> str:
+    searches = frame["seed"].nunique()
+    return f"{len(frame)} of {searches} search{'' if searches == 1 else 'es'}"
+
+
+def worth_frame(frame: pd.DataFrame, what: str) -> pd.DataFrame:
+    """One row a proxy: Spearman's with the truth as mean, low, high, n; NaN where it is not known."""
+    rows = []
+    for key, name in PROXIES.items():
+        found = correlation(frame, key, TRUTH)
+        known = vars(found) if found is not None else {"value": None, "low": None, "high": None, "n": 0}
+        rows.append({"of": what, "proxy": name, "mean": known["value"], "low": known["low"], "high": known["high"]})
+        rows[-1] |= {"n": known["n"]}
+        rows[-1] |= {unit: frame.dropna(subset=[TRUTH])[f"{unit}_{key}"].mean() for unit in ("images", "seconds")}
+    return pd.DataFrame(rows).astype({"mean": float, "low": float, "high": float})
+
+
+def worth_figure(worth: pd.DataFrame) -> go.Figure:
+    """Correlations of genotypes and of trials."""
+    named = worth.assign(name=worth["of"] + ", " + worth["proxy"])
+    drawn = dots_figure(named, "name", "Spearman's rank correlation", "Worth of each proxy")
+    drawn.add_vline(x=0, line={"width": 1, "dash": "dash"})
+    return drawn
+
+
+def worth_table(worth: pd.DataFrame) -> pd.DataFrame:
+    """The correlations and what each proxy costs, in words."""
+    rows = []
+    for row in worth.to_dict("records"):
+        ends = [None if np.isnan(row[end]) else row[end] for end in ("low", "high")]
+        told = "not known" if np.isnan(row["mean"]) else Estimate(row["mean"], *ends, row["n"]).told()
+        cost = {"images": _images_told(row["images"]), "seconds": _seconds_told(row["seconds"])}
+        rows.append({"of": row["of"], "proxy": row["proxy"], "Spearman's": told, **cost})
+    return pd.DataFrame(rows)
+
+
+def _images_told(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:,.0f}"
+
+
+def _seconds_told(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.2f}"
+
+
+def conclusions(frame: pd.DataFrame, what: str) -> list[str]:
+    """What each proxy's correlation with the truth says, and how it stands to the full retraining's."""
+    found = {key: correlation(frame, key, TRUTH) for key in PROXIES}
+    told = []
+    for key, name in PROXIES.items():
+        estimate = found[key]
+        if estimate is None:
+            told.append(f"Of {what}, {name}: no rank correlation can be told, for want of rows that differ.")
+            continue
+        text = f"Of {what}, {name} ranks as a full retraining from another seed with Spearman's {estimate.told()}"
+        told.append(f"{text}: {_verdict(estimate)}{_against_full(frame, key)}.")
+    return told
+
+
+def _verdict(estimate: Estimate) -> str:
+    if estimate.low is None:
+        return "too little to tell"
+    if estimate.low > 0:
+        return "better than chance"
+    return "worse than chance" if estimate.high < 0 else "not distinguishable from chance at this budget"
+
+
+def _against_full(frame: pd.DataFrame, proxy: str) -> str:
+    """How the proxy stands to the ceiling; nothing of the full retraining itself."""
+    found = shortfall(frame, proxy) if proxy != "full" else None
+    if found is None:
+        return ""
+    if found.low is None:
+        return f"; less the full retraining's own: {found.told()}"
+    apart = found.low > 0 or found.high < 0
+    return f"; {'apart' if apart else 'not distinguishable'} from the full retraining's, difference {found.told()}"
+
+
+def dropped(trials: pd.DataFrame) -> str:
+    """How many trials have a value, and why the others have none."""
+    lost = trials.loc[trials["failed"] != "", "failed"]
+    why = "; ".join(f"{count} with {reason}" for reason, count in lost.value_counts().items())
+    return f"{len(trials) - len(lost)} of {len(trials)} trials have a value" + (f"; {why}." if why else ".")
+
+
+def matrix(frame: pd.DataFrame, what: str) -> pd.DataFrame:
+    """Correlations of all pairs, a row a measure."""
+    rows = []
+    for k, a in enumerate(MEASURES):
+        row = {"of": what, "": NAMES[a]}
+        for j, b in enumerate(MEASURES):
+            found = correlation(frame, a, b) if j > k else None
+            row[NAMES[b]] = found.told() if found is not None else ""
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def costs(genotypes: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """Mean images and seconds of one genotype and of one trial, by each proxy, and of a trial's hypernetwork."""
+    rows = []
+    for key, name in {"hypernetwork": "the hypernetwork's training", **PROXIES}.items():
+        row = {"": name}
+        for what, frame in (("genotype", genotypes), ("trial", trials)):
+            for unit, told in (("images", _images_told), ("seconds", _seconds_told)):
+                column = f"{unit}_{key}"
+                row[f"{unit}, {what}"] = told(frame[column].mean()) if column in frame and len(frame) else ""
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the study of the command line; returns the exit status."""
+    return experiment_main(ProxyConfig, __doc__, study, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
