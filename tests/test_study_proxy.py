@@ -1,0 +1,91 @@
+"""The study of proxies: correlations and conclusions from numbers that are known, and the command as it is run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from studies.proxy import MEASURES, TRUTH, ProxyConfig, conclusions, correlation, costs, dropped, matrix, shortfall
+
+SCRIPT = Path(__file__).parents[1] / "studies" / "proxy.py"
+SMALL = ("--images", "200", "--search-channels", "2", "--channels", "2", "--batch-size", "32")
+SMALL += ("--retraining-batch-size", "32", "--smoke-test")
+
+
+def frame(seeds: int, rows: int) -> pd.DataFrame:
+    """Accuracies of which short and full see the truth well, and one-shot is all noise; searches differ a lot."""
+    rng, found = np.random.default_rng(1), []
+    for seed in range(seeds):
+        truth = rng.normal(size=rows)
+        measured = {"one_shot": rng.normal(size=rows), "short": truth + 0.3 * rng.normal(size=rows)}
+        measured |= {"full": truth + 0.1 * rng.normal(size=rows), TRUTH: truth}
+        found.append(pd.DataFrame({name: values + 100 * seed for name, values in measured.items()} | {"seed": seed}))
+    whole = pd.concat(found, ignore_index=True)
+    return whole.assign(**{f"{unit}_{name}": 10.0 for unit in ("images", "seconds") for name in MEASURES}, failed="")
+
+
+@pytest.mark.parametrize(("seeds", "rows"), [(1, 40), (6, 12)])
+def test_a_good_proxy_is_told_from_noise(seeds, rows):
+    one_shot, short, full = conclusions(frame(seeds, rows), "genotypes")
+    assert "better than chance" in short and "better than chance" in full
+    assert "not distinguishable from chance" in one_shot and "; apart from the full retraining's" in one_shot
+
+
+def test_what_searches_differ_by_is_no_correlation():
+    found = correlation(frame(6, 12), "one_shot", TRUTH)
+    assert found.n == 6 and abs(found.value) < 0.4  # pooled it would be almost 1
+    assert shortfall(frame(6, 12), "full").value == 0
+
+
+def test_ties_few_rows_and_missing_values_are_no_trouble():
+    flat = frame(1, 6).assign(one_shot=0.5)
+    assert correlation(flat, "one_shot", TRUTH) is None
+    assert "no rank correlation can be told" in conclusions(flat, "trials")[0]
+    few = frame(1, 2)
+    assert correlation(few, "short", TRUTH) is None
+    two = frame(2, 8)
+    two.loc[0, TRUTH] = np.nan
+    assert correlation(two, "short", TRUTH).n == 2
+    assert len(matrix(few, "trials")) == 4 and len(costs(few, few)) == 4
+
+
+def test_trials_without_a_value_are_counted():
+    lost = frame(1, 4)
+    lost.loc[0, "failed"] = "2 distinct genotypes for an ensemble of 3"
+    assert dropped(lost) == "3 of 4 trials have a value; 1 with 2 distinct genotypes for an ensemble of 3."
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"pool": 2}, "pool must be at least ensemble_size"),
+        ({"trial_searches": 9}, "trial_searches must be at most seeds"),
+        ({"trials": 1}, "trials must be a number of at least 3"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(changes, said):
+    with pytest.raises(Exception, match=said):
+        ProxyConfig(**changes)
+
+
+def test_the_command_ends_with_a_conclusion_and_a_report(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--out", str(tmp_path / "study"), *SMALL],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "EDGENES_CACHE": "off"},
+    )
+    assert done.returncode == 0, done.stderr
+    report = tmp_path / "study" / "report"
+    genotypes, trials = pd.read_csv(report / "genotypes.csv"), pd.read_csv(report / "trials.csv")
+    assert genotypes[list(MEASURES)].stack().between(0, 1).all() and len(trials) == 3
+    assert (genotypes["images_one_shot"] < genotypes["images_short"]).all()
+    assert (genotypes["images_short"] < genotypes["images_full"]).all()
+    assert not (tmp_path / "study" / "test_reads.jsonl").exists()
+    assert len(json.loads((tmp_path / "study" / "result.json").read_text())["conclusions"]) == 7
