@@ -175,6 +175,8 @@ class ExperimentConfig:
     """Forward pass of the supernet."""
     gradient: Literal[*GRADIENTS] = "score"
     """Gradient of the architecture for the sampled forward pass."""
+    max_parameter_free: int | None = None
+    """Most pools and skips in a searched genotype, against collapse; by default as many as it has."""
     c_start: float = HypernetworkConfig.c_start
     """Weight of the penalty in the first epoch."""
     c_end: float = HypernetworkConfig.c_end
@@ -259,7 +261,7 @@ class ExperimentConfig:
         }
         schedule = {name: getattr(self, name) for name in ("c_start", "c_end", "t_start", "t_end", "estimator")}
         return Setting(
-            search=SearchConfig(epochs=self.search_epochs, **supernet),
+            search=SearchConfig(epochs=self.search_epochs, max_parameter_free=self.max_parameter_free, **supernet),
             hypernetwork=HypernetworkConfig(epochs=self.hypernetwork_epochs, **supernet, **schedule),
             training=TrainingConfig(
                 channels=self.channels,
