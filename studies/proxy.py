@@ -397,7 +397,7 @@ def costs(genotypes: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
         for what, frame in (("genotype", genotypes), ("trial", trials)):
             for unit, told in (("images", _images_told), ("seconds", _seconds_told)):
                 column = f"{unit}_{key}"
-                row[f"{unit}, {what}"] = told(frame[column].mean()) if column in frame and len(frame) else ""
+                row[f"{unit}, {what}"] = told(frame[column].astype(float).mean()) if column in frame and len(frame) else ""
         rows.append(row)
     return pd.DataFrame(rows)
 
