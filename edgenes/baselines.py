@@ -63,6 +63,10 @@ class Outcome:
         return [member.genotype for member in self.members]
 
 
+MUTATIONS = 100
+"""Children of one parent that NES-RE draws before it takes another one."""
+
+
 class Counted:
     """A trainer that adds up what a method asks it for; what is asked for twice costs once."""
 
@@ -87,7 +91,7 @@ class Counted:
     def retrain(self, config: TrainingConfig, genotype: Genotype) -> Predicted:
         """As `Trainer.retrain`."""
         found = self._trainer.retrain(config, genotype)
-        self._retrainings[Member(genotype, config)] = retraining_work(config, self.data, found.seconds)
+        self._retrainings[Member(genotype, config)] = retraining_work(config, self.data, found.seconds, genotype)
         return found
 
     def work(self, pool: Sequence[Member]) -> tuple[Work, Work]:
@@ -122,7 +126,7 @@ def _predictions(pool: Sequence[Member], trainer: Trainer) -> np.ndarray:
     return np.stack([trainer.retrain(member.config, member.genotype).probabilities for member in pool])
 
 
-def _best(pool: list[Member], setting: Setting, trainer: Trainer) -> Found:
+def best_ensemble(pool: list[Member], setting: Setting, trainer: Trainer) -> Found:
     """The pool, and its ensemble that is best on V: with proof, where that is cheap."""
     found = select_affordable(
         _predictions(pool, trainer), trainer.data.validation.labels, setting.size, setting.criterion
@@ -143,17 +147,8 @@ def _all(pool: list[Member], setting: Setting, trainer: Trainer) -> Found:
 
 
 def _retrained(genotypes: Sequence[Genotype], setting: Setting) -> list[Member]:
-    """Each genotype trained from the same seed."""
-    return [Member(genotype, setting.training_config()) for genotype in genotypes]
-
-
-def random_genotypes(setting: Setting, count: int) -> list[Genotype]:
-    """Distinct random genotypes of the setting's seed; fewer ones are the first of more."""
-    generator = setting.generator("random genotypes")
-    found: dict[Genotype, None] = {}
-    while len(found) < count:
-        found.setdefault(random_genotype(setting.space, generator))
-    return list(found)
+    """Each genotype, trained once."""
+    return [Member(genotype, setting.training_config(genotype)) for genotype in genotypes]
 
 
 def deviations(optimal: Genotype, setting: Setting, count: int) -> list[Genotype]:
@@ -180,32 +175,32 @@ def darts(setting: Setting, trainer: Trainer) -> Found:
 
 def random_single(setting: Setting, trainer: Trainer) -> Found:
     """Random: a random genotype, one network."""
-    return _all(_retrained(random_genotypes(setting, 1), setting), setting, trainer)
+    return _all(_retrained(setting.random_genotypes(1), setting), setting, trainer)
 
 
 def darts_ens(setting: Setting, trainer: Trainer) -> Found:
     """DartsEns: n independent searches, each genotype retrained from a seed of its own; all are members."""
     searches = [trainer.search(setting.search_config(run)) for run in range(setting.size)]
-    pool = [Member(found.genotype, setting.training_config(run)) for run, found in enumerate(searches)]
+    pool = [Member(found.genotype, setting.training_config(found.genotype, run)) for run, found in enumerate(searches)]
     return _all(pool, setting, trainer)
 
 
 def random_nes(setting: Setting, trainer: Trainer) -> Found:
     """Random-NES: random genotypes, the best ensemble of them."""
-    return _best(_retrained(random_genotypes(setting, setting.candidates), setting), setting, trainer)
+    return best_ensemble(_retrained(setting.random_genotypes(setting.candidates), setting), setting, trainer)
 
 
 def random_d_nes(setting: Setting, trainer: Trainer) -> Found:
     """RandomD-NES: random deviations of the optimal genotype, the best ensemble of them."""
     optimal = trainer.search(setting.search_config()).genotype
-    return _best(_retrained(deviations(optimal, setting, setting.candidates), setting), setting, trainer)
+    return best_ensemble(_retrained(deviations(optimal, setting, setting.candidates), setting), setting, trainer)
 
 
 def edge_nes(setting: Setting, trainer: Trainer) -> Found:
     """EdgeNES (Algorithm 1): genotypes of the hypernetwork at lambda over [0, Lambda], the best ensemble of them."""
     optimal = trainer.search(setting.search_config()).genotype
     hypernetwork = trainer.hypernetwork(setting.hypernetwork_config(), optimal).hypernetwork
-    return _best(hypernetwork_pool(hypernetwork, setting), setting, trainer)
+    return best_ensemble(hypernetwork_pool(hypernetwork, setting), setting, trainer)
 
 
 def hypernetwork_pool(hypernetwork: Hypernetwork, setting: Setting) -> list[Member]:
@@ -226,18 +221,20 @@ def edges(setting: Setting, trainer: Trainer) -> Found:
         trainer.hypernetwork(setting.hypernetwork_config(run, lam=lam), optimal).hypernetwork.genotype(lam)
         for run, lam in enumerate(lams)
     ]
-    return _best(_filled(list(dict.fromkeys([optimal, *found])), setting, setting.size + 1), setting, trainer)
+    return best_ensemble(_filled(list(dict.fromkeys([optimal, *found])), setting, setting.size + 1), setting, trainer)
 
 
 def deep_ens(setting: Setting, trainer: Trainer) -> Found:
     """DeepEns: the optimal genotype trained from n seeds; all are members."""
     optimal = trainer.search(setting.search_config()).genotype
-    return _all([Member(optimal, setting.training_config(repeat)) for repeat in range(setting.size)], setting, trainer)
+    return _all(
+        [Member(optimal, setting.training_config(optimal, repeat)) for repeat in range(setting.size)], setting, trainer
+    )
 
 
 def nes_rs(setting: Setting, trainer: Trainer) -> Found:
     """NES-RS (Zaidi et al., 2021): random genotypes, forward selection."""
-    pool = _retrained(random_genotypes(setting, setting.candidates), setting)
+    pool = _retrained(setting.random_genotypes(setting.candidates), setting)
     return pool, _forward(pool, setting, trainer)
 
 
@@ -247,40 +244,46 @@ def nes_re(setting: Setting, trainer: Trainer) -> Found:
     Half of the candidates are the first population. Then the oldest gives way to a child: a random member of the
     population's forward-selected ensemble with one edge replaced. The ensemble is selected from all that ever lived.
     """
-    population = _retrained(random_genotypes(setting, max(setting.size, setting.candidates // 2)), setting)
-    lived, generator = dict.fromkeys(population), setting.generator("evolution")
+    population = _retrained(setting.random_genotypes(max(setting.size, setting.candidates // 2)), setting)
+    lived, generator = list(population), setting.generator("evolution")
+    born = {member.genotype for member in population}
     while len(lived) < setting.candidates:
         parents = _forward(population, setting, trainer)
         parent = population[parents[int(torch.randint(len(parents), (), generator=generator))]]
-        child = Member(deviate(parent.genotype, 1, generator), setting.training_config())
-        if child not in lived:
-            lived[child] = None
-            population = [*population[1:], child]
-    pool = list(lived)
-    return pool, _forward(pool, setting, trainer)
+        child = deviate(parent.genotype, 1, generator)
+        draws = 0
+        while child in born:
+            draws += 1
+            # Of a parent whose children have all lived, one of a random genotype.
+            source = parent.genotype if draws < MUTATIONS else random_genotype(setting.space, generator)
+            child = deviate(source, 1, generator)
+        born.add(child)
+        population = [*population[1:], Member(child, setting.training_config(child))]
+        lived.append(population[-1])
+    return lived, _forward(lived, setting, trainer)
 
 
 def halving(setting: Setting, trainer: Trainer) -> Found:
-    """Halving: random genotypes and successive halving by short retraining, at EdgeNES's total cost in images.
+    """Halving: random genotypes and successive halving by short retraining, at EdgeNES's total cost in operations.
 
     As many survive as make an ensemble and half of one more; they are retrained fully, and the best n are taken.
     """
     total = [
         search_work(setting.search_config(), trainer.data),
         search_work(setting.hypernetwork_config(), trainer.data),
-        *[retraining_work(setting.training_config(), trainer.data)] * setting.candidates,
+        *[retraining_work(setting.training, trainer.data, genotype=setting.space)] * setting.candidates,
     ]
     keep = min(setting.candidates, setting.size + (setting.size + 1) // 2)
-    plan = affordable_rungs(setting, trainer.data, sum(total, Work()).images, keep, finish=True)
+    plan = affordable_rungs(setting, trainer.data, sum(total, Work()), keep, finish=True)
     survivors = halve(setting, trainer, plan)[-1]
-    return _best([Member(*survivor) for survivor in survivors], setting, trainer)
+    return best_ensemble([Member(*survivor) for survivor in survivors], setting, trainer)
 
 
 def _filled(genotypes: list[Genotype], setting: Setting, count: int | None = None) -> list[Member]:
     """`count` networks (by default as many as candidates): each genotype once, and again from the next seeds."""
     count = setting.candidates if count is None else count
     rounds = range(-(-count // len(genotypes)))
-    return [Member(genotype, setting.training_config(r)) for r in rounds for genotype in genotypes][:count]
+    return [Member(genotype, setting.training_config(genotype, r)) for r in rounds for genotype in genotypes][:count]
 
 
 METHODS: dict[str, Method] = {

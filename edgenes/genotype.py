@@ -244,6 +244,16 @@ def random_genotype(space: SearchSpace, generator: torch.Generator) -> Genotype:
     return Genotype(space, cells)
 
 
+def random_genotypes(space: SearchSpace, count: int, generator: torch.Generator) -> list[Genotype]:
+    """Distinct genotypes drawn uniformly; fewer ones are the first of more. ConfigError if the space has fewer."""
+    if count > space.genotypes:
+        raise ConfigError(f"{count} distinct genotypes are asked for, and the search space has {space.genotypes}.")
+    found: dict[Genotype, None] = {}
+    while len(found) < count:
+        found.setdefault(random_genotype(space, generator))
+    return list(found)
+
+
 def deviate(genotype: Genotype, edges: int, generator: torch.Generator) -> Genotype:
     """Replace `edges` edges, drawn uniformly, by others: the result shares exactly Lambda - edges with `genotype`.
 

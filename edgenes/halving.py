@@ -1,16 +1,18 @@
 """Random genotypes and successive halving: what the price of a search buys without one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgenes.config import TrainingConfig
 from edgenes.data import Dataset
 from edgenes.errors import ConfigError
-from edgenes.genotype import Genotype, random_genotype
+from edgenes.genotype import Genotype
 from edgenes.metrics import accuracy, nll
 from edgenes.setting import Setting
 from edgenes.trainer import Trainer
 from edgenes.work import Work, retraining_work
 
+LEAST = 8
+"""Genotypes of the first rung at least, where one genotype is looked for: fewer would hardly be a choice."""
 MOST = 4096
 """Genotypes of the first rung at most."""
 
@@ -23,39 +25,35 @@ class Rung:
     epochs: int
 
 
-def rungs(first: int, keep: int, short: int, full: int) -> list[Rung]:
-    """Halve from `first` genotypes down to `keep`, doubling the epochs from `short` up to `full` at most."""
+def rungs(first: int, keep: int, short: int, full: int, finish: bool = False) -> list[Rung]:
+    """Halve from `first` genotypes down to `keep`, doubling the epochs from `short` up to `full` at most.
+
+    With `finish` the last rung is a full retraining, whatever its turn would be.
+    """
     found = [Rung(first, min(short, full))]
     while found[-1].genotypes > keep:
         last = found[-1]
         found.append(Rung(max(keep, last.genotypes // 2), min(2 * last.epochs, full)))
-    return found
+    return [*found[:-1], Rung(found[-1].genotypes, full)] if finish else found
 
 
-def affordable_rungs(setting: Setting, data: Dataset, images: int, keep: int, finish: bool) -> list[Rung]:
-    """The most genotypes to begin with such that all rungs train on at most `images` images.
+def affordable_rungs(setting: Setting, data: Dataset, budget: Work, keep: int, finish: bool) -> list[Rung]:
+    """The most genotypes to begin with such that all rungs together take at most the budget's operations.
 
-    With `finish` the last rung is a full retraining, whatever came before it. Raises ConfigError if not even `keep`
-    genotypes can be paid.
+    Genotypes are priced as random ones on average. Raises ConfigError if not even `keep` of them can be paid.
     """
-
-    def plan(first: int) -> list[Rung]:
-        found = rungs(first, keep, setting.short_epochs, setting.training.epochs)
-        if finish and found[-1].epochs < setting.training.epochs:
-            found.append(Rung(keep, setting.training.epochs))
-        return found
-
-    per_epoch = retraining_work(setting.training_config(epochs=1), data).images
+    epoch = retraining_work(replace(setting.training, epochs=1), data, genotype=setting.space).operations
     found, first = None, keep
     while first <= min(MOST, setting.space.genotypes):
-        tried = plan(first)
-        if per_epoch * sum(rung.genotypes * rung.epochs for rung in tried) > images:
+        tried = rungs(first, keep, setting.short_epochs, setting.training.epochs, finish)
+        if epoch * sum(rung.genotypes * rung.epochs for rung in tried) > budget.operations:
             break
         found, first = tried, first + 1
     if found is None:
         raise ConfigError(
-            f"{images} images do not pay for {keep} retrainings: raise the budget of the search, or lower the "
-            "epochs of the retraining."
+            f"the price of the search does not pay for {keep} retrainings of random genotypes, {epoch:.3g} operations "
+            f"an epoch each, with {budget.operations:.3g}: raise the epochs of the search, or lower those of the "
+            "retraining."
         )
     return found
 
@@ -65,23 +63,22 @@ def halve(setting: Setting, trainer: Trainer, plan: list[Rung]) -> list[list[tup
 
     Returns each rung's networks, best first. Genotypes are random and distinct; ties go to those drawn earlier.
     """
-    generator = setting.generator("halving")
-    drawn: dict[Genotype, None] = {}
-    while len(drawn) < plan[0].genotypes:
-        drawn.setdefault(random_genotype(setting.space, generator))
+    genotypes, found = setting.random_genotypes(plan[0].genotypes), []
     labels = trainer.data.validation.labels
     score = {"nll": nll, "accuracy": lambda p, y: -accuracy(p, y)}[setting.criterion]
-    genotypes, found = list(drawn), []
     for rung in plan:
-        config = setting.training_config(epochs=rung.epochs)
-        kept = genotypes[: rung.genotypes]
-        losses = {genotype: score(trainer.retrain(config, genotype).probabilities, labels) for genotype in kept}
-        genotypes = sorted(kept, key=losses.__getitem__)
-        found.append([(genotype, config) for genotype in genotypes])
+        configs = {one: setting.training_config(one, epochs=rung.epochs) for one in genotypes[: rung.genotypes]}
+        losses = {one: score(trainer.retrain(config, one).probabilities, labels) for one, config in configs.items()}
+        genotypes = sorted(configs, key=losses.__getitem__)
+        found.append([(one, configs[one]) for one in genotypes])
     return found
 
 
 def best_by_halving(setting: Setting, trainer: Trainer, budget: Work) -> Genotype:
-    """The genotype that successive halving finds at the price of `budget`, by images: a search's rival."""
-    plan = affordable_rungs(setting, trainer.data, budget.images, keep=1, finish=False)
+    """The genotype that successive halving finds, of LEAST random ones or as many as `budget`, a search's, pays for."""
+    least = rungs(min(LEAST, setting.space.genotypes), 1, setting.short_epochs, setting.training.epochs)
+    try:
+        plan = max(least, affordable_rungs(setting, trainer.data, budget, 1, False), key=lambda plan: plan[0].genotypes)
+    except ConfigError:
+        plan = least  # a search of small images costs less than one retraining
     return halve(setting, trainer, plan)[-1][0][0]

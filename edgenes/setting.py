@@ -7,7 +7,7 @@ import torch
 
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig, check_at_least, check_choice, to_dict
 from edgenes.errors import ConfigError
-from edgenes.genotype import SearchSpace
+from edgenes.genotype import Genotype, SearchSpace, random_genotypes
 from edgenes.seeds import stable_seed
 from edgenes.selection import CRITERIA
 
@@ -62,10 +62,19 @@ class Setting:
         seed = stable_seed("hypernetwork", self.seed, *([run] if run else []))
         return replace(self.hypernetwork, seed=seed, **changes)
 
-    def training_config(self, repeat: int = 0, epochs: int | None = None) -> TrainingConfig:
-        """A retraining of this seed; `repeat` counts independent ones."""
+    def training_config(self, genotype: Genotype, repeat: int = 0, epochs: int | None = None) -> TrainingConfig:
+        """A retraining of the genotype; `repeat` counts independent ones.
+
+        Its seed is the genotype's own: members of an ensemble that began with the same weights and saw the same
+        batches would err alike.
+        """
         epochs = self.training.epochs if epochs is None else epochs
-        return replace(self.training, epochs=epochs, seed=stable_seed("retraining", self.seed, repeat))
+        seed = stable_seed("retraining", self.seed, repeat, genotype.digest)
+        return replace(self.training, epochs=epochs, seed=seed)
+
+    def random_genotypes(self, count: int) -> list[Genotype]:
+        """Distinct random genotypes of this seed; fewer ones are the first of more."""
+        return random_genotypes(self.space, count, self.generator("random genotypes"))
 
     def generator(self, *what: int | str) -> torch.Generator:
         """Random numbers for `what`, of this seed."""

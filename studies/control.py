@@ -149,7 +149,7 @@ def accuracy_job(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     for lam in range(setting.space.max_edges + 1):
         generator = setting.generator("genotypes at", lam)
         for candidate in draw_candidates(hypernetwork, job["genotypes"], generator, low=lam, high=lam):
-            found = bench.trainer.retrain(setting.training_config(), candidate.genotype)
+            found = bench.trainer.retrain(setting.training_config(candidate.genotype), candidate.genotype)
             rows.append(
                 {
                     "lambda": lam,

@@ -116,7 +116,8 @@ def darts_points(setting: Setting, trainer: Trainer, epochs: Sequence[int]) -> I
     searches = [trainer.search(setting.search_config(run)) for run in range(setting.size)]
     for done in epochs:
         genotypes = [found.trace[each - 1] for found, each in zip(searches, turns(done, setting.size), strict=True)]
-        pool = [Member(genotypes[k % setting.size], setting.training_config(k)) for k in range(setting.candidates)]
+        trained = [genotypes[k % setting.size] for k in range(setting.candidates)]
+        pool = [Member(genotype, setting.training_config(genotype, k)) for k, genotype in enumerate(trained)]
         yield DARTS, done, pool[: setting.size]
         yield POOLED, done, best(pool, setting, trainer)
 
@@ -145,7 +146,7 @@ def best(pool: list[Member], setting: Setting, trainer: Trainer) -> list[Member]
 def one_run(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     """A method's curve with one seed: the ensemble at each point, chosen on V."""
     setting = bench.of_seed(job["seed"])
-    setting = replace(setting, training=setting.training_config(epochs=job["retraining"]))
+    setting = replace(setting, training=replace(setting.training, epochs=job["retraining"]))
     points = []
     for curve, done, members in METHODS[job["method"]](setting, bench.trainer, job["epochs"]):
         predictions = [bench.trainer.retrain(member.config, member.genotype).probabilities for member in members]

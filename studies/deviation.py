@@ -113,10 +113,10 @@ def _deviations(optimal: Genotype, shared: int, setting: Setting) -> list[Genoty
 
 def retrain_genotypes(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     """Scores on V of each genotype, fully retrained."""
-    config, labels = bench.of_seed(job["seed"]).training_config(), bench.data.validation.labels
+    setting, labels = bench.of_seed(job["seed"]), bench.data.validation.labels
     scores = []
     for genotype in map(Genotype.from_dict, job["genotypes"]):
-        probabilities = bench.trainer.retrain(config, genotype).probabilities
+        probabilities = bench.trainer.retrain(setting.training_config(genotype), genotype).probabilities
         score = {"accuracy": accuracy(probabilities, labels), "nll": nll(probabilities, labels)}
         scores.append({"genotype": genotype.digest, **score})
     return {"scores": scores, "note": f"accuracy {np.mean([one['accuracy'] for one in scores]):.3f}"}

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from edgenes.baselines import METHODS, NAMES, Member, run_method
+from edgenes.genotype import Genotype
 from edgenes.metrics import ensemble_probabilities, summary
+from edgenes.operations import PARAMETER_FREE
 from edgenes.statistics import against, mean_estimate, sentence
 from edgenes.study_figures import dots_figure, interval_frame
 from tune_jobs.experiment_config import ExperimentConfig
@@ -70,11 +72,19 @@ def methods_frame(jobs: list[dict], results: list[dict], tested: dict[str, dict]
         for score in ("accuracy", "nll", "ece"):
             row[f"test_{score}"] = test["ensemble"][score]
             row[f"member_{score}"] = float(np.mean([member[score] for member in test["members"]]))
+        row["pool"] = len(result["pool"])
+        row["parameter_free"] = float(np.mean([_parameter_free(member) for member in result["members"]]))
         row["validation_accuracy"] = result["validation"]["ensemble"]["accuracy"]
         row |= {f"search_{name}": value for name, value in result["search"].items()}
         row |= {f"retraining_{name}": value for name, value in result["retraining"].items()}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _parameter_free(member: dict) -> float:
+    """Share of the genotype's edges that are pools or skips."""
+    edges = Genotype.from_dict(member["genotype"]).edge_set
+    return sum(edge.operation in PARAMETER_FREE for _, _, edge in edges) / len(edges)
 
 
 def findings(frame: pd.DataFrame) -> Findings:
@@ -86,14 +96,18 @@ def findings(frame: pd.DataFrame) -> Findings:
         [
             Section(
                 "Accuracy on test data",
-                "Mean over independent searches with its 95% interval (bootstrap over searches).",
+                "Mean over independent searches with its 95% interval (bootstrap over searches). Where the pool is "
+                "larger than the ensemble, its members were chosen on V; DartsEns and DeepEns train what they need "
+                "and choose nothing. Pools, skips: the share of the members' edges without parameters; of random genotypes 0.43.",
                 dots_figure(accuracy, "method", "test accuracy of the ensemble", "Methods", NAMES["edge-nes"]),
                 table(frame),
             ),
             Section(
                 "Cost",
-                "Images that passed forward, in thousands. The search holds what came before the first full "
-                "retraining; what methods have in common is counted for each of them.",
+                "Steps of optimisers; thousands of images that passed forward; floating-point operations of "
+                "convolutions and linear layers, backward passes included, which Halving spends as EdgeNES does; "
+                "seconds of whoever computed it, perhaps on a busy machine. The search holds what came before the "
+                "first full retraining; what methods have in common is counted for each of them.",
                 table=costs(frame),
             ),
         ],
@@ -131,8 +145,10 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     }
     rows = []
     for name, group in frame.groupby("method", sort=False):
+        sizes = {"members of pool": f"{group['members'].max()} of {group['pool'].max()}"}
+        sizes["pools, skips"] = f"{group['parameter_free'].mean():.2f}"
         told = {title: mean_estimate(group[column]).told() for column, title in columns.items()}
-        rows.append({"method": name, **told})
+        rows.append({"method": name, **told, **sizes})
     return pd.DataFrame(rows)
 
 
@@ -141,10 +157,11 @@ def costs(frame: pd.DataFrame) -> pd.DataFrame:
     means = frame.groupby("method", sort=False)[[name for name in frame if name.startswith(("search_", "retraining_"))]]
     shown = means.mean().reset_index()
     for part in ("search", "retraining"):
+        shown[f"{part}_operations"] = (shown[f"{part}_operations"] / 1e9).round(1)
         shown[f"{part}_images"] = (shown[f"{part}_images"] / 1000).round(1)
         shown[f"{part}_steps"] = shown[f"{part}_steps"].round().astype(int)
         shown[f"{part}_seconds"] = shown[f"{part}_seconds"].round(1)
-    units = {"steps": "steps", "images": "images, k", "seconds": "s"}
+    units = {"steps": "steps", "images": "images, k", "operations": "GFLOP", "seconds": "s"}
     columns = [(part, units[unit]) for part, unit in (name.split("_") for name in shown.columns[1:])]
     shown.columns = pd.MultiIndex.from_tuples([("", "method"), *columns])
     return shown

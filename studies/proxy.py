@@ -11,7 +11,7 @@ a trial's value is the cross-fitted accuracy of the best of its candidates, as i
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +19,6 @@ import pandas as pd
 import plotly.graph_objects as go
 import torch
 
-from edgenes.baselines import random_genotypes
 from edgenes.candidates import draw_candidates
 from edgenes.config import HypernetworkConfig, TrainingConfig, check_at_least
 from edgenes.data import DeviceData
@@ -148,7 +147,7 @@ def _genotypes(setting: Setting, hypernetwork: Hypernetwork, job: dict[str, Any]
     drawn = draw_candidates(hypernetwork, max(setting.candidates, half), setting.generator("candidates"))
     spread = dict.fromkeys(np.linspace(0, len(drawn) - 1, half).round().astype(int).tolist())
     ours = [drawn[k].genotype for k in spread]
-    return list(dict.fromkeys([*random_genotypes(setting, job["count"] - half), *ours]))
+    return list(dict.fromkeys([*setting.random_genotypes(job["count"] - half), *ours]))
 
 
 def _scored(
@@ -161,7 +160,7 @@ def _scored(
     network = trained.supernet.as_network(genotype, calibration)
     one_shot = np.exp(predict(network, data.validation, data, device).astype(np.float64))
     found = {"one_shot": (one_shot, time.monotonic() - start)}
-    for name, config in _retrainings(setting).items():
+    for name, config in _retrainings(setting, genotype).items():
         retrained = bench.trainer.retrain(config, genotype)
         found[name] = (retrained.probabilities, retrained.seconds)
     return found
@@ -171,17 +170,19 @@ def _calibration(data: Any) -> int:
     return min(CALIBRATION_IMAGES, len(data.weights))
 
 
-def _retrainings(setting: Setting) -> dict[str, TrainingConfig]:
+def _retrainings(setting: Setting, genotype: Genotype) -> dict[str, TrainingConfig]:
     return {
-        "short": setting.training_config(epochs=setting.short_epochs),
-        "full": setting.training_config(),
-        TRUTH: setting.training_config(1),
+        "short": setting.training_config(genotype, epochs=setting.short_epochs),
+        "full": setting.training_config(genotype),
+        TRUTH: setting.training_config(genotype, 1),
     }
 
 
 def _images(name: str, setting: Setting, data: Any) -> int:
     """Images that pass forward for one genotype: training or calibration, and the prediction on V."""
-    before = _calibration(data) if name == "one_shot" else retraining_work(_retrainings(setting)[name], data).images
+    epochs = setting.short_epochs if name == "short" else setting.training.epochs
+    training = retraining_work(replace(setting.training, epochs=epochs), data)
+    before = _calibration(data) if name == "one_shot" else training.images
     return before + len(data.validation)
 
 
@@ -397,7 +398,9 @@ def costs(genotypes: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
         for what, frame in (("genotype", genotypes), ("trial", trials)):
             for unit, told in (("images", _images_told), ("seconds", _seconds_told)):
                 column = f"{unit}_{key}"
-                row[f"{unit}, {what}"] = told(frame[column].astype(float).mean()) if column in frame and len(frame) else ""
+                row[f"{unit}, {what}"] = (
+                    told(frame[column].astype(float).mean()) if column in frame and len(frame) else ""
+                )
         rows.append(row)
     return pd.DataFrame(rows)
 

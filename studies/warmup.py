@@ -113,7 +113,7 @@ def accuracy_job(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     rows = []
     for asked in job["edges"]:
         genotype = found.hypernetwork.genotype(float(asked))
-        predicted = bench.trainer.retrain(setting.training_config(), genotype)
+        predicted = bench.trainer.retrain(setting.training_config(genotype), genotype)
         accuracy = summary(predicted.probabilities, bench.data.validation.labels)["accuracy"]
         rows.append({"asked": asked, "shared": shared_edges(genotype, optimal), "accuracy": accuracy})
     return {"genotypes": rows, "note": f"accuracy {sum(row['accuracy'] for row in rows) / len(rows):.3f}"}

@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgenes.baselines import METHODS, NAMES, Member, deviations, random_genotypes, run_method
+from edgenes import baselines
+from edgenes.baselines import METHODS, NAMES, Member, deviations, run_method
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
 from edgenes.data import load_data
 from edgenes.errors import ConfigError
-from edgenes.genotype import shared_edges
+from edgenes.genotype import Edge, Genotype, SearchSpace, shared_edges
 from edgenes.halving import affordable_rungs, best_by_halving, rungs
+from edgenes.network import Network
 from edgenes.selection import select_ensemble
 from edgenes.setting import Setting
 from edgenes.trainer import LocalTrainer
@@ -72,11 +74,8 @@ class TestEveryMethod:
 
     def test_its_costs_add_up(self, name, outcomes, data):
         found = outcomes[name]
-        full = [retraining_work(member.config, data) for member in found.pool]
-        assert (found.retraining.steps, found.retraining.images) == (
-            sum(work.steps for work in full),
-            sum(work.images for work in full),
-        )
+        full = [retraining_work(member.config, data, genotype=member.genotype) for member in found.pool]
+        assert replace(found.retraining, seconds=0.0) == sum(full, Work())
         one, hyper = search_work(SETTING.search_config(), data), search_work(SETTING.hypernetwork_config(), data)
         expected = {
             "darts": [one],
@@ -87,8 +86,7 @@ class TestEveryMethod:
             "edges": [one] + [search_work(SETTING.hypernetwork_config(lam=0.0), data)] * SETTING.size,
         }.get(name, [])
         if name != "halving":
-            assert found.search.images == sum(work.images for work in expected)
-            assert found.search.steps == sum(work.steps for work in expected)
+            assert replace(found.search, seconds=0.0) == sum(expected, Work())
         assert (found.search.seconds > 0) == (found.search.images > 0)
 
 
@@ -127,7 +125,7 @@ class TestMethods:
         assert len(set(deviations(optimal, SETTING, 30))) == 30
 
     def test_fewer_random_genotypes_are_the_first_of_more(self):
-        assert random_genotypes(SETTING, 9)[:4] == random_genotypes(SETTING, 4)
+        assert SETTING.random_genotypes(9)[:4] == SETTING.random_genotypes(4)
 
     def test_edges_searches_each_lambda_by_itself(self, outcomes, trainer):
         optimal = outcomes["darts"].genotypes[0]
@@ -138,14 +136,14 @@ class TestMethods:
     def test_evolution_begins_with_random_genotypes_and_goes_on_by_single_edges(self, outcomes):
         pool = [member.genotype for member in outcomes["nes-re"].pool]
         first = max(SETTING.size, SETTING.candidates // 2)
-        assert pool[:first] == random_genotypes(SETTING, first)
+        assert pool[:first] == SETTING.random_genotypes(first)
         for k, child in enumerate(pool[first:], start=first):
             assert any(shared_edges(child, parent) == SETTING.space.max_edges - 1 for parent in pool[:k])
 
     def test_a_collapsed_hypernetwork_is_trained_from_several_seeds(self):
         from edgenes.baselines import _filled
 
-        genotypes = random_genotypes(SETTING, 2)
+        genotypes = SETTING.random_genotypes(2)
         pool = _filled(genotypes, SETTING)
         assert len(pool) == len(set(pool)) == SETTING.candidates
         assert [member.genotype for member in pool] == [*genotypes, *genotypes, genotypes[0]]
@@ -167,32 +165,103 @@ class TestHalving:
         assert [(r.genotypes, r.epochs) for r in rungs(12, 2, 3, 25)] == [(12, 3), (6, 6), (3, 12), (2, 24)]
         assert [(r.genotypes, r.epochs) for r in rungs(5, 5, 3, 25)] == [(5, 3)]
 
-    def test_it_costs_no_more_than_edgenes(self, outcomes):
-        def images(name: str) -> int:
-            return outcomes[name].search.images + outcomes[name].retraining.images
+    def test_a_last_rung_that_is_to_be_full_costs_no_rung_of_its_own(self):
+        assert [(r.genotypes, r.epochs) for r in rungs(14, 5, 4, 25, finish=True)] == [(14, 4), (7, 8), (5, 25)]
 
-        assert images("halving") <= images("edge-nes")
+    def test_it_costs_what_edgenes_would_with_random_candidates(self, data):
+        total = [search_work(SETTING.search_config(), data), search_work(SETTING.hypernetwork_config(), data)]
+        total += [retraining_work(SETTING.training, data, genotype=SETTING.space)] * SETTING.candidates
+        budget = sum(total, Work()).operations
+        plan = affordable_rungs(SETTING, data, sum(total, Work()), keep=3, finish=True)
+        assert price(plan, data) <= budget < 1.2 * price(plan, data)
 
     def test_it_begins_with_as_many_as_the_budget_pays(self, data):
-        def price(plan):
-            return sum(
-                r.genotypes * retraining_work(SETTING.training_config(epochs=r.epochs), data).images for r in plan
-            )
-
-        budget = 40 * retraining_work(SETTING.training_config(epochs=1), data).images
-        plan = affordable_rungs(SETTING, data, budget, keep=2, finish=True)
-        assert price(plan) <= budget and plan[-1].epochs == SETTING.training.epochs
-        more = affordable_rungs(SETTING, data, 2 * budget, keep=2, finish=True)
+        budget = 40 * retraining_work(replace(SETTING.training, epochs=1), data, genotype=SETTING.space).operations
+        plan = affordable_rungs(SETTING, data, Work(operations=budget), keep=2, finish=True)
+        assert price(plan, data) <= budget and plan[-1].epochs == SETTING.training.epochs
+        more = affordable_rungs(SETTING, data, Work(operations=2 * budget), keep=2, finish=True)
         assert more[0].genotypes > plan[0].genotypes
 
     def test_a_budget_that_pays_nothing_is_told(self, data):
-        with pytest.raises(ConfigError, match="do not pay for 2 retrainings"):
-            affordable_rungs(SETTING, data, 10, keep=2, finish=True)
+        with pytest.raises(ConfigError, match="does not pay for 2 retrainings"):
+            affordable_rungs(SETTING, data, Work(operations=10), keep=2, finish=True)
 
     def test_the_best_one_survives(self, trainer, data):
-        budget = 12 * retraining_work(SETTING.training_config(epochs=1), data).images
-        found = best_by_halving(SETTING, trainer, Work(images=budget))
-        assert found == best_by_halving(SETTING, LocalTrainer(data), Work(images=budget))
+        epoch = retraining_work(replace(SETTING.training, epochs=1), data, genotype=SETTING.space)
+        budget = Work(operations=12 * epoch.operations)
+        found = best_by_halving(SETTING, trainer, budget)
+        assert found == best_by_halving(SETTING, LocalTrainer(data), budget)
+
+
+def price(plan, data):
+    """Operations of the rungs, of random genotypes."""
+    epoch = retraining_work(replace(SETTING.training, epochs=1), data, genotype=SETTING.space).operations
+    return sum(rung.genotypes * rung.epochs * epoch for rung in plan)
+
+
+class TestWork:
+    def test_operations_are_those_of_the_layers(self, data):
+        """One cell of one node: stem 3x3, two 1x1 preprocessings, the operation, the classifier, counted by hand."""
+        space = SearchSpace(nodes=1)
+        pool = Genotype(space, (((Edge(0, "max_pool_3x3"),),),))
+        conv = Genotype(space, (((Edge(0, "sep_conv_3x3"),),),))
+        config = TrainingConfig(epochs=1, channels=2, cells=1, batch_size=32)
+        images = 32 * (len(data.training) // 32)
+        per_image = {
+            name: retraining_work(config, data, genotype=one).operations // (3 * images)
+            for name, one in (("pool", pool), ("conv", conv))
+        }
+        network = Network(pool, 1, 10, 2, 1)
+        dense = sum(
+            2 * p.numel() * (64 if p.dim() == 4 else 1) for name, p in network.named_parameters() if p.dim() > 1
+        )
+        assert per_image["pool"] == dense
+        assert per_image["conv"] > per_image["pool"]
+
+    def test_a_path_costs_less_than_one_operation_an_edge_and_that_less_than_all(self, data):
+        works = [
+            search_work(replace(SETTING.search_config(), forward=forward, gradient=gradient), data).operations
+            for forward, gradient in (("sampled", "straight_through"), ("gdas", "score"), ("mixture", "score"))
+        ]
+        assert works == sorted(works) and len(set(works)) == 3
+
+    def test_counting_draws_from_nobody(self, data):
+        import torch
+
+        before = torch.get_rng_state()
+        retraining_work(replace(SETTING.training, channels=4), data, genotype=SETTING.space)
+        search_work(replace(SETTING.search_config(), channels=4), data)
+        assert torch.equal(before, torch.get_rng_state())
+
+
+class TestSeeds:
+    def test_no_two_members_of_an_ensemble_begin_alike(self, outcomes):
+        for found in outcomes.values():
+            assert len({member.config.seed for member in found.members}) == len(found.members)
+
+    def test_a_genotype_has_one_seed_in_all_methods(self, outcomes):
+        seeds = {}
+        for found in outcomes.values():
+            for member in found.pool:
+                seeds.setdefault((member.genotype, member.config), None)
+        first = {genotype: SETTING.training_config(genotype).seed for genotype, _ in seeds}
+        assert outcomes["darts"].members[0].config.seed == first[outcomes["darts"].genotypes[0]]
+        assert outcomes["deep-ens"].members[0] == outcomes["darts"].members[0]
+
+
+class TestEvolution:
+    def test_it_ends_where_a_parents_children_have_all_lived(self, monkeypatch):
+        """Two nodes, one member: the best parent has fewer children than candidates are wanted."""
+        setting = replace(
+            SETTING,
+            search=replace(SETTING.search, space=SearchSpace(nodes=2)),
+            hypernetwork=replace(SETTING.hypernetwork, space=SearchSpace(nodes=2)),
+            candidates=100,
+            size=1,
+        )
+        monkeypatch.setattr(baselines, "_forward", lambda pool, *_: [0])
+        pool, _ = baselines.nes_re(setting, None)
+        assert len({member.genotype for member in pool}) == len(pool) == 100
 
 
 class TestFixedLambda:
@@ -213,7 +282,7 @@ class TestFixedLambda:
     def test_a_strong_penalty_reaches_it(self, data):
         strong = replace(SETTING.hypernetwork, epochs=30, c_start=10.0, c_end=10.0, architecture_lr=0.3)
         setting, local = replace(SETTING, hypernetwork=strong), LocalTrainer(data)
-        optimal = random_genotypes(SETTING, 1)[0]
+        optimal = SETTING.random_genotypes(1)[0]
         for lam in (0.0, 3.0):
             found = local.hypernetwork(setting.hypernetwork_config(lam=lam), optimal)
             assert found.control_error == 0

@@ -29,9 +29,10 @@ def frame(differences: dict[str, list[float]]) -> pd.DataFrame:
         for seed, difference in enumerate(less):
             accuracy = base[seed] + difference
             scores = {f"{who}_{what}": accuracy for who in ("test", "member") for what in ("accuracy", "nll", "ece")}
-            work = {f"{part}_{unit}": 1000.0 for part in ("search", "retraining") for unit in ("steps", "images")}
-            seconds = {"search_seconds": 1.0, "retraining_seconds": 2.0}
-            rows.append({"method": name, "seed": seed, **scores, **work, **seconds, "validation_accuracy": accuracy})
+            units = ("steps", "images", "operations", "seconds")
+            work = {f"{part}_{unit}": 1000.0 for part in ("search", "retraining") for unit in units}
+            sizes = {"members": 3, "pool": 8, "parameter_free": 0.5, "validation_accuracy": accuracy}
+            rows.append({"method": name, "seed": seed, **sizes, **scores, **work})
     return pd.DataFrame(rows)
 
 

@@ -47,8 +47,8 @@ class SweepConfig:
     flip: bool | None = None
     """Whether a mirrored image keeps its label, for augmentation; by default only for the photo data sets."""
     optimal: str = "darts"
-    """Where the optimal genotype comes from: darts (searched first), halving (random genotypes and successive halving
-    at the search's price in images), or a genotype JSON file."""
+    """Where the optimal genotype comes from: darts (searched first), halving (successive halving of 8 random genotypes,
+    or more where the operations of a search pay for them), or a genotype JSON file."""
 
     trials: int = 12
     """Trials of the sweep, complete and pruned ones together."""

@@ -8,7 +8,7 @@ import json
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,13 @@ from edgenes.checkpoint import read_json, write_json
 from edgenes.data import Dataset, Part
 from edgenes.errors import CheckpointError, StudyError, WriteError
 from edgenes.metrics import ensemble_probabilities, summary
+from edgenes.search import SEARCH_VERSION
 from edgenes.setting import Setting
-from edgenes.training import predict
+from edgenes.training import TRAINING_VERSION, predict
 from tune_jobs.cache import cache_setting, open_cache
 from tune_jobs.environment import environment
 from tune_jobs.experiment_config import ExperimentConfig
-from tune_jobs.final import read_test
+from tune_jobs.final import read_test, test_reads
 from tune_jobs.findings import Findings, write_findings
 from tune_jobs.lock import study_lock
 from tune_jobs.progress import Progress
@@ -43,6 +44,9 @@ from tune_jobs.watch.watch import Watch
 
 JOBS = "jobs"
 """The folder of the jobs' results."""
+
+JOBS_VERSION = 1
+"""Raise it with every change of the methods or of a study's jobs after which their results are no longer comparable."""
 
 Job = dict[str, Any]
 """Plain values that a function of a study turns into plain values; "name" is its own in its stage."""
@@ -130,6 +134,8 @@ class Experiment:
     config: ExperimentConfig
     run: Run
     place: _Workplace
+    commits: set[str] = field(default_factory=set)
+    """The commits of the code that computed the jobs."""
 
     @property
     def progress(self) -> Progress:
@@ -192,13 +198,14 @@ class Experiment:
         with suppress(CheckpointError, KeyError, TypeError):
             stored = read_json(path)
             if stored["job"] == json.loads(json.dumps(job)):
+                self.commits.add(str(stored["environment"]["commit"]))
                 return stored["result"]
         return None
 
     def evaluate(self, ensembles: dict[str, Sequence[Member]]) -> dict[str, dict[str, Any]]:
         """{"ensemble": scores on T, "members": [scores]} of each ensemble by name; to be called once, at the end.
 
-        T chooses nothing: what is evaluated was chosen before. Each reading is noted in TEST_READS.
+        T chooses nothing: what is evaluated was chosen before. Each reading is noted in the study's test_reads.jsonl.
         """
         jobs = [
             {"name": name, "members": [member.to_dict() for member in members]} for name, members in ensembles.items()
@@ -258,11 +265,17 @@ def run_experiment(
             run.check_resources()
             progress.say(f"Data: {data.name}, {len(data.training)} training images, {len(data.validation)} for V.")
             place = _Workplace(config.folder, remote, execution.cache, config.setting(run.device))
-            findings = study(Experiment(config, run, place))
+            experiment = Experiment(config, run, place)
+            findings = study(experiment)
             device = run.device
         with suppress(WriteError):
             files.shared.remove(RAY)
-        provenance = {"config": config.to_dict(), "data": data.digest, "device": device, **environment()}
+        reads = test_reads(config.folder)
+        if reads > 1:
+            again = f"T was read {reads} times: some seeds were added after results on T had been seen."
+            findings = replace(findings, conclusions=[*findings.conclusions, again])
+        provenance = {"config": config.to_dict(), "data": data.digest, "device": device, "test_reads": reads}
+        provenance |= {"job_commits": sorted(experiment.commits), **environment()}
         path = write_findings(config.folder, findings, provenance)
         write_json(config.folder / "result.json", {"conclusions": list(findings.conclusions), **provenance})
         return findings, path
@@ -271,7 +284,9 @@ def run_experiment(
 def _identify(config: ExperimentConfig, data: Dataset) -> str:
     """Note what the experiment is, or check that it is the same; returns its identifier."""
     path = config.folder / EXPERIMENT
-    asked = json.loads(json.dumps({**config.defining(), "study": config.NAME, "data": data.digest}))
+    versions = {"search": SEARCH_VERSION, "training": TRAINING_VERSION, "jobs": JOBS_VERSION}
+    asked = {**config.defining(), "study": config.NAME, "data": data.digest, "versions": versions}
+    asked = json.loads(json.dumps(asked))
     if path.exists():
         stored = read_json(path)
         known = stored.get("defining") if isinstance(stored, dict) else None

@@ -20,7 +20,7 @@ from edgenes.config import TrainingConfig
 from edgenes.data import Dataset, Part
 from edgenes.ensemble import Ensemble
 from edgenes.errors import CheckpointError, ConfigError, StudyError
-from edgenes.genotype import Genotype, random_genotype, shared_edges
+from edgenes.genotype import Genotype, random_genotypes, shared_edges
 from edgenes.hypernetwork import Hypernetwork, control_error
 from edgenes.metrics import ensemble_probabilities, summary
 from edgenes.network import Network
@@ -85,10 +85,7 @@ def random_baseline(settings: TrialSettings) -> list[Genotype]:
     """As many distinct random genotypes as a hypernetwork gives candidates."""
     config = settings.config
     generator = torch.Generator().manual_seed(stable_seed("random genotypes", config.seed))
-    found: dict[Genotype, None] = {}
-    while len(found) < config.candidates:
-        found.setdefault(random_genotype(config.space, generator))
-    return list(found)
+    return random_genotypes(config.space, config.candidates, generator)
 
 
 def retraining_jobs(settings: TrialSettings, entries: list[Finalist]) -> list[Job]:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from filelock import FileLock
 
 from edgenes.checkpoint import load_checkpoint, save_checkpoint
+from edgenes.collapse import warn_of_collapse
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig, digest
 from edgenes.data import Dataset
 from edgenes.errors import CheckpointError, ConfigError
@@ -143,7 +144,10 @@ class StoredTrainer:
         def compute(resume: dict | None, report: Report, accumulate: int) -> Searched:
             return traced_search(config, self.data, resume, self._told("search", config, report), accumulate)
 
-        return self._searches.obtain(Searched, f"search-{digest(config, self.data.digest)}", config.device, compute)
+        key = f"search-{digest(config, self.data.digest)}"
+        found = self._searches.obtain(Searched, key, config.device, compute)
+        warn_of_collapse(found.genotype)  # of a stored one too
+        return found
 
     def hypernetwork(self, config: HypernetworkConfig, optimal: Genotype) -> TrainedHypernetwork:
         """As `Trainer.hypernetwork`."""
