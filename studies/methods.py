@@ -98,7 +98,8 @@ def findings(frame: pd.DataFrame) -> Findings:
                 "Accuracy on test data",
                 "Mean over independent searches with its 95% interval (bootstrap over searches). Where the pool is "
                 "larger than the ensemble, its members were chosen on V; DartsEns and DeepEns train what they need "
-                "and choose nothing. Pools, skips: the share of the members' edges without parameters; of random genotypes 0.43.",
+                "and choose nothing. Pools, skips: the share of the members' edges without parameters; of random "
+                "genotypes 0.43.",
                 dots_figure(accuracy, "method", "test accuracy of the ensemble", "Methods", NAMES["edge-nes"]),
                 table(frame),
             ),
