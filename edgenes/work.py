@@ -4,7 +4,6 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
 from edgenes.data import Dataset
@@ -75,6 +74,8 @@ def retraining_work(
 
 def _counted(forward, batch: int = 2) -> int:
     """Operations an image of what `forward` does with a batch of two."""
+    from torch.utils.flop_counter import FlopCounterMode  # it imports triton: 0.3 s, which a worker need not pay
+
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         forward()
     return counter.get_total_flops() // batch
