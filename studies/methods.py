@@ -99,8 +99,7 @@ def findings(frame: pd.DataFrame, test_images: int) -> Findings:
                 "Mean over independent searches with its 95% interval (bootstrap over searches). Where the pool is "
                 "larger than the ensemble, its members were chosen on V; DartsEns and DeepEns train what they need "
                 "and choose nothing. Pools, skips: the share of the members' edges without parameters; of random "
-                "genotypes 0.43. "
-                + one_test_set(frame["test_accuracy"].mean(), test_images),
+                "genotypes 0.43. " + one_test_set(frame["test_accuracy"].mean(), test_images),
                 dots_figure(accuracy, "method", "test accuracy of the ensemble", "Methods", NAMES["edge-nes"]),
                 table(frame),
             ),
