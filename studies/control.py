@@ -25,9 +25,10 @@ from edgenes.figure_style import GREY
 from edgenes.genotype import Genotype, shared_edges
 from edgenes.hypernetwork import INTERPOLATIONS, Hypernetwork, control_error
 from edgenes.metrics import summary
+from edgenes.network import cell_layout
 from edgenes.regularizer import ESTIMATORS
 from edgenes.setting import Setting
-from edgenes.statistics import Comparison, compare, corrected, mean_estimate, sentence
+from edgenes.statistics import Comparison, compare, corrected, mean_estimate, sentence, undecided
 from edgenes.study_figures import dots_figure, interval_frame, lines_figure
 from tune_jobs.experiment_config import ExperimentConfig
 from tune_jobs.experiment_main import experiment_main
@@ -98,10 +99,13 @@ def twins(genotype: Genotype, optimal: Genotype) -> int:
     """Edges that count as different, though in the first cell they do an optimal edge's operation on the same data.
 
     Both inputs of the first cell are the stem, so that there the edges from 0 and 1 differ in the input's number alone.
+    A genotype has a cell of each type, of which one is the first.
     """
+    space = genotype.space
+    first = space.cell_types.index(cell_layout(space, 3)[0])  # the same however many cells there are
 
     def edges(of: Genotype) -> Counter:
-        return Counter((c, j, max(1, edge.input), edge.operation) for c, j, edge in of.edge_set)
+        return Counter((c, j, max(int(c == first), edge.input), edge.operation) for c, j, edge in of.edge_set)
 
     return (edges(genotype) & edges(optimal)).total() - shared_edges(genotype, optimal)
 
@@ -224,7 +228,8 @@ def findings(curves: pd.DataFrame, accuracy: pd.DataFrame, default: Condition, c
                 "What each factor does to the control error",
                 "The control error is the mean of |lambda - shared edges| over whole lambda. Difference to the default "
                 "level, within each search averaged over all combinations of the other factors, or with the others at "
-                "their defaults (alone); p after Holm's correction for all factors. "
+                "their defaults (alone). Paired by search, but for Lambda, which has other searches at each level; p "
+                "after Holm's correction for all factors. "
                 + " ".join(
                     f"A genotype that ignores lambda is wrong by {ignorant(edges):.2f} of {edges} edges at best."
                     for edges in sorted(curves["Lambda"].unique())
@@ -281,8 +286,9 @@ def error_frame(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def effects(errors: pd.DataFrame, default: Condition, alone: bool = False) -> dict[tuple[str, Any], Comparison]:
-    """By (factor, other level): control error less that of the default level, paired by seed, corrected together.
+    """By (factor, other level): control error less that of the default level, corrected together.
 
+    Paired by seed, but for Lambda, whose levels have searches of their own with nothing but the number in common.
     Averaged over the other factors' combinations, or with these at their defaults (`alone`).
     """
     compared = {}
@@ -294,7 +300,7 @@ def effects(errors: pd.DataFrame, default: Condition, alone: bool = False) -> di
                 continue
             wide = rows.pivot(index=["seed", *rest], columns=factor, values="error")[[default[factor], level]]
             wide = wide.dropna().groupby("seed").mean()
-            compared[factor, level] = compare(wide[default[factor]], wide[level], paired=True)
+            compared[factor, level] = compare(wide[default[factor]], wide[level], paired=factor != "Lambda")
     return corrected(compared)
 
 
@@ -305,13 +311,8 @@ def effect_sentences(found: dict[tuple[str, Any], Comparison], default: Conditio
         for name, one in found.items()
         if one.distinguishable
     ]
-    same = {name: one for name, one in found.items() if not one.distinguishable}
-    if same:
-        seen = [one.detectable for one in same.values() if one.detectable is not None]
-        could = f"; these searches could have detected {max(seen):.2f}" if seen else ""
-        listed = ", ".join(f"{_told(*name)} {one.difference:+.2f}" for name, one in same.items())
-        told.append(f"No effect on the control error is established for (difference in edges): {listed}{could}.")
-    return told
+    named = {_told(*name): one for name, one in found.items()}
+    return told + undecided(named, "No effect on the control error is established at this budget", unit="edges")
 
 
 def effect_figure(found: dict[tuple[str, Any], Comparison]) -> go.Figure:

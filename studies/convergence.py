@@ -28,7 +28,16 @@ from edgenes.errors import ConfigError
 from edgenes.metrics import ensemble_probabilities, summary
 from edgenes.selection import select_affordable
 from edgenes.setting import Setting
-from edgenes.statistics import Comparison, against, area, common_range, compare, mean_estimate, sentence
+from edgenes.statistics import (
+    Comparison,
+    area,
+    common_range,
+    compare,
+    corrected,
+    mean_estimate,
+    one_test_set,
+    sentence,
+)
 from edgenes.study_figures import interval_frame, lines_figure
 from edgenes.trainer import Trainer
 from edgenes.work import Work, search_work
@@ -55,7 +64,8 @@ class ConvergenceConfig(ExperimentConfig):
     """How long the networks of a point are trained: short_epochs or final_epochs. By default short in the laptop
     preset, where full trainings of all points would take half an hour, and full in the others, as in the paper."""
     area_from: int | None = None
-    """Epochs of searches from which on the areas are compared, such as the paper's 80; by default all in common."""
+    """Epochs of searches from which on the areas are compared, such as the paper's 80; by default all in common. It is
+    fixed when a study begins, as T is read once for the whole curves."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -73,10 +83,6 @@ class ConvergenceConfig(ExperimentConfig):
             raise ConfigError(
                 f"area_from lies between {low} and {high - 1} epochs, which both curves have; got {self.area_from}."
             )
-
-    def defining(self) -> dict[str, Any]:
-        """As for every study; what is compared of the curves changes no job."""
-        return {name: value for name, value in super().defining().items() if name != "area_from"}
 
 
 def shared_epochs(search: int, hypernetwork: int, runs: int) -> tuple[int, int]:
@@ -197,7 +203,8 @@ def study(experiment: Any) -> Findings:
             named.setdefault(members, f"{point['curve']} seed {job['seed']} at {point['epochs']}")
     found = experiment.evaluate({name: members for members, name in named.items()})
     tested = {members: found[name] for members, name in named.items()}
-    return findings(curves_frame(jobs, results, tested), retraining, config.area_from)
+    rows = curves_frame(jobs, results, tested)
+    return findings(rows, retraining, len(experiment.run.data.test), config.area_from)
 
 
 def curves_frame(jobs: list[dict], results: list[dict], tested: dict[tuple[Member, ...], dict]) -> pd.DataFrame:
@@ -256,8 +263,8 @@ def areas(frame: pd.DataFrame, area_from: int | None = None) -> Areas:
     return Areas(wide[list(dict.fromkeys(frame["curve"]))], low, high, steps)
 
 
-def findings(frame: pd.DataFrame, retraining: int, area_from: int | None = None) -> Findings:
-    """Conclusions, table and picture of a `curves_frame` whose networks were trained for so many epochs."""
+def findings(frame: pd.DataFrame, retraining: int, test_images: int, area_from: int | None = None) -> Findings:
+    """Conclusions, table and picture of a `curves_frame`: networks trained for so many epochs, T of so many images."""
     found = areas(frame, area_from)
     trained = f"{retraining} epoch{'s' * (retraining > 1)}"
     curves = {
@@ -273,7 +280,8 @@ def findings(frame: pd.DataFrame, retraining: int, area_from: int | None = None)
                 f"Mean over independent searches with its 95% interval. Every point's networks are trained from "
                 f"scratch for {trained}, and its ensemble is chosen on validation data; the test images were "
                 f"read after all runs had ended. {POOLED}: as many networks as EdgeNES chooses from, the genotypes of "
-                f"the searches trained from several seeds. {RANDOM} searches nothing and is level.",
+                f"the searches trained from several seeds. {RANDOM} searches nothing and is level. "
+                + one_test_set(frame["test_accuracy"].mean(), test_images),
                 lines_figure(curves, "iterations", "curve", {"iterations": "iterations of the search"}, "Convergence"),
             ),
             Section(
@@ -303,14 +311,16 @@ def levelled(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def conclusions(found: Areas) -> list[str]:
-    """What the areas say: the paper's comparison by itself, then the others of EdgeNES, corrected together."""
+    """What the areas say: the paper's comparison, then the others of EdgeNES, all corrected together by Holm."""
     frame = found.frame
     means = ", ".join(f"{name} {mean_estimate(frame[name]).told(points=True)}" for name in frame)
     told = [f"Mean test accuracy, in percent, over iterations {found.range()} of the search: {means}."]
-    paper = compare(frame[DARTS], frame[EDGE], paired=True)
+    compared = {DARTS: compare(frame[DARTS], frame[EDGE], paired=True)}
+    compared |= {name: compare(frame[EDGE], frame[name], paired=True) for name in (POOLED, RANDOM)}
+    compared = corrected(compared)
+    paper = compared.pop(DARTS)
     told += [sentence(paper, DARTS, EDGE, points=True), beside_the_paper(paper)]
-    others = against(frame[EDGE], {name: frame[name] for name in (POOLED, RANDOM)}, paired=True)
-    return told + [sentence(one, EDGE, name, points=True) for name, one in others.items()]
+    return told + [sentence(one, EDGE, name, points=True) for name, one in compared.items()]
 
 
 def beside_the_paper(comparison: Comparison) -> str:

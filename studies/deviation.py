@@ -24,7 +24,7 @@ from edgenes.genotype import Genotype, deviate, shared_edges
 from edgenes.hypernetwork import Hypernetwork
 from edgenes.metrics import accuracy, nll
 from edgenes.setting import Setting
-from edgenes.statistics import Comparison, compare, corrected, mean_estimate, sentence
+from edgenes.statistics import Comparison, compare, corrected, mean_estimate, sentence, undecided
 from edgenes.study_figures import interval_frame, lines_figure
 from tune_jobs.experiment_config import ExperimentConfig
 from tune_jobs.experiment_main import experiment_main
@@ -166,13 +166,14 @@ def findings(frame: pd.DataFrame, control: pd.DataFrame, asked: int) -> Findings
     means = interval_frame(cells, ["source", "shared"], "mean")
     spreads = interval_frame(cells[cells["source"] != OPTIMAL], ["source", "shared"], "spread")
     compared = {quantity: differences(cells, quantity) for quantity in QUANTITIES}
-    trends = corrected({(name, q): trend(cells, name, q) for q in QUANTITIES for name in SOURCES.values()})
+    slopes = {(name, q): trend(cells, name, q) for q in QUANTITIES for name in SOURCES.values()}
+    trends = corrected({name: one for name, one in slopes.items() if one is not None})
     per_search = f"Each search gives up to {asked} genotypes of either kind at each number of shared edges."
     return Findings(
         "Deviation from the optimal genotype (Table 2)",
         [
             *(text for quantity in QUANTITIES for text in conclusions(compared[quantity], quantity)),
-            *(trend_told(one, *name) for name, one in trends.items()),
+            *(trend_told(trends.get(name), *name) for name in slopes),
             found_told(cells, control, asked),
         ],
         [
@@ -242,14 +243,16 @@ def differences(cells: pd.DataFrame, quantity: str) -> dict[str, Comparison]:
     return corrected({name: compare(group[random], group[ours], paired=True) for name, group in groups.items()})
 
 
-def trend(cells: pd.DataFrame, source: str, quantity: str) -> Comparison:
-    """By how much the quantity changes with each edge replaced: slopes, one a search, against none."""
+def trend(cells: pd.DataFrame, source: str, quantity: str) -> Comparison | None:
+    """By how much the quantity changes with each edge replaced: slopes, one a search, against none.
+
+    A search has a slope if it has the quantity at two numbers of edges; None where no search has one.
+    """
     slopes = []
     for _, group in cells[cells["source"] == source].dropna(subset=[quantity]).groupby("seed"):
         if group["shared"].nunique() > 1:
             slopes.append(-np.polyfit(group["shared"], group[quantity], 1)[0])
-    slopes = slopes or [0.0]
-    return compare(np.zeros(len(slopes)), slopes, paired=True)
+    return compare(np.zeros(len(slopes)), slopes, paired=True) if slopes else None
 
 
 def conclusions(compared: dict[str, Comparison], quantity: str) -> list[str]:
@@ -265,27 +268,22 @@ def conclusions(compared: dict[str, Comparison], quantity: str) -> list[str]:
         for name, one in numbers.items()
         if one.distinguishable
     ]
-    same = {name: one for name, one in numbers.items() if not one.distinguishable}
-    if same:
-        effects = [one.detectable for one in same.values() if one.detectable is not None]
-        could = f"; what could have been detected is up to {100 * max(effects):.1f}" if effects else ""
-        listed = ", ".join(f"{name}: {100 * one.difference:+.1f}" for name, one in same.items())
-        told.append(
-            f"{what}, number by number: not distinguishable at this budget (shared edges: hypernetwork less "
-            f"deviation, in points) {listed}{could}."
-        )
-    return told
+    opening = f"{what}, hypernetwork less random deviation, not distinguishable at this budget"
+    return told + undecided({f"{name} shared": one for name, one in numbers.items()}, opening, points=True)
 
 
-def trend_told(slope: Comparison, source: str, quantity: str) -> str:
+def trend_told(slope: Comparison | None, source: str, quantity: str) -> str:
     """What the searches say of a quantity's change with each edge replaced."""
     what = f"{QUANTITIES[quantity]}, {source.lower()}"
+    if slope is None:
+        return f"{what}: no search has it at two numbers of shared edges, so that there is no trend to tell."
     size = f"{100 * slope.difference:+.2f} points with each edge replaced"
     if slope.p is None:
         return f"{what}: {size} (n = {slope.n[0]}), too little to tell a trend."
     within = f"{size} [{100 * slope.low:.2f}, {100 * slope.high:.2f}], p {slope.p_holm:.2g} after Holm"
     if not slope.distinguishable:
-        return f"{what}: no trend is distinguishable at this budget, {within}."
+        could = f"n = {slope.n[0]} searches could have detected {100 * slope.detectable:.2f}"
+        return f"{what}: no trend is distinguishable at this budget, {within}; {could}."
     return f"{what} {'grows' if slope.difference > 0 else 'falls'}: {within}."
 
 

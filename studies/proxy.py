@@ -4,13 +4,14 @@ python studies/proxy.py                            # digits, embedded: minutes o
 python studies/proxy.py --preset paper --root DATA # CIFAR-100 in the paper's form, on GPUs
 
 Not in the paper, which retrains everything. Genotypes: some of each search, half of them random, half from its
-hypernetwork. Trials: hypernetworks at parameters spread over the study's own search space, the first at the defaults;
-a trial's value is the cross-fitted accuracy of the best of its candidates, as in the study. Everything is on V.
+hypernetwork. Trials, some of each search: hypernetworks at parameters spread over the study's own search space, the
+first at the defaults; a trial's value is the cross-fitted accuracy of the best of its candidates, as in the study.
+Trials of one search share networks, so that correlations are taken within a search, and the searches are what is
+independent. Everything is on V.
 """
 
 import sys
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -30,7 +31,7 @@ from edgenes.metrics import accuracy
 from edgenes.search import HypernetworkResult, train_hypernetwork
 from edgenes.selection import cross_fitted
 from edgenes.setting import Setting
-from edgenes.statistics import Estimate, bootstrap, mean_estimate, spearman
+from edgenes.statistics import Comparison, Estimate, compare, corrected, mean_estimate, spearman
 from edgenes.study_figures import dots_figure
 from edgenes.training import predict
 from edgenes.work import retraining_work, search_work
@@ -59,10 +60,8 @@ class ProxyConfig(ExperimentConfig):
 
     genotypes: int = 8
     """Genotypes of each search, half of them random, half from its hypernetwork."""
-    trials: int = 20
-    """Trials around the optimal genotype of a search."""
-    trial_searches: int = 1
-    """Searches around whose optimal genotypes trials are run; at most as many as seeds."""
+    trials: int = 4
+    """Trials of each search, around its optimal genotype."""
     pool: int = 5
     """Candidates of a trial, of which ensemble_size are its members."""
 
@@ -73,9 +72,6 @@ class ProxyConfig(ExperimentConfig):
                 if getattr(self, name) == getattr(ProxyConfig, name):
                     object.__setattr__(self, name, few)
         check_at_least(self, LEAST, "genotypes", "trials")
-        check_at_least(self, 1, "trial_searches")
-        if self.trial_searches > self.seeds:
-            raise ConfigError(f"trial_searches must be at most seeds, {self.seeds}, got {self.trial_searches}.")
         if self.pool < self.ensemble_size:
             raise ConfigError(f"pool must be at least ensemble_size, {self.ensemble_size}, got {self.pool}.")
 
@@ -187,17 +183,16 @@ def _images(name: str, setting: Setting, data: Any) -> int:
 
 
 def study(experiment: Any) -> Findings:
-    """Measure genotypes of every seed, and trials of the first ones."""
+    """Measure genotypes and trials of every seed; other searches have other parameters, but for the defaults."""
     config: ProxyConfig = experiment.config
     jobs = [
         {"name": f"genotypes seed {seed}", "seed": seed, "trial": None, "params": {}, "count": config.genotypes}
         for seed in range(config.seeds)
     ]
-    points = parameters(config.trials, search_space(config.estimator), 0)
     jobs += [
         {"name": f"trial {k} seed {seed}", "seed": seed, "trial": k, "params": params, "count": config.pool}
-        for seed in range(config.trial_searches)
-        for k, params in enumerate(points)
+        for seed in range(config.seeds)
+        for k, params in enumerate(parameters(config.trials, search_space(config.estimator), seed))
     ]
     results = experiment.map("proxy", measure, jobs)
     return findings(genotype_frame(jobs, results), trial_frame(jobs, results), config)
@@ -232,29 +227,48 @@ def trial_frame(jobs: list[dict], results: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows).astype(dict.fromkeys((*MEASURES, "control_error"), float))
 
 
+def correlations(frame: pd.DataFrame, a: str, b: str) -> pd.Series:
+    """Spearman's of the columns a and b within each search, by seed; searches that have none are left out."""
+    found = {}
+    for seed, group in frame.groupby("seed"):
+        pairs = group[[a, b]].dropna().to_numpy(float)
+        if len(pairs) >= LEAST:
+            found[seed] = spearman(pairs)
+    return pd.Series(found, dtype=float).dropna()
+
+
 def correlation(frame: pd.DataFrame, a: str, b: str) -> Estimate | None:
-    """Spearman's of the columns a and b within a search, with its interval; None where no search has one."""
-    return _within(frame, (a, b), spearman)
+    """Their mean over searches, with its interval; None where no search has one, and one search has no interval."""
+    each = correlations(frame, a, b)
+    return mean_estimate(each) if len(each) else None
 
 
-def shortfall(frame: pd.DataFrame, proxy: str) -> Estimate | None:
-    """A proxy's correlation with the truth less the full retraining's."""
-
-    def difference(rows: np.ndarray) -> float:
-        return spearman(rows[:, [0, 2]]) - spearman(rows[:, [1, 2]])
-
-    return _within(frame, (proxy, "full", TRUTH), difference)
+Tests = dict[tuple[str, str], Comparison]
+"""By (what was ranked, proxy)."""
 
 
-def _within(frame: pd.DataFrame, columns: Sequence[str], statistic: Callable[..., float]) -> Estimate | None:
-    """The mean over searches, where several have it; of one search over its rows, which are trainings of their own."""
-    groups = [group[list(columns)].dropna().to_numpy() for _, group in frame.groupby("seed")]
-    groups = [group for group in groups if len(group) >= LEAST]
-    if len(groups) == 1:
-        found = bootstrap(statistic, groups[0])
-        return None if np.isnan(found.value) else found
-    each = [value for value in map(statistic, groups) if not np.isnan(value)]
-    return mean_estimate(each) if each else None
+def against_chance(frames: dict[str, pd.DataFrame]) -> Tests:
+    """Each proxy's correlations with the truth less none, all corrected together."""
+    found = {}
+    for what, frame in frames.items():
+        for proxy in PROXIES:
+            each = correlations(frame, proxy, TRUTH)
+            if len(each):
+                found[what, proxy] = compare(np.zeros(len(each)), each, paired=True)
+    return corrected(found)
+
+
+def against_full(frames: dict[str, pd.DataFrame]) -> Tests:
+    """Each proxy's correlations with the truth less the full retraining's, paired by search, corrected together."""
+    found = {}
+    for what, frame in frames.items():
+        full = correlations(frame, "full", TRUTH)
+        for proxy in PROXIES:
+            each = correlations(frame, proxy, TRUTH)
+            both = full.index.intersection(each.index)
+            if proxy != "full" and len(both):
+                found[what, proxy] = compare(full[both], each[both], paired=True)
+    return corrected(found)
 
 
 def findings(genotypes: pd.DataFrame, trials: pd.DataFrame, config: ProxyConfig) -> Findings:
@@ -265,21 +279,24 @@ def findings(genotypes: pd.DataFrame, trials: pd.DataFrame, config: ProxyConfig)
     within = int((valued["control_error"] <= CONTROL_LIMIT).sum())
     return Findings(
         "What a trial's value is worth",
-        [*conclusions(alone, "genotypes"), *conclusions(trials, "trials"), dropped(trials)],
+        [*conclusions({"genotypes": alone, "trials": trials}), dropped(trials)],
         [
             Section(
                 "Rank correlation with a full retraining from another seed",
-                f"Spearman's, within a search. Genotypes: {_rows(alone)}; the interval is over searches. Trials: "
-                f"{_rows(valued)}, {within} of them with a control error of at most {CONTROL_LIMIT}; a trial's value "
-                f"is the accuracy of the best {config.ensemble_size} of up to {config.pool} candidates, chosen on one "
-                "half of V and scored on the other. Of trials around one search the interval is over the trials, and "
-                "holds for that search. The full retraining's row is the ceiling that the training seed sets.",
+                f"Spearman's, within a search, and the interval over searches; one search has none. Genotypes: "
+                f"{_rows(alone)}. Trials: {_rows(valued)}, {within} of them with a control error of at most "
+                f"{CONTROL_LIMIT}; a trial's value is the accuracy of the best {config.ensemble_size} of up to "
+                f"{config.pool} candidates, chosen on one half of V and scored on the other. The full retraining's row "
+                "is the ceiling that the training seed sets. The conclusions' p is of a t-test over searches, "
+                "corrected by Holm for all of them against chance, and for all against the full retraining's.",
                 worth_figure(worth),
                 worth_table(worth),
             ),
             Section(
                 "Against each other",
-                "Spearman's of each pair of measures.",
+                "Spearman's of each pair of measures. Short and full retraining share their seed, so that both begin "
+                "from the same weights: their cell is higher than it would be of two independent trainings. The other "
+                "seed shares nothing with them.",
                 table=pd.concat([matrix(alone, "genotypes"), matrix(trials, "trials")], ignore_index=True),
             ),
             Section(
@@ -338,37 +355,40 @@ def _seconds_told(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.2f}"
 
 
-def conclusions(frame: pd.DataFrame, what: str) -> list[str]:
+def conclusions(frames: dict[str, pd.DataFrame]) -> list[str]:
     """What each proxy's correlation with the truth says, and how it stands to the full retraining's."""
-    found = {key: correlation(frame, key, TRUTH) for key in PROXIES}
-    told = []
-    for key, name in PROXIES.items():
-        estimate = found[key]
-        if estimate is None:
-            told.append(f"Of {what}, {name}: no rank correlation can be told, for want of rows that differ.")
-            continue
-        text = f"Of {what}, {name} ranks as a full retraining from another seed with Spearman's {estimate.told()}"
-        told.append(f"{text}: {_verdict(estimate)}{_against_full(frame, key)}.")
+    chance, full, told = against_chance(frames), against_full(frames), []
+    for what, frame in frames.items():
+        for key, name in PROXIES.items():
+            if (what, key) not in chance:
+                told.append(f"Of {what}, {name}: no rank correlation can be told, for want of rows that differ.")
+                continue
+            one, found = chance[what, key], correlation(frame, key, TRUTH)
+            n = f"{found.n} search{'es' * (found.n > 1)}"
+            text = f"Of {what}, {name} ranks as a full retraining from another seed with Spearman's {found.told()}, "
+            text += f"{n}: {_verdict(one, 'better than chance', 'worse than chance', 'chance')}"
+            if (what, key) in full:
+                text += f"; {_beside_full(full[what, key])}"
+            told.append(f"{text}.")
     return told
 
 
-def _verdict(estimate: Estimate) -> str:
-    if estimate.low is None:
+def _verdict(one: Comparison, above: str, below: str, reference: str) -> str:
+    if one.p is None:
         return "too little to tell"
-    if estimate.low > 0:
-        return "better than chance"
-    return "worse than chance" if estimate.high < 0 else "not distinguishable from chance at this budget"
+    p = f"p {'< 0.001' if one.p_holm < 0.001 else f'= {one.p_holm:.2g}'} after Holm"
+    if one.distinguishable:
+        return f"{above if one.difference > 0 else below} ({p})"
+    return (
+        f"not distinguishable from {reference} at this budget ({p}; {one.n[0]} searches could have detected "
+        f"{one.detectable:.2f})"
+    )
 
 
-def _against_full(frame: pd.DataFrame, proxy: str) -> str:
-    """How the proxy stands to the ceiling; nothing of the full retraining itself."""
-    found = shortfall(frame, proxy) if proxy != "full" else None
-    if found is None:
-        return ""
-    if found.low is None:
-        return f"; less the full retraining's own: {found.told()}"
-    apart = found.low > 0 or found.high < 0
-    return f"; {'apart' if apart else 'not distinguishable'} from the full retraining's, difference {found.told()}"
+def _beside_full(one: Comparison) -> str:
+    size = f"{abs(one.difference):.2f}"
+    verdict = _verdict(one, "it ranks better", "it ranks worse", "that")
+    return f"{size} {'above' if one.difference > 0 else 'below'} the full retraining's own, {verdict}"
 
 
 def dropped(trials: pd.DataFrame) -> str:
@@ -398,9 +418,8 @@ def costs(genotypes: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
         for what, frame in (("genotype", genotypes), ("trial", trials)):
             for unit, told in (("images", _images_told), ("seconds", _seconds_told)):
                 column = f"{unit}_{key}"
-                row[f"{unit}, {what}"] = (
-                    told(frame[column].astype(float).mean()) if column in frame and len(frame) else ""
-                )
+                known = column in frame and len(frame)
+                row[f"{unit}, {what}"] = told(frame[column].astype(float).mean()) if known else ""
         rows.append(row)
     return pd.DataFrame(rows)
 

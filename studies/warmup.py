@@ -24,7 +24,7 @@ from edgenes.genotype import shared_edges
 from edgenes.metrics import summary
 from edgenes.regularizer import ESTIMATORS
 from edgenes.setting import Setting
-from edgenes.statistics import Comparison, compare, corrected, mean_estimate, sentence
+from edgenes.statistics import Comparison, compare, corrected, mean_estimate, sentence, undecided
 from edgenes.study_figures import dots_figure, interval_frame, lines_figure
 from edgenes.trainer import TrainedHypernetwork
 from tune_jobs.experiment_config import ExperimentConfig
@@ -223,13 +223,7 @@ def conclusions(by: dict[str, pd.DataFrame]) -> list[str]:
         told += [
             f"At {where}: {sentence(one, ON, name, points=True)}" for name, one in found.items() if one.distinguishable
         ]
-        same = {name: one for name, one in found.items() if not one.distinguishable}
-        if same:
-            effects = [one.detectable for one in same.values() if one.detectable is not None]
-            n = next(iter(same.values())).n[0]
-            could = f"; {n} searches could have detected {100 * max(effects):.1f} points" if effects else ""
-            listed = ", ".join(f"{name} {100 * one.difference:+.1f}" for name, one in same.items())
-            told.append(f'At {where}, not distinguishable from "{ON}" (difference in points): {listed}{could}.')
+        told += undecided(found, f'At {where}, not distinguishable from "{ON}" at this budget', points=True)
         if not found:
             told.append(f'At {where} nothing can be compared with "{ON}": too few conditions are in control.')
     return told

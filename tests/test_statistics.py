@@ -20,9 +20,11 @@ from edgenes.statistics import (
     holm,
     known_errors,
     mean_estimate,
+    one_test_set,
     permutation_p,
     sentence,
     spearman,
+    undecided,
 )
 
 paired, unpaired = partial(compare, paired=True), partial(compare, paired=False)
@@ -329,3 +331,32 @@ class TestSentence:
     def test_zero_has_no_sign(self):
         said = sentence(paired([0.5, 0.6, 0.55], [0.5, 0.59999, 0.55]), "r", "b", points=True)
         assert "-0.0 " not in said and "-0.0]" not in said
+
+
+class TestUndecided:
+    OPENING = "Not distinguishable from r"
+
+    def test_those_that_differ_are_left_out(self):
+        family = against(REFERENCE, {"better": BETTER, "same": SAME, "equal": REFERENCE}, paired=True)
+        could = 100 * family["same"].detectable
+        assert undecided(family, self.OPENING, points=True) == [
+            f"{self.OPENING} (difference in points): same +0.1, equal +0.0; 5 searches could have detected {could:.1f}."
+        ]
+        assert undecided({"better": family["better"]}, self.OPENING) == []
+        assert undecided({}, self.OPENING) == []
+
+    def test_several_could_show_different_sizes_and_have_other_numbers(self):
+        family = {"a": paired([1, 2, 3], [1.1, 1.9, 3.2]), "b": unpaired([1, 2], [2, 1, 3])}
+        sizes = [one.detectable for one in family.values()]
+        (said,) = undecided(family, self.OPENING, unit="edges", what="seeds")
+        assert said.startswith(f"{self.OPENING} (difference in edges): a +0.07, b +0.50; 2 to 3 seeds could")
+        assert said.endswith(f" detected {min(sizes):.2f} to {max(sizes):.2f}, by the comparison.")
+
+    def test_what_has_no_spread_could_have_shown_nothing(self):
+        (said,) = undecided({"a": paired([0.5], [0.4999])}, self.OPENING, points=True)
+        assert said.endswith("(difference in points): a +0.0; too little to tell what could have been detected.")
+
+
+def test_one_test_set_has_the_binomials_error():
+    said = one_test_set(0.9, 400)
+    assert "400 test images" in said and "accuracy of 90.0% a standard error of 1.5 points" in said

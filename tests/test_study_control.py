@@ -114,6 +114,10 @@ class TestEffects:
         assert main["estimator", "gumbel"].difference == pytest.approx((0.5 + 0.72) / 2)
         assert "+0.20" in effect_table(main, errors, DEFAULT)["alone"][1]
 
+    def test_searches_of_another_lambda_do_not_pair(self):
+        found = effects(error_frame(curves({name: [0.5, 0.6, 0.5, 0.6, 0.5] for name in CHANGED})), DEFAULT)
+        assert {name for name, _ in found if not found[name, CHANGED[name]].paired} == {"Lambda"}
+
     @pytest.mark.parametrize("seeds", [1, 2])
     def test_few_seeds_are_no_trouble(self, seeds):
         errors = error_frame(curves({name: [0.5, 0.8] for name in CHANGED}, seeds))
@@ -165,6 +169,13 @@ class TestTwins:
         optimal = Genotype(space, (((Edge(0, "skip_connect"),), (Edge(2, "skip_connect"),)),))
         other = Genotype(space, (((Edge(1, "skip_connect"),), (Edge(1, "skip_connect"),)),))
         assert twins(other, optimal) == 1 and twins(optimal, optimal) == 0
+
+    def test_only_the_first_cells_type_counts(self):
+        space = SearchSpace(nodes=1, cell_types=("normal", "reduction"))
+        from_input = {k: ((Edge(k, "skip_connect"),),) for k in (0, 1)}
+        optimal = Genotype(space, (from_input[0], from_input[0]))
+        assert twins(Genotype(space, (from_input[1], from_input[0])), optimal) == 1
+        assert twins(Genotype(space, (from_input[0], from_input[1])), optimal) == 0
 
     def test_two_edges_of_a_node_are_no_more_than_two(self):
         space = SearchSpace(nodes=1, inputs_per_node=2)

@@ -11,6 +11,7 @@ from toys import blobs
 from edgenes.baselines import run_method
 from edgenes.errors import ConfigError
 from edgenes.setting import Setting
+from edgenes.statistics import compare
 from edgenes.trainer import LocalTrainer
 from studies.convergence import (
     DARTS,
@@ -85,10 +86,10 @@ class TestPoints:
         with pytest.raises(ConfigError, match=message):
             ConvergenceConfig(**changes)
 
-    def test_the_preset_decides_the_retraining_and_the_areas_change_no_job(self):
+    def test_the_preset_decides_the_retraining_and_the_areas_are_fixed_with_the_study(self):
         kinds = [ConvergenceConfig(preset=preset).retraining for preset in ("laptop", "paper", "darts")]
         assert kinds == ["short", "full", "full"] and ConvergenceConfig(retraining="full").retraining == "full"
-        assert ConvergenceConfig(area_from=30).defining() == ConvergenceConfig().defining()
+        assert ConvergenceConfig(area_from=30).defining() == ConvergenceConfig().defining() | {"area_from": 30}
 
 
 def test_the_ends_of_the_curves_are_the_methods_ensembles():
@@ -140,6 +141,14 @@ class TestConclusions:
         _, first, paper, *_ = self.told([-0.05, -0.06, -0.05, -0.06, -0.05])
         assert first.startswith("EdgeNES is 5.4 points below DartsEns") and paper.endswith("here it is smaller.")
 
+    def test_all_are_corrected_together(self):
+        barely = [0.01, 0.03, 0.005, 0.035, 0.01]
+        found = areas(frame(barely)).frame
+        assert compare(found[DARTS], found[EDGE], paired=True).p < 0.05
+        _, first, paper, _, random = self.told(barely)
+        assert first.startswith("EdgeNES is not distinguishable from DartsEns") and "by itself" in first
+        assert paper.endswith("neither confirm nor refute that.") and "below EdgeNES" in random
+
     @pytest.mark.parametrize("seeds", [2, 5])
     def test_what_cannot_be_told_is_said_with_what_could_have_been(self, seeds):
         _, first, paper, *_ = self.told([0.05, -0.06, 0.01, -0.02, 0.03], seeds)
@@ -159,7 +168,8 @@ def test_tables_and_page_have_a_row_a_curve():
     assert list(shown["curve"]) == list(costs(rows)["curve"]) == names
     assert shown["at the curve's end"][1].startswith("0.9") and shown["at the range's end"][1].startswith("0.7")
     assert list(costs(rows)["iterations"]) == [400, 600, 600, 0]
-    page = findings(rows, 4)
+    page = findings(rows, 4, 300)
+    assert "one set of 300 test images" in page.sections[0].text
     assert set(page.frames) == {"convergence", "areas"}
     lines = {line.name for line in page.sections[0].figure.data if line.mode == "lines+markers"}
     assert lines == set(names)
@@ -169,7 +179,7 @@ def run(out: Path, *options: str) -> Ended:
     return drive(out, options=(*OPTIONS, *options), script=SCRIPT)
 
 
-def test_the_command_ends_with_a_conclusion_and_goes_on(tmp_path):
+def test_the_command_ends_with_a_conclusion_and_is_not_changed_after_it(tmp_path):
     out = tmp_path / "study"
     done = run(out)
     assert done.status == 0, done.errors
@@ -177,7 +187,6 @@ def test_the_command_ends_with_a_conclusion_and_goes_on(tmp_path):
     rows = pd.read_csv(out / "report" / "convergence.csv")
     assert len(rows) == 2 * (3 + 2 + 2 + 1) and rows["test_accuracy"].between(0, 1).all()
     assert len((out / "test_reads.jsonl").read_text().splitlines()) == 1
-    again = run(out, "--area-from", "3")  # only what is compared may change
-    assert again.status == 0 and "job" not in again.output
-    refused = run(out, "--points", "5")
+    refused = run(out, "--points", "5", "--area-from", "3")  # T was read for all iterations in common
     assert refused.status == 1 and "points: stored 8, asked 5" in refused.errors
+    assert "area_from: stored None, asked 3" in refused.errors

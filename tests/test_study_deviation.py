@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from edgenes.statistics import corrected
 from studies.deviation import (
     POOLED,
     SOURCES,
@@ -77,6 +78,12 @@ def test_a_trend_is_told_by_edges_replaced():
     assert falling.difference == pytest.approx(-0.02, abs=0.003) and falling.conclusion == "B lower"
 
 
+def test_a_trend_that_cannot_be_told_is_said_with_what_could_have_been():
+    (same,) = corrected({"": trend(cell_frame(frame(noise=0.02)), OURS, "mean")}).values()
+    said = trend_told(same, OURS, "mean")
+    assert "no trend is distinguishable" in said and "5 searches could have detected" in said
+
+
 def test_few_searches_and_missing_cells_are_no_trouble():
     rows = frame(seeds=1)
     cells = cell_frame(rows)
@@ -85,6 +92,8 @@ def test_few_searches_and_missing_cells_are_no_trouble():
     alone = cell_frame(rows[rows["source"] == RANDOM])
     assert "nothing is compared" in conclusions(differences(alone, "mean"), "mean")[0]
     assert "none" in set(table(alone)["0"])
+    assert trend(alone, OURS, "mean") is None
+    assert "no trend to tell" in trend_told(None, OURS, "mean")
     control = pd.DataFrame([{"seed": 0, "shared": k, "argmax": False, "samples": 0.0} for k in range(4)])
     assert "the hypernetwork gave 0" in found_told(alone, control, 2)
 

@@ -69,7 +69,8 @@ def test_tables_have_a_row_a_method():
     rows = frame({"Random": [0.01, 0.02, 0.0, 0.01, 0.0]})
     assert list(table(rows)["method"]) == list(costs(rows)["", "method"]) == ["EdgeNES", "Random"]
     assert "[" in table(rows)["ensemble"][0]
-    assert set(findings(rows).frames) == {"methods", "accuracy"}
+    assert set(findings(rows, 300).frames) == {"methods", "accuracy"}
+    assert "one set of 300 test images" in findings(rows, 300).sections[0].text
 
 
 def test_presets_are_whole_and_what_is_given_stays():

@@ -19,6 +19,7 @@ from studies.speedup import (
     dots_frame,
     findings,
     ratios_frame,
+    simulation_told,
     theory_frame,
 )
 
@@ -51,6 +52,24 @@ def told(theory: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
 def test_the_theorems_numbers_are_the_papers(theory):
     assert theory["ratio"].tolist() == pytest.approx([75 / 64, 0.75, 45 / 32, 1.0])
     assert (abs(theory["simulated_summed"] - theory["summed"]) < 4 * theory["error_summed"]).all()
+
+
+def test_a_simulation_that_contradicts_the_formulas_is_said_to(theory):
+    assert simulation_told(theory).startswith("A simulation agrees, at most ")
+    wrong = theory.assign(simulated_distinct=theory["distinct"] + 5 * theory["error_distinct"])
+    assert simulation_told(wrong).startswith("A simulation does not agree")
+    sure = theory.assign(**{f"error_{what}": 0.0 for what in ("summed", "distinct")})
+    assert "does not agree" in simulation_told(sure)
+    sure = sure.assign(**{f"simulated_{what}": theory[what] for what in ("summed", "distinct")})
+    assert simulation_told(sure) == "A simulation gives just the same, without a spread."
+
+
+def test_a_single_edge_is_no_trouble():
+    theory = theory_frame(3, 1, 2000)
+    assert (theory["error_distinct"] == 0).any() and simulation_told(theory).startswith("A simulation agrees")
+    assert (
+        "Lambda = 1" in conclusions(theory, *(ratios_frame(counts(0.5, 0.5), 1, share) for share in (1, 0.2)), 3, 1)[0]
+    )
 
 
 def test_ratios_are_of_means_over_epochs():

@@ -8,7 +8,6 @@ from edgenes.statistics.comparison import (
     holm,
     known_errors,
     permutation_p,
-    sentence,
 )
 from edgenes.statistics.estimate import (
     Estimate,
@@ -19,6 +18,7 @@ from edgenes.statistics.estimate import (
     mean_estimate,
     spearman,
 )
+from edgenes.statistics.words import one_test_set, sentence, undecided
 
 __all__ = [
     "Comparison",
@@ -33,7 +33,9 @@ __all__ = [
     "holm",
     "known_errors",
     "mean_estimate",
+    "one_test_set",
     "permutation_p",
     "sentence",
     "spearman",
+    "undecided",
 ]

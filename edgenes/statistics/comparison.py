@@ -1,4 +1,4 @@
-"""Differences of two samples: interval, test, correction for several, what could have been seen, and a sentence."""
+"""Differences of two samples: interval, test, correction for several, and what could have been seen."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 from edgenes.errors import ConfigError
-from edgenes.statistics.estimate import LEVEL, NOISE, decimals, rounded, sample
+from edgenes.statistics.estimate import LEVEL, NOISE, sample
 
 POWER = 0.8
 _EXACT = 20_000  # rearrangements up to which a permutation test counts them all
@@ -155,42 +155,6 @@ def permutation_p(a: ArrayLike, b: ArrayLike, *, paired: bool, seed: int = 0) ->
     return float(as_far.mean() if exact else (as_far.sum() + 1) / (len(drawn) + 1))
 
 
-def sentence(
-    comparison: Comparison, a: str, b: str, *, points: bool = False, unit: str = "", what: str = "searches"
-) -> str:
-    """What a comparison says of methods named a and b, with interval, n and p, and what it could have seen.
-
-    points: the values are shares, told in percentage points. unit: else, such as "edges". what: n counts them.
-    """
-    scale, unit = (100, "points") if points else (1, unit)
-    half = None if comparison.low is None else (comparison.high - comparison.low) / 2
-    places = decimals(half or abs(comparison.difference), points)
-
-    def number(value: float, with_unit: bool = False) -> str:
-        return rounded(scale * value, places) + (f" {unit}" if with_unit and unit else "")
-
-    size = number(abs(comparison.difference), True)
-    where = f"{size} {'above' if comparison.difference > 0 else 'below'} {a}"
-    n = _count(comparison, what)
-    if comparison.conclusion == "equal":
-        return f"{b} and {a} are equal ({n})."
-    if comparison.conclusion == "too little to tell":
-        return f"{b} is {where} ({n}): too little to tell, since by how much that varies is not known."
-    p = f"p {_p(comparison.p)}"
-    if comparison.p_holm is not None:
-        alone = "" if comparison.distinguishable or comparison.p >= 1 - LEVEL else f", {_p(comparison.p)} by itself"
-        p = f"p {_p(comparison.p_holm)} after Holm{alone}"
-    if comparison.distinguishable:
-        low, high = sorted((comparison.low, comparison.high), key=abs)
-        sign = 1 if comparison.difference > 0 else -1
-        return f"{b} is {where} (95% interval {number(sign * low)} to {number(sign * high)}, {n}, {p})."
-    return (
-        f"{b} is not distinguishable from {a} at this budget: difference {number(comparison.difference, True)} "
-        f"[{number(comparison.low)}, {number(comparison.high)}], {p}; {n} could have detected "
-        f"{number(comparison.detectable)}."
-    )
-
-
 def _comparison(
     mean_a: float, mean_b: float, error: float, freedom: float, n: tuple[int, int] | None, paired: bool
 ) -> Comparison:
@@ -222,18 +186,3 @@ def _detectable(error: float, freedom: float, comparisons: int) -> float:
 
 def _as_far(drawn: NDArray, seen: float) -> NDArray:
     return np.abs(drawn) >= abs(seen) - NOISE * max(1.0, float(np.abs(drawn).max()))
-
-
-def _count(comparison: Comparison, what: str) -> str:
-    if comparison.n is None:
-        return "one measurement each"
-    first, second = comparison.n
-    if first != second:
-        return f"n = {second} and {first} {what}"
-    if first == 1:
-        return "n = 1"
-    return f"n = {first} {'paired ' if comparison.paired else ''}{what}"
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"= {value:.2g}"
