@@ -240,7 +240,11 @@ def correlations(frame: pd.DataFrame, a: str, b: str) -> pd.Series:
 def correlation(frame: pd.DataFrame, a: str, b: str) -> Estimate | None:
     """Their mean over searches, with its interval; None where no search has one, and one search has no interval."""
     each = correlations(frame, a, b)
-    return mean_estimate(each) if len(each) else None
+    if each.empty:
+        return None
+    found = mean_estimate(each)
+    # Few searches have intervals beyond what can be.
+    return found if found.low is None else replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 
 Tests = dict[tuple[str, str], Comparison]

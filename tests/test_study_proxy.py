@@ -54,7 +54,7 @@ def test_one_search_has_no_interval_and_no_verdict():
 
 
 def test_both_questions_are_corrected_over_all_that_they_are_asked_of():
-    frames = {"genotypes": frame(6, 12), "trials": frame(3, 5)}
+    frames = {"genotypes": frame(6, 12), "trials": frame(3, 12)}
     assert {one.comparisons for one in against_chance(frames).values()} == {6}
     assert {one.comparisons for one in against_full(frames).values()} == {4}
 
@@ -62,6 +62,7 @@ def test_both_questions_are_corrected_over_all_that_they_are_asked_of():
 def test_what_searches_differ_by_is_no_correlation():
     found = correlation(frame(6, 12), "one_shot", TRUTH)
     assert found.n == 6 and abs(found.value) < 0.4  # pooled it would be almost 1
+    assert correlation(frame(6, 12), "short", TRUTH).high <= 1
 
 
 def test_ties_few_rows_and_missing_values_are_no_trouble():
