@@ -405,7 +405,7 @@ def dropped(trials: pd.DataFrame) -> str:
 def matrix(frame: pd.DataFrame, what: str) -> pd.DataFrame:
     """Correlations of all pairs, a row a measure."""
     rows = []
-    for k, a in enumerate(MEASURES):
+    for k, a in enumerate(MEASURES[:-1]):
         row = {"of": what, "": NAMES[a]}
         for j, b in enumerate(MEASURES):
             found = correlation(frame, a, b) if j > k else None
