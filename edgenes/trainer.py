@@ -4,6 +4,7 @@ A method asks a `Trainer` and never trains by itself, so that the same method ru
 worker of a cluster, where what was computed once is found again.
 """
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from edgenes.hypernetwork import Hypernetwork
 from edgenes.relaxation import ArchitectureLogits
 from edgenes.search import Report, search_genotype, train_hypernetwork, trained_control_error
 from edgenes.training import predict, train_network
+from edgenes.untrusted import parse_json
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,15 @@ class Searched:
 
     def to_state(self) -> dict[str, Any]:
         """Plain values from which `from_state` rebuilds it."""
-        return {"trace": [g.to_dict() for g in self.trace], "metrics": list(self.metrics), "seconds": self.seconds}
+        # As text: a pickle tells a repeated word once, and what is larger than its file is not read.
+        trace = json.dumps([genotype.to_dict() for genotype in self.trace])
+        return {"trace": trace, "metrics": json.dumps(self.metrics), "seconds": self.seconds}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Searched":
         """The inverse of `to_state`."""
-        return cls(tuple(map(Genotype.from_dict, state["trace"])), tuple(state["metrics"]), state["seconds"])
+        trace = map(Genotype.from_dict, parse_json(state["trace"]))
+        return cls(tuple(trace), tuple(parse_json(state["metrics"])), state["seconds"])
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,9 @@ class TrainedHypernetwork:
     def to_state(self) -> dict[str, Any]:
         """Plain values and tensors from which `from_state` rebuilds it."""
         return {
-            "trace": list(self.trace),
-            "metrics": list(self.metrics),
+            "form": {name: value for name, value in self.trace[0].items() if name != "weights"},
+            "weights": [state["weights"] for state in self.trace],
+            "metrics": json.dumps(self.metrics),
             "control_error": self.control_error,
             "seconds": self.seconds,
         }
@@ -74,7 +80,8 @@ class TrainedHypernetwork:
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "TrainedHypernetwork":
         """The inverse of `to_state`."""
-        return cls(tuple(state["trace"]), tuple(state["metrics"]), state["control_error"], state["seconds"])
+        trace = tuple({**state["form"], "weights": weights} for weights in state["weights"])
+        return cls(trace, tuple(parse_json(state["metrics"])), state["control_error"], state["seconds"])
 
 
 class Predicted(Protocol):

@@ -11,7 +11,8 @@ from toys import blobs, seeded
 
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
 from edgenes.genotype import SearchSpace, random_genotype
-from edgenes.trainer import LocalTrainer
+from edgenes.hypernetwork import Hypernetwork
+from edgenes.trainer import LocalTrainer, Searched, TrainedHypernetwork
 from tune_jobs import search_store
 from tune_jobs.cache import Cache
 from tune_jobs.remote import Remote, StudyFiles
@@ -87,6 +88,26 @@ def test_a_hypernetwork_is_kept_as_it_was_after_each_epoch(tmp_path, computed):
     assert same_hypernetwork(first, LocalTrainer(DATA).hypernetwork(HYPERNETWORK, OPTIMAL))
     assert [metrics["control_error"] for metrics in first.metrics][-1] == first.control_error
     assert not torch.equal(first.at(1).alpha, first.at(2).alpha)
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_a_long_search_is_found_again(tmp_path, caplog, inputs):
+    """Its genotypes say the same words over and over, which a pickle writes once."""
+    space = SearchSpace(nodes=4, inputs_per_node=inputs)
+    trace = tuple(random_genotype(space, seeded(k)) for k in (1, 1, 2, 3) for _ in range(100))
+    metrics = tuple({"loss": 0.1 * epoch, "temperature": 1.0} for epoch in range(400))
+    searched = Searched(trace, metrics)
+    states = tuple(
+        {**Hypernetwork(space, 2, generator=seeded(k)).to_state(), "interpolation": "corrected"} for k in range(400)
+    )
+    trained = TrainedHypernetwork(states, metrics, 0.5)
+    store = SearchStore(StudyFiles(tmp_path))
+    for k, one in enumerate((searched, trained)):
+        store.obtain(type(one), f"key-{k}", "cpu", lambda *_, one=one: one)
+        again = store.obtain(type(one), f"key-{k}", "cpu", lambda *_: pytest.fail("computed again"))
+        assert again.metrics == metrics and len(again.trace) == 400
+    assert store.obtain(Searched, "key-0", "cpu", None).trace == trace
+    assert torch.equal(again.at(7).alpha, trained.at(7).alpha) and not caplog.text
 
 
 def test_another_configuration_seed_or_genotype_is_another_search(tmp_path, computed):
