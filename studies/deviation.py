@@ -181,7 +181,7 @@ def findings(frame: pd.DataFrame, control: pd.DataFrame, asked: int) -> Findings
                 "Accuracy and its spread against shared edges",
                 f"{per_search} Their mean, and their standard deviation (unbiased for their number), are taken within "
                 "a search; shown is the mean over independent searches with its 95% interval (bootstrap over "
-                "searches). Accuracy is on V, of networks retrained in full from one seed a search; nothing was "
+                "searches). Accuracy is on V, of networks retrained in full, each from a seed of its own; nothing was "
                 "chosen on V.",
                 figure(means, spreads),
                 table(cells),
