@@ -21,6 +21,8 @@ from edgenes.errors import DataError
 __all__ = ["NAMES", "Dataset", "DeviceData", "Part", "build_dataset", "load_data", "split_indices"]
 
 NAMES = ("digits", *TORCHVISION)
+LARGEST = 4096
+"""Pixels a side to which images are resized at most: a slip of the keyboard could ask for terabytes."""
 SPLIT = (0.4, 0.4, 0.2)
 """Shares of W, H and V in the training split: a fifth for V, the rest in halves."""
 
@@ -71,8 +73,8 @@ def load_data(
     horizontal flip keeps the label; None means yes for torchvision's data, no for all others. Of more than `images`
     training images only so many are used, drawn class by class, the same for every `seed`. Raises DataError.
     """
-    if image_size is not None and image_size < 1:
-        raise DataError(f"image_size should be at least 1 pixel, got {image_size}.")
+    if image_size is not None and not 1 <= image_size <= LARGEST:
+        raise DataError(f"image_size should be 1 to {LARGEST} pixels, got {image_size}.")
     if seed < 0:
         raise DataError(f"the seed of the split should be at least 0, got {seed}.")
     source = _read(name_or_path, root, download, image_size).checked(image_size)
@@ -83,7 +85,12 @@ def load_data(
         share = images / len(labels)
         used, _ = split_indices(labels, (share, 1 - share), seed=0)
         pixels, labels = pixels[used], labels[used]
-    parts = [Part(_channels_first(pixels[indices]), labels[indices]) for indices in split_indices(labels, SPLIT, seed)]
+    split = split_indices(labels, SPLIT, seed) if len(labels) else []
+    if not split or not all(map(len, split)):
+        raise DataError(
+            f"{len(labels)} training images, drawn class by class, are too few for W, H and V: ask for more images."
+        )
+    parts = [Part(_channels_first(pixels[indices]), labels[indices]) for indices in split]
     test = Part(_channels_first(source.test_images), source.test_labels)
     flip = source.name in TORCHVISION if flip is None else flip
     return build_dataset(source.name, source.class_names, *parts, test, flip=flip)

@@ -216,7 +216,8 @@ def findings(curves: pd.DataFrame, accuracy: pd.DataFrame, default: Condition, c
         Section(
             f"Shared edges against lambda, Lambda {edges} (Figure 3.1)",
             "Edges that the genotype of the largest logits at lambda has in common with the optimal one: mean over "
-            "independent searches with its 95% interval (bootstrap over searches). The first line is the default "
+            "independent searches with its 95% interval (bootstrap over searches, widened for few of them "
+            "as Student's t is). The first line is the default "
             "condition, each other one differs from it as its name says.",
             curve_figure(curves, default | {"Lambda": int(edges)}),
         )

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from edgenes.baselines import METHODS, NAMES, Member, run_method
+from edgenes.errors import ConfigError
 from edgenes.genotype import Genotype
 from edgenes.metrics import ensemble_probabilities, summary
 from edgenes.operations import PARAMETER_FREE
@@ -30,6 +31,12 @@ class MethodsConfig(ExperimentConfig):
 
     methods: tuple[Literal[*METHODS], ...] = tuple(METHODS)
     """The methods to compare."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, "methods", tuple(dict.fromkeys(self.methods)))  # one named twice is run once
+        if not self.methods:
+            raise ConfigError(f"methods must name at least one of {', '.join(METHODS)}.")
 
 
 def one_run(job: dict[str, Any], bench: Any) -> dict[str, Any]:
@@ -96,7 +103,8 @@ def findings(frame: pd.DataFrame, test_images: int) -> Findings:
         [
             Section(
                 "Accuracy on test data",
-                "Mean over independent searches with its 95% interval (bootstrap over searches). Where the pool is "
+                "Mean over independent searches with its 95% interval (bootstrap over searches, "
+                "widened for few of them as Student's t is). Where the pool is "
                 "larger than the ensemble, its members were chosen on V; DartsEns and DeepEns train what they need "
                 "and choose nothing. Pools, skips: the share of the members' edges without parameters; of random "
                 "genotypes 0.43. " + one_test_set(frame["test_accuracy"].mean(), test_images),
@@ -106,7 +114,8 @@ def findings(frame: pd.DataFrame, test_images: int) -> Findings:
             Section(
                 "Cost",
                 "Steps of optimisers; thousands of images that passed forward; floating-point operations of "
-                "convolutions and linear layers, backward passes included, which Halving spends as EdgeNES does; "
+                "convolutions and linear layers, backward passes included (Halving may spend what EdgeNES would if its "
+                "candidates cost as much as random genotypes); "
                 "seconds of whoever computed it, perhaps on a busy machine. The search holds what came before the "
                 "first full retraining; what methods have in common is counted for each of them.",
                 table=costs(frame),

@@ -455,10 +455,23 @@ def test_images_that_are_not_square(npz):
         load_data(npz(**small_arrays(shape=(6, 9, 3))))
 
 
+@pytest.mark.parametrize(("images", "left"), [(1, 0), (11, 10)])
+def test_too_few_images_are_told(images, left):
+    with pytest.raises(DataError, match=f"{left} training images, drawn class by class, are too few for W, H and V"):
+        load_data("digits", images=images)
+
+
+def test_fewer_images_are_drawn_class_by_class():
+    data = load_data("digits", images=200)
+    counts = np.bincount(np.concatenate([data.training.labels, data.validation.labels]))
+    assert 190 <= counts.sum() <= 210 and counts.min() >= 19
+    assert len(data.test) == len(load_data("digits").test)
+
+
 @pytest.mark.parametrize("name", ["digits", "folder"])
 def test_image_size_and_seed_have_a_least_value(folder, name):
     source = folder() if name == "folder" else name
-    with pytest.raises(DataError, match="image_size should be at least 1 pixel, got 0"):
+    with pytest.raises(DataError, match="image_size should be 1 to 4096 pixels, got 0"):
         load_data(source, image_size=0)
     with pytest.raises(DataError, match="seed of the split should be at least 0, got -1"):
         load_data(source, seed=-1)

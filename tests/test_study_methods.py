@@ -84,6 +84,8 @@ def test_presets_are_whole_and_what_is_given_stays():
     assert darts.space.max_edges == 16 and darts.search_cells == 8 and darts.final_epochs == 3
     smoke = MethodsConfig(smoke_test=True, final_epochs=7)
     assert (smoke.seeds, smoke.final_epochs, smoke.search_epochs) == (2, 7, 2)
+    assert MethodsConfig(smoke_test=True, seeds=5).seeds == MethodsConfig().seeds == 5
+    assert MethodsConfig(methods=("darts", "random", "darts")).methods == ("darts", "random")
 
 
 def run(out: Path, *faults_and_options: Fault | str) -> Ended:
@@ -134,8 +136,9 @@ def test_other_settings_are_refused(finished):
 
 
 def test_the_tools_and_the_command_of_another_kind_of_study_say_so(finished, capsys):
-    assert tools(["status", str(finished[0])]) == 1
-    assert "holds an experiment and no sweep" in capsys.readouterr().err
+    for tool in ("status", "doctor"):
+        assert tools([tool, str(finished[0])]) == 1
+        assert "holds an experiment and no sweep" in capsys.readouterr().err
     sweep = drive(finished[0], options=("--smoke-test",))
     assert sweep.status == 1 and "no study of this kind" in sweep.errors
 
@@ -144,7 +147,9 @@ def test_the_tools_and_the_command_of_another_kind_of_study_say_so(finished, cap
     ("options", "said"),
     [
         (("--seeds", "0"), "seeds must be a number of at least 1"),
-        (("--images", "5"), "error:"),
+        (("--images", "5"), "are too few for W, H and V"),
+        (("--image-size", "100000"), "image_size should be 1 to 4096 pixels"),
+        (("--methods",), "methods must name at least one of darts, random"),
         (("--ensemble-size", "4"), "an ensemble of 4 cannot be chosen from 3 candidates"),
     ],
 )

@@ -17,6 +17,7 @@ from tune_jobs.config import MOST, SweepConfig
 
 PRESETS: dict[str, dict[str, Any]] = {
     "laptop": {
+        "seeds": 5,
         "dataset": "digits",
         "nodes": 4,
         "inputs_per_node": 1,
@@ -83,6 +84,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Budgets by preset; what `paper` and `darts` do not say is as in `laptop`."""
 SMOKE = {
+    "seeds": 2,
     "search_epochs": 2,
     "hypernetwork_epochs": 4,
     "short_epochs": 1,
@@ -123,8 +125,8 @@ class ExperimentConfig:
 
     preset: Literal[*PRESETS] = "laptop"
     """Budgets: laptop (digits, minutes), paper (CIFAR-100, the paper's sizes), darts (DARTS's own sizes)."""
-    seeds: int = 5
-    """Independent searches; more of them go on with a finished study."""
+    seeds: int | None = None
+    """Independent searches, by default 5; more of them go on with a finished study."""
     smoke_test: bool = False
     """The same path in seconds: two seeds and tiny budgets."""
 
@@ -229,8 +231,6 @@ class ExperimentConfig:
         for name, value in decided.items():
             if getattr(self, name) is None:  # what the user gave stays
                 object.__setattr__(self, name, value)
-        if self.smoke_test and self.seeds == ExperimentConfig.seeds:
-            object.__setattr__(self, "seeds", 2)
         for name in ("root", "out"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))

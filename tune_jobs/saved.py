@@ -71,6 +71,15 @@ def load_study_data(config: SweepConfig) -> Dataset:
     return data
 
 
+def refuse_experiment(folder: Path) -> None:
+    """Raise StudyError if the folder holds an experiment, which the tools for sweeps cannot read."""
+    if (folder / EXPERIMENT).exists() and not (folder / CONFIG).exists():
+        raise StudyError(
+            f"{folder} holds an experiment and no sweep: its numbers are in report/, and its own command "
+            "goes on with it."
+        )
+
+
 def read_config(folder: Path, storage: str | None = None) -> tuple[SweepConfig, str]:
     """The configuration in a study's folder, its `out`, `storage` and `cache` replaced, and the digest of its data.
 
@@ -78,11 +87,7 @@ def read_config(folder: Path, storage: str | None = None) -> tuple[SweepConfig, 
     ConfigError if `storage` shows a password.
     """
     path = folder / CONFIG
-    if not path.exists() and (folder / EXPERIMENT).exists():
-        raise StudyError(
-            f"{folder} holds an experiment and no sweep: its numbers are in report/, and its "
-            "own command goes on with it."
-        )
+    refuse_experiment(folder)
     stored = read_json(path)
     if not isinstance(stored, dict) or not isinstance(stored.get("data"), str):
         raise CheckpointError(f"{path} is no configuration of a study: give the study's folder.")

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgenes.errors import EdgeNESError, StudyError
 from tune_jobs.lock import study_lock
+from tune_jobs.saved import refuse_experiment
 from tune_jobs.tools.checks import Case, Finding, examine
 from tune_jobs.tools.command import StudyCommand
 from tune_jobs.tools.folder import DRIVER, contents, counted, driver
@@ -29,6 +30,7 @@ class Doctor(StudyCommand):
             raise StudyError(
                 f"there is no study in {folder}: give the folder that --out named, or runs/anneal-DATASET."
             )
+        refuse_experiment(folder)
         if not any((folder / name).exists() for name in ("config.json", "study.db", "trials", "search")):
             raise StudyError(f"there is no study in {folder}: it holds none of a study's files.")
         holder = driver(folder)
