@@ -1,12 +1,8 @@
 """The study of control: its conclusions from numbers that are known, and the command as a person runs it."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pandas as pd
 import pytest
+from small_study import run, words
 from toys import seeded
 
 from edgenes.genotype import Edge, Genotype, SearchSpace, deviate, random_genotype, shared_edges
@@ -28,7 +24,6 @@ from studies.control import (
     twins,
 )
 
-SCRIPT = Path(__file__).parents[1] / "studies" / "control.py"
 DEFAULT = {"estimator": "exact", "pivots": "fixed", "interpolation": "corrected", "epsilon": 0.2, "Lambda": 4}
 CHANGED = {"estimator": "gumbel", "pivots": "trainable", "interpolation": "as_printed", "epsilon": 0.0, "Lambda": 8}
 
@@ -207,23 +202,11 @@ def test_a_report_has_all_sections_whatever_was_run():
     assert len(alone.sections) == 4 and "first of 8 cells" in alone.sections[-1].text
 
 
-def run(out: Path, *options: str) -> subprocess.CompletedProcess:
-    small = ("--images", "200", "--search-channels", "2", "--channels", "2", "--batch-size", "32")
-    small += ("--retraining-batch-size", "32")
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), "--smoke-test", *small, "--out", str(out), *options],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "EDGENES_CACHE": "off"},
-    )
-
-
 def test_the_command_ends_with_conclusions_and_a_report(tmp_path):
     out = tmp_path / "study"
-    done = run(out, "--genotypes", "1", "--seeds", "1")
-    assert done.returncode == 0, done.stderr
-    assert "By default (exact penalty, fixed pivots, corrected map, eps 0.2, Lambda 4)" in done.stdout
+    done = run("control", out, "--genotypes", "1", "--seeds", "1")
+    assert done.status == 0, done.errors
+    assert "By default (exact penalty, fixed pivots, corrected map, eps 0.2, Lambda 4)" in done.output
     rows = pd.read_csv(out / "report" / "curves.csv")
     assert len(rows) == 5 * 17 + 33 and (rows["shared"] <= rows["Lambda"]).all()
     tested = pd.read_csv(out / "report" / "accuracy.csv")
@@ -233,6 +216,5 @@ def test_the_command_ends_with_conclusions_and_a_report(tmp_path):
 
 
 def test_a_mistake_is_told_at_once(tmp_path):
-    done = run(tmp_path / "study", "--genotypes", "0")
-    words = " ".join(done.stderr.replace("│", " ").split())
-    assert done.returncode != 0 and "genotypes must be a number of at least 1" in words and "Traceback" not in words
+    done = run("control", tmp_path / "study", "--genotypes", "0")
+    assert done.status != 0 and "genotypes must be a number of at least 1" in words(done)

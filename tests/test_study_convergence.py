@@ -1,11 +1,10 @@
 """The study of convergence: points, areas and conclusions from known numbers, and the command as a person runs it."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
-from faults.harness import Ended, drive
+from small_study import run
 from toys import blobs
 
 from edgenes.baselines import run_method
@@ -30,9 +29,6 @@ from studies.convergence import (
     turns,
 )
 
-SCRIPT = Path(__file__).parents[1] / "studies" / "convergence.py"
-OPTIONS = ("--smoke-test", "--images", "200", "--search-channels", "2", "--channels", "2", "--batch-size", "32")
-OPTIONS += ("--retraining-batch-size", "32")
 STEPS = 10
 NOISE = [0.0, 0.002, -0.001, 0.001, -0.002]
 
@@ -175,18 +171,14 @@ def test_tables_and_page_have_a_row_a_curve():
     assert lines == set(names)
 
 
-def run(out: Path, *options: str) -> Ended:
-    return drive(out, options=(*OPTIONS, *options), script=SCRIPT)
-
-
 def test_the_command_ends_with_a_conclusion_and_is_not_changed_after_it(tmp_path):
     out = tmp_path / "study"
-    done = run(out)
+    done = run("convergence", out)
     assert done.status == 0, done.errors
     assert "The paper finds EdgeNES's area larger" in done.output and "The report:" in done.output
     rows = pd.read_csv(out / "report" / "convergence.csv")
     assert len(rows) == 2 * (3 + 2 + 2 + 1) and rows["test_accuracy"].between(0, 1).all()
     assert len((out / "test_reads.jsonl").read_text().splitlines()) == 1
-    refused = run(out, "--points", "5", "--area-from", "3")  # T was read for all iterations in common
+    refused = run("convergence", out, "--points", "5", "--area-from", "3")  # T was read for all iterations in common
     assert refused.status == 1 and "points: stored 8, asked 5" in refused.errors
     assert "area_from: stored None, asked 3" in refused.errors

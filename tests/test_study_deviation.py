@@ -1,14 +1,11 @@
 """The study of deviation: its conclusions from numbers that are known, and the command as a person runs it."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from small_study import run
 
 from edgenes.statistics import corrected
 from studies.deviation import (
@@ -23,10 +20,7 @@ from studies.deviation import (
     trend_told,
 )
 
-SCRIPT = Path(__file__).parents[1] / "studies" / "deviation.py"
 OURS, RANDOM = SOURCES.values()
-SMALL = ("--images", "200", "--search-channels", "2", "--channels", "2", "--batch-size", "32")
-SMALL += ("--retraining-batch-size", "32", "--smoke-test")
 
 
 def frame(gain: float = 0.0, spread: float = 1.0, slope: float = 0.0, seeds: int = 5, noise: float = 0.002):
@@ -99,14 +93,8 @@ def test_few_searches_and_missing_cells_are_no_trouble():
 
 
 def test_the_command_ends_with_a_conclusion_and_a_report(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--out", str(tmp_path / "study"), *SMALL],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "EDGENES_CACHE": "off"},
-    )
-    assert done.returncode == 0, done.stderr
+    done = run("deviation", tmp_path / "study")
+    assert done.status == 0, done.errors
     report = tmp_path / "study" / "report"
     rows = pd.read_csv(report / "deviation.csv")
     assert rows["accuracy"].between(0, 1).all() and set(rows["shared"]) == {0, 1, 2, 3, 4}

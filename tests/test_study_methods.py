@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import small_study
 from faults.harness import Ended, Fault, drive
 
 from edgenes.baselines import NAMES
@@ -15,11 +16,8 @@ from studies.methods import MethodsConfig, conclusions, costs, findings, table
 from tune_jobs.__main__ import main as tools
 from tune_jobs.saved import EXPERIMENT
 
-SCRIPT = Path(__file__).parents[1] / "studies" / "methods.py"
 STEP = "edgenes.search:Bilevel.weight_step"
 METHODS = ("random-nes", "edge-nes")
-OPTIONS = ("--smoke-test", "--images", "200", "--search-channels", "2", "--channels", "2", "--batch-size", "32")
-OPTIONS += ("--retraining-batch-size", "32", "--methods", *METHODS)
 
 
 def frame(differences: dict[str, list[float]]) -> pd.DataFrame:
@@ -88,10 +86,8 @@ def test_presets_are_whole_and_what_is_given_stays():
     assert MethodsConfig(methods=("darts", "random", "darts")).methods == ("darts", "random")
 
 
-def run(out: Path, *faults_and_options: Fault | str) -> Ended:
-    faults = [each for each in faults_and_options if isinstance(each, Fault)]
-    options = (each for each in faults_and_options if isinstance(each, str))
-    return drive(out, *faults, options=(*OPTIONS, *options), script=SCRIPT)
+def run(out: Path, *options: str, faults: tuple[Fault, ...] = ()) -> Ended:
+    return small_study.run("methods", out, "--methods", *METHODS, *options, faults=faults)
 
 
 @pytest.fixture(scope="module")
@@ -155,18 +151,19 @@ def test_the_tools_and_the_command_of_another_kind_of_study_say_so(finished, cap
 )
 def test_a_mistake_is_told_at_once(tmp_path, options, said):
     done = run(tmp_path / "study", *options)
-    words = " ".join(done.errors.replace("│", " ").split())  # out of the box that they stand in
-    assert done.status != 0 and said in words
+    assert done.status != 0 and said in small_study.words(done)
     assert not (tmp_path / "study" / EXPERIMENT).exists()
 
 
 def test_killed_workers_and_drivers_and_a_failed_job_change_no_number(finished, tmp_path):
     out = tmp_path / "disturbed"
-    killed = run(out, Fault("kill", "edgenes.training:train_network", nth=2), Fault("kill driver", STEP, nth=20))
+    killed = run(
+        out, faults=(Fault("kill", "edgenes.training:train_network", nth=2), Fault("kill driver", STEP, nth=20))
+    )
     assert killed.fired == [True, True] and killed.status == 137
-    failed = run(out, Fault("raise", "edgenes.baselines:draw_candidates", argument="once"))
+    failed = run(out, faults=(Fault("raise", "edgenes.baselines:draw_candidates", argument="once"),))
     assert failed.status == 1 and "1 of " in failed.errors and "an accident: once" in failed.errors
-    stopped = run(out, Fault("signal driver", "edgenes.training:predict", nth=4, argument=[signal.SIGTERM]))
+    stopped = run(out, faults=(Fault("signal driver", "edgenes.training:predict", nth=4, argument=[signal.SIGTERM]),))
     assert stopped.status == 130 and "Run the same command again" in stopped.errors
     assert run(out).status == 0
     exact = [name for name in pd.read_csv(out / "report" / "methods.csv") if not name.endswith("seconds")]

@@ -1,14 +1,11 @@
 """The study of proxies: correlations and conclusions from numbers that are known, and the command as it is run."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from small_study import run
 
 from studies.proxy import (
     MEASURES,
@@ -22,10 +19,6 @@ from studies.proxy import (
     dropped,
     matrix,
 )
-
-SCRIPT = Path(__file__).parents[1] / "studies" / "proxy.py"
-SMALL = ("--images", "200", "--search-channels", "2", "--channels", "2", "--batch-size", "32")
-SMALL += ("--retraining-batch-size", "32", "--smoke-test", "--seeds", "1", "--genotypes", "3", "--pool", "2")
 
 
 def frame(seeds: int, rows: int) -> pd.DataFrame:
@@ -96,14 +89,8 @@ def test_what_makes_no_sense_is_refused(changes, said):
 
 
 def test_the_command_ends_with_a_conclusion_and_a_report(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--out", str(tmp_path / "study"), *SMALL],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "EDGENES_CACHE": "off"},
-    )
-    assert done.returncode == 0, done.stderr
+    done = run("proxy", tmp_path / "study", "--seeds", "1", "--genotypes", "3", "--pool", "2")
+    assert done.status == 0, done.errors
     report = tmp_path / "study" / "report"
     genotypes, trials = pd.read_csv(report / "genotypes.csv"), pd.read_csv(report / "trials.csv")
     assert genotypes[list(MEASURES)].stack().between(0, 1).all() and len(trials) == 3

@@ -1,11 +1,9 @@
 """The study of the speed-up: its conclusions from known counts, and the command as a person runs it."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
-from faults.harness import drive
+from small_study import run
 
 from edgenes.errors import ConfigError
 from studies.speedup import (
@@ -23,9 +21,6 @@ from studies.speedup import (
     theory_frame,
 )
 
-SCRIPT = Path(__file__).parents[1] / "studies" / "speedup.py"
-OPTIONS = ("--smoke-test", "--images", "200", "--search-channels", "2", "--channels", "2", "--batch-size", "32")
-OPTIONS += ("--retraining-batch-size", "32", "--draws", "2000")
 NOISE = [0.0, 0.2, -0.2, 0.1, -0.1]
 
 
@@ -136,7 +131,7 @@ def test_all_presets_follow_paths():
 
 def test_the_command_counts_what_the_paths_really_are(tmp_path):
     out = tmp_path / "study"
-    done = drive(out, options=(*OPTIONS, "--seeds", "1"), script=SCRIPT)
+    done = run("speedup", out, "--draws", "2000", "--seeds", "1")
     assert done.status == 0, done.errors
     assert "Theorem 1 promises" in done.output and "not yet accuracy" in done.output
     assert not (out / "test_reads.jsonl").exists()

@@ -1,12 +1,8 @@
 """The study of the warm-up: its conclusions from numbers that are known, and the command as a person runs it."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pandas as pd
 import pytest
+from small_study import run, words
 
 from edgenes.config import HypernetworkConfig
 from studies.warmup import (
@@ -25,7 +21,6 @@ from studies.warmup import (
     table,
 )
 
-SCRIPT = Path(__file__).parents[1] / "studies" / "warmup.py"
 OFF = "c and t at end"
 
 
@@ -145,23 +140,11 @@ def test_options_are_checked_and_kept_in_order():
     assert WarmupConfig(estimator="exact").setting("cpu").hypernetwork.estimator == "exact"
 
 
-def run(out: Path, *options: str) -> subprocess.CompletedProcess:
-    small = ("--images", "200", "--search-channels", "2", "--channels", "2", "--batch-size", "32")
-    small += ("--retraining-batch-size", "32")
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), "--smoke-test", *small, "--out", str(out), *options],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "EDGENES_CACHE": "off"},
-    )
-
-
 def test_the_command_ends_with_conclusions_and_a_report(tmp_path):
     out = tmp_path / "study"
-    done = run(out, "--edges", "1", "2", "--seeds", "1")
-    assert done.returncode == 0, done.stderr
-    assert "At c_end 1 the control error is" in done.stdout
+    done = run("warmup", out, "--edges", "1", "2", "--seeds", "1")
+    assert done.status == 0, done.errors
+    assert "At c_end 1 the control error is" in done.output
     assert len(pd.read_csv(out / "report" / "errors.csv")) == len(CONDITIONS)
     tested = pd.read_csv(out / "report" / "accuracy.csv")
     assert len(tested) == 2 * len(CONDITIONS) and tested["accuracy"].between(0, 1).all()
@@ -178,6 +161,5 @@ def test_the_command_ends_with_conclusions_and_a_report(tmp_path):
     ],
 )
 def test_a_mistake_is_told_at_once(tmp_path, options, said):
-    done = run(tmp_path / "study", *options)
-    words = " ".join(done.stderr.replace("│", " ").split())
-    assert done.returncode != 0 and said in words and "Traceback" not in words
+    done = run("warmup", tmp_path / "study", *options)
+    assert done.status != 0 and said in words(done)

@@ -302,9 +302,14 @@ class SweepConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; the storage is left out, since its URL may hold a password."""
-        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | {"storage": None}
-        plain = {name: str(value) if isinstance(value, Path) else value for name, value in plain.items()}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+        return plain_values(self) | {"storage": None}
+
+
+def plain_values(config: Any) -> dict[str, Any]:
+    """The fields of a command line's dataclass as JSON has them: paths as text, tuples as lists."""
+    plain = {each.name: getattr(config, each.name) for each in dataclasses.fields(config)}
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in plain.items()}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
 
 def _check_storage_path(place: str) -> None:

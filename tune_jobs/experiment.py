@@ -38,6 +38,7 @@ from tune_jobs.saved import EXPERIMENT
 from tune_jobs.search_store import SearchStore, StoredTrainer
 from tune_jobs.searcher import RAY
 from tune_jobs.store import PredictionStore
+from tune_jobs.study import check_settings
 from tune_jobs.sweep import prepare_folder, write_errors
 from tune_jobs.trainables import outcome_of, use_resources
 from tune_jobs.watch.watch import Watch
@@ -292,16 +293,7 @@ def _identify(config: ExperimentConfig, data: Dataset) -> str:
         known = stored.get("defining") if isinstance(stored, dict) else None
         if not isinstance(known, dict) or not isinstance(stored.get("identifier"), str):
             raise StudyError(f"{path} is no experiment's: give --out a folder that is new or empty.")
-        differences = [
-            f"{key}: stored {known.get(key)!r}, asked {asked.get(key)!r}"
-            for key in sorted({*known, *asked})
-            if known.get(key) != asked.get(key)
-        ]
-        if differences:
-            raise StudyError(
-                f"{config.folder} was begun with other settings, and its results would not be comparable. "
-                f"{'; '.join(differences)}. Give the stored settings again, or another folder with --out."
-            )
+        check_settings(known, asked, str(config.folder))
         return stored["identifier"]
     identifier = uuid.uuid4().hex
     write_json(path, {"defining": asked, "identifier": identifier, "config": config.to_dict(), **environment()})

@@ -1,6 +1,5 @@
 """What the paper's experiments have in common: data, budgets by preset, seeds, and where they run."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -13,7 +12,7 @@ from edgenes.regularizer import ESTIMATORS
 from edgenes.selection import CRITERIA
 from edgenes.setting import Setting
 from edgenes.supernet import FORWARDS
-from tune_jobs.config import MOST, SweepConfig
+from tune_jobs.config import MOST, SweepConfig, plain_values
 
 PRESETS: dict[str, dict[str, Any]] = {
     "laptop": {
@@ -313,6 +312,4 @@ class ExperimentConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        plain = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-        plain = {name: str(value) if isinstance(value, Path) else value for name, value in plain.items()}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+        return plain_values(self)

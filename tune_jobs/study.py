@@ -222,6 +222,11 @@ def _check_identity(study: optuna.Study, asked: Mapping[str, Any]) -> None:
                 f"program made it. Choose another folder with --out."
             )
         return  # created a moment ago, perhaps by a process that died before it could say more
+    check_settings(stored, asked, f"The study {study.study_name!r}")
+
+
+def check_settings(stored: Mapping[str, Any], asked: Mapping[str, Any], what: str) -> None:
+    """Raise StudyError, naming each difference, if `what` was begun with other settings than are asked for now."""
     differences = [
         f"{key}: stored {stored.get(key)!r}, asked {asked.get(key)!r}"
         for key in sorted({*stored, *asked})
@@ -229,8 +234,8 @@ def _check_identity(study: optuna.Study, asked: Mapping[str, Any]) -> None:
     ]
     if differences:
         raise StudyError(
-            f"The study {study.study_name!r} was begun with other settings, and its trials would not be "
-            f"comparable. {'; '.join(differences)}. Give the stored settings again, or another folder with --out."
+            f"{what} was begun with other settings, and its results would not be comparable. "
+            f"{'; '.join(differences)}. Give the stored settings again, or another folder with --out."
         )
 
 
