@@ -22,11 +22,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pandas as pd
 
-from edgenes.baselines import Member, hypernetwork_pool, random_nes
+from edgenes.baselines import Member, best_ensemble, hypernetwork_pool, random_nes
 from edgenes.config import check_at_least
 from edgenes.errors import ConfigError
 from edgenes.metrics import ensemble_probabilities, summary
-from edgenes.selection import select_affordable
 from edgenes.setting import Setting
 from edgenes.statistics import (
     Comparison,
@@ -144,9 +143,8 @@ METHODS: dict[str, Callable[[Setting, Trainer, Sequence[int]], Iterator[Point]]]
 
 def best(pool: list[Member], setting: Setting, trainer: Trainer) -> list[Member]:
     """The pool's best ensemble on V."""
-    predictions = np.stack([trainer.retrain(member.config, member.genotype).probabilities for member in pool])
-    found = select_affordable(predictions, trainer.data.validation.labels, setting.size, setting.criterion)
-    return [pool[k] for k in found.members]
+    _, chosen = best_ensemble(pool, setting, trainer)
+    return [pool[k] for k in chosen]
 
 
 def one_run(job: dict[str, Any], bench: Any) -> dict[str, Any]:

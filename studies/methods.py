@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from edgenes.baselines import METHODS, NAMES, Member, run_method
+from edgenes.collapse import parameter_free
 from edgenes.errors import ConfigError
 from edgenes.genotype import Genotype
 from edgenes.metrics import ensemble_probabilities, summary
-from edgenes.operations import PARAMETER_FREE
 from edgenes.statistics import against, mean_estimate, one_test_set, sentence, undecided
 from edgenes.study_figures import dots_figure, interval_frame
 from tune_jobs.experiment_config import ExperimentConfig
@@ -80,18 +80,13 @@ def methods_frame(jobs: list[dict], results: list[dict], tested: dict[str, dict]
             row[f"test_{score}"] = test["ensemble"][score]
             row[f"member_{score}"] = float(np.mean([member[score] for member in test["members"]]))
         row["pool"] = len(result["pool"])
-        row["parameter_free"] = float(np.mean([_parameter_free(member) for member in result["members"]]))
+        genotypes = [Genotype.from_dict(member["genotype"]) for member in result["members"]]
+        row["parameter_free"] = float(np.mean([parameter_free(one) / one.space.max_edges for one in genotypes]))
         row["validation_accuracy"] = result["validation"]["ensemble"]["accuracy"]
         row |= {f"search_{name}": value for name, value in result["search"].items()}
         row |= {f"retraining_{name}": value for name, value in result["retraining"].items()}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _parameter_free(member: dict) -> float:
-    """Share of the genotype's edges that are pools or skips."""
-    edges = Genotype.from_dict(member["genotype"]).edge_set
-    return sum(edge.operation in PARAMETER_FREE for _, _, edge in edges) / len(edges)
 
 
 def findings(frame: pd.DataFrame, test_images: int) -> Findings:

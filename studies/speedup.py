@@ -22,12 +22,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from edgenes.baselines import hypernetwork_pool
+from edgenes.baselines import best_ensemble, hypernetwork_pool
 from edgenes.config import WEIGHT_PATHS, check_at_least
 from edgenes.errors import ConfigError
 from edgenes.genotype import Genotype, shared_edges
 from edgenes.search import search_genotype, train_hypernetwork
-from edgenes.selection import select_affordable
 from edgenes.statistics import Estimate, mean_estimate
 from edgenes.study_figures import dots_figure, interval_frame, lines_figure
 from edgenes.theory import expected_edges, simulated_edges, speedup, updated_edges
@@ -87,9 +86,7 @@ def one_run(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     seen, optimal = [], members[0]
     config = setting.hypernetwork_config(**paths_of)
     hypernetwork = train_hypernetwork(config, data, optimal, on_path=seen.append).hypernetwork.cpu()
-    pool = hypernetwork_pool(hypernetwork, setting)
-    predictions = np.stack([bench.trainer.retrain(member.config, member.genotype).probabilities for member in pool])
-    chosen = select_affordable(predictions, data.validation.labels, setting.size, setting.criterion).members
+    pool, chosen = best_ensemble(hypernetwork_pool(hypernetwork, setting), setting, bench.trainer)
     ensemble = [pool[k].genotype for k in chosen]
     counts, within = updated_edges(seen, ensemble), updated_edges(seen, ensemble, optimal.edge_set)
     columns = {"summed": counts.summed, "distinct": counts.distinct, "within": within.summed}
