@@ -29,6 +29,10 @@ class StudyError(EdgeNESError):
     """A study cannot be opened, resumed or finished as asked."""
 
 
+class Interrupted(StudyError):
+    """The user or the scheduler stopped the study; everything finished is stored."""
+
+
 class DivergedError(EdgeNESError, ArithmeticError):
     """A loss became NaN or infinite during training."""
 

@@ -5,57 +5,37 @@ python studies/anneal_sweep.py --dataset cifar100 --root DATA --channels 16 --gp
 python studies/anneal_sweep.py --trials 24           # goes on with the study of the first command
 """
 
-import os
 import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import optuna
-import tyro
 from rich.console import Console
 
-from edgenes.errors import EdgeNESError
+from tune_jobs.command import run_command
 from tune_jobs.config import SweepConfig
 from tune_jobs.progress import Progress
-from tune_jobs.quiet import quiet_ray
-from tune_jobs.storage import refuse_passwords, storage_reference
-from tune_jobs.tools.display import lines
+from tune_jobs.storage import storage_reference
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the study of the command line; returns the exit status."""
-    errors = Console(stderr=True, emoji=False)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        refuse_passwords(sys.argv[1:] if arguments is None else arguments)
-        config = tyro.cli(
-            SweepConfig, args=arguments, description=__doc__.partition("\n")[0], config=(tyro.conf.OmitArgPrefixes,)
-        )
-        config = replace(config, storage=storage_reference(config.storage, config.folder))
-    except EdgeNESError as error:
-        errors.print(f"error: {lines(error)}", style="red", markup=False, highlight=False, soft_wrap=True)
-        return 2
-    quiet_ray(local=not (config.address or os.environ.get("RAY_ADDRESS")))
-    # Ray is imported only now: it is silenced by what it finds while it is imported.
-    from tune_jobs.run import Interrupted
+    return run_command(SweepConfig, __doc__, run, arguments)
+
+
+def run(config: SweepConfig) -> int:
+    """Run the study, or measure what it would take; returns the exit status."""
+    from tune_jobs.estimate import estimate
     from tune_jobs.saved import storage_url
     from tune_jobs.sweep import run_study
 
-    try:
-        if config.dry_run:
-            from tune_jobs.estimate import estimate
-
-            Console(emoji=False).print(estimate(config), markup=False, highlight=False)
-            return 0
-        result = run_study(config, Progress())
-    except (Interrupted, KeyboardInterrupt) as stop:
-        text = str(stop) or "stopped; run the same command again to go on."
-        errors.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
-        return 130
-    except EdgeNESError as error:
-        errors.print(f"error: {lines(error)}", style="red", markup=False, highlight=False, soft_wrap=True)
-        return 1
+    config = replace(config, storage=storage_reference(config.storage, config.folder))
+    if config.dry_run:
+        Console(emoji=False).print(estimate(config), markup=False, highlight=False)
+        return 0
+    result = run_study(config, Progress())
     _summary(config, result, storage_url(config))
     return 0
 

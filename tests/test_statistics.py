@@ -311,6 +311,15 @@ class TestSentence:
             f"n = 5 paired searches could have detected {100 * found.detectable:.1f}."
         )
 
+    def test_two_searches_could_have_detected_nothing_that_shares_can_have(self):
+        few = paired([0.5, 0.7], [0.6, 0.65])
+        assert few.detectable > 1
+        assert sentence(few, "r", "b", points=True).endswith(
+            "n = 2 paired searches could have detected none that can be."
+        )
+        (said,) = undecided({"b": few}, TestUndecided.OPENING, points=True)
+        assert said.endswith("2 searches could have detected none that can be.")
+
     def test_after_holm(self):
         family = against(REFERENCE, {"b": BETTER, "s": SAME}, paired=True)
         assert "p = 0.0066 after Holm)" in sentence(family["b"], "r", "b")

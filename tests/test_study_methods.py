@@ -12,6 +12,7 @@ import small_study
 from faults.harness import Ended, Fault, drive
 
 from edgenes.baselines import NAMES
+from edgenes.errors import ConfigError
 from studies.methods import MethodsConfig, conclusions, costs, findings, table
 from tune_jobs.__main__ import main as tools
 from tune_jobs.saved import EXPERIMENT
@@ -79,11 +80,27 @@ def test_presets_are_whole_and_what_is_given_stays():
     )
     assert paper.setting("cpu").hypernetwork.pivots == 5 and paper.setting("cpu").hypernetwork.epsilon == 0.2
     assert paper.space.max_edges == 4 and paper.setting("cpu").training.batch_size == 96
-    assert darts.space.max_edges == 16 and darts.search_cells == 8 and darts.final_epochs == 3
+    assert darts.space.max_edges == 16 and darts.search_cells == 8 and darts.final_epochs == darts.short_epochs == 3
     smoke = MethodsConfig(smoke_test=True, final_epochs=7)
     assert (smoke.seeds, smoke.final_epochs, smoke.search_epochs) == (2, 7, 2)
     assert MethodsConfig(smoke_test=True, seeds=5).seeds == MethodsConfig().seeds == 5
     assert MethodsConfig(methods=("darts", "random", "darts")).methods == ("darts", "random")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"search_epochs": 0}, "search_epochs must be a number of at least 1"),
+        ({"retraining_batch_size": 1}, "retraining_batch_size must be a number of at least 2"),
+        ({"search_warmup": 1.0}, "search_warmup must be a fraction in"),
+        ({"max_parameter_free": 5}, "max_parameter_free must be at most 4"),
+        ({"max_parameter_free": -1}, "max_parameter_free must be a number of at least 0"),
+        ({"short_epochs": 4, "final_epochs": 3}, "raise --final-epochs"),
+    ],
+)
+def test_mistakes_are_told_by_the_name_of_the_option(options, said):
+    with pytest.raises(ConfigError, match=said):
+        MethodsConfig(**options)
 
 
 def run(out: Path, *options: str, faults: tuple[Fault, ...] = ()) -> Ended:
@@ -112,12 +129,14 @@ def test_the_command_ends_with_a_conclusion_and_a_report(finished):
     assert len(reads) == 1 and "4 ensembles, all chosen before" in reads[0]
 
 
-def test_a_finished_study_is_read_and_more_seeds_go_on(finished, tmp_path):
+def test_a_finished_study_is_read_but_for_an_altered_job_and_more_seeds_go_on(finished, tmp_path):
     out = tmp_path / "moved"
     shutil.copytree(finished[0], out)
-    kept = {path: path.stat().st_mtime_ns for path in (out / "jobs").rglob("*.json")}
+    altered = next((out / "jobs" / "methods").glob("edge*1.json"))
+    altered.write_text(altered.read_text().replace('"accuracy": 0', '"accuracy": 7', 1))
+    kept = {path: path.stat().st_mtime_ns for path in (out / "jobs").rglob("*.json") if path != altered}
     again = run(out)
-    assert again.status == 0 and "job" not in again.output
+    assert again.status == 0 and "3 of them from an earlier run" in again.output
     assert again.output.split("\n\n")[-2] == finished[1].split("\n\n")[-2]
     more = run(out, "--seeds", "3")
     assert more.status == 0, more.errors

@@ -155,7 +155,7 @@ class SweepConfig:
     dry_run: bool = False
     """Measure one step, print the trials, hours, memory and disk that the study takes, and stop."""
     smoke_test: bool = False
-    """The same path in seconds: a few tiny trials."""
+    """The same path in under a minute: a few tiny trials."""
 
     def __post_init__(self):
         if self.smoke_test:

@@ -18,8 +18,9 @@ from ray import tune
 
 from edgenes.baselines import Member
 from edgenes.checkpoint import read_json, write_json
+from edgenes.config import digest
 from edgenes.data import Dataset, Part
-from edgenes.errors import CheckpointError, StudyError, WriteError
+from edgenes.errors import CheckpointError, Interrupted, StudyError, WriteError
 from edgenes.metrics import ensemble_probabilities, summary
 from edgenes.search import SEARCH_VERSION
 from edgenes.setting import Setting
@@ -33,7 +34,7 @@ from tune_jobs.lock import study_lock
 from tune_jobs.progress import Progress
 from tune_jobs.ray_job import check_job_folder
 from tune_jobs.remote import Remote, StudyFiles, join_remote
-from tune_jobs.run import Interrupted, Run, failure, ray_cluster, terminations
+from tune_jobs.run import Run, failure, ray_cluster, terminations
 from tune_jobs.saved import EXPERIMENT
 from tune_jobs.search_store import SearchStore, StoredTrainer
 from tune_jobs.searcher import RAY
@@ -121,7 +122,7 @@ def experiment_job(
         found = function(job, place.bench(data, say), **extra)
         name = _result_name(stage, job)
         about = {"job": job, "device": place.setting.search.device, "environment": environment()}
-        write_json(place.files.folder / name, {**about, "result": found})
+        write_json(place.files.folder / name, {**about, "result": found, "digest": digest(found)})
         place.files.publish(name)
         return {"status": "complete", "note": str(found.get("note", ""))}
 
@@ -198,7 +199,7 @@ class Experiment:
             return None
         with suppress(CheckpointError, KeyError, TypeError):
             stored = read_json(path)
-            if stored["job"] == json.loads(json.dumps(job)):
+            if stored["job"] == json.loads(json.dumps(job)) and stored["digest"] == digest(stored["result"]):
                 self.commits.add(str(stored["environment"]["commit"]))
                 return stored["result"]
         return None

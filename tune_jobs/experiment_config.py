@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from edgenes.config import GRADIENTS, HypernetworkConfig, SearchConfig, TrainingConfig, check_at_least, check_at_most
 from edgenes.data import Dataset, load_data
+from edgenes.errors import ConfigError
 from edgenes.genotype import SearchSpace
 from edgenes.network import check_image_size
 from edgenes.regularizer import ESTIMATORS
@@ -127,7 +128,7 @@ class ExperimentConfig:
     seeds: int | None = None
     """Independent searches, by default 5; more of them go on with a finished study."""
     smoke_test: bool = False
-    """The same path in seconds: two seeds and tiny budgets."""
+    """The same path in a minute or two: two seeds and tiny budgets."""
 
     dataset: str | None = None
     """digits (embedded), cifar10, cifar100, fashionmnist, an .npz with x_train, y_train, x_test, y_test, or a
@@ -229,15 +230,33 @@ class ExperimentConfig:
         decided = PRESETS["laptop"] | PRESETS[self.preset] | (SMOKE if self.smoke_test else {})
         for name, value in decided.items():
             if getattr(self, name) is None:  # what the user gave stays
-                object.__setattr__(self, name, value)
+                # a full retraining that was asked to be shorter than a short one shortens that
+                shorter = name == "short_epochs" and self.final_epochs
+                object.__setattr__(self, name, min(value, self.final_epochs) if shorter else value)
         for name in ("root", "out"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))
-        check_at_least(self, 1, "seeds")
-        check_at_most(self, MOST, "seeds", "search_epochs", "hypernetwork_epochs", "short_epochs", "final_epochs")
+        self._check()
+        self.execution, self.setting("cpu")  # each checks its own fields
+
+    def _check(self) -> None:
+        """Raise ConfigError by the names of the options, which the configurations made of them do not know."""
+        counts = ("seeds", "search_epochs", "hypernetwork_epochs", "short_epochs", "final_epochs", "candidates")
+        check_at_least(self, 1, *counts, "ensemble_size", "penalty_lambdas")
+        check_at_least(self, 1, "search_channels", "search_cells", "channels", "cells")
+        check_at_least(self, 2, "batch_size", "retraining_batch_size")
+        check_at_most(self, MOST, *counts)
+        if not 0 <= self.search_warmup < 1:
+            raise ConfigError(f"search_warmup must be a fraction in [0, 1), got {self.search_warmup}.")
+        if self.short_epochs > self.final_epochs:
+            raise ConfigError(
+                f"a short retraining of {self.short_epochs} epochs is longer than a full one of {self.final_epochs}: "
+                "lower --short-epochs or raise --final-epochs."
+            )
+        if self.max_parameter_free is not None:
+            check_at_most(self, self.space.max_edges, "max_parameter_free")
         if self.images is not None:
             check_at_least(self, 1, "images")
-        self.execution, self.setting("cpu")  # each checks its own fields
 
     @property
     def folder(self) -> Path:

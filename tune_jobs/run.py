@@ -16,7 +16,7 @@ import ray
 from ray import tune
 
 from edgenes.data import Dataset
-from edgenes.errors import ConfigError, StudyError, WriteError
+from edgenes.errors import ConfigError, Interrupted, StudyError, WriteError
 from tune_jobs.config import SweepConfig
 from tune_jobs.footprint import Footprint, measure, when_memory_is_free
 from tune_jobs.progress import Progress
@@ -29,10 +29,6 @@ from tune_jobs.storage import kept_from_children
 from tune_jobs.trial import TrialSettings
 from tune_jobs.watch.names import job_config
 from tune_jobs.watch.watch import Watch
-
-
-class Interrupted(StudyError):
-    """The user or the scheduler stopped the study; everything finished is stored."""
 
 
 def _check_reachable(address: str) -> None:

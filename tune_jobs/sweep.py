@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from edgenes.checkpoint import is_unwritable, write_atomically, write_json, write_text
 from edgenes.data import Dataset
-from edgenes.errors import ConfigError, EdgeNESError, StudyError, WriteError
+from edgenes.errors import ConfigError, EdgeNESError, Interrupted, StudyError, WriteError
 from edgenes.genotype import Genotype
 from tune_jobs.cache import cache_setting
 from tune_jobs.config import SweepConfig
@@ -40,7 +40,7 @@ from tune_jobs.lock import DRIVER, study_lock
 from tune_jobs.progress import Progress
 from tune_jobs.ray_job import check_job_folder
 from tune_jobs.remote import StudyFiles, join_remote
-from tune_jobs.run import Interrupted, Run, failure, ray_cluster, terminations
+from tune_jobs.run import Run, failure, ray_cluster, terminations
 from tune_jobs.saved import (
     CONFIG,
     GENOTYPE,

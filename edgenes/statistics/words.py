@@ -36,10 +36,10 @@ def sentence(
         low, high = sorted((comparison.low, comparison.high), key=abs)
         sign = 1 if comparison.difference > 0 else -1
         return f"{b} is {where} (95% interval {number(sign * low)} to {number(sign * high)}, {n}, {p})."
+    could = _detected(scale * comparison.detectable, points, places)
     return (
         f"{b} is not distinguishable from {a} at this budget: difference {number(comparison.difference, True)} "
-        f"[{number(comparison.low)}, {number(comparison.high)}], {p}; {n} could have detected "
-        f"{number(comparison.detectable)}."
+        f"[{number(comparison.low)}, {number(comparison.high)}], {p}; {n} could have detected {could}."
     )
 
 
@@ -57,10 +57,10 @@ def undecided(
     scale, unit, places = (100, "points", 1) if points else (1, unit, 2)
     seen = {name: round(scale * one.difference, places) + 0.0 for name, one in same.items()}  # never -0.0
     listed = ", ".join(f"{name} {difference:+.{places}f}" for name, difference in seen.items())
-    effects = [f"{scale * one.detectable:.{places}f}" for one in same.values() if one.detectable is not None]
+    effects = sorted(scale * one.detectable for one in same.values() if one.detectable is not None)
     if effects:
         n = _range({number for one in same.values() for number in one.n or (1,)})
-        least, most = min(effects, key=float), max(effects, key=float)
+        least, most = (_detected(effect, points, places) for effect in (effects[0], effects[-1]))
         size = least if least == most else f"{least} to {most}, by the comparison"
         could = f"{n} {what} could have detected {size}"
     else:
@@ -76,6 +76,11 @@ def one_test_set(accuracy: float, images: int) -> str:
         f"many give an accuracy of {100 * accuracy:.1f}% a standard error of {error:.1f} points by themselves, which "
         "more searches do not lessen; differences of methods, which see the same images, have less of it."
     )
+
+
+def _detected(effect: float, points: bool, places: int) -> str:
+    """A detectable difference; of shares, which differ by 100 points at most, perhaps none."""
+    return "none that can be" if points and effect > 100 else rounded(effect, places)
 
 
 def _range(numbers: set[int]) -> str:
