@@ -92,6 +92,7 @@ def test_presets_are_whole_and_what_is_given_stays():
     [
         ({"search_epochs": 0}, "search_epochs must be a number of at least 1"),
         ({"retraining_batch_size": 1}, "retraining_batch_size must be a number of at least 2"),
+        ({"cell_types": "both", "search_cells": 3}, "^cells must be a number of at least 3"),
         ({"search_warmup": 1.0}, "search_warmup must be a fraction in"),
         ({"max_parameter_free": 5}, "max_parameter_free must be at most 4"),
         ({"max_parameter_free": -1}, "max_parameter_free must be a number of at least 0"),

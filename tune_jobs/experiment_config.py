@@ -243,7 +243,8 @@ class ExperimentConfig:
         """Raise ConfigError by the names of the options, which the configurations made of them do not know."""
         counts = ("seeds", "search_epochs", "hypernetwork_epochs", "short_epochs", "final_epochs", "candidates")
         check_at_least(self, 1, *counts, "ensemble_size", "penalty_lambdas")
-        check_at_least(self, 1, "search_channels", "search_cells", "channels", "cells")
+        check_at_least(self, 1, "search_channels", "channels")
+        check_at_least(self, 3 if self.cell_types == "both" else 1, "search_cells", "cells")
         check_at_least(self, 2, "batch_size", "retraining_batch_size")
         check_at_most(self, MOST, *counts)
         if not 0 <= self.search_warmup < 1:
