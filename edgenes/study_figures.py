@@ -1,5 +1,6 @@
 """Pictures of several searches: means with their 95% intervals, as dots or along a line."""
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -14,15 +15,17 @@ COLOURS = (VERMILLION, BLUE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#24292
 """Okabe and Ito's, in the order in which groups take them."""
 
 
-def interval_frame(frame: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
+def interval_frame(
+    frame: pd.DataFrame, by: Sequence[str], value: str, within: tuple[float, float] = (-math.inf, math.inf)
+) -> pd.DataFrame:
     """Means of `value` over searches: one row a group of `by`, in the order of the rows, columns mean, low, high, n.
 
-    low and high are NaN where a group is a single search, or has no spread.
+    low and high are NaN where a group is a single search, or has no spread; they are `within` the values' range.
     """
     need(frame, (*by, value))
     rows = []
     for key, group in frame.dropna(subset=[value]).groupby(list(by), sort=False):
-        found = mean_estimate(group[value])
+        found = mean_estimate(group[value], within=within)
         key = key if isinstance(key, tuple) else (key,)
         rows.append({**dict(zip(by, key, strict=True)), "mean": found.value, "low": found.low, "high": found.high})
         rows[-1]["n"] = found.n

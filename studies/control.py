@@ -28,7 +28,7 @@ from edgenes.metrics import summary
 from edgenes.network import cell_layout
 from edgenes.regularizer import ESTIMATORS
 from edgenes.setting import Setting
-from edgenes.statistics import Comparison, compare, corrected, mean_estimate, sentence, undecided
+from edgenes.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_estimate, sentence, undecided
 from edgenes.study_figures import dots_figure, interval_frame, lines_figure
 from tune_jobs.experiment_config import ExperimentConfig
 from tune_jobs.experiment_main import experiment_main
@@ -354,13 +354,19 @@ def error_table(errors: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for levels, group in errors.groupby(list(WORDS), sort=False):
         shown = {name: "printed" if level == "as_printed" else level for name, level in zip(WORDS, levels, strict=True)}
-        rows.append({**shown, "control error": mean_estimate(group["error"]).told(), "worst": group["error"].max()})
+        rows.append(
+            {
+                **shown,
+                "control error": mean_estimate(group["error"], within=AMOUNT).told(),
+                "worst": group["error"].max(),
+            }
+        )
     return pd.DataFrame(rows).round(3)
 
 
 def control_sentence(curves: pd.DataFrame, errors: pd.DataFrame, default: Condition) -> str:
     """How well lambda controls the shared edges in the default condition."""
-    error = mean_estimate(_only(errors, default)["error"])
+    error = mean_estimate(_only(errors, default)["error"], within=AMOUNT)
     ends = _only(curves, default).groupby("lambda")["shared"].mean()
     listed = ", ".join(_told(name, default[name]) for name in WORDS)
     return (
@@ -378,11 +384,10 @@ def curve_figure(curves: pd.DataFrame, default: Condition) -> go.Figure:
         next((_told(name, row[name]) for name, level in default.items() if row[name] != level), "default")
         for _, row in frame.iterrows()
     ]
-    shown = interval_frame(frame.assign(condition=names), ["condition", "lambda"], "shared")
+    within = (0.0, float(default["Lambda"]))
+    shown = interval_frame(frame.assign(condition=names), ["condition", "lambda"], "shared", within)
     axes = {"lambda": "lambda, edges asked for"}
-    figure = lines_figure({"edges shared": shown}, "lambda", "condition", axes, "Shared edges", "edges shared")
-    # Two searches have intervals far beyond what can be.
-    return figure.update_yaxes(range=[-0.04 * default["Lambda"], 1.04 * default["Lambda"]])
+    return lines_figure({"edges shared": shown}, "lambda", "condition", axes, "Shared edges", "edges shared")
 
 
 def accuracy_figure(accuracy: pd.DataFrame) -> go.Figure:
@@ -390,8 +395,8 @@ def accuracy_figure(accuracy: pd.DataFrame) -> go.Figure:
     keys = ["condition", "lambda", "seed"]
     means = accuracy.groupby(keys, sort=False, as_index=False)[["accuracy", "shared"]].mean()
     panels = {
-        title: interval_frame(means, ["condition", "lambda"], value)
-        for title, value in (("accuracy on V", "accuracy"), ("edges shared", "shared"))
+        title: interval_frame(means, ["condition", "lambda"], value, within)
+        for title, value, within in (("accuracy on V", "accuracy", SHARE), ("edges shared", "shared", AMOUNT))
     }
     axes = {"lambda": "lambda, edges asked for"}
     return lines_figure(panels, "lambda", "condition", axes, "Retrained genotypes", "edges shared")

@@ -28,6 +28,7 @@ from edgenes.errors import ConfigError
 from edgenes.metrics import ensemble_probabilities, summary
 from edgenes.setting import Setting
 from edgenes.statistics import (
+    SHARE,
     Comparison,
     area,
     common_range,
@@ -266,7 +267,7 @@ def findings(frame: pd.DataFrame, retraining: int, test_images: int, area_from: 
     found = areas(frame, area_from)
     trained = f"{retraining} epoch{'s' * (retraining > 1)}"
     curves = {
-        title: interval_frame(levelled(frame), ["curve", "iterations"], column)
+        title: interval_frame(levelled(frame), ["curve", "iterations"], column, SHARE)
         for title, column in ((ACCURACY, "test_accuracy"), (MEMBER, "member_accuracy"))
     }
     return Findings(
@@ -311,7 +312,7 @@ def levelled(frame: pd.DataFrame) -> pd.DataFrame:
 def conclusions(found: Areas) -> list[str]:
     """What the areas say: the paper's comparison, then the others of EdgeNES, all corrected together by Holm."""
     frame = found.frame
-    means = ", ".join(f"{name} {mean_estimate(frame[name]).told(points=True)}" for name in frame)
+    means = ", ".join(f"{name} {mean_estimate(frame[name], within=SHARE).told(points=True)}" for name in frame)
     told = [f"Mean test accuracy, in percent, over iterations {found.range()} of the search: {means}."]
     compared = {DARTS: compare(frame[DARTS], frame[EDGE], paired=True)}
     compared |= {name: compare(frame[EDGE], frame[name], paired=True) for name in (POOLED, RANDOM)}
@@ -335,7 +336,7 @@ def table(frame: pd.DataFrame, found: Areas) -> pd.DataFrame:
     """Means and intervals of the areas, and of the accuracy at both ends of the common range and of the curve."""
     rows = []
     for name, curve in frame.groupby("curve", sort=False):
-        row = {"curve": name, "area": mean_estimate(found.frame[name]).told()}
+        row = {"curve": name, "area": mean_estimate(found.frame[name], within=SHARE).told()}
         points = {
             "at the range's start": found.low,
             "at the range's end": found.high,
@@ -343,7 +344,7 @@ def table(frame: pd.DataFrame, found: Areas) -> pd.DataFrame:
         }
         for title, epochs in points.items():
             at = curve.loc[curve["epochs"] == epochs, "test_accuracy"]  # none where area_from is between two points
-            row[title] = mean_estimate(at).told() if len(at) else ""
+            row[title] = mean_estimate(at, within=SHARE).told() if len(at) else ""
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -24,7 +24,7 @@ from edgenes.genotype import Genotype, deviate, shared_edges
 from edgenes.hypernetwork import Hypernetwork
 from edgenes.metrics import accuracy, nll
 from edgenes.setting import Setting
-from edgenes.statistics import Comparison, compare, corrected, mean_estimate, sentence, undecided
+from edgenes.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_estimate, sentence, undecided
 from edgenes.study_figures import interval_frame, lines_figure
 from tune_jobs.experiment_config import ExperimentConfig
 from tune_jobs.experiment_main import experiment_main
@@ -163,8 +163,8 @@ def control_frame(drawn: list[dict]) -> pd.DataFrame:
 def findings(frame: pd.DataFrame, control: pd.DataFrame, asked: int) -> Findings:
     """Conclusions, tables and pictures of an `accuracy_frame` and a `control_frame`; `asked` genotypes a cell."""
     cells = cell_frame(frame)
-    means = interval_frame(cells, ["source", "shared"], "mean")
-    spreads = interval_frame(cells[cells["source"] != OPTIMAL], ["source", "shared"], "spread")
+    means = interval_frame(cells, ["source", "shared"], "mean", SHARE)
+    spreads = interval_frame(cells[cells["source"] != OPTIMAL], ["source", "shared"], "spread", AMOUNT)
     compared = {quantity: differences(cells, quantity) for quantity in QUANTITIES}
     slopes = {(name, q): trend(cells, name, q) for q in QUANTITIES for name in SOURCES.values()}
     trends = corrected({name: one for name, one in slopes.items() if one is not None})
@@ -307,7 +307,7 @@ def table(cells: pd.DataFrame) -> pd.DataFrame:
     def row(name: str, quantity: str, what: str) -> dict[str, str]:
         own = cells[cells["source"] == name].dropna(subset=[quantity])
         told = {shared: own.loc[own["shared"] == shared, quantity] for shared in numbers}
-        told = {str(k): mean_estimate(v).told(points=True) if len(v) else "none" for k, v in told.items()}
+        told = {str(k): mean_estimate(v, within=SHARE).told(points=True) if len(v) else "none" for k, v in told.items()}
         return {"": f"{name}, {what}", **told}
 
     rows = []
@@ -350,7 +350,7 @@ def control_table(cells: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:
             {
                 "lambda": shared,
                 "by argmax": f"{int(group['argmax'].sum())} of {len(group)} searches",
-                "samples": mean_estimate(group["samples"]).told(points=True) + " %",
+                "samples": mean_estimate(group["samples"], within=SHARE).told(points=True) + " %",
                 "genotypes compared": int(found.get(shared, 0)),
             }
         )

@@ -16,7 +16,7 @@ from edgenes.collapse import parameter_free
 from edgenes.errors import ConfigError
 from edgenes.genotype import Genotype
 from edgenes.metrics import ensemble_probabilities, summary
-from edgenes.statistics import against, mean_estimate, one_test_set, sentence, undecided
+from edgenes.statistics import AMOUNT, SHARE, against, mean_estimate, one_test_set, sentence, undecided
 from edgenes.study_figures import dots_figure, interval_frame
 from tune_jobs.experiment_config import ExperimentConfig
 from tune_jobs.experiment_main import experiment_main
@@ -91,7 +91,7 @@ def methods_frame(jobs: list[dict], results: list[dict], tested: dict[str, dict]
 
 def findings(frame: pd.DataFrame, test_images: int) -> Findings:
     """Conclusions, table and pictures of a `methods_frame`, whose T has so many images."""
-    accuracy = interval_frame(frame, ["method"], "test_accuracy")
+    accuracy = interval_frame(frame, ["method"], "test_accuracy", SHARE)
     return Findings(
         "Methods (Table 3)",
         conclusions(frame),
@@ -146,9 +146,13 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     for name, group in frame.groupby("method", sort=False):
         sizes = {"members of pool": f"{group['members'].max()} of {group['pool'].max()}"}
         sizes["pools, skips"] = f"{group['parameter_free'].mean():.2f}"
-        told = {title: mean_estimate(group[column]).told() for column, title in columns.items()}
+        told = {title: mean_estimate(group[column], within=_range(column)).told() for column, title in columns.items()}
         rows.append({"method": name, **told, **sizes})
     return pd.DataFrame(rows)
+
+
+def _range(score: str) -> tuple[float, float]:
+    return AMOUNT if score.endswith("nll") else SHARE
 
 
 def costs(frame: pd.DataFrame) -> pd.DataFrame:

@@ -242,9 +242,7 @@ def correlation(frame: pd.DataFrame, a: str, b: str) -> Estimate | None:
     each = correlations(frame, a, b)
     if each.empty:
         return None
-    found = mean_estimate(each)
-    # Few searches have intervals beyond what can be.
-    return found if found.low is None else replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
+    return mean_estimate(each, within=(-1.0, 1.0))
 
 
 Tests = dict[tuple[str, str], Comparison]

@@ -24,7 +24,7 @@ from edgenes.genotype import shared_edges
 from edgenes.metrics import summary
 from edgenes.regularizer import ESTIMATORS
 from edgenes.setting import Setting
-from edgenes.statistics import Comparison, compare, corrected, mean_estimate, sentence, undecided
+from edgenes.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_estimate, sentence, undecided
 from edgenes.study_figures import dots_figure, interval_frame, lines_figure
 from edgenes.trainer import TrainedHypernetwork
 from tune_jobs.experiment_config import ExperimentConfig
@@ -248,25 +248,27 @@ def table(rows: pd.DataFrame, errors: pd.DataFrame) -> pd.DataFrame:
         off = (group["asked"] - group["shared"]).abs().groupby(group["seed"]).mean()
         error = errors.loc[(errors["condition"] == name) & (errors["c_end"] == c_end), "error"]
         by_edges = {
-            f"{asked} shared": mean_estimate(part["accuracy"]).told(points=True)
+            f"{asked} shared": mean_estimate(part["accuracy"], within=SHARE).told(points=True)
             for asked, part in group.groupby("asked", sort=False)
         }
-        mean = mean_estimate(group.groupby("seed")["accuracy"].mean()).told(points=True)
+        mean = mean_estimate(group.groupby("seed")["accuracy"].mean(), within=SHARE).told(points=True)
         row = {"condition": name, "c_end": f"{c_end:g}", **by_edges, "mean": mean}
-        shown.append({**row, "control error": mean_estimate(error).told(), "edges off here": f"{off.mean():.2f}"})
+        shown.append(
+            {**row, "control error": mean_estimate(error, within=AMOUNT).told(), "edges off here": f"{off.mean():.2f}"}
+        )
     return pd.DataFrame(shown)
 
 
 def accuracy_figure(rows: pd.DataFrame) -> go.Figure:
     """Mean accuracy over the edges asked for, by condition."""
     means = rows.groupby(["condition", "seed"], sort=False, as_index=False)["accuracy"].mean()
-    frame = interval_frame(means, ["condition"], "accuracy")
+    frame = interval_frame(means, ["condition"], "accuracy", SHARE)
     return dots_figure(frame, "condition", "accuracy on V", "Mean over the edges asked for", ON)
 
 
 def control_figure(errors: pd.DataFrame) -> go.Figure:
     """Control error against c_end, by condition."""
-    frame = interval_frame(errors, ["condition", "c_end"], "error")
+    frame = interval_frame(errors, ["condition", "c_end"], "error", AMOUNT)
     axes = {"c_end": "c_end, the weight in the last epoch"}
     figure = lines_figure({"control error (edges)": frame}, "c_end", "condition", axes, "Control error")
     figure.update_layout(margin={"t": 140}, height=figure.layout.height + 40)  # a narrow page has four rows of names

@@ -9,6 +9,7 @@ from scipy import stats
 
 from edgenes.errors import ConfigError
 from edgenes.statistics import (
+    SHARE,
     Estimate,
     against,
     area,
@@ -70,8 +71,9 @@ class TestMeanEstimate:
 
     def test_without_a_spread_there_is_no_interval_and_words_say_so(self):
         assert mean_estimate([0.5]) == Estimate(0.5, None, None, 1)
-        assert mean_estimate([0.5]).told() == "0.500 (n = 1: no interval)"
-        assert mean_estimate([0.1 + 0.2, 0.3, 0.3]).told(points=True) == "30.0 (no spread seen, n = 3: no interval)"
+        assert mean_estimate([0.98, 1.0, 0.9], within=SHARE).high == 1 < mean_estimate([0.98, 1.0, 0.9]).high
+        assert mean_estimate([0.5]).told() == "0.500 (n = 1)"
+        assert mean_estimate([0.1 + 0.2, 0.3, 0.3]).told(points=True) == "30.0 (no spread, n = 3)"
 
     def test_decimals_follow_the_interval(self):
         assert Estimate(0.4234, 0.4012, 0.4466, 5).told() == "0.423 [0.401, 0.447]"

@@ -43,7 +43,7 @@ def test_a_good_proxy_is_told_from_noise():
 def test_one_search_has_no_interval_and_no_verdict():
     one_shot, short, full = conclusions({"trials": frame(1, 40)})
     assert correlation(frame(1, 40), "short", TRUTH).low is None
-    assert all("(n = 1: no interval), 1 search: too little to tell" in text for text in (one_shot, short, full))
+    assert all("(n = 1), 1 search: too little to tell" in text for text in (one_shot, short, full))
 
 
 def test_both_questions_are_corrected_over_all_that_they_are_asked_of():

@@ -10,6 +10,8 @@ from edgenes.statistics.comparison import (
     permutation_p,
 )
 from edgenes.statistics.estimate import (
+    AMOUNT,
+    SHARE,
     Estimate,
     area,
     bootstrap,
@@ -21,6 +23,8 @@ from edgenes.statistics.estimate import (
 from edgenes.statistics.words import one_test_set, sentence, undecided
 
 __all__ = [
+    "AMOUNT",
+    "SHARE",
     "Comparison",
     "Estimate",
     "against",
