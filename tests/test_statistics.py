@@ -331,7 +331,9 @@ class TestSentence:
         found = against(REFERENCE, crowd, paired=True)["b"]
         assert found.p < 0.05 < found.p_holm
         said = sentence(found, "r", "b", points=True)
-        assert said.startswith("b is not distinguishable from r") and "after Holm, = " in said and "by itself;" in said
+        assert (
+            said.startswith("b is not distinguishable from r") and "after Holm (0.0" in said and " by itself);" in said
+        )
 
     def test_too_little_and_equal(self):
         assert sentence(paired([0.5], [0.6]), "r", "b", points=True) == (

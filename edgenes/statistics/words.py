@@ -30,7 +30,8 @@ def sentence(
         return f"{b} is {where} ({n}): too little to tell, since by how much that varies is not known."
     p = f"p {_p(comparison.p)}"
     if comparison.p_holm is not None:
-        alone = "" if comparison.distinguishable or comparison.p >= 1 - LEVEL else f", {_p(comparison.p)} by itself"
+        seen_alone = comparison.p < 1 - LEVEL and not comparison.distinguishable
+        alone = f" ({_p(comparison.p).removeprefix('= ')} by itself)" if seen_alone else ""
         p = f"p {_p(comparison.p_holm)} after Holm{alone}"
     if comparison.distinguishable:
         low, high = sorted((comparison.low, comparison.high), key=abs)
