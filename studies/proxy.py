@@ -21,7 +21,7 @@ import plotly.graph_objects as go
 import torch
 
 from edgenes.candidates import draw_candidates
-from edgenes.config import HypernetworkConfig, TrainingConfig, check_at_least
+from edgenes.config import HypernetworkConfig, TrainingConfig, check_at_least, check_at_most
 from edgenes.data import DeviceData
 from edgenes.errors import ConfigError, DivergedError
 from edgenes.genotype import Genotype, shared_edges
@@ -35,6 +35,7 @@ from edgenes.statistics import Comparison, Estimate, compare, corrected, mean_es
 from edgenes.study_figures import dots_figure
 from edgenes.training import predict
 from edgenes.work import retraining_work, search_work
+from tune_jobs.config import MOST
 from tune_jobs.experiment_config import ExperimentConfig
 from tune_jobs.experiment_main import experiment_main
 from tune_jobs.findings import Findings, Section
@@ -72,6 +73,7 @@ class ProxyConfig(ExperimentConfig):
                 if getattr(self, name) == getattr(ProxyConfig, name):
                     object.__setattr__(self, name, few)
         check_at_least(self, LEAST, "genotypes", "trials")
+        check_at_most(self, MOST, "genotypes", "trials", "pool")
         if self.pool < self.ensemble_size:
             raise ConfigError(f"pool must be at least ensemble_size, {self.ensemble_size}, got {self.pool}.")
 

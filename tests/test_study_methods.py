@@ -94,6 +94,7 @@ def test_presets_are_whole_and_what_is_given_stays():
         ({"retraining_batch_size": 1}, "retraining_batch_size must be a number of at least 2"),
         ({"search_warmup": 1.0}, "search_warmup must be a fraction in"),
         ({"max_parameter_free": 5}, "max_parameter_free must be at most 4"),
+        ({"penalty_lambdas": 10**9}, "penalty_lambdas must be at most 100000"),
         ({"max_parameter_free": -1}, "max_parameter_free must be a number of at least 0"),
         ({"short_epochs": 4, "final_epochs": 3}, "raise --final-epochs"),
     ],

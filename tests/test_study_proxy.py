@@ -80,6 +80,7 @@ def test_trials_without_a_value_are_counted():
     ("changes", "said"),
     [
         ({"pool": 2}, "pool must be at least ensemble_size"),
+        ({"trials": 10**8}, "trials must be at most 100000"),
         ({"trials": 1}, "trials must be a number of at least 3"),
     ],
 )

@@ -245,7 +245,7 @@ class ExperimentConfig:
         check_at_least(self, 1, *counts, "ensemble_size", "penalty_lambdas")
         check_at_least(self, 1, "search_channels", "search_cells", "channels", "cells")
         check_at_least(self, 2, "batch_size", "retraining_batch_size")
-        check_at_most(self, MOST, *counts)
+        check_at_most(self, MOST, *counts, "penalty_lambdas")
         if not 0 <= self.search_warmup < 1:
             raise ConfigError(f"search_warmup must be a fraction in [0, 1), got {self.search_warmup}.")
         if self.short_epochs > self.final_epochs:
