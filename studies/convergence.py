@@ -14,6 +14,9 @@ trained from several seeds. The paper compares the areas from iteration 80 on, c
 here they are compared over all iterations that the curves have in common, unless --area-from says else.
 """
 
+import tune_jobs.interrupted  # noqa: F401  before what takes seconds
+
+# isort: split
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace

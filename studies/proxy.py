@@ -10,6 +10,9 @@ Trials of one search share networks, so that correlations are taken within a sea
 independent. Everything is on V.
 """
 
+import tune_jobs.interrupted  # noqa: F401  before what takes seconds
+
+# isort: split
 import sys
 import time
 from dataclasses import dataclass, replace

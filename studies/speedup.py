@@ -13,6 +13,9 @@ there is nothing to count: all presets are sampled here. The theorem has paths d
 The ensemble is EdgeNES's, chosen on V among retrained networks. Test images are not read.
 """
 
+import tune_jobs.interrupted  # noqa: F401  before what takes seconds
+
+# isort: split
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

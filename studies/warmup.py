@@ -9,6 +9,9 @@ The penalty is the paper's `gumbel` by default, since `exact` has no temperature
 chosen by it, and T is not read.
 """
 
+import tune_jobs.interrupted  # noqa: F401  before what takes seconds
+
+# isort: split
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from edgenes.baselines import NAMES
 from edgenes.errors import ConfigError
 from studies.methods import MethodsConfig, conclusions, costs, findings, table
 from tune_jobs.__main__ import main as tools
+from tune_jobs.run import no_handler_left
 from tune_jobs.saved import EXPERIMENT
 
 STEP = "edgenes.search:Bilevel.weight_step"
@@ -189,3 +192,20 @@ def test_killed_workers_and_drivers_and_a_failed_job_change_no_number(finished, 
     exact = [name for name in pd.read_csv(out / "report" / "methods.csv") if not name.endswith("seconds")]
     tables = [pd.read_csv(folder / "report" / "methods.csv")[exact] for folder in (out, finished[0])]
     pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+def test_ctrl_c_during_the_imports_is_a_line():
+    studies = [path for path in small_study.STUDIES.glob("*.py") if path.name != "__init__.py"]
+    for path in studies:
+        imports = [line for line in path.read_text().splitlines() if line.startswith(("import ", "from "))]
+        assert imports[0].startswith("import tune_jobs.interrupted"), path
+    code = "import tune_jobs.interrupted; raise KeyboardInterrupt"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=small_study.STUDIES.parent)
+    assert told.returncode != 0 and told.stderr == "stopped; run the same command again to go on.\n"
+
+
+def test_no_handler_of_ctrl_c_outlives_a_stage():
+    before = signal.getsignal(signal.SIGINT)
+    with no_handler_left():
+        signal.signal(signal.SIGINT, lambda *_: None)  # as Tune does
+    assert signal.getsignal(signal.SIGINT) is before
