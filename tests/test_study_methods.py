@@ -178,6 +178,12 @@ def test_a_mistake_is_told_at_once(tmp_path, options, said):
     assert not (tmp_path / "study" / EXPERIMENT).exists()
 
 
+def test_a_damaged_account_of_the_experiment_is_told_with_what_to_do(tmp_path):
+    (tmp_path / EXPERIMENT).write_text('{"defining": {')
+    done = run(tmp_path)
+    assert done.status == 1 and "cannot be read as JSON" in done.errors and "put it back from a copy" in done.errors
+
+
 def test_killed_workers_and_drivers_and_a_failed_job_change_no_number(finished, tmp_path):
     out = tmp_path / "disturbed"
     killed = run(

@@ -274,7 +274,8 @@ def run_experiment(
             files.shared.remove(RAY)
         reads = test_reads(config.folder)
         if reads > 1:
-            again = f"T was read {reads} times: some seeds were added after results on T had been seen."
+            again = f"T was read {reads} times: seeds were added after results on T had been seen, or a run was stopped"
+            again += " while it read T, or a result on T was damaged."
             findings = replace(findings, conclusions=[*findings.conclusions, again])
         provenance = {"config": config.to_dict(), "data": data.digest, "device": device, "test_reads": reads}
         provenance |= {"job_commits": sorted(experiment.commits), **environment()}
@@ -290,7 +291,13 @@ def _identify(config: ExperimentConfig, data: Dataset) -> str:
     asked = {**config.defining(), "study": config.NAME, "data": data.digest, "versions": versions}
     asked = json.loads(json.dumps(asked))
     if path.exists():
-        stored = read_json(path)
+        try:
+            stored = read_json(path)
+        except CheckpointError as error:
+            raise StudyError(
+                f"{error} It says what the experiment is: put it back from a copy, or begin anew with another --out, "
+                "where what the common cache holds is not trained again."
+            ) from error
         known = stored.get("defining") if isinstance(stored, dict) else None
         if not isinstance(known, dict) or not isinstance(stored.get("identifier"), str):
             raise StudyError(f"{path} is no experiment's: give --out a folder that is new or empty.")
