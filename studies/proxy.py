@@ -90,6 +90,8 @@ def measure(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     try:
         trained = _train(config, bench.data, optimal)
     except DivergedError as error:
+        if job["trial"] is None:  # a trial may have no value, a search that says nothing of genotypes is no search
+            raise
         return {"failed": str(error), "genotypes": [], "note": "diverged"}
     seconds = time.monotonic() - start
     hypernetwork = trained.hypernetwork.cpu()

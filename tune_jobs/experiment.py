@@ -185,7 +185,7 @@ class Experiment:
                 if failed:
                     raise StudyError(
                         f"{len(failed)} of {len(missing)} jobs failed, the others are stored: {failed[0]['reason']} "
-                        "Run the same command again when that is mended."
+                        "Run the same command again when that is mended; with other settings, give another --out."
                     )
                 if any(not outcome.get("status") for outcome in outcomes):
                     raise Interrupted("stopped; all finished jobs are stored. Run the same command again to go on.")
@@ -272,6 +272,8 @@ def run_experiment(
             device = run.device
         with suppress(WriteError):
             files.shared.remove(RAY)
+        for name in ("searches", "predictions"):  # the folder is then a whole study
+            files.fetch_all(name, ".pt")
         reads = test_reads(config.folder)
         if reads > 1:
             again = f"T was read {reads} times: seeds were added after results on T had been seen, or a run was stopped"
