@@ -15,7 +15,7 @@ import torch
 
 from edgenes.baselines import logistic_regression
 from edgenes.candidates import Candidate
-from edgenes.checkpoint import read_bytes, read_json
+from edgenes.checkpoint import read_bytes, read_json, read_text
 from edgenes.config import TrainingConfig
 from edgenes.data import Dataset, Part
 from edgenes.ensemble import Ensemble
@@ -195,10 +195,11 @@ def read_test(data: Dataset, files: StudyFiles, purpose: str) -> Part:
     return data.test
 
 
-def test_reads(folder: Path) -> int:
-    """How often the study has read its test part."""
+def test_reads(folder: Path, strict: bool = False) -> int:
+    """How often the study has read its test part; a damaged line counts, or is a CheckpointError if `strict`."""
     path = folder / TEST_READS
-    return len(read_bytes(path).splitlines()) if path.exists() else 0
+    read = read_text if strict else read_bytes
+    return len(read(path).splitlines()) if path.exists() else 0
 
 
 @dataclass(frozen=True)
