@@ -276,8 +276,9 @@ def score_loss(
 def _finite(metrics: dict[str, float], epoch: int, what: str) -> dict[str, float]:
     for name, value in metrics.items():
         if not abs(value) < float("inf"):
+            more = ", lower c_start and c_end, raise t_end" if name == "penalty" else ""
             raise DivergedError(
-                f"{what}: {name} became {value} in epoch {epoch}. Lower the learning rates, or check the images."
+                f"{what}: {name} became {value} in epoch {epoch}. Lower the learning rates{more}, or check the images."
             )
     return metrics
 

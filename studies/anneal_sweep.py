@@ -5,6 +5,9 @@ python studies/anneal_sweep.py --dataset cifar100 --root DATA --channels 16 --gp
 python studies/anneal_sweep.py --trials 24           # goes on with the study of the first command
 """
 
+import tune_jobs.interrupted  # noqa: F401  before what takes seconds
+
+# isort: split
 import shlex
 import sys
 from dataclasses import replace

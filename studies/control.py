@@ -8,6 +8,9 @@ pivots that train (the text) against fixed ones (the code detaches them); lambda
 eps 0.2) against U[0, Lambda] (the code's lower end). Accuracy is that on V: nothing is chosen by it, and T is not read.
 """
 
+import tune_jobs.interrupted  # noqa: F401  before what takes seconds
+
+# isort: split
 import itertools
 import sys
 from collections import Counter
@@ -20,7 +23,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from edgenes.candidates import draw_candidates
-from edgenes.config import HypernetworkConfig, check_at_least
+from edgenes.config import HypernetworkConfig, check_at_least, check_at_most
 from edgenes.figure_style import GREY
 from edgenes.genotype import Genotype, shared_edges
 from edgenes.hypernetwork import INTERPOLATIONS, Hypernetwork, control_error
@@ -30,6 +33,7 @@ from edgenes.regularizer import ESTIMATORS
 from edgenes.setting import Setting
 from edgenes.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_estimate, sentence, undecided
 from edgenes.study_figures import dots_figure, interval_frame, lines_figure
+from tune_jobs.config import MOST
 from tune_jobs.experiment_config import ExperimentConfig
 from tune_jobs.experiment_main import experiment_main
 from tune_jobs.findings import Findings, Section
@@ -72,6 +76,7 @@ class ControlConfig(ExperimentConfig):
             cheap = self.preset == "laptop" and not self.smoke_test
             object.__setattr__(self, "conditions", "all" if cheap else "one-at-a-time")
         check_at_least(self, 1, "genotypes")
+        check_at_most(self, MOST, "genotypes")
 
     @property
     def default(self) -> Condition:

@@ -14,6 +14,9 @@ trained from several seeds. The paper compares the areas from iteration 80 on, c
 here they are compared over all iterations that the curves have in common, unless --area-from says else.
 """
 
+import tune_jobs.interrupted  # noqa: F401  before what takes seconds
+
+# isort: split
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from edgenes.baselines import Member, best_ensemble, hypernetwork_pool, random_nes
-from edgenes.config import check_at_least
+from edgenes.config import check_at_least, check_at_most
 from edgenes.errors import ConfigError
 from edgenes.metrics import ensemble_probabilities, summary
 from edgenes.setting import Setting
@@ -41,6 +44,7 @@ from edgenes.statistics import (
 from edgenes.study_figures import interval_frame, lines_figure
 from edgenes.trainer import Trainer
 from edgenes.work import Work, search_work
+from tune_jobs.config import MOST
 from tune_jobs.experiment_config import ExperimentConfig
 from tune_jobs.experiment_main import experiment_main
 from tune_jobs.findings import Findings, Section
@@ -72,6 +76,7 @@ class ConvergenceConfig(ExperimentConfig):
         if self.retraining is None:
             object.__setattr__(self, "retraining", "short" if self.preset == "laptop" else "full")
         check_at_least(self, 2, "points", "ensemble_size")
+        check_at_most(self, MOST, "points")
         low, high = shared_epochs(self.search_epochs, self.hypernetwork_epochs, self.ensemble_size)
         if low >= high:
             raise ConfigError(

@@ -8,6 +8,9 @@ variance of seven runs; here the spread is a standard deviation of genotypes wit
 independent. The paper's code always gives a replaced edge another input; here input, operation or both change.
 """
 
+import tune_jobs.interrupted  # noqa: F401  before what takes seconds
+
+# isort: split
 import sys
 from dataclasses import dataclass
 from math import exp, lgamma, sqrt
@@ -19,13 +22,14 @@ import plotly.graph_objects as go
 
 from edgenes.baselines import deviations
 from edgenes.candidates import draw_candidates
-from edgenes.config import check_at_least
+from edgenes.config import check_at_least, check_at_most
 from edgenes.genotype import Genotype, deviate, shared_edges
 from edgenes.hypernetwork import Hypernetwork
 from edgenes.metrics import accuracy, nll
 from edgenes.setting import Setting
 from edgenes.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_estimate, sentence, undecided
 from edgenes.study_figures import interval_frame, lines_figure
+from tune_jobs.config import MOST
 from tune_jobs.experiment_config import ExperimentConfig
 from tune_jobs.experiment_main import experiment_main
 from tune_jobs.findings import Findings, Section
@@ -57,6 +61,7 @@ class DeviationConfig(ExperimentConfig):
         if self.smoke_test and self.genotypes == DeviationConfig.genotypes:
             object.__setattr__(self, "genotypes", 2)
         check_at_least(self, 2, "genotypes")  # one alone has no spread
+        check_at_most(self, MOST, "genotypes")
 
 
 def draw_genotypes(job: dict[str, Any], bench: Any) -> dict[str, Any]:

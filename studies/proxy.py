@@ -10,6 +10,9 @@ Trials of one search share networks, so that correlations are taken within a sea
 independent. Everything is on V.
 """
 
+import tune_jobs.interrupted  # noqa: F401  before what takes seconds
+
+# isort: split
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -21,7 +24,7 @@ import plotly.graph_objects as go
 import torch
 
 from edgenes.candidates import draw_candidates
-from edgenes.config import HypernetworkConfig, TrainingConfig, check_at_least
+from edgenes.config import HypernetworkConfig, TrainingConfig, check_at_least, check_at_most
 from edgenes.data import DeviceData
 from edgenes.errors import ConfigError, DivergedError
 from edgenes.genotype import Genotype, shared_edges
@@ -35,6 +38,7 @@ from edgenes.statistics import Comparison, Estimate, compare, corrected, mean_es
 from edgenes.study_figures import dots_figure
 from edgenes.training import predict
 from edgenes.work import retraining_work, search_work
+from tune_jobs.config import MOST
 from tune_jobs.experiment_config import ExperimentConfig
 from tune_jobs.experiment_main import experiment_main
 from tune_jobs.findings import Findings, Section
@@ -72,6 +76,7 @@ class ProxyConfig(ExperimentConfig):
                 if getattr(self, name) == getattr(ProxyConfig, name):
                     object.__setattr__(self, name, few)
         check_at_least(self, LEAST, "genotypes", "trials")
+        check_at_most(self, MOST, "genotypes", "trials", "pool")
         if self.pool < self.ensemble_size:
             raise ConfigError(f"pool must be at least ensemble_size, {self.ensemble_size}, got {self.pool}.")
 
@@ -85,6 +90,8 @@ def measure(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     try:
         trained = _train(config, bench.data, optimal)
     except DivergedError as error:
+        if job["trial"] is None:  # a trial may have no value, a search that says nothing of genotypes is no search
+            raise
         return {"failed": str(error), "genotypes": [], "note": "diverged"}
     seconds = time.monotonic() - start
     hypernetwork = trained.hypernetwork.cpu()

@@ -13,6 +13,9 @@ there is nothing to count: all presets are sampled here. The theorem has paths d
 The ensemble is EdgeNES's, chosen on V among retrained networks. Test images are not read.
 """
 
+import tune_jobs.interrupted  # noqa: F401  before what takes seconds
+
+# isort: split
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +26,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from edgenes.baselines import best_ensemble, hypernetwork_pool
-from edgenes.config import WEIGHT_PATHS, check_at_least
+from edgenes.config import WEIGHT_PATHS, check_at_least, check_at_most
 from edgenes.errors import ConfigError
 from edgenes.genotype import Genotype, shared_edges
 from edgenes.search import search_genotype, train_hypernetwork
@@ -70,6 +73,7 @@ class SpeedupConfig(ExperimentConfig):
         if not self.weight_paths or len(set(self.weight_paths)) < len(self.weight_paths):
             raise ConfigError(f"weight_paths names one or both of {', '.join(WEIGHT_PATHS)}, each once.")
         check_at_least(self, 2, "draws", "ensemble_size")
+        check_at_most(self, 1_000_000, "draws")  # all of them are in memory at once
 
 
 def one_run(job: dict[str, Any], bench: Any) -> dict[str, Any]:

@@ -9,6 +9,9 @@ The penalty is the paper's `gumbel` by default, since `exact` has no temperature
 chosen by it, and T is not read.
 """
 
+import tune_jobs.interrupted  # noqa: F401  before what takes seconds
+
+# isort: split
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,10 +73,14 @@ class WarmupConfig(ExperimentConfig):
     def __post_init__(self):
         super().__post_init__()
         check_positive(self, "c_end")
-        given = self.c_ends or ((self.c_end,) if self.smoke_test else (0.03, 0.1, 0.3, 1.0))
+        usual = (self.c_end,) if self.smoke_test else (0.03, 0.1, 0.3, 1.0)
+        given = usual if self.c_ends is None else self.c_ends
         if not all(0 < each < float("inf") for each in given):
             raise ConfigError(f"c_ends must be numbers above 0, got {', '.join(map(str, given))}.")
         object.__setattr__(self, "c_ends", tuple(sorted({*map(float, given), float(self.c_end)})))
+        if len({f"{each:g}" for each in self.c_ends}) < len(self.c_ends):  # as the jobs are named
+            raise ConfigError(f"c_ends and c_end must differ in six digits, got {', '.join(map(str, self.c_ends))}.")
+        object.__setattr__(self, "edges", tuple(dict.fromkeys(self.edges)))  # one asked for twice counts once
         most = self.space.max_edges
         if not self.edges or not all(0 <= each <= most for each in self.edges):
             raise ConfigError(

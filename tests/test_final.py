@@ -183,3 +183,9 @@ class TestArchive:
             "result-2.json": "1",
             "result-3.json": "2",
         }
+
+
+def test_a_line_that_was_cut_off_or_damaged_still_counts_as_a_read(tmp_path):
+    (tmp_path / final.TEST_READS).write_bytes(b'{"time": "\xff')
+    final.read_test(DATA, StudyFiles(tmp_path), "the second")
+    assert final.test_reads(tmp_path) == 2

@@ -396,6 +396,13 @@ def test_callback_tells_how_trials_end(callback, plain, clock, tmp_path):
     ]
 
 
+def test_a_job_whose_result_could_not_be_written_has_failed(plain, callback):
+    progress, lines = plain
+    with progress.stage("Sweep", 1):
+        callback.on_trial_complete(0, [], ray_trial(0, status="unwritable", reason="no space left"))
+    assert lines()[1].startswith("[1/1] trial 0 failed: no space left")
+
+
 def test_a_pickled_callback_is_mute(callback):
     copy = pickle.loads(pickle.dumps(callback))
     copy.on_trial_start(0, [], ray_trial(0))

@@ -54,6 +54,8 @@ class TestRemote:
         assert join_remote(url, "study", STUDY) == remote
         with pytest.raises(StudyError, match="already holds another study's study: give another"):
             join_remote(url, "study", "fedcba9876543210")
+        with pytest.raises(StudyError, match="which no study was given"):
+            join_remote(url, "another", "../../x")  # it names a folder on each node
         join_remote(url, "other", "fedcba9876543210")
 
 

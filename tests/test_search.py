@@ -260,6 +260,11 @@ def test_a_run_that_diverges_says_so(train, name):
         train({"learning_rate": 1e12, "epochs": 8}, name)
 
 
+def test_a_penalty_that_is_too_heavy_says_what_to_lower():
+    with pytest.raises(DivergedError, match=r"penalty became (nan|inf) .* lower c_start and c_end, raise t_end"):
+        run_hypernetwork({"c_start": 1e300, "c_end": 1e300, "epochs": 1}, "defaults")
+
+
 def test_the_architecture_waits_for_the_warmup():
     reports, _ = reports_of(lambda **callbacks: run_search({"warmup": 0.5}, "defaults", **callbacks))
     alphas = [state["alpha"] for _, _, state in reports]

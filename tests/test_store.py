@@ -157,3 +157,11 @@ def test_a_damaged_record_is_set_aside_and_computed_again(store, reference, capl
     assert_same(again, reference)
     assert path.with_suffix(".damaged").read_bytes() == bytes(content)
     assert path.name in caplog.text and "set aside" in caplog.text
+
+
+def test_a_candidate_under_a_name_that_is_not_its_own_is_trained_again(store, reference, caplog):
+    other = store.retrained(dataclasses.replace(CONFIG, seed=6), DATA, GENOTYPE)
+    (store.folder / f"{reference.key}.pt").write_bytes((store.folder / f"{other.key}.pt").read_bytes())
+    again = store.retrained(CONFIG, DATA, GENOTYPE, weights=True)
+    assert not again.cached and "another candidate than its name says" in caplog.text
+    assert_same(again, reference)

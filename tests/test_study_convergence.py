@@ -72,6 +72,7 @@ class TestPoints:
         [
             ({"ensemble_size": 1}, "ensemble_size must be a number of at least 2"),
             ({"points": 1}, "points must be a number of at least 2"),
+            ({"points": 10**8}, "points must be at most 100000"),
             ({"hypernetwork_epochs": 1}, "no range in common"),
             ({"search_epochs": 1}, "no range in common"),
             ({"area_from": 55}, "area_from lies between 21 and 54"),

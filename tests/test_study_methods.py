@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from edgenes.baselines import NAMES
 from edgenes.errors import ConfigError
 from studies.methods import MethodsConfig, conclusions, costs, findings, table
 from tune_jobs.__main__ import main as tools
+from tune_jobs.run import no_handler_left
 from tune_jobs.saved import EXPERIMENT
 
 STEP = "edgenes.search:Bilevel.weight_step"
@@ -95,6 +98,7 @@ def test_presets_are_whole_and_what_is_given_stays():
         ({"cell_types": "both", "search_cells": 3}, "^cells must be a number of at least 3"),
         ({"search_warmup": 1.0}, "search_warmup must be a fraction in"),
         ({"max_parameter_free": 5}, "max_parameter_free must be at most 4"),
+        ({"penalty_lambdas": 10**9}, "penalty_lambdas must be at most 100000"),
         ({"max_parameter_free": -1}, "max_parameter_free must be a number of at least 0"),
         ({"short_epochs": 4, "final_epochs": 3}, "raise --final-epochs"),
     ],
@@ -175,6 +179,12 @@ def test_a_mistake_is_told_at_once(tmp_path, options, said):
     assert not (tmp_path / "study" / EXPERIMENT).exists()
 
 
+def test_a_damaged_account_of_the_experiment_is_told_with_what_to_do(tmp_path):
+    (tmp_path / EXPERIMENT).write_text('{"defining": {')
+    done = run(tmp_path)
+    assert done.status == 1 and "cannot be read as JSON" in done.errors and "put it back from a copy" in done.errors
+
+
 def test_killed_workers_and_drivers_and_a_failed_job_change_no_number(finished, tmp_path):
     out = tmp_path / "disturbed"
     killed = run(
@@ -189,3 +199,20 @@ def test_killed_workers_and_drivers_and_a_failed_job_change_no_number(finished, 
     exact = [name for name in pd.read_csv(out / "report" / "methods.csv") if not name.endswith("seconds")]
     tables = [pd.read_csv(folder / "report" / "methods.csv")[exact] for folder in (out, finished[0])]
     pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+def test_ctrl_c_during_the_imports_is_a_line():
+    studies = [path for path in small_study.STUDIES.glob("*.py") if path.name != "__init__.py"]
+    for path in studies:
+        imports = [line for line in path.read_text().splitlines() if line.startswith(("import ", "from "))]
+        assert imports[0].startswith("import tune_jobs.interrupted"), path
+    code = "import tune_jobs.interrupted; raise KeyboardInterrupt"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=small_study.STUDIES.parent)
+    assert told.returncode != 0 and told.stderr == "stopped; run the same command again to go on.\n"
+
+
+def test_no_handler_of_ctrl_c_outlives_a_stage():
+    before = signal.getsignal(signal.SIGINT)
+    with no_handler_left():
+        signal.signal(signal.SIGINT, lambda *_: None)  # as Tune does
+    assert signal.getsignal(signal.SIGINT) is before

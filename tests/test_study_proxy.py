@@ -1,12 +1,15 @@
 """The study of proxies: correlations and conclusions from numbers that are known, and the command as it is run."""
 
 import json
+from unittest.mock import MagicMock
 
 import numpy as np
 import pandas as pd
 import pytest
 from small_study import run
 
+from edgenes.errors import DivergedError
+from studies import proxy
 from studies.proxy import (
     MEASURES,
     TRUTH,
@@ -19,6 +22,8 @@ from studies.proxy import (
     dropped,
     matrix,
 )
+from tune_jobs.spread import parameters
+from tune_jobs.study import search_space
 
 
 def frame(seeds: int, rows: int) -> pd.DataFrame:
@@ -76,10 +81,23 @@ def test_trials_without_a_value_are_counted():
     assert dropped(lost) == "3 of 4 trials have a value; 1 with 2 distinct genotypes for an ensemble of 3."
 
 
+def test_a_search_that_diverges_fails_and_a_trial_has_no_value(monkeypatch):
+    def diverging(*_):
+        raise DivergedError("the penalty became nan")
+
+    monkeypatch.setattr(proxy, "_train", diverging)
+    bench, params = MagicMock(), parameters(1, search_space("exact"), 0)[0]
+    trial = {"seed": 0, "trial": 0, "params": params, "count": 3}
+    assert proxy.measure(trial, bench)["failed"] == "the penalty became nan"
+    with pytest.raises(DivergedError):
+        proxy.measure({"seed": 0, "trial": None, "params": {}, "count": 4}, bench)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"pool": 2}, "pool must be at least ensemble_size"),
+        ({"trials": 10**8}, "trials must be at most 100000"),
         ({"trials": 1}, "trials must be a number of at least 3"),
     ],
 )

@@ -117,6 +117,7 @@ def test_means_of_epochs():
         ({"weight_paths": ("fair", "fair")}, "each once"),
         ({"weight_paths": ()}, "names one or both"),
         ({"draws": 1}, "draws must be a number of at least 2"),
+        ({"draws": 10**11}, "draws must be at most 1000000"),
         ({"ensemble_size": 1}, "ensemble_size must be a number of at least 2"),
     ],
 )

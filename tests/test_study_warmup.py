@@ -137,6 +137,7 @@ def test_a_report_is_whole_even_if_nothing_is_in_control():
 def test_options_are_checked_and_kept_in_order():
     config = WarmupConfig(c_ends=(3, 0.1), c_end=0.5)
     assert config.c_ends == (0.1, 0.5, 3.0) and config.estimator == "gumbel"
+    assert WarmupConfig(c_ends=()).c_ends == (1.0,) and WarmupConfig(edges=(2, 1, 2)).edges == (2, 1)
     assert WarmupConfig(estimator="exact").setting("cpu").hypernetwork.estimator == "exact"
 
 
@@ -156,6 +157,7 @@ def test_the_command_ends_with_conclusions_and_a_report(tmp_path):
     ("options", "said"),
     [
         (("--c-ends", "0.1", "-1"), "c_ends must be numbers above 0"),
+        (("--c-ends", "0.1", "0.10000001"), "c_ends and c_end must differ in six digits"),
         (("--edges", "5"), "edges must be numbers from 0 to 4"),
         (("--c-end", "0"), "c_end must be a number above 0"),
     ],

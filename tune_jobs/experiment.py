@@ -185,7 +185,7 @@ class Experiment:
                 if failed:
                     raise StudyError(
                         f"{len(failed)} of {len(missing)} jobs failed, the others are stored: {failed[0]['reason']} "
-                        "Run the same command again when that is mended."
+                        "Run the same command again when that is mended; with other settings, give another --out."
                     )
                 if any(not outcome.get("status") for outcome in outcomes):
                     raise Interrupted("stopped; all finished jobs are stored. Run the same command again to go on.")
@@ -272,9 +272,12 @@ def run_experiment(
             device = run.device
         with suppress(WriteError):
             files.shared.remove(RAY)
+        for name in ("searches", "predictions"):  # the folder is then a whole study
+            files.fetch_all(name, ".pt")
         reads = test_reads(config.folder)
         if reads > 1:
-            again = f"T was read {reads} times: some seeds were added after results on T had been seen."
+            again = f"T was read {reads} times: seeds were added after results on T had been seen, or a run was stopped"
+            again += " while it read T, or a result on T was damaged."
             findings = replace(findings, conclusions=[*findings.conclusions, again])
         provenance = {"config": config.to_dict(), "data": data.digest, "device": device, "test_reads": reads}
         provenance |= {"job_commits": sorted(experiment.commits), **environment()}
@@ -290,7 +293,13 @@ def _identify(config: ExperimentConfig, data: Dataset) -> str:
     asked = {**config.defining(), "study": config.NAME, "data": data.digest, "versions": versions}
     asked = json.loads(json.dumps(asked))
     if path.exists():
-        stored = read_json(path)
+        try:
+            stored = read_json(path)
+        except CheckpointError as error:
+            raise StudyError(
+                f"{error} It says what the experiment is: put it back from a copy, or begin anew with another --out, "
+                "where what the common cache holds is not trained again."
+            ) from error
         known = stored.get("defining") if isinstance(stored, dict) else None
         if not isinstance(known, dict) or not isinstance(stored.get("identifier"), str):
             raise StudyError(f"{path} is no experiment's: give --out a folder that is new or empty.")

@@ -246,7 +246,7 @@ class ExperimentConfig:
         check_at_least(self, 1, "search_channels", "channels")
         check_at_least(self, 3 if self.cell_types == "both" else 1, "search_cells", "cells")
         check_at_least(self, 2, "batch_size", "retraining_batch_size")
-        check_at_most(self, MOST, *counts)
+        check_at_most(self, MOST, *counts, "penalty_lambdas")
         if not 0 <= self.search_warmup < 1:
             raise ConfigError(f"search_warmup must be a fraction in [0, 1), got {self.search_warmup}.")
         if self.short_epochs > self.final_epochs:

@@ -15,7 +15,7 @@ import torch
 
 from edgenes.baselines import logistic_regression
 from edgenes.candidates import Candidate
-from edgenes.checkpoint import read_json, read_text
+from edgenes.checkpoint import read_bytes, read_json, read_text
 from edgenes.config import TrainingConfig
 from edgenes.data import Dataset, Part
 from edgenes.ensemble import Ensemble
@@ -186,17 +186,20 @@ def choose_finalist(settings: TrialSettings, data: Dataset, entries: list[Finali
 
 def read_test(data: Dataset, files: StudyFiles, purpose: str) -> Part:
     """The test part, after noting in the study's files that it is read: whoever reads it twice leaves a trace."""
-    with open(files.fetch(TEST_READS, fresh=True), "a", encoding="utf-8") as file:
+    path = files.fetch(TEST_READS, fresh=True)
+    cut_off = path.exists() and read_bytes(path)[-1:] not in (b"", b"\n")  # by a full disk
+    with open(path, "a", encoding="utf-8") as file:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        file.write(json.dumps({"time": now, "purpose": purpose, "data": data.digest}) + "\n")
+        file.write("\n" * cut_off + json.dumps({"time": now, "purpose": purpose, "data": data.digest}) + "\n")
     files.publish(TEST_READS)
     return data.test
 
 
-def test_reads(folder: Path) -> int:
-    """How often the study has read its test part."""
+def test_reads(folder: Path, strict: bool = False) -> int:
+    """How often the study has read its test part; a damaged line counts, or is a CheckpointError if `strict`."""
     path = folder / TEST_READS
-    return len(read_text(path).splitlines()) if path.exists() else 0
+    read = read_text if strict else read_bytes
+    return len(read(path).splitlines()) if path.exists() else 0
 
 
 @dataclass(frozen=True)

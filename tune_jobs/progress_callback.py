@@ -62,7 +62,8 @@ class ProgressCallback(tune.Callback):
             last = trial.last_result or {}
             status = last.get("status")
             note = last.get("reason") or last.get("note") or ""
-            self._progress.finished(self._name(trial), status if status in STATES else "pruned", note)
+            told = "failed" if status == "unwritable" else status if status in STATES else "pruned"
+            self._progress.finished(self._name(trial), told, note)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Tell that a trial was lost and will be tried again."""

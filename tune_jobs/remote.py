@@ -3,6 +3,7 @@
 import contextlib
 import os
 import posixpath
+import re
 import stat
 import tempfile
 import threading
@@ -18,6 +19,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
 from edgenes.checkpoint import write_atomically
 from edgenes.errors import ConfigError, StudyError, WriteError
+from edgenes.untrusted import shown
 
 STALE = 60.0
 """Seconds without a sign of life after which another process's claim is void."""
@@ -158,6 +160,8 @@ def join_remote(url: str, name: str, study: str) -> Remote:
 
     Raises StudyError if another study uses it, or if it cannot be written.
     """
+    if not re.fullmatch(r"\w+", study):  # it names a folder on each node, and may be a stranger's
+        raise StudyError(f"the study's identifier is {shown(study)}, which no study was given.")
     remote = Remote(url, name, study)
     try:
         owner = remote.read(_OWNER)

@@ -178,7 +178,8 @@ class Run:
                 failure_config=tune.FailureConfig(max_failures=2),
             ),
         )
-        outcomes = [_outcome(result) for result in tuner.fit()]
+        with no_handler_left():
+            outcomes = [_outcome(result) for result in tuner.fit()]
         if "search_alg" not in options:  # a searcher has recorded those of its trials, and said them
             for warning in dict.fromkeys(text for outcome in outcomes for text in outcome.get("warnings", ())):
                 self.progress.say(warning)
@@ -210,6 +211,16 @@ def failure(outcome: dict[str, Any], what: str) -> StudyError:
     if not outcome.get("status"):
         return Interrupted(f"{what} was interrupted. Run the same command again to go on.")
     return StudyError(f"{what} failed: {outcome.get('reason')}")
+
+
+@contextmanager
+def no_handler_left() -> Iterator[None]:
+    """Take away the handler of SIGINT that Tune leaves behind: it would swallow the next Ctrl-C after its run."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from filelock import FileLock
 from edgenes.checkpoint import check_weights, load_checkpoint, mapped, save_checkpoint
 from edgenes.config import TrainingConfig, digest, to_dict
 from edgenes.data import Dataset
-from edgenes.errors import CheckpointError
+from edgenes.errors import CheckpointError, ConfigError
 from edgenes.genotype import Genotype
 from edgenes.memory import with_less_memory
 from edgenes.network import Network
@@ -63,6 +63,13 @@ def read_prediction(path: Path) -> dict[str, Any]:
     if not rows or table.isnan().any() or type(weights) not in (dict, type(None)) or type(seconds) not in (int, float):
         raise CheckpointError(f"{path} holds no candidate's log-probabilities, weights and seconds.")
     return record
+
+
+def _key_of(record: dict[str, Any]) -> str | None:
+    try:
+        return digest(record["config"], Genotype.from_dict(record["genotype"]).digest, record["data"])
+    except (ConfigError, KeyError, TypeError):
+        return None
 
 
 def _cache_name(key: str, computed: dict[str, Any]) -> str:
@@ -111,7 +118,10 @@ class PredictionStore:
         if not path.exists():
             return None
         try:
-            return read_prediction(path)
+            record = read_prediction(path)
+            if _key_of(record) != key:
+                raise CheckpointError(f"{path} holds another candidate than its name says.")
+            return record
         except CheckpointError as error:
             log.warning("%s It is set aside and computed again.", error)
             path.replace(path.with_suffix(".damaged"))

@@ -76,7 +76,7 @@ class Status(StudyCommand):
             "result": _result(result),
             "failures": _reasons(trials, TrialState.FAIL),
             "prunings": _reasons(trials, TrialState.PRUNED),
-            "test_reads": tried(lambda: test_reads(folder), None),
+            "test_reads": tried(lambda: test_reads(folder, strict=True), None),
             "results": len(found.matching(r"result(-\d+)?\.json")),
             "disk": {"bytes": found.size(), "parts": dict(parts.most_common())},
             "problems": problems,
