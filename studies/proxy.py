@@ -34,7 +34,7 @@ from edgenes.metrics import accuracy
 from edgenes.search import HypernetworkResult, train_hypernetwork
 from edgenes.selection import cross_fitted
 from edgenes.setting import Setting
-from edgenes.statistics import Comparison, Estimate, compare, corrected, mean_estimate, spearman
+from edgenes.statistics import Comparison, Estimate, compare, corrected, detected, mean_estimate, spearman
 from edgenes.study_figures import dots_figure
 from edgenes.training import predict
 from edgenes.work import retraining_work, search_work
@@ -375,14 +375,14 @@ def conclusions(frames: dict[str, pd.DataFrame]) -> list[str]:
             one, found = chance[what, key], correlation(frame, key, TRUTH)
             n = f"{found.n} search{'es' * (found.n > 1)}"
             text = f"Of {what}, {name} ranks as a full retraining from another seed with Spearman's {found.told()}, "
-            text += f"{n}: {_verdict(one, 'better than chance', 'worse than chance', 'chance')}"
+            text += f"{n}: {_verdict(one, 'better than chance', 'worse than chance', 'chance', 1)}"
             if (what, key) in full:
                 text += f"; {_beside_full(full[what, key])}"
             told.append(f"{text}.")
     return told
 
 
-def _verdict(one: Comparison, above: str, below: str, reference: str) -> str:
+def _verdict(one: Comparison, above: str, below: str, reference: str, most: float) -> str:
     if one.p is None:
         return "too little to tell"
     p = f"p {'< 0.001' if one.p_holm < 0.001 else f'= {one.p_holm:.2g}'} after Holm"
@@ -390,13 +390,13 @@ def _verdict(one: Comparison, above: str, below: str, reference: str) -> str:
         return f"{above if one.difference > 0 else below} ({p})"
     return (
         f"not distinguishable from {reference} at this budget ({p}; {one.n[0]} searches could have detected "
-        f"{one.detectable:.2f})"
+        f"{detected(one.detectable, 2, most)})"
     )
 
 
 def _beside_full(one: Comparison) -> str:
     size = f"{abs(one.difference):.2f}"
-    verdict = _verdict(one, "it ranks better", "it ranks worse", "that")
+    verdict = _verdict(one, "it ranks better", "it ranks worse", "that", 2)
     return f"{size} {'above' if one.difference > 0 else 'below'} the full retraining's own, {verdict}"
 
 

@@ -20,7 +20,7 @@ from edgenes.statistics.estimate import (
     mean_estimate,
     spearman,
 )
-from edgenes.statistics.words import one_test_set, sentence, undecided
+from edgenes.statistics.words import detected, one_test_set, sentence, undecided
 
 __all__ = [
     "AMOUNT",
@@ -34,6 +34,7 @@ __all__ = [
     "compare",
     "consistency",
     "corrected",
+    "detected",
     "holm",
     "known_errors",
     "mean_estimate",

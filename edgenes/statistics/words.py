@@ -37,7 +37,7 @@ def sentence(
         low, high = sorted((comparison.low, comparison.high), key=abs)
         sign = 1 if comparison.difference > 0 else -1
         return f"{b} is {where} (95% interval {number(sign * low)} to {number(sign * high)}, {n}, {p})."
-    could = _detected(scale * comparison.detectable, points, places)
+    could = detected(scale * comparison.detectable, places, 100 if points else math.inf)
     return (
         f"{b} is not distinguishable from {a} at this budget: difference {number(comparison.difference, True)} "
         f"[{number(comparison.low)}, {number(comparison.high)}], {p}; {n} could have detected {could}."
@@ -61,12 +61,17 @@ def undecided(
     effects = sorted(scale * one.detectable for one in same.values() if one.detectable is not None)
     if effects:
         n = _range({number for one in same.values() for number in one.n or (1,)})
-        least, most = (_detected(effect, points, places) for effect in (effects[0], effects[-1]))
+        least, most = (detected(effect, places, 100 if points else math.inf) for effect in (effects[0], effects[-1]))
         size = least if least == most else f"{least} to {most}, by the comparison"
         could = f"{n} {what} could have detected {size}"
     else:
         could = "too little to tell what could have been detected"
     return [f"{opening} (difference{f' in {unit}' if unit else ''}): {listed}; {could}."]
+
+
+def detected(effect: float, places: int, most: float) -> str:
+    """A detectable difference with so many decimals, where none can be larger than `most`."""
+    return "none that can be" if effect > most else rounded(effect, places)
 
 
 def one_test_set(accuracy: float, images: int) -> str:
@@ -77,11 +82,6 @@ def one_test_set(accuracy: float, images: int) -> str:
         f"many give an accuracy of {100 * accuracy:.1f}% a standard error of {error:.1f} points by themselves, which "
         "more searches do not lessen; differences of methods, which see the same images, have less of it."
     )
-
-
-def _detected(effect: float, points: bool, places: int) -> str:
-    """A detectable difference; of shares, which differ by 100 points at most, perhaps none."""
-    return "none that can be" if points and effect > 100 else rounded(effect, places)
 
 
 def _range(numbers: set[int]) -> str:
