@@ -199,7 +199,7 @@ class TestDriver:
         state, text = self.driven(study, "elsewhere", 2**22 + 1, 3)
         assert state == "alive" and f"driven by process {2**22 + 1} on elsewhere" in text
         state, text = self.driven(study, "elsewhere", 1, 300)
-        assert state == "silent" and "no sign of life for 5m 00s" in text
+        assert state == "silent" and "no sign of life for 5m 0" in text  # and some seconds on a busy machine
         assert self.driven(study, "elsewhere", 1, -3600)[0] == "silent", "its clock was put back an hour"
 
     @pytest.mark.parametrize("record", ['{"pid": "x", "started": 3}', '{"host": null, "pid": -1}', "[]", "{", "\xff"])
