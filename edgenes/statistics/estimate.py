@@ -51,8 +51,8 @@ def mean_estimate(
     The percentile interval of n values is too narrow, by sqrt((n - 1) / n) and for want of Student's t: at n = 5 it
     covers 83%. Its arms are stretched by just that; they stay unequal where the sample is skewed, and finite where
     values are tied, which a studentised bootstrap's do not; what lies beyond `within`, the range of the values, is cut
-    off. Coverage at n = 5 to 10: 93% to 96% of normal and
-    uniform values and of accuracies with ties, 92% at a skewness of 1.4, 88% to 91% at 2, 82% to 85% at 6 (lognormal).
+    off. Coverage at n = 5 to 10: 93% to 96% of normal and uniform values and of accuracies with ties, 92% at a
+    skewness of 1.4, 88% to 91% at 2, 82% to 85% at 6 (lognormal).
     """
     values = sample(values)
     n, mean = len(values), float(values.mean())
