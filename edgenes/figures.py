@@ -15,6 +15,7 @@ from plotly.subplots import make_subplots
 
 from edgenes.cell_drawing import cell_figure, cell_frame
 from edgenes.errors import ConfigError
+from tune_jobs.study import CONTROL_LIMIT
 from edgenes.figure_style import BLUE, GREY, INK, VERMILLION, legend_mark, need, style, with_error
 
 __all__ = [
@@ -28,9 +29,6 @@ __all__ = [
     "weight_figure",
     "weight_frame",
 ]
-
-CONTROL_LIMIT = 0.25
-"""The largest control error, in edges, at which a hypernetwork counts as controlled."""
 
 WEIGHT_TITLES = {
     "c_start": "weight c of the penalty at the start",

@@ -10,6 +10,7 @@ chosen by it, and T is not read.
 """
 
 import tune_jobs.interrupted  # noqa: F401  before what takes seconds
+from tune_jobs.study import CONTROL_LIMIT
 
 # isort: split
 import sys
@@ -22,7 +23,6 @@ import plotly.graph_objects as go
 
 from edgenes.config import HypernetworkConfig, check_positive
 from edgenes.errors import ConfigError
-from edgenes.figures import CONTROL_LIMIT
 from edgenes.genotype import shared_edges
 from edgenes.metrics import summary
 from edgenes.regularizer import ESTIMATORS

@@ -4,6 +4,8 @@ import itertools
 import json
 
 import numpy as np
+
+from tune_jobs.study import CONTROL_LIMIT
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,6 @@ from hypothesis import strategies as st
 from edgenes.cell_drawing import OPERATION_NAMES, layout_cell
 from edgenes.errors import ConfigError
 from edgenes.figures import (
-    CONTROL_LIMIT,
     cell_figure,
     cell_frame,
     control_error,

@@ -39,7 +39,6 @@ from tune_jobs.sole_writer import SoleWriterStorage
 from tune_jobs.storage import plain_reason, storage_from
 
 __all__ = [
-    "CONTROL_LIMIT",
     "DEFAULT_PARAMS",
     "DIRECTIONS",
     "PRUNERS",
@@ -61,7 +60,8 @@ __all__ = [
 ]
 
 CONSTRAINT = "control_error"
-CONTROL_LIMIT = 0.25  # largest mean |lambda - shared edges| of a hypernetwork that may win
+CONTROL_LIMIT = 0.25
+"""Largest mean |lambda - shared edges| of a hypernetwork that counts as controlled, and may win."""
 DIRECTIONS = {"value": "maximize", "control": "minimize"}
 # No Gaussian process: Optuna's learns nothing from PRUNED and FAILed trials, and proposes them over again.
 SAMPLERS = ("tpe", "random", "qmc")
