@@ -2,7 +2,7 @@
 
 import os
 
-from tune_jobs.quiet import quiet_ray
+from tune_jobs.execution.quiet import quiet_ray
 
 # Before any of them imports Ray, which reads only then that it is to listen on the loopback.
 quiet_ray()

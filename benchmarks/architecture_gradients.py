@@ -41,8 +41,8 @@ from edgenes import (
     train_network,
 )
 from edgenes.metrics import accuracy
-from edgenes.relaxation import incoming
-from edgenes.search import Bilevel, FairPaths
+from edgenes.space.logits import incoming
+from edgenes.training.bilevel import Bilevel, FairPaths
 
 PASSES = {
     "sampled, score": {"forward": "sampled", "gradient": "score"},

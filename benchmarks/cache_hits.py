@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.printing import machine, table
-from tune_jobs.hits import Hits
+from tune_jobs.stages.hits import Hits
 
 SCRIPT = Path(__file__).parents[1] / "studies" / "anneal_sweep.py"
 

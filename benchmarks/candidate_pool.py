@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from edgenes import Dataset, Part, SearchSpace, TrainingConfig, predict, random_genotype, train_network
-from edgenes.data import build_dataset, split_indices
-from edgenes.data_sources import read_file
+from edgenes.data.dataset import build_dataset
+from edgenes.data.loading import split_indices
+from edgenes.data.sources import read_file
 from edgenes.errors import DataError
 from edgenes.metrics import accuracy
 

@@ -27,8 +27,8 @@ from edgenes import (
     search_genotype,
     train_network,
 )
-from edgenes.collapse import RARE, architecture_metrics, capped_genotype, chance, ends_early, parameter_free
 from edgenes.metrics import accuracy
+from edgenes.training.collapse import RARE, architecture_metrics, capped_genotype, chance, ends_early, parameter_free
 
 PASSES = {"sampled, score": {"forward": "sampled", "gradient": "score"}, "mixture": {"forward": "mixture"}}
 NONE = "none"

@@ -15,9 +15,10 @@ import pandas as pd
 from benchmarks.trial_table import DEFAULTS
 from edgenes.checkpoint import read_json, write_json, write_text
 from edgenes.errors import DataError
-from tune_jobs.config import SweepConfig
-from tune_jobs.saved import load_study_data
-from tune_jobs.study import CONTROL_LIMIT, search_space
+from edgenes.space.hypernetwork import CONTROL_LIMIT
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.study.saved import load_study_data
+from tune_jobs.study.space import search_space
 
 HERE = Path(__file__).parent / "efficiency"
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-from tune_jobs.environment import commit
+from tune_jobs.files.environment import commit
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

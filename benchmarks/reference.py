@@ -1,15 +1,15 @@
 """The mixed network as DARTS is usually written: a module for every operation of every edge, and a weighted sum.
 
 Our own code, as plain as it can be: torch's modules, its default memory layout, no sharing between edges. It has the
-parameters of `edgenes.supernet.Supernet` under the same names, so that `load_state_dict` makes them equal.
+parameters of `edgenes.nn.supernet.Supernet` under the same names, so that `load_state_dict` makes them equal.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgenes.genotype import SearchSpace
-from edgenes.network import cell_layout
+from edgenes.nn.network import cell_layout
+from edgenes.space.genotype import SearchSpace
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:

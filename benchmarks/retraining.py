@@ -21,17 +21,16 @@ from rich.console import Console
 
 from benchmarks.printing import machine, quantiles, table
 from edgenes import random_genotype
-from edgenes.genotype import Genotype
-from tune_jobs.config import SweepConfig
-from tune_jobs.final import Job, final_training
-from tune_jobs.progress import Progress
-from tune_jobs.remote import StudyFiles
-from tune_jobs.resources import live_nodes
-from tune_jobs.run import Run
-from tune_jobs.saved import load_study_data
-from tune_jobs.trainables import candidate_retraining
-from tune_jobs.trial import TrialSettings
-from tune_jobs.watch.watch import Watch
+from edgenes.space.genotype import Genotype
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.execution.resources import live_nodes
+from tune_jobs.execution.run import Run
+from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.progress.display import Progress
+from tune_jobs.stages.finalists import Job, candidate_retraining, final_training
+from tune_jobs.study.context import TrialSettings
+from tune_jobs.study.saved import load_study_data
+from tune_jobs.watch.callbacks import Watch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,13 +30,16 @@ from ray.tune.utils.util import flatten_dict
 from benchmarks.printing import exponent, machine, quantiles, table
 from benchmarks.sweep_driver import SPACE, result_of
 from edgenes import SearchConfig, SearchSpace, select_ensemble
-from edgenes.data import Dataset, load_data
-from edgenes.relaxation import ArchitectureLogits
-from edgenes.search import Bilevel
-from tune_jobs.remote import StudyFiles
-from tune_jobs.searcher import StudySearcher
-from tune_jobs.sole_writer import written_together
-from tune_jobs.study import SAMPLERS, make_sampler, open_study
+from edgenes.data.dataset import Dataset
+from edgenes.data.loading import load_data
+from edgenes.space.logits import ArchitectureLogits
+from edgenes.training.bilevel import Bilevel
+from tune_jobs.config.sweep import SAMPLERS
+from tune_jobs.execution.searcher import StudySearcher
+from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.study.cached_storage import written_together
+from tune_jobs.study.optuna_study import open_study
+from tune_jobs.study.samplers import make_sampler
 
 STORAGES = {"memory": None, "sqlite": "study.db", "journal": "journal:study.log"}
 KINDS = 20  # different results that a study's trials repeat

@@ -38,8 +38,8 @@ from ray import tune
 
 from benchmarks.printing import machine, spread, table
 from benchmarks.sweep_driver import EPOCHS, REPORTS, Driver, report_of, result_of
-from tune_jobs.sole_writer import SoleWriterStorage
-from tune_jobs.trainables import CHECKPOINT_SECONDS
+from tune_jobs.execution.worker import CHECKPOINT_SECONDS
+from tune_jobs.study.cached_storage import SoleWriterStorage
 
 SPREAD = 0.2  # a trial's seconds differ by up to this part of them
 

@@ -19,11 +19,11 @@ import torch.nn.functional as F
 
 from benchmarks.printing import machine, quantiles, table
 from benchmarks.reference import MixedCell, MixedNetwork
-from edgenes.genotype import SearchSpace
-from edgenes.mixture import mixed_nodes
-from edgenes.search import FairPaths
-from edgenes.supernet import Supernet
-from tune_jobs.allocator import keep_freed_memory
+from edgenes.nn.mixed_cell import mixed_nodes
+from edgenes.nn.supernet import Supernet
+from edgenes.space.genotype import SearchSpace
+from edgenes.training.bilevel import FairPaths
+from tune_jobs.execution.worker import keep_freed_memory
 
 
 @dataclass(frozen=True, kw_only=True)

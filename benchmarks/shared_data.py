@@ -23,15 +23,17 @@ from ray import tune
 from rich.console import Console
 
 from benchmarks.printing import machine, spread, table
-from edgenes.data import Dataset, DeviceData, load_data
-from edgenes.search import Bilevel
-from edgenes.training import predict
-from tune_jobs.config import SweepConfig
-from tune_jobs.progress import Progress
-from tune_jobs.remote import StudyFiles
-from tune_jobs.resources import live_nodes
-from tune_jobs.run import Run
-from tune_jobs.watch.watch import Watch
+from edgenes.data.batches import DeviceData
+from edgenes.data.dataset import Dataset
+from edgenes.data.loading import load_data
+from edgenes.training.bilevel import Bilevel
+from edgenes.training.retraining import predict
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.execution.resources import live_nodes
+from tune_jobs.execution.run import Run
+from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.progress.display import Progress
+from tune_jobs.watch.callbacks import Watch
 
 MIB = 2**20
 SHAPE = (32, 32, 3)

@@ -19,8 +19,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.measured import Row
 from edgenes.seeds import stable_seed
-from tune_jobs.avoid import AvoidFailures
-from tune_jobs.study import CONSTRAINT, CONTROL_LIMIT, make_pruner, make_sampler
+from edgenes.space.hypernetwork import CONTROL_LIMIT
+from tune_jobs.study.samplers import AvoidFailures, make_pruner, make_sampler
+from tune_jobs.study.space import CONSTRAINT
 
 CATEGORY = 0.5
 

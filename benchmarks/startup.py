@@ -35,15 +35,15 @@ class Options:
 
 def child(out: str, begun: str) -> None:
     """The study's process: prints when each moment was, and stops itself after the last."""
-    from tune_jobs.quiet import quiet_ray
+    from tune_jobs.execution.quiet import quiet_ray
 
     quiet_ray()
     import ray
     from ray import tune
 
-    import tune_jobs.sweep  # noqa: F401
+    import tune_jobs.stages.pipeline  # noqa: F401
     from studies.anneal_sweep import main as study
-    from tune_jobs.progress_callback import ProgressCallback
+    from tune_jobs.progress.callback import ProgressCallback
 
     seen: dict[str, float] = {}
 

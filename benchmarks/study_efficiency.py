@@ -31,10 +31,11 @@ from benchmarks.measured import HERE, Row, numbers, read_table
 from benchmarks.printing import table
 from benchmarks.simulate import Policy, best_so_far, regret, simulate
 from edgenes.checkpoint import read_json
-from edgenes.figure_style import BLUE, GREY, INK, VERMILLION, style
-from edgenes.statistics import Estimate, bootstrap, consistency, mean_estimate, spearman
-from tune_jobs.config import SweepConfig
-from tune_jobs.study import CONTROL_LIMIT, search_space
+from edgenes.space.hypernetwork import CONTROL_LIMIT
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.report.statistics import Estimate, bootstrap, consistency, mean_estimate, spearman
+from tune_jobs.report.style import BLUE, GREY, INK, VERMILLION, style
+from tune_jobs.study.space import search_space
 
 RANDOM = Policy("random")
 SAMPLERS = (RANDOM, *(Policy("tpe", startup) for startup in (5, 10, 20, 40)))

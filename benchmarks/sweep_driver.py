@@ -14,15 +14,17 @@ from rich.console import Console
 from sqlalchemy import event
 
 from edgenes import random_genotype
-from tune_jobs.config import SweepConfig
-from tune_jobs.progress import Progress
-from tune_jobs.progress_callback import ProgressCallback
-from tune_jobs.remote import StudyFiles
-from tune_jobs.run import describe
-from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
-from tune_jobs.storage import storage_from
-from tune_jobs.study import make_sampler, open_study, search_space
-from tune_jobs.sweep import BestCallback
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.execution.run import describe
+from tune_jobs.execution.searcher import RecordCallback, StudyPruning, StudySearcher
+from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.progress.callback import ProgressCallback
+from tune_jobs.progress.display import Progress
+from tune_jobs.stages.sweep import BestCallback
+from tune_jobs.study.optuna_study import open_study
+from tune_jobs.study.samplers import make_sampler
+from tune_jobs.study.space import search_space
+from tune_jobs.study.storage import storage_from
 from tune_jobs.watch.names import trial_name
 
 CONFIG = SweepConfig()

@@ -28,18 +28,19 @@ from sqlalchemy.engine import Engine
 from benchmarks.printing import machine, quantiles, table
 from benchmarks.sweep_driver import CONFIG, SPACE, result_of
 from edgenes import random_genotype
-from edgenes.data import load_data
-from tune_jobs.config import SweepConfig
-from tune_jobs.progress import Progress
-from tune_jobs.remote import StudyFiles
-from tune_jobs.resources import live_nodes
-from tune_jobs.run import Run
-from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
-from tune_jobs.sole_writer import SoleWriterStorage
-from tune_jobs.study import make_sampler, open_study
-from tune_jobs.sweep import BestCallback
+from edgenes.data.loading import load_data
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.execution.resources import live_nodes
+from tune_jobs.execution.run import Run
+from tune_jobs.execution.searcher import RecordCallback, StudyPruning, StudySearcher
+from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.progress.display import Progress
+from tune_jobs.stages.sweep import BestCallback
+from tune_jobs.study.cached_storage import SoleWriterStorage
+from tune_jobs.study.optuna_study import open_study
+from tune_jobs.study.samplers import make_sampler
+from tune_jobs.watch.callbacks import Watch
 from tune_jobs.watch.names import trial_name
-from tune_jobs.watch.watch import Watch
 
 ROWS = {
     "SQLite": ("study.db", True),

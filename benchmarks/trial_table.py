@@ -23,16 +23,21 @@ import torch
 from filelock import FileLock, Timeout
 
 from edgenes.checkpoint import read_json, write_json
-from edgenes.data import Dataset, load_data
+from edgenes.data.dataset import Dataset
+from edgenes.data.loading import load_data
 from edgenes.errors import DataError, DivergedError
-from edgenes.genotype import Genotype
 from edgenes.metrics import accuracy, nll
-from edgenes.search import search_genotype, train_hypernetwork
-from tune_jobs.config import SweepConfig
-from tune_jobs.environment import environment
-from tune_jobs.spread import parameters
-from tune_jobs.study import CONTROL_LIMIT, search_space, trial_seed, with_derived
-from tune_jobs.trial import TrialSettings, run_trial
+from edgenes.space.genotype import Genotype
+from edgenes.space.hypernetwork import CONTROL_LIMIT
+from edgenes.training.darts import search_genotype
+from edgenes.training.edgenes import train_hypernetwork
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.files.environment import environment
+from tune_jobs.stages.trial import run_trial
+from tune_jobs.study.context import TrialSettings
+from tune_jobs.study.optuna_study import trial_seed
+from tune_jobs.study.space import search_space, with_derived
+from tune_jobs.study.spread import parameters
 
 EPOCHS = (1, 2, 8, 15, 4)
 """Epochs of the short retrainings that are ranked; those of the study come from its store."""

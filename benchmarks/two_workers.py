@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.printing import machine, spread, table
 from edgenes import SearchSpace, random_genotype
-from edgenes.errors import StudyError
+from tune_jobs.errors import StudyError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,26 +1,20 @@
 """EdgeNES: ensembles of neural networks searched in one shot, their diversity controlled by shared edges."""
 
-from edgenes.candidates import Candidate, draw_candidates
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
-from edgenes.data import Dataset, Part, load_data
+from edgenes.data.dataset import Dataset, Part
+from edgenes.data.loading import load_data
 from edgenes.ensemble import Ensemble
-from edgenes.errors import (
-    CheckpointError,
-    ConfigError,
-    DataError,
-    DivergedError,
-    EdgeNESError,
-    StudyError,
-)
-from edgenes.genotype import Edge, Genotype, SearchSpace, deviate, random_genotype, shared_edges
-from edgenes.hypernetwork import Hypernetwork, control_curve, control_error
-from edgenes.network import Network
-from edgenes.regularizer import shared_edge_penalty
-from edgenes.relaxation import ArchitectureLogits
-from edgenes.search import search_genotype, train_hypernetwork
+from edgenes.errors import CheckpointError, ConfigError, DataError, DivergedError, EdgeNESError
+from edgenes.nn.network import Network
+from edgenes.nn.supernet import Supernet
 from edgenes.selection import Selection, select_ensemble
-from edgenes.supernet import Supernet
-from edgenes.training import predict, train_network
+from edgenes.space.genotype import Edge, Genotype, SearchSpace, deviate, random_genotype, shared_edges
+from edgenes.space.hypernetwork import Candidate, Hypernetwork, control_curve, control_error, draw_candidates
+from edgenes.space.logits import ArchitectureLogits
+from edgenes.space.penalty import shared_edge_penalty
+from edgenes.training.darts import search_genotype
+from edgenes.training.edgenes import train_hypernetwork
+from edgenes.training.retraining import predict, train_network
 
 __version__ = "0.1.0"
 
@@ -43,7 +37,6 @@ __all__ = [
     "SearchConfig",
     "SearchSpace",
     "Selection",
-    "StudyError",
     "Supernet",
     "TrainingConfig",
     "control_curve",

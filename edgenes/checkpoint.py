@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from edgenes.errors import CheckpointError, ConfigError, FormatError, WriteError
-from edgenes.untrusted import JSON_BYTES, open_zip, parse_json, reason, shown
+from edgenes.parsing import JSON_BYTES, open_zip, parse_json, reason, shown
 
 FORMAT = 1
 CHECKPOINT_BYTES = 8 * 2**30

@@ -1,66 +1,24 @@
 """Settings of the three training functions: frozen, validated, with the defaults of the method."""
 
 import dataclasses
-import difflib
 import hashlib
 import json
-import typing
 from dataclasses import dataclass, field
 from typing import Any
 
 from edgenes.errors import ConfigError
-from edgenes.genotype import SearchSpace
-from edgenes.hypernetwork import INTERPOLATIONS
-from edgenes.operations import PARAMETER_FREE
-from edgenes.regularizer import ESTIMATORS
-from edgenes.supernet import FORWARDS
-from edgenes.untrusted import shown
+from edgenes.nn.operations import PARAMETER_FREE
+from edgenes.nn.supernet import FORWARDS
+from edgenes.parsing import shown
+from edgenes.space.genotype import SearchSpace
+from edgenes.space.hypernetwork import INTERPOLATIONS
+from edgenes.space.penalty import ESTIMATORS
+from edgenes.validation import check_at_least, check_choice, check_positive, check_types
 
 GRADIENTS = ("score", "straight_through")
 WEIGHT_PATHS = ("fair", "architecture")
 MOST_CELLS = 100
 """Cells of a network; a file that asks for a million could fill the memory with modules alone."""
-
-
-def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    """Raise ConfigError, naming the nearest known word, unless `value` is one of `known`."""
-    if value not in known:
-        near = difflib.get_close_matches(value[:100], known, 1) if isinstance(value, str) else []
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"{name} must be one of {', '.join(known)}, got {shown(value)}.{hint}")
-
-
-def check_types(config: Any) -> None:
-    """Raise ConfigError unless each field has its annotated type; a whole number does for a float field."""
-    for each in dataclasses.fields(config):
-        value = getattr(config, each.name)
-        types = typing.get_args(each.type) or (each.type,)
-        if type(value) not in types and not (float in types and type(value) is int):
-            wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in types)
-            raise ConfigError(f"{each.name} must be of type {wanted}, got {shown(value)}.")
-
-
-def check_at_least(config: Any, minimum: float, *names: str) -> None:
-    """Raise ConfigError unless each named field is a finite number of at least `minimum`."""
-    for name in names:
-        value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not minimum <= value < float("inf"):
-            raise ConfigError(f"{name} must be a number of at least {minimum}, got {shown(value)}.")
-
-
-def check_at_most(config: Any, maximum: float, *names: str) -> None:
-    """Raise ConfigError if a named field is above `maximum`."""
-    for name in names:
-        if getattr(config, name) > maximum:
-            raise ConfigError(f"{name} must be at most {maximum}, got {shown(getattr(config, name))}.")
-
-
-def check_positive(config: Any, *names: str) -> None:
-    """Raise ConfigError unless each named field is a finite number above 0."""
-    for name in names:
-        value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise ConfigError(f"{name} must be a number above 0, got {shown(value)}.")
 
 
 def _given(config: Any, *names: str) -> list[str]:
@@ -102,8 +60,8 @@ class NetworkConfig:
 class SearchConfig(NetworkConfig):
     """DARTS search of the optimal genotype, eq. (1.1).
 
-    Against collapse (`edgenes/collapse.py`): `max_parameter_free` caps the pools and skips of the found genotype,
-    `stop_parameter_free` ends the search before its argmax genotype comes to have more of them; None leaves it be.
+    Against collapse (`edgenes/training/collapse.py`): `max_parameter_free` caps the pools and skips of the found
+    genotype, `stop_parameter_free` ends the search before its argmax genotype has more of them; None sets no limit.
     """
 
     space: SearchSpace = field(default_factory=SearchSpace)

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from edgenes.checkpoint import check_weights, load_checkpoint, save_checkpoint, write_json
 from edgenes.config import TrainingConfig, from_dict, to_dict
-from edgenes.data import Dataset
+from edgenes.data.dataset import Dataset
 from edgenes.errors import CheckpointError, ConfigError
-from edgenes.genotype import Genotype
-from edgenes.network import Network
-from edgenes.training import make_network
-from edgenes.untrusted import parse_json, reason, shown
+from edgenes.nn.network import Network
+from edgenes.parsing import parse_json, reason, shown
+from edgenes.space.genotype import Genotype
+from edgenes.training.retraining import make_network
 
 _FILE = "ensemble.pt"
 

@@ -1,6 +1,8 @@
 """The errors a user can act on: each message says what was expected, what came and what to do."""
 
 
+
+
 class EdgeNESError(Exception):
     """Base of all errors that EdgeNES raises on purpose; scripts print its message without a traceback."""
 
@@ -23,14 +25,6 @@ class FormatError(CheckpointError):
 
 class WriteError(CheckpointError):
     """A file of a study could not be written: the disk is full, or the folder read-only; what was there is whole."""
-
-
-class StudyError(EdgeNESError):
-    """A study cannot be opened, resumed or finished as asked."""
-
-
-class Interrupted(StudyError):
-    """The user or the scheduler stopped the study; everything finished is stored."""
 
 
 class DivergedError(EdgeNESError, ArithmeticError):

@@ -5,7 +5,7 @@ python studies/anneal_sweep.py --dataset cifar100 --root DATA --channels 16 --gp
 python studies/anneal_sweep.py --trials 24           # goes on with the study of the first command
 """
 
-import tune_jobs.interrupted  # noqa: F401  before what takes seconds
+import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
 
 # isort: split
 import shlex
@@ -16,10 +16,10 @@ from pathlib import Path
 import optuna
 from rich.console import Console
 
-from tune_jobs.command import run_command
-from tune_jobs.config import SweepConfig
-from tune_jobs.progress import Progress
-from tune_jobs.storage import storage_reference
+from tune_jobs.cli import run_command
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.progress.display import Progress
+from tune_jobs.study.storage import storage_reference
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,9 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(config: SweepConfig) -> int:
     """Run the study, or measure what it would take; returns the exit status."""
-    from tune_jobs.estimate import estimate
-    from tune_jobs.saved import storage_url
-    from tune_jobs.sweep import run_study
+    from tune_jobs.stages.estimate import estimate
+    from tune_jobs.stages.pipeline import run_study
+    from tune_jobs.study.saved import storage_url
 
     config = replace(config, storage=storage_reference(config.storage, config.folder))
     if config.dry_run:
@@ -44,8 +44,8 @@ def run(config: SweepConfig) -> int:
 
 
 def _summary(config: SweepConfig, result: dict, storage: str) -> None:
-    from tune_jobs.report import comparison
-    from tune_jobs.watch.watch import optuna_command
+    from tune_jobs.report.comparison import comparison
+    from tune_jobs.watch.callbacks import optuna_command
 
     out = Console(emoji=False)
     folder = config.folder

@@ -8,7 +8,7 @@ pivots that train (the text) against fixed ones (the code detaches them); lambda
 eps 0.2) against U[0, Lambda] (the code's lower end). Accuracy is that on V: nothing is chosen by it, and T is not read.
 """
 
-import tune_jobs.interrupted  # noqa: F401  before what takes seconds
+import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
 
 # isort: split
 import itertools
@@ -22,21 +22,30 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from edgenes.candidates import draw_candidates
-from edgenes.config import HypernetworkConfig, check_at_least, check_at_most
-from edgenes.figure_style import GREY
-from edgenes.genotype import Genotype, shared_edges
-from edgenes.hypernetwork import INTERPOLATIONS, Hypernetwork, control_error
+from edgenes.config import HypernetworkConfig
+from edgenes.methods.budget import Setting
 from edgenes.metrics import summary
-from edgenes.network import cell_layout
-from edgenes.regularizer import ESTIMATORS
-from edgenes.setting import Setting
-from edgenes.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_estimate, sentence, undecided
-from edgenes.study_figures import dots_figure, interval_frame, lines_figure
-from tune_jobs.config import MOST
-from tune_jobs.experiment_config import ExperimentConfig
-from tune_jobs.experiment_main import experiment_main
-from tune_jobs.findings import Findings, Section
+from edgenes.nn.network import cell_layout
+from edgenes.space.genotype import Genotype, shared_edges
+from edgenes.space.hypernetwork import INTERPOLATIONS, Hypernetwork, control_error, draw_candidates
+from edgenes.space.penalty import ESTIMATORS
+from edgenes.validation import check_at_least, check_at_most
+from tune_jobs.config.experiment import ExperimentConfig
+from tune_jobs.config.sweep import MOST
+from tune_jobs.experiments.cli import experiment_main
+from tune_jobs.report.findings import Findings, Section
+from tune_jobs.report.interval_figures import dots_figure, interval_frame, lines_figure
+from tune_jobs.report.statistics import (
+    AMOUNT,
+    SHARE,
+    Comparison,
+    compare,
+    corrected,
+    mean_estimate,
+    sentence,
+    undecided,
+)
+from tune_jobs.report.style import GREY
 
 Condition = dict[str, Any]
 """A level of each factor."""

@@ -14,7 +14,7 @@ trained from several seeds. The paper compares the areas from iteration 80 on, c
 here they are compared over all iterations that the curves have in common, unless --area-from says else.
 """
 
-import tune_jobs.interrupted  # noqa: F401  before what takes seconds
+import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
 
 # isort: split
 import sys
@@ -25,12 +25,20 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pandas as pd
 
-from edgenes.baselines import Member, best_ensemble, hypernetwork_pool, random_nes
-from edgenes.config import check_at_least, check_at_most
 from edgenes.errors import ConfigError
+from edgenes.methods.budget import Setting
+from edgenes.methods.catalogue import best_ensemble, hypernetwork_pool, random_nes
+from edgenes.methods.cost import Work, search_work
+from edgenes.methods.result import Member
+from edgenes.methods.trainer import Trainer
 from edgenes.metrics import ensemble_probabilities, summary
-from edgenes.setting import Setting
-from edgenes.statistics import (
+from edgenes.validation import check_at_least, check_at_most
+from tune_jobs.config.experiment import ExperimentConfig
+from tune_jobs.config.sweep import MOST
+from tune_jobs.experiments.cli import experiment_main
+from tune_jobs.report.findings import Findings, Section
+from tune_jobs.report.interval_figures import interval_frame, lines_figure
+from tune_jobs.report.statistics import (
     SHARE,
     Comparison,
     area,
@@ -41,13 +49,6 @@ from edgenes.statistics import (
     one_test_set,
     sentence,
 )
-from edgenes.study_figures import interval_frame, lines_figure
-from edgenes.trainer import Trainer
-from edgenes.work import Work, search_work
-from tune_jobs.config import MOST
-from tune_jobs.experiment_config import ExperimentConfig
-from tune_jobs.experiment_main import experiment_main
-from tune_jobs.findings import Findings, Section
 
 EDGE, DARTS, POOLED, RANDOM = "EdgeNES", "DartsEns", "DartsEns of a pool", "Random-NES"
 PAPER_P = 0.0287

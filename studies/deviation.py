@@ -8,7 +8,7 @@ variance of seven runs; here the spread is a standard deviation of genotypes wit
 independent. The paper's code always gives a replaced edge another input; here input, operation or both change.
 """
 
-import tune_jobs.interrupted  # noqa: F401  before what takes seconds
+import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
 
 # isort: split
 import sys
@@ -20,19 +20,27 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from edgenes.baselines import deviations
-from edgenes.candidates import draw_candidates
-from edgenes.config import check_at_least, check_at_most
-from edgenes.genotype import Genotype, deviate, shared_edges
-from edgenes.hypernetwork import Hypernetwork
+from edgenes.methods.budget import Setting
+from edgenes.methods.catalogue import deviations
 from edgenes.metrics import accuracy, nll
-from edgenes.setting import Setting
-from edgenes.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_estimate, sentence, undecided
-from edgenes.study_figures import interval_frame, lines_figure
-from tune_jobs.config import MOST
-from tune_jobs.experiment_config import ExperimentConfig
-from tune_jobs.experiment_main import experiment_main
-from tune_jobs.findings import Findings, Section
+from edgenes.space.genotype import Genotype, deviate, shared_edges
+from edgenes.space.hypernetwork import Hypernetwork, draw_candidates
+from edgenes.validation import check_at_least, check_at_most
+from tune_jobs.config.experiment import ExperimentConfig
+from tune_jobs.config.sweep import MOST
+from tune_jobs.experiments.cli import experiment_main
+from tune_jobs.report.findings import Findings, Section
+from tune_jobs.report.interval_figures import interval_frame, lines_figure
+from tune_jobs.report.statistics import (
+    AMOUNT,
+    SHARE,
+    Comparison,
+    compare,
+    corrected,
+    mean_estimate,
+    sentence,
+    undecided,
+)
 
 DRAWS = 200
 """Genotypes drawn at each number of shared edges, of which those that share exactly so many are taken."""

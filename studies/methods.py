@@ -4,7 +4,7 @@ python studies/methods.py                            # digits, embedded: minutes
 python studies/methods.py --preset paper --root DATA # CIFAR-100 in the paper's form, on GPUs
 """
 
-import tune_jobs.interrupted  # noqa: F401  before what takes seconds
+import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
 
 # isort: split
 import sys
@@ -14,16 +14,17 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pandas as pd
 
-from edgenes.baselines import METHODS, NAMES, Member, run_method
-from edgenes.collapse import parameter_free
 from edgenes.errors import ConfigError
-from edgenes.genotype import Genotype
+from edgenes.methods.catalogue import METHODS, NAMES, run_method
+from edgenes.methods.result import Member
 from edgenes.metrics import ensemble_probabilities, summary
-from edgenes.statistics import AMOUNT, SHARE, against, mean_estimate, one_test_set, sentence, undecided
-from edgenes.study_figures import dots_figure, interval_frame
-from tune_jobs.experiment_config import ExperimentConfig
-from tune_jobs.experiment_main import experiment_main
-from tune_jobs.findings import Findings, Section
+from edgenes.space.genotype import Genotype
+from edgenes.training.collapse import parameter_free
+from tune_jobs.config.experiment import ExperimentConfig
+from tune_jobs.experiments.cli import experiment_main
+from tune_jobs.report.findings import Findings, Section
+from tune_jobs.report.interval_figures import dots_figure, interval_frame
+from tune_jobs.report.statistics import AMOUNT, SHARE, against, mean_estimate, one_test_set, sentence, undecided
 
 
 @dataclass(frozen=True, kw_only=True)

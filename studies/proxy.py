@@ -10,7 +10,7 @@ Trials of one search share networks, so that correlations are taken within a sea
 independent. Everything is on V.
 """
 
-import tune_jobs.interrupted  # noqa: F401  before what takes seconds
+import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
 
 # isort: split
 import sys
@@ -23,28 +23,28 @@ import pandas as pd
 import plotly.graph_objects as go
 import torch
 
-from edgenes.candidates import draw_candidates
-from edgenes.config import HypernetworkConfig, TrainingConfig, check_at_least, check_at_most
-from edgenes.data import DeviceData
+from edgenes.config import HypernetworkConfig, TrainingConfig
+from edgenes.data.batches import DeviceData
 from edgenes.errors import ConfigError, DivergedError
-from edgenes.genotype import Genotype, shared_edges
-from edgenes.hypernetwork import Hypernetwork
-from edgenes.memory import with_less_memory
+from edgenes.methods.budget import Setting
+from edgenes.methods.cost import retraining_work, search_work
 from edgenes.metrics import accuracy
-from edgenes.search import HypernetworkResult, train_hypernetwork
 from edgenes.selection import cross_fitted
-from edgenes.setting import Setting
-from edgenes.statistics import Comparison, Estimate, compare, corrected, detected, mean_estimate, spearman
-from edgenes.study_figures import dots_figure
-from edgenes.training import predict
-from edgenes.work import retraining_work, search_work
-from tune_jobs.config import MOST
-from tune_jobs.experiment_config import ExperimentConfig
-from tune_jobs.experiment_main import experiment_main
-from tune_jobs.findings import Findings, Section
-from tune_jobs.spread import parameters
-from tune_jobs.study import CONTROL_LIMIT, search_space, with_derived
-from tune_jobs.trial import CALIBRATION_IMAGES
+from edgenes.space.genotype import Genotype, shared_edges
+from edgenes.space.hypernetwork import CONTROL_LIMIT, Hypernetwork, draw_candidates
+from edgenes.training.edgenes import HypernetworkResult, train_hypernetwork
+from edgenes.training.memory import with_less_memory
+from edgenes.training.retraining import predict
+from edgenes.validation import check_at_least, check_at_most
+from tune_jobs.config.experiment import ExperimentConfig
+from tune_jobs.config.sweep import MOST
+from tune_jobs.experiments.cli import experiment_main
+from tune_jobs.report.findings import Findings, Section
+from tune_jobs.report.interval_figures import dots_figure
+from tune_jobs.report.statistics import Comparison, Estimate, compare, corrected, detected, mean_estimate, spearman
+from tune_jobs.stages.trial import CALIBRATION_IMAGES
+from tune_jobs.study.space import search_space, with_derived
+from tune_jobs.study.spread import parameters
 
 PROXIES = {"one_shot": "one-shot", "short": "short retraining", "full": "full retraining"}
 TRUTH = "again"

@@ -13,7 +13,7 @@ there is nothing to count: all presets are sampled here. The theorem has paths d
 The ensemble is EdgeNES's, chosen on V among retrained networks. Test images are not read.
 """
 
-import tune_jobs.interrupted  # noqa: F401  before what takes seconds
+import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
 
 # isort: split
 import sys
@@ -25,17 +25,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from edgenes.baselines import best_ensemble, hypernetwork_pool
-from edgenes.config import WEIGHT_PATHS, check_at_least, check_at_most
+from edgenes.config import WEIGHT_PATHS
 from edgenes.errors import ConfigError
-from edgenes.genotype import Genotype, shared_edges
-from edgenes.search import search_genotype, train_hypernetwork
-from edgenes.statistics import Estimate, mean_estimate
-from edgenes.study_figures import dots_figure, interval_frame, lines_figure
-from edgenes.theory import expected_edges, simulated_edges, speedup, updated_edges
-from tune_jobs.experiment_config import ExperimentConfig
-from tune_jobs.experiment_main import experiment_main
-from tune_jobs.findings import Findings, Section
+from edgenes.methods.catalogue import best_ensemble, hypernetwork_pool
+from edgenes.space.genotype import Genotype, shared_edges
+from edgenes.space.theory import expected_edges, simulated_edges, speedup, updated_edges
+from edgenes.training.darts import search_genotype
+from edgenes.training.edgenes import train_hypernetwork
+from edgenes.validation import check_at_least, check_at_most
+from tune_jobs.config.experiment import ExperimentConfig
+from tune_jobs.experiments.cli import experiment_main
+from tune_jobs.report.findings import Findings, Section
+from tune_jobs.report.interval_figures import dots_figure, interval_frame, lines_figure
+from tune_jobs.report.statistics import Estimate, mean_estimate
 
 EDGE, DARTS = "EdgeNES", "DartsEns"
 MODELS = {

@@ -9,8 +9,8 @@ The penalty is the paper's `gumbel` by default, since `exact` has no temperature
 chosen by it, and T is not read.
 """
 
-import tune_jobs.interrupted  # noqa: F401  before what takes seconds
-from tune_jobs.study import CONTROL_LIMIT
+import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
+from edgenes.space.hypernetwork import CONTROL_LIMIT
 
 # isort: split
 import sys
@@ -21,18 +21,28 @@ from typing import Any, ClassVar, Literal
 import pandas as pd
 import plotly.graph_objects as go
 
-from edgenes.config import HypernetworkConfig, check_positive
+from edgenes.config import HypernetworkConfig
 from edgenes.errors import ConfigError
-from edgenes.genotype import shared_edges
+from edgenes.methods.budget import Setting
+from edgenes.methods.trainer import TrainedHypernetwork
 from edgenes.metrics import summary
-from edgenes.regularizer import ESTIMATORS
-from edgenes.setting import Setting
-from edgenes.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_estimate, sentence, undecided
-from edgenes.study_figures import dots_figure, interval_frame, lines_figure
-from edgenes.trainer import TrainedHypernetwork
-from tune_jobs.experiment_config import ExperimentConfig
-from tune_jobs.experiment_main import experiment_main
-from tune_jobs.findings import Findings, Section
+from edgenes.space.genotype import shared_edges
+from edgenes.space.penalty import ESTIMATORS
+from edgenes.validation import check_positive
+from tune_jobs.config.experiment import ExperimentConfig
+from tune_jobs.experiments.cli import experiment_main
+from tune_jobs.report.findings import Findings, Section
+from tune_jobs.report.interval_figures import dots_figure, interval_frame, lines_figure
+from tune_jobs.report.statistics import (
+    AMOUNT,
+    SHARE,
+    Comparison,
+    compare,
+    corrected,
+    mean_estimate,
+    sentence,
+    undecided,
+)
 
 CONDITIONS = {
     "c and t annealed": ("annealed", "annealed"),

@@ -36,12 +36,13 @@ from edgenes import Ensemble, Genotype, Hypernetwork, load_data, random_genotype
 from edgenes.checkpoint import load_checkpoint, read_json, save_checkpoint
 from edgenes.config import TrainingConfig
 from edgenes.errors import EdgeNESError
-from edgenes.genotype import SearchSpace
-from edgenes.training import make_network
-from tune_jobs.config import SweepConfig
-from tune_jobs.curves import CurveWriter, read_curve
-from tune_jobs.saved import open_saved, plain_config, read_config
-from tune_jobs.study import open_study, search_space
+from edgenes.space.genotype import SearchSpace
+from edgenes.training.retraining import make_network
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.files.curves import CurveWriter, read_curve
+from tune_jobs.study.optuna_study import open_study
+from tune_jobs.study.saved import open_saved, plain_config, read_config
+from tune_jobs.study.space import search_space
 
 HEADROOM = 2**30
 """Bytes of address space that a case may take."""

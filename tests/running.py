@@ -2,13 +2,13 @@
 
 import optuna
 
-from edgenes.data import Dataset
-from tune_jobs.config import SweepConfig
-from tune_jobs.progress import Progress
-from tune_jobs.remote import StudyFiles
-from tune_jobs.resources import live_nodes
-from tune_jobs.run import Run
-from tune_jobs.watch.watch import Watch
+from edgenes.data.dataset import Dataset
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.execution.resources import live_nodes
+from tune_jobs.execution.run import Run
+from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.progress.display import Progress
+from tune_jobs.watch.callbacks import Watch
 
 
 def run_of(config: SweepConfig, data: Dataset) -> Run:

@@ -11,7 +11,7 @@ from faults.harness import SMOKE, Ended, drive, trials
 from optuna.trial import TrialState
 
 from edgenes import Ensemble, Genotype, Hypernetwork, control_error, load_data
-from tune_jobs.final import TEST_READS
+from tune_jobs.files.layout import TEST_READS
 
 
 def run(out: Path, *options: str) -> Ended:

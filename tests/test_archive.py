@@ -18,10 +18,11 @@ from tiny_study import begin_study, begun_study, finish_study, run_trials
 
 from edgenes import Ensemble
 from edgenes.checkpoint import load_checkpoint
-from edgenes.errors import CheckpointError, StudyError
-from tune_jobs.config import SweepConfig
-from tune_jobs.lock import study_lock
-from tune_jobs.saved import open_saved
+from edgenes.errors import CheckpointError
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.errors import StudyError
+from tune_jobs.study.lock import study_lock
+from tune_jobs.study.saved import open_saved
 from tune_jobs.tools import archive as archive_module
 from tune_jobs.tools.archive import MANIFEST, Export, Import, command_line
 from tune_jobs.tools.doctor import Doctor
@@ -299,7 +300,7 @@ class TestBegun:
 
     @pytest.mark.parametrize("kind", ["sqlite:///{}/shared.db", "journal:{}/shared.log"])
     def test_a_study_kept_elsewhere_comes_into_the_folder(self, begun, tmp_path, kind):
-        from tune_jobs.storage import storage_from
+        from tune_jobs.study.storage import storage_from
 
         storage, own = kind.format(tmp_path), f"sqlite:///{begun.folder / 'study.db'}"
         shared = storage_from(storage)

@@ -9,8 +9,8 @@ from optuna.samplers import RandomSampler
 from optuna.trial import TrialState, create_trial
 
 from edgenes.seeds import stable_seed
-from tune_jobs.avoid import DRAWS, AvoidFailures, distance, keeps_failing
-from tune_jobs.study import make_sampler, search_space
+from tune_jobs.study.samplers import DRAWS, AvoidFailures, distance, keeps_failing, make_sampler
+from tune_jobs.study.space import search_space
 
 SPACE = {"x": FloatDistribution(0.01, 100.0, log=True), "y": CategoricalDistribution((1, 2))}
 

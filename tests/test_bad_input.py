@@ -10,18 +10,19 @@ from toys import blobs, seeded
 
 from edgenes.config import TrainingConfig
 from edgenes.errors import ConfigError
-from edgenes.genotype import SearchSpace, random_genotype
+from edgenes.space.genotype import SearchSpace, random_genotype
 from studies.anneal_sweep import main
-from tune_jobs.config import SweepConfig
-from tune_jobs.progress import Progress
-from tune_jobs.run import Run
-from tune_jobs.saved import load_study_data, storage_url, study_name
-from tune_jobs.storage import VARIABLE
-from tune_jobs.store import PredictionStore
-from tune_jobs.study import DEFAULT_PARAMS, search_space, with_derived
-from tune_jobs.sweep import open_optuna
-from tune_jobs.trainables import outcome_of
-from tune_jobs.trial import TrialSettings, run_trial
+from tune_jobs.config.passwords import VARIABLE
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.execution.run import Run
+from tune_jobs.execution.worker import outcome_of
+from tune_jobs.files.candidate_store import PredictionStore
+from tune_jobs.progress.display import Progress
+from tune_jobs.stages.pipeline import open_optuna
+from tune_jobs.stages.trial import run_trial
+from tune_jobs.study.context import TrialSettings
+from tune_jobs.study.saved import load_study_data, storage_url, study_name
+from tune_jobs.study.space import DEFAULT_PARAMS, search_space, with_derived
 
 
 @pytest.fixture

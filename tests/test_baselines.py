@@ -5,18 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgenes import baselines
-from edgenes.baselines import METHODS, NAMES, Member, deviations, run_method
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
-from edgenes.data import load_data
+from edgenes.data.loading import load_data
 from edgenes.errors import ConfigError
-from edgenes.genotype import Edge, Genotype, SearchSpace, shared_edges
-from edgenes.halving import affordable_rungs, best_by_halving, rungs
-from edgenes.network import Network
+from edgenes.methods import catalogue as baselines
+from edgenes.methods.budget import Setting
+from edgenes.methods.catalogue import METHODS, NAMES, deviations, run_method
+from edgenes.methods.cost import Work, retraining_work, search_work
+from edgenes.methods.halving import affordable_rungs, best_by_halving, rungs
+from edgenes.methods.result import Member
+from edgenes.methods.trainer import LocalTrainer
+from edgenes.nn.network import Network
 from edgenes.selection import select_ensemble
-from edgenes.setting import Setting
-from edgenes.trainer import LocalTrainer
-from edgenes.work import Work, retraining_work, search_work
+from edgenes.space.genotype import Edge, Genotype, SearchSpace, shared_edges
 
 SETTING = Setting(
     search=SearchConfig(epochs=2, channels=2, batch_size=32, path_batch=8, paths=4),
@@ -141,7 +142,7 @@ class TestMethods:
             assert any(shared_edges(child, parent) == SETTING.space.max_edges - 1 for parent in pool[:k])
 
     def test_a_collapsed_hypernetwork_is_trained_from_several_seeds(self):
-        from edgenes.baselines import _filled
+        from edgenes.methods.catalogue import _filled
 
         genotypes = SETTING.random_genotypes(2)
         pool = _filled(genotypes, SETTING)
@@ -268,7 +269,7 @@ class TestFixedLambda:
     def test_the_penalty_and_both_steps_have_one_lambda(self):
         import torch
 
-        from edgenes.search import penalty_lambdas, training_lambda
+        from edgenes.training.edgenes import penalty_lambdas, training_lambda
 
         config = SETTING.hypernetwork_config(lam=3.0)
         assert penalty_lambdas(config, torch.Generator()).tolist() == [3.0]

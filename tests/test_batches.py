@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgenes.augmentation import largest_shift, shift_and_flip
-from edgenes.data import DeviceData, Part, build_dataset
+from edgenes.data.batches import DeviceData, largest_shift, shift_and_flip
+from edgenes.data.dataset import Part, build_dataset
 from edgenes.errors import ConfigError
 
 DEVICES = [

@@ -15,16 +15,17 @@ from toys import blobs, seeded
 from edgenes.checkpoint import load_checkpoint, mapped, save_checkpoint
 from edgenes.config import SearchConfig, TrainingConfig
 from edgenes.errors import ConfigError
-from edgenes.genotype import SearchSpace, random_genotype
-from edgenes.search import SEARCH_VERSION, search_genotype
-from edgenes.training import TRAINING_VERSION, predict, train_network
-from tune_jobs import cache as cache_module
-from tune_jobs import searches as searches_module
-from tune_jobs import store as store_module
+from edgenes.space.genotype import SearchSpace, random_genotype
+from edgenes.training.bilevel import SEARCH_VERSION
+from edgenes.training.darts import search_genotype
+from edgenes.training.retraining import TRAINING_VERSION, predict, train_network
 from tune_jobs.__main__ import main
-from tune_jobs.cache import OFF, VARIABLE, Cache, cache_setting, open_cache
-from tune_jobs.searches import searched
-from tune_jobs.store import PredictionStore
+from tune_jobs.files import cache as cache_module
+from tune_jobs.files import candidate_store as store_module
+from tune_jobs.files import search_store as searches_module
+from tune_jobs.files.cache import OFF, VARIABLE, Cache, cache_setting, open_cache
+from tune_jobs.files.candidate_store import PredictionStore
+from tune_jobs.files.search_store import searched
 
 DATA = blobs()
 SPACE = SearchSpace(nodes=1, inputs_per_node=1)

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import genotypes, one_hot_logits, seeded, spaces
 
-from edgenes.candidates import draw_candidates
-from edgenes.genotype import SearchSpace
-from edgenes.hypernetwork import Hypernetwork
+from edgenes.space.genotype import SearchSpace
+from edgenes.space.hypernetwork import Hypernetwork, draw_candidates
 
 
 @settings(max_examples=40, deadline=None)

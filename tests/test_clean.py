@@ -8,15 +8,16 @@ import pytest
 from tiny_study import begin_study, finish_study, run_trials
 
 from edgenes import Ensemble
-from edgenes.errors import CheckpointError, StudyError
-from tune_jobs import final
-from tune_jobs.lock import study_lock
-from tune_jobs.progress import Progress
-from tune_jobs.saved import open_saved
+from edgenes.errors import CheckpointError
+from tune_jobs.errors import StudyError
+from tune_jobs.files.layout import hypernetwork_path
+from tune_jobs.progress.display import Progress
+from tune_jobs.stages import ensemble as final
+from tune_jobs.study.lock import study_lock
+from tune_jobs.study.saved import open_saved
 from tune_jobs.tools.clean import Clean
 from tune_jobs.tools.doctor import Doctor
 from tune_jobs.tools.folder import contents, full_retrainings
-from tune_jobs.trial import hypernetwork_path
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_it_is_still_sound_finished_and_has_its_ensemble(study):
     assert [n.genotype.digest for n in Ensemble.load(study / "ensemble").networks] == [
         member["digest"] for member in result["members"]
     ]
-    from tune_jobs.sweep import run_study  # Ray's import, which the commands do without
+    from tune_jobs.stages.pipeline import run_study  # Ray's import, which the commands do without
 
     saved = open_saved(study)
     assert run_study(saved.config, Progress()) == result

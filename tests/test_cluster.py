@@ -16,9 +16,10 @@ import yaml
 from faults.harness import inspect
 from machines import in_network
 
-from edgenes.errors import ConfigError, StudyError
-from tune_jobs.config import SweepConfig
-from tune_jobs.ray_job import JOB, check_job_folder, wait_for_nodes
+from edgenes.errors import ConfigError
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.errors import StudyError
+from tune_jobs.execution.cluster import JOB, check_job_folder, wait_for_nodes
 from tune_jobs.tools.cluster_file import CLUSTER, FILES
 
 ROOT = Path(__file__).parents[1]

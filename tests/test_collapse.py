@@ -12,7 +12,13 @@ import torch
 from toys import blobs, enumerate_genotypes, one_hot_logits, random_logits, seeded
 
 from edgenes.checkpoint import load_checkpoint, save_checkpoint
-from edgenes.collapse import (
+from edgenes.config import HypernetworkConfig, SearchConfig
+from edgenes.errors import ConfigError
+from edgenes.methods.trainer import traced_search
+from edgenes.nn.operations import OPERATIONS, PARAMETER_FREE
+from edgenes.space.genotype import CELL_TYPES, Genotype, SearchSpace, random_genotype
+from edgenes.space.logits import ArchitectureLogits, argmax_genotype, log_probability
+from edgenes.training.collapse import (
     RARE,
     architecture_metrics,
     capped_genotype,
@@ -20,16 +26,13 @@ from edgenes.collapse import (
     parameter_free,
     warn_of_collapse,
 )
-from edgenes.config import HypernetworkConfig, SearchConfig
-from edgenes.errors import ConfigError, StudyError
-from edgenes.genotype import CELL_TYPES, Genotype, SearchSpace, random_genotype
-from edgenes.operations import OPERATIONS, PARAMETER_FREE
-from edgenes.relaxation import ArchitectureLogits, argmax_genotype, log_probability
-from edgenes.search import search_genotype
-from edgenes.trainer import traced_search
-from tune_jobs.config import SweepConfig
-from tune_jobs.saved import LOGITS, read_config
-from tune_jobs.study import open_study, search_space
+from edgenes.training.darts import search_genotype
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.errors import StudyError
+from tune_jobs.files.layout import LOGITS
+from tune_jobs.study.optuna_study import open_study
+from tune_jobs.study.saved import read_config
+from tune_jobs.study.space import search_space
 from tune_jobs.tools.checks import _genotype_elsewhere
 
 FREE, LEARNT = OPERATIONS[:3], OPERATIONS[3:]
@@ -116,7 +119,7 @@ class TestWarning:
     def test_it_names_the_number_the_operations_and_the_remedies(self, caplog):
         warn_of_collapse(of_operations("skip_connect", "skip_connect", "max_pool_3x3", "skip_connect"))
         [record] = caplog.records
-        assert record.levelno == logging.WARNING and record.name == "edgenes.collapse"
+        assert record.levelno == logging.WARNING and record.name == "edgenes.training.collapse"
         text = record.getMessage()
         assert text.startswith(
             "4 of 4 edges of the searched genotype are pools or skips (1 max_pool_3x3, 3 skip_connect); of random "

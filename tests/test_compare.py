@@ -13,10 +13,10 @@ from tiny_study import begin_study, finish_study, run_trials
 
 from edgenes.checkpoint import write_json
 from tune_jobs.__main__ import main
-from tune_jobs.curves import read_curve
-from tune_jobs.saved import open_saved
-from tune_jobs.tools.compare import Side
+from tune_jobs.files.curves import read_curve
+from tune_jobs.study.saved import open_saved
 from tune_jobs.tools.compare_page import CURVES, curves_figure, curves_frame
+from tune_jobs.tools.compare_rows import Side
 
 
 def make(folder, finished=True, **changes):

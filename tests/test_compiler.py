@@ -8,10 +8,11 @@ import torch
 from toys import blobs, seeded
 
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
-from edgenes.genotype import random_genotype
-from edgenes.search import search_genotype, train_hypernetwork
-from edgenes.training import train_network
-from tune_jobs.trainables import use_resources
+from edgenes.space.genotype import random_genotype
+from edgenes.training.darts import search_genotype
+from edgenes.training.edgenes import train_hypernetwork
+from edgenes.training.retraining import train_network
+from tune_jobs.execution.worker import use_resources
 
 SMALL = {"channels": 4, "cells": 2, "batch_size": 32, "epochs": 2}
 

@@ -7,18 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgenes.config import (
-    HypernetworkConfig,
-    NetworkConfig,
-    SearchConfig,
-    TrainingConfig,
-    check_choice,
-    digest,
-    from_dict,
-    to_dict,
-)
+from edgenes.config import HypernetworkConfig, NetworkConfig, SearchConfig, TrainingConfig, digest, from_dict, to_dict
 from edgenes.errors import ConfigError
-from edgenes.genotype import SearchSpace
+from edgenes.space.genotype import SearchSpace
+from edgenes.validation import check_choice
 
 CLASSES = [NetworkConfig, SearchConfig, HypernetworkConfig, TrainingConfig]
 

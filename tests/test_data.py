@@ -15,9 +15,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
-from edgenes.data import Dataset, Part, build_dataset, load_data, split_indices
+from edgenes.data.dataset import Dataset, Part, build_dataset
+from edgenes.data.images import resize
+from edgenes.data.loading import load_data, split_indices
 from edgenes.errors import DataError, EdgeNESError
-from edgenes.pictures import resize
 
 PARTS = ("weights", "architecture", "validation", "test")
 

@@ -9,8 +9,8 @@ import sqlalchemy
 from servers import PASSWORD
 from test_lock import end, start
 
-from edgenes.errors import StudyError
-from tune_jobs.database_lock import database_lock
+from tune_jobs.errors import StudyError
+from tune_jobs.study.postgres_lock import database_lock
 
 HOLD = """
 import os, sys

@@ -15,11 +15,13 @@ from toys import one_hot_logits
 
 from edgenes import Ensemble, Genotype
 from edgenes.checkpoint import load_checkpoint, save_checkpoint
-from edgenes.errors import CheckpointError, StudyError
-from tune_jobs.curves import read_curve
-from tune_jobs.final import file_digest, finished
-from tune_jobs.lock import study_lock
-from tune_jobs.saved import open_saved
+from edgenes.errors import CheckpointError
+from tune_jobs.errors import StudyError
+from tune_jobs.files.curves import read_curve
+from tune_jobs.files.layout import file_digest
+from tune_jobs.study.lock import study_lock
+from tune_jobs.study.result import finished
+from tune_jobs.study.saved import open_saved
 from tune_jobs.tools.doctor import Doctor
 from tune_jobs.tools.folder import DRIVER, contents, full_retrainings
 

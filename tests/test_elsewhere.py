@@ -3,9 +3,9 @@
 from faults.harness import SMOKE, Fault, drive, go_on, inspect
 from servers import PASSWORD
 
-from tune_jobs.remote import Remote
+from tune_jobs.files.study_files import Remote
 
-STEP = "edgenes.search:Bilevel.weight_step"
+STEP = "edgenes.training.bilevel:Bilevel.weight_step"
 SEARCH_STEPS = 20  # more than the search of a smoke study has
 
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from edgenes import CheckpointError, ConfigError, Ensemble, TrainingConfig, load_data, predict, random_genotype
-from edgenes.baselines import logistic_regression
-from edgenes.genotype import SearchSpace
-from edgenes.training import make_network, train_network
+from edgenes.methods.catalogue import logistic_regression
+from edgenes.space.genotype import SearchSpace
+from edgenes.training.retraining import make_network, train_network
 
 SPACE = SearchSpace(nodes=2)
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from edgenes.errors import ConfigError
-from tune_jobs.config import SweepConfig
-from tune_jobs.estimate import estimate, prediction_bytes
-from tune_jobs.saved import load_study_data
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.stages.estimate import estimate, prediction_bytes
+from tune_jobs.study.saved import load_study_data
 
 SMALL = {"dry_run": True, "nodes": 1, "search_channels": 2, "channels": 2, "cells": 1}
 

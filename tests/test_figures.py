@@ -4,18 +4,16 @@ import itertools
 import json
 
 import numpy as np
-
-from tune_jobs.study import CONTROL_LIMIT
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgenes.cell_drawing import OPERATION_NAMES, layout_cell
 from edgenes.errors import ConfigError
-from edgenes.figures import (
-    cell_figure,
-    cell_frame,
+from edgenes.nn.operations import OPERATIONS
+from edgenes.space.hypernetwork import CONTROL_LIMIT
+from tune_jobs.report.cell_drawing import OPERATION_NAMES, cell_figure, cell_frame, layout_cell
+from tune_jobs.report.figures import (
     control_error,
     control_figure,
     control_frame,
@@ -24,7 +22,6 @@ from edgenes.figures import (
     weight_figure,
     weight_frame,
 )
-from edgenes.operations import OPERATIONS
 
 
 def trials_frame():

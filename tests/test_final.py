@@ -8,19 +8,21 @@ from types import SimpleNamespace
 import pytest
 from toys import blobs, seeded
 
-from edgenes.data import build_dataset
+from edgenes.data.dataset import build_dataset
 from edgenes.ensemble import Ensemble
-from edgenes.errors import CheckpointError, StudyError
-from edgenes.genotype import random_genotype, shared_edges
-from edgenes.hypernetwork import Hypernetwork
+from edgenes.errors import CheckpointError
 from edgenes.metrics import accuracy
 from edgenes.selection import cross_fitted
-from tune_jobs import final
-from tune_jobs.config import SweepConfig
-from tune_jobs.final import Finalist
-from tune_jobs.remote import StudyFiles
-from tune_jobs.report import NAMES, comparison
-from tune_jobs.trial import TrialSettings, hypernetwork_path
+from edgenes.space.genotype import random_genotype, shared_edges
+from edgenes.space.hypernetwork import Hypernetwork
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.errors import StudyError
+from tune_jobs.files.layout import hypernetwork_path
+from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.report.comparison import NAMES, comparison
+from tune_jobs.stages import ensemble as final
+from tune_jobs.study.context import TrialSettings
+from tune_jobs.study.finalists import Finalist
 
 _BLOBS = blobs()
 DATA = build_dataset(

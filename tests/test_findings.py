@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from tune_jobs.findings import Findings, Section, write_findings
+from tune_jobs.report.findings import Findings, Section, write_findings
 
 TABLE = pd.DataFrame({"method": ["a|b", "<i>c</i>"], "accuracy": [0.5, np.nan], ("search", "s"): [1, 2]})
 FINDINGS = Findings(

@@ -13,10 +13,10 @@ from ray import tune
 from toys import blobs
 
 from edgenes.errors import ConfigError, OutOfMemoryError
-from edgenes.search import Bilevel
-from tune_jobs import footprint
-from tune_jobs.config import SweepConfig
-from tune_jobs.footprint import (
+from edgenes.training.bilevel import Bilevel
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.execution import footprint
+from tune_jobs.execution.footprint import (
     CONTEXT,
     HEADROOM,
     MOST,
@@ -28,7 +28,7 @@ from tune_jobs.footprint import (
     uniform_genotype,
     wait_for_memory,
 )
-from tune_jobs.resources import trials_on
+from tune_jobs.execution.resources import trials_on
 
 GIB = 2**30
 SMALL = SweepConfig(nodes=2, search_channels=2, channels=2, cells=1, batch_size=32)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from toys import enumerate_genotypes, genotypes, seeded, spaces
 
 from edgenes.errors import ConfigError
-from edgenes.genotype import Edge, Genotype, SearchSpace, deviate, random_genotype, shared_edges
-from edgenes.operations import OPERATIONS
+from edgenes.nn.operations import OPERATIONS
+from edgenes.space.genotype import Edge, Genotype, SearchSpace, deviate, random_genotype, shared_edges
 
 TINY = SearchSpace(nodes=2, operations=("skip_connect", "max_pool_3x3"))
 TINY_PAIRS = replace(TINY, inputs_per_node=2)

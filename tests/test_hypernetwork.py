@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from toys import one_hot_logits, random_logits, seeded, spaces
 
 from edgenes.errors import CheckpointError, ConfigError
-from edgenes.genotype import SearchSpace, deviate, random_genotype
-from edgenes.hypernetwork import Hypernetwork, control_curve, control_error
+from edgenes.space.genotype import SearchSpace, deviate, random_genotype
+from edgenes.space.hypernetwork import Hypernetwork, control_curve, control_error
 
 SPACE = SearchSpace(nodes=2, cell_types=("normal", "reduction"))
 

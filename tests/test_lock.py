@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from edgenes.errors import StudyError
-from tune_jobs.lock import Presence, read_driver, study_lock
+from tune_jobs.errors import StudyError
+from tune_jobs.study.lock import Presence, read_driver, study_lock
 
 HOLD = """
 import subprocess, sys

@@ -9,11 +9,13 @@ from toys import blobs, random_logits, seeded
 
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
 from edgenes.errors import OutOfMemoryError
-from edgenes.genotype import SearchSpace, random_genotype
-from edgenes.memory import is_out_of_memory, micro_batches, with_less_memory
-from edgenes.search import Bilevel, search_genotype, train_hypernetwork
-from edgenes.training import train_network
-from tune_jobs.store import PredictionStore
+from edgenes.space.genotype import SearchSpace, random_genotype
+from edgenes.training.bilevel import Bilevel
+from edgenes.training.darts import search_genotype
+from edgenes.training.edgenes import train_hypernetwork
+from edgenes.training.memory import is_out_of_memory, micro_batches, with_less_memory
+from edgenes.training.retraining import train_network
+from tune_jobs.files.candidate_store import PredictionStore
 
 DATA = blobs()
 SPACE = SearchSpace(2)
@@ -96,7 +98,7 @@ def test_accumulated_gradients_are_the_whole_batchs(forward, monkeypatch):
 
 def test_the_architectures_gradient_in_pieces_is_the_whole_batchs(monkeypatch):
     """Without the noise that each piece would draw anew, on a batch of two equal halves."""
-    monkeypatch.setattr("edgenes.relaxation.gumbel_noise", lambda like, generator: torch.zeros_like(like))
+    monkeypatch.setattr("edgenes.space.logits.gumbel_noise", lambda like, generator: torch.zeros_like(like))
 
     def gradient(pieces):
         loop = Bilevel(SearchConfig(space=SPACE, channels=2, batch_size=16, forward="mixture", epochs=1), DATA, pieces)
@@ -156,7 +158,7 @@ def test_a_retraining_that_meets_a_full_memory_is_stored_with_what_happened(tmp_
     def full(*arguments, accumulate, **options):
         return exhaust() if accumulate == 1 else train_network(*arguments, accumulate=accumulate, **options)
 
-    monkeypatch.setattr("tune_jobs.store.train_network", full)
+    monkeypatch.setattr("tune_jobs.files.candidate_store.train_network", full)
     store, config = PredictionStore(tmp_path), TrainingConfig(channels=2, epochs=1, batch_size=32)
     found = store.retrained(config, DATA, random_genotype(SPACE, seeded()))
     again = store.retrained(config, DATA, random_genotype(SPACE, seeded()))

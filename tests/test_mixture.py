@@ -4,11 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import edgenes.mixture
+import edgenes.nn.mixed_cell
 from benchmarks.reference import MixedNetwork
-from edgenes.genotype import SearchSpace, random_genotype
-from edgenes.operations import make_operation
-from edgenes.supernet import Supernet
+from edgenes.nn.operations import make_operation
+from edgenes.nn.supernet import Supernet
+from edgenes.space.genotype import SearchSpace, random_genotype
 
 SPACES = [
     (SearchSpace(nodes=3), 1, 8),
@@ -26,7 +26,7 @@ SPACES = [
 def test_outputs_and_gradients_are_those_of_the_plain_mixed_network(
     space, cells, size, together, dtype, tolerance, monkeypatch
 ):
-    monkeypatch.setattr(edgenes.mixture, "TOGETHER", together)
+    monkeypatch.setattr(edgenes.nn.mixed_cell, "TOGETHER", together)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         ours = Supernet(space, 3, 5, 4, cells).to(dtype)
@@ -56,7 +56,7 @@ def test_outputs_and_gradients_are_those_of_the_plain_mixed_network(
 @pytest.mark.parametrize("together", [0, 1 << 30], ids=["each edge apart", "a state's edges together"])
 @pytest.mark.parametrize("cell_types, cells, size", [(("normal",), 1, 6), (("reduction",), 2, 9)])
 def test_partial_channels_are_those_of_each_operation_by_itself(cell_types, cells, size, together, monkeypatch):
-    monkeypatch.setattr(edgenes.mixture, "TOGETHER", together)
+    monkeypatch.setattr(edgenes.nn.mixed_cell, "TOGETHER", together)
     space = SearchSpace(nodes=3, cell_types=cell_types)
     generator = torch.Generator().manual_seed(0)
     supernet = Supernet(space, 3, 5, 8, cells, parts=4).double()

@@ -7,12 +7,12 @@ import torch
 from toys import one_hot_logits, random_logits, seeded
 
 from edgenes.errors import ConfigError
-from edgenes.genotype import Edge, Genotype, SearchSpace, random_genotype
-from edgenes.network import Network, calibrate, cell_layout, check_image_size
-from edgenes.operations import OPERATIONS, FactorizedReduce, make_operation
-from edgenes.relaxation import ArchitectureLogits, gumbel_weights
-from edgenes.search import initialised
-from edgenes.supernet import Supernet, straight_through
+from edgenes.nn.network import Network, calibrate, cell_layout, check_image_size
+from edgenes.nn.operations import OPERATIONS, FactorizedReduce, make_operation
+from edgenes.nn.supernet import Supernet, straight_through
+from edgenes.space.genotype import Edge, Genotype, SearchSpace, random_genotype
+from edgenes.space.logits import ArchitectureLogits, gumbel_weights
+from edgenes.training.bilevel import initialised
 
 SPACES = [
     (SearchSpace(nodes=3), 1),

@@ -58,9 +58,9 @@ def main() -> None:
     from toys import blobs
 
     from edgenes.errors import ConfigError
-    from tune_jobs.config import SweepConfig
-    from tune_jobs.footprint import measure, share_of_card, when_memory_is_free
-    from tune_jobs.resources import check_fits, live_nodes, slots
+    from tune_jobs.config.sweep import SweepConfig
+    from tune_jobs.execution.footprint import measure, share_of_card, when_memory_is_free
+    from tune_jobs.execution.resources import check_fits, live_nodes, slots
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     cluster.add_node(num_cpus=1)

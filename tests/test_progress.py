@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from edgenes.errors import ConfigError
-from tune_jobs.progress import STEP_SECONDS, WIDTH, Progress
-from tune_jobs.progress_state import STATES, StageState, duration, time_left
-from tune_jobs.quiet import quiet_ray
+from tune_jobs.execution.quiet import quiet_ray
+from tune_jobs.progress.display import STEP_SECONDS, WIDTH, Progress
+from tune_jobs.progress.state import STATES, StageState
+from tune_jobs.progress.text import duration, time_left
 
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 
@@ -361,7 +362,7 @@ def ray_trial(number, error_file=None, **last):
 
 @pytest.fixture
 def callback(plain):
-    from tune_jobs.progress_callback import ProgressCallback
+    from tune_jobs.progress.callback import ProgressCallback
 
     return ProgressCallback(
         plain[0], lambda trial: f"trial {trial.config['trial']}", lambda config: f"beta {config['beta']}"

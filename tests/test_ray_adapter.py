@@ -10,10 +10,14 @@ from pathlib import Path
 
 from ray import tune
 
-from tune_jobs.curves import curve_path, read_curve
-from tune_jobs.remote import StudyFiles
-from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
-from tune_jobs.study import common_failure, make_sampler, open_study, search_space, trials_frame
+from tune_jobs.execution.searcher import RecordCallback, StudyPruning, StudySearcher
+from tune_jobs.files.curves import read_curve
+from tune_jobs.files.layout import curve_path
+from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.study.optuna_study import open_study
+from tune_jobs.study.samplers import make_sampler
+from tune_jobs.study.space import search_space
+from tune_jobs.study.trials import common_failure, trials_frame
 
 SPACE = search_space("exact")
 STEPS = 4

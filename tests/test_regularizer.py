@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from toys import genotypes, one_hot_logits, random_logits, seeded
 
 from edgenes.errors import ConfigError
-from edgenes.genotype import SearchSpace, deviate, random_genotype, shared_edges
-from edgenes.regularizer import shared_edge_penalty
-from edgenes.relaxation import ArchitectureLogits, gumbel_weights, sample_genotypes
+from edgenes.space.genotype import SearchSpace, deviate, random_genotype, shared_edges
+from edgenes.space.logits import ArchitectureLogits, gumbel_weights, sample_genotypes
+from edgenes.space.penalty import shared_edge_penalty
 
 PAPER = SearchSpace()
 DARTS = SearchSpace(inputs_per_node=2, nodes=3, cell_types=("normal", "reduction"))

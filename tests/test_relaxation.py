@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from toys import enumerate_genotypes, genotypes, one_hot_logits, random_logits, seeded, spaces
 
 from edgenes.errors import ConfigError
-from edgenes.genotype import SearchSpace
-from edgenes.relaxation import (
+from edgenes.space.genotype import SearchSpace
+from edgenes.space.logits import (
     ArchitectureLogits,
     argmax_genotype,
     gumbel_noise,

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from test_store import CONFIG, DATA, GENOTYPE, assert_same
 
-from edgenes.errors import ConfigError, StudyError, WriteError
-from tune_jobs.remote import Remote, StudyFiles, claimed, join_remote
-from tune_jobs.store import PredictionStore
+from edgenes.errors import ConfigError, WriteError
+from tune_jobs.errors import StudyError
+from tune_jobs.files.candidate_store import PredictionStore
+from tune_jobs.files.claims import claimed
+from tune_jobs.files.study_files import Remote, StudyFiles, join_remote
 
 STUDY = "0123456789abcdef"
 
@@ -128,7 +130,7 @@ class TestStoreOfTwoNodes:
         assert nodes[1].retrained(CONFIG, DATA, GENOTYPE, weights=True).cached
 
     def test_a_training_that_lost_its_node_goes_on_at_the_other(self, nodes, remote, reference, monkeypatch):
-        import tune_jobs.store as store
+        import tune_jobs.files.candidate_store as store
 
         real, steps = store.train_network, []
 

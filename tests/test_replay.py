@@ -12,10 +12,10 @@ from tiny_study import begin_study, run_trials
 
 from edgenes.checkpoint import load_checkpoint, save_checkpoint
 from edgenes.errors import DivergedError
-from edgenes.genotype import Genotype
-from tune_jobs import trial as trial_module
+from edgenes.space.genotype import Genotype
 from tune_jobs.__main__ import main
-from tune_jobs.saved import open_saved
+from tune_jobs.stages import trial as trial_module
+from tune_jobs.study.saved import open_saved
 from tune_jobs.tools import replay as replay_module
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tune_jobs.report import NAMES, comparison
+from tune_jobs.report.comparison import NAMES, comparison
 
 
 def scores(k):

@@ -8,14 +8,14 @@ from tiny_study import begin_study, finish_study, run_trials
 
 from edgenes.ensemble import Ensemble
 from edgenes.errors import ConfigError, DivergedError
-from edgenes.genotype import Genotype, shared_edges
 from edgenes.metrics import accuracy
 from edgenes.selection import select_ensemble
-from tune_jobs import final
-from tune_jobs import store as store_module
+from edgenes.space.genotype import Genotype, shared_edges
 from tune_jobs.__main__ import main
-from tune_jobs.final import final_training
-from tune_jobs.saved import open_saved
+from tune_jobs.files import candidate_store as store_module
+from tune_jobs.stages import ensemble as final
+from tune_jobs.stages.finalists import final_training
+from tune_jobs.study.saved import open_saved
 from tune_jobs.tools import reselect
 from tune_jobs.tools.reselect import parse_range
 

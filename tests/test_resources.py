@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgenes.errors import ConfigError
-from tune_jobs.config import SweepConfig
-from tune_jobs.resources import check_fits, describe, slots, trials_on
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.execution.resources import check_fits, describe, slots, trials_on
 
 GIB = 2**30
 

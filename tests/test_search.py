@@ -13,19 +13,16 @@ from toys import blobs, enumerate_genotypes, random_logits, seeded, spaces
 
 from edgenes.checkpoint import load_checkpoint, save_checkpoint
 from edgenes.config import HypernetworkConfig, SearchConfig
-from edgenes.data import DeviceData, Part, build_dataset, load_data
+from edgenes.data.batches import DeviceData
+from edgenes.data.dataset import Part, build_dataset
+from edgenes.data.loading import load_data
 from edgenes.errors import ConfigError, DivergedError
-from edgenes.genotype import Edge, Genotype, SearchSpace, random_genotype, shared_edges
-from edgenes.relaxation import log_probability
-from edgenes.search import (
-    FairPaths,
-    initialised,
-    penalty_lambdas,
-    score_loss,
-    search_genotype,
-    train_hypernetwork,
-)
-from edgenes.supernet import Supernet
+from edgenes.nn.supernet import Supernet
+from edgenes.space.genotype import Edge, Genotype, SearchSpace, random_genotype, shared_edges
+from edgenes.space.logits import log_probability
+from edgenes.training.bilevel import FairPaths, initialised, score_loss
+from edgenes.training.darts import search_genotype
+from edgenes.training.edgenes import penalty_lambdas, train_hypernetwork
 
 
 @pytest.fixture(autouse=True)

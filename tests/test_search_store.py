@@ -10,14 +10,14 @@ import torch
 from toys import blobs, seeded
 
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
-from edgenes.genotype import SearchSpace, random_genotype
-from edgenes.hypernetwork import Hypernetwork
-from edgenes.trainer import LocalTrainer, Searched, TrainedHypernetwork
-from tune_jobs import search_store
-from tune_jobs.cache import Cache
-from tune_jobs.remote import Remote, StudyFiles
-from tune_jobs.search_store import SearchStore, StoredTrainer
-from tune_jobs.store import PredictionStore
+from edgenes.methods.trainer import LocalTrainer, Searched, TrainedHypernetwork
+from edgenes.space.genotype import SearchSpace, random_genotype
+from edgenes.space.hypernetwork import Hypernetwork
+from tune_jobs.files import search_store
+from tune_jobs.files.cache import Cache
+from tune_jobs.files.candidate_store import PredictionStore
+from tune_jobs.files.search_store import SearchStore, StoredTrainer
+from tune_jobs.files.study_files import Remote, StudyFiles
 
 DATA = blobs()
 SPACE = SearchSpace(nodes=2)

@@ -18,12 +18,17 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.utils.util import flatten_dict
 
-from edgenes.errors import CheckpointError, StudyError
-from tune_jobs.curves import CurveWriter, curve_path, read_curve
-from tune_jobs.outcome import outcome
-from tune_jobs.remote import StudyFiles
-from tune_jobs.searcher import RecordCallback, StudyPruning, StudySearcher
-from tune_jobs.study import DEFAULT_PARAMS, common_failure, make_sampler, open_study, search_space, trials_frame
+from edgenes.errors import CheckpointError
+from tune_jobs.errors import StudyError
+from tune_jobs.execution.searcher import RecordCallback, StudyPruning, StudySearcher
+from tune_jobs.files.curves import CurveWriter, read_curve
+from tune_jobs.files.layout import curve_path
+from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.study.optuna_study import open_study
+from tune_jobs.study.outcome import outcome
+from tune_jobs.study.samplers import make_sampler
+from tune_jobs.study.space import DEFAULT_PARAMS, search_space
+from tune_jobs.study.trials import common_failure, trials_frame
 
 SPACE = search_space("both")
 STEPS = 4

@@ -29,20 +29,24 @@ from toys import seeded
 from edgenes import CheckpointError, ConfigError, Ensemble, Genotype, Hypernetwork, StudyError, load_data
 from edgenes.checkpoint import load_checkpoint, read_json, save_checkpoint
 from edgenes.config import TrainingConfig
+from edgenes.data.npz import read_npz
 from edgenes.errors import EdgeNESError
-from edgenes.genotype import SearchSpace, random_genotype
-from edgenes.npz import read_npz
+from edgenes.space.genotype import SearchSpace, random_genotype
 from studies.anneal_sweep import main
-from tune_jobs.config import SweepConfig
-from tune_jobs.curves import read_curve
-from tune_jobs.progress import Progress
-from tune_jobs.remote import StudyFiles
-from tune_jobs.run import Run
-from tune_jobs.saved import load_study_data, open_saved, plain_config, read_config, storage_url, study_name
-from tune_jobs.storage import IN_VARIABLE, VARIABLE, kept_from_children, redact, resolve, storage_from
-from tune_jobs.study import open_study, search_space, trials_frame
-from tune_jobs.sweep import open_optuna, search_stage
-from tune_jobs.untrusted import check_database, check_folder
+from tune_jobs.config.passwords import VARIABLE, redact
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.execution.run import Run
+from tune_jobs.files.curves import read_curve
+from tune_jobs.files.integrity import check_database, check_folder
+from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.progress.display import Progress
+from tune_jobs.stages.pipeline import open_optuna
+from tune_jobs.stages.search import search_stage
+from tune_jobs.study.optuna_study import open_study
+from tune_jobs.study.saved import load_study_data, open_saved, plain_config, read_config, storage_url, study_name
+from tune_jobs.study.space import search_space
+from tune_jobs.study.storage import IN_VARIABLE, kept_from_children, resolve, storage_from
+from tune_jobs.study.trials import trials_frame
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "studies" / "anneal_sweep.py"

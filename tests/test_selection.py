@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from edgenes import metrics, selection
 from edgenes.errors import ConfigError
-from edgenes.selection import METHODS, CrossFit, correctness, cross_fitted, exact_memory, search, select_ensemble
-from edgenes.selection.crossfit import stratified_halves
+from edgenes.selection import METHODS, CrossFit, cross_fitted, exact_memory, select_ensemble
+from edgenes.selection import accuracy_bound as correctness
+from edgenes.selection import branch_and_bound as search
+from edgenes.selection.branch_and_bound import BRANCHES
+from edgenes.selection.cross_fit import stratified_halves
 from edgenes.selection.problem import Problem, Record
-from edgenes.selection.search import BRANCHES
 
 
 def brute_losses(predictions, labels, size, criterion):

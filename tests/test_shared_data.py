@@ -9,9 +9,9 @@ import running
 import torch
 from ray import tune
 
-from edgenes.data import Part, build_dataset
-from tune_jobs.config import SweepConfig
-from tune_jobs.trainables import use_resources
+from edgenes.data.dataset import Part, build_dataset
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.execution.worker import use_resources
 
 MIB = 2**20
 IMAGES = 40_000  # of 3 KiB in W and H: 117 MiB
@@ -44,11 +44,11 @@ def probe():
         import torch
         from toys import seeded
 
-        from edgenes.data import DeviceData
-        from edgenes.search import Bilevel
-        from edgenes.training import predict
-        from tune_jobs.config import SweepConfig
-        from tune_jobs.trainables import use_resources
+        from edgenes.data.batches import DeviceData
+        from edgenes.training.bilevel import Bilevel
+        from edgenes.training.retraining import predict
+        from tune_jobs.config.sweep import SweepConfig
+        from tune_jobs.execution.worker import use_resources
 
         def own():
             lines = Path("/proc/self/smaps_rollup").read_text().splitlines()

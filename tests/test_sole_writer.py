@@ -13,8 +13,9 @@ from optuna.trial import TrialState
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from tune_jobs.sole_writer import SoleWriterStorage, written_together
-from tune_jobs.study import open_study, search_space
+from tune_jobs.study.cached_storage import SoleWriterStorage, written_together
+from tune_jobs.study.optuna_study import open_study
+from tune_jobs.study.space import search_space
 
 NUMBERS = itertools.count()
 SPACE = {"x": FloatDistribution(0, 1)}

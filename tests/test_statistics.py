@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from edgenes.errors import ConfigError
-from edgenes.statistics import (
+from tune_jobs.report.statistics import (
     SHARE,
     Estimate,
     against,

@@ -11,9 +11,10 @@ import optuna
 import pytest
 from tiny_study import begin_study, finish_study, run_trials
 
-from edgenes.errors import CheckpointError, StudyError
-from tune_jobs.lock import STALE, read_driver, study_lock
-from tune_jobs.saved import open_saved
+from edgenes.errors import CheckpointError
+from tune_jobs.errors import StudyError
+from tune_jobs.study.lock import STALE, read_driver, study_lock
+from tune_jobs.study.saved import open_saved
 from tune_jobs.tools.clean import Clean
 from tune_jobs.tools.doctor import Doctor
 from tune_jobs.tools.folder import DRIVER, full_retrainings

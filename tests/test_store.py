@@ -9,11 +9,11 @@ import torch
 from toys import blobs, seeded
 
 from edgenes.config import TrainingConfig
-from edgenes.data import build_dataset
-from edgenes.genotype import SearchSpace, random_genotype
-from edgenes.training import predict
-from tune_jobs import store as store_module
-from tune_jobs.store import PredictionStore
+from edgenes.data.dataset import build_dataset
+from edgenes.space.genotype import SearchSpace, random_genotype
+from edgenes.training.retraining import predict
+from tune_jobs.files import candidate_store as store_module
+from tune_jobs.files.candidate_store import PredictionStore
 
 DATA = blobs()
 SPACE = SearchSpace(nodes=1, inputs_per_node=1)

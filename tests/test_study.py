@@ -13,24 +13,16 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
 from edgenes.config import HypernetworkConfig
-from edgenes.errors import ConfigError, StudyError
-from tune_jobs.storage import redact, storage_file
-from tune_jobs.study import (
-    DEFAULT_PARAMS,
-    PRUNERS,
-    SAMPLERS,
-    best_trial,
-    common_failure,
-    finalists,
-    make_pruner,
-    make_sampler,
-    open_study,
-    search_space,
-    stable_seed,
-    storage_from,
-    trials_frame,
-    with_derived,
-)
+from edgenes.errors import ConfigError
+from edgenes.seeds import stable_seed
+from tune_jobs.config.passwords import redact
+from tune_jobs.config.sweep import PRUNERS, SAMPLERS
+from tune_jobs.errors import StudyError
+from tune_jobs.study.optuna_study import open_study
+from tune_jobs.study.samplers import make_pruner, make_sampler
+from tune_jobs.study.space import DEFAULT_PARAMS, search_space, with_derived
+from tune_jobs.study.storage import storage_file, storage_from
+from tune_jobs.study.trials import best_trial, common_failure, finalists, trials_frame
 
 SPACE = search_space("exact")
 

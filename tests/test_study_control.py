@@ -5,7 +5,7 @@ import pytest
 from small_study import run, words
 from toys import seeded
 
-from edgenes.genotype import Edge, Genotype, SearchSpace, deviate, random_genotype, shared_edges
+from edgenes.space.genotype import Edge, Genotype, SearchSpace, deviate, random_genotype, shared_edges
 from studies.control import (
     ControlConfig,
     conditions,

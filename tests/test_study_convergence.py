@@ -7,11 +7,10 @@ import pytest
 from small_study import run
 from toys import blobs
 
-from edgenes.baselines import run_method
 from edgenes.errors import ConfigError
-from edgenes.setting import Setting
-from edgenes.statistics import compare
-from edgenes.trainer import LocalTrainer
+from edgenes.methods.budget import Setting
+from edgenes.methods.catalogue import run_method
+from edgenes.methods.trainer import LocalTrainer
 from studies.convergence import (
     DARTS,
     EDGE,
@@ -28,6 +27,7 @@ from studies.convergence import (
     table,
     turns,
 )
+from tune_jobs.report.statistics import compare
 
 STEPS = 10
 NOISE = [0.0, 0.002, -0.001, 0.001, -0.002]

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from small_study import run
 
-from edgenes.statistics import corrected
 from studies.deviation import (
     POOLED,
     SOURCES,
@@ -19,6 +18,7 @@ from studies.deviation import (
     trend,
     trend_told,
 )
+from tune_jobs.report.statistics import corrected
 
 OURS, RANDOM = SOURCES.values()
 

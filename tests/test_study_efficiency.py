@@ -9,9 +9,11 @@ from benchmarks import measured, trial_table
 from benchmarks.measured import Row, read_table
 from benchmarks.simulate import CATEGORY, Policy, Step, best_so_far, coordinates, nearest, regret, simulate
 from benchmarks.study_efficiency import excess, regret_summary, regrets, steps_until
-from benchmarks.trial_table import Options, jobs, parameters
+from benchmarks.trial_table import Options, jobs
 from edgenes.errors import DataError
-from tune_jobs.study import DEFAULT_PARAMS, SAMPLERS, search_space
+from tune_jobs.config.sweep import SAMPLERS
+from tune_jobs.study.space import DEFAULT_PARAMS, search_space
+from tune_jobs.study.spread import parameters
 
 SPACE = search_space("exact")
 

@@ -13,14 +13,14 @@ import pytest
 import small_study
 from faults.harness import Ended, Fault, drive
 
-from edgenes.baselines import NAMES
 from edgenes.errors import ConfigError
+from edgenes.methods.catalogue import NAMES
 from studies.methods import MethodsConfig, conclusions, costs, findings, table
 from tune_jobs.__main__ import main as tools
-from tune_jobs.run import no_handler_left
-from tune_jobs.saved import EXPERIMENT
+from tune_jobs.execution.run import no_handler_left
+from tune_jobs.files.layout import EXPERIMENT
 
-STEP = "edgenes.search:Bilevel.weight_step"
+STEP = "edgenes.training.bilevel:Bilevel.weight_step"
 METHODS = ("random-nes", "edge-nes")
 
 
@@ -188,12 +188,12 @@ def test_a_damaged_account_of_the_experiment_is_told_with_what_to_do(tmp_path):
 def test_killed_workers_and_drivers_and_a_failed_job_change_no_number(finished, tmp_path):
     out = tmp_path / "disturbed"
     killed = run(
-        out, faults=(Fault("kill", "edgenes.training:train_network", nth=2), Fault("kill driver", STEP, nth=20))
+        out, faults=(Fault("kill", "edgenes.training.retraining:train_network", nth=2), Fault("kill driver", STEP, nth=20))
     )
     assert killed.fired == [True, True] and killed.status == 137
-    failed = run(out, faults=(Fault("raise", "edgenes.baselines:draw_candidates", argument="once"),))
+    failed = run(out, faults=(Fault("raise", "edgenes.methods.catalogue:draw_candidates", argument="once"),))
     assert failed.status == 1 and "1 of " in failed.errors and "an accident: once" in failed.errors
-    stopped = run(out, faults=(Fault("signal driver", "edgenes.training:predict", nth=4, argument=[signal.SIGTERM]),))
+    stopped = run(out, faults=(Fault("signal driver", "edgenes.training.retraining:predict", nth=4, argument=[signal.SIGTERM]),))
     assert stopped.status == 130 and "Run the same command again" in stopped.errors
     assert run(out).status == 0
     exact = [name for name in pd.read_csv(out / "report" / "methods.csv") if not name.endswith("seconds")]
@@ -205,8 +205,8 @@ def test_ctrl_c_during_the_imports_is_a_line():
     studies = [path for path in small_study.STUDIES.glob("*.py") if path.name != "__init__.py"]
     for path in studies:
         imports = [line for line in path.read_text().splitlines() if line.startswith(("import ", "from "))]
-        assert imports[0].startswith("import tune_jobs.interrupted"), path
-    code = "import tune_jobs.interrupted; raise KeyboardInterrupt"
+        assert imports[0].startswith("import tune_jobs.execution.interrupted"), path
+    code = "import tune_jobs.execution.interrupted; raise KeyboardInterrupt"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=small_study.STUDIES.parent)
     assert told.returncode != 0 and told.stderr == "stopped; run the same command again to go on.\n"
 

@@ -22,8 +22,8 @@ from studies.proxy import (
     dropped,
     matrix,
 )
-from tune_jobs.spread import parameters
-from tune_jobs.study import search_space
+from tune_jobs.study.space import search_space
+from tune_jobs.study.spread import parameters
 
 
 def frame(seeds: int, rows: int) -> pd.DataFrame:

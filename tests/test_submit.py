@@ -14,11 +14,11 @@ import pytest
 from machines import in_network
 from toys import seeded
 
-from edgenes.genotype import random_genotype
+from edgenes.space.genotype import random_genotype
 from tune_jobs.__main__ import main
-from tune_jobs.config import SweepConfig
-from tune_jobs.environment import commit
-from tune_jobs.storage import VARIABLE
+from tune_jobs.config.passwords import VARIABLE
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.files.environment import commit
 from tune_jobs.tools.cluster_file import CLUSTER, FILES
 from tune_jobs.tools.submit import EXCLUDES, ROOT
 

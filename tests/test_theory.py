@@ -11,17 +11,12 @@ from toys import blobs, seeded
 
 from edgenes.config import HypernetworkConfig, SearchConfig
 from edgenes.errors import ConfigError
-from edgenes.genotype import Edge, Genotype, SearchSpace, random_genotype, shared_edges
-from edgenes.relaxation import ArchitectureLogits
-from edgenes.search import Bilevel, search_genotype, train_hypernetwork
-from edgenes.theory import (
-    LAMBDAS,
-    expected_edges,
-    fair_edges,
-    simulated_edges,
-    speedup,
-    updated_edges,
-)
+from edgenes.space.genotype import Edge, Genotype, SearchSpace, random_genotype, shared_edges
+from edgenes.space.logits import ArchitectureLogits
+from edgenes.space.theory import LAMBDAS, expected_edges, fair_edges, simulated_edges, speedup, updated_edges
+from edgenes.training.bilevel import Bilevel
+from edgenes.training.darts import search_genotype
+from edgenes.training.edgenes import train_hypernetwork
 
 # --- Theorem 1 ------------------------------------------------------------------------------------------------------
 

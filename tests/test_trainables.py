@@ -8,8 +8,8 @@ import torch
 
 from edgenes.checkpoint import save_checkpoint
 from edgenes.errors import DivergedError, WriteError
-from tune_jobs.remote import Remote
-from tune_jobs.trainables import newest_checkpoint, outcome_of, resume_state
+from tune_jobs.execution.worker import newest_checkpoint, outcome_of, resume_state
+from tune_jobs.files.study_files import Remote
 
 
 def raiser(error):
@@ -38,7 +38,7 @@ def test_what_is_raised_is_an_outcome_with_the_machine_it_happened_on(error, sta
 
 
 def test_warnings_of_the_run_come_with_its_outcome_and_only_those():
-    log = logging.getLogger("edgenes.memory")
+    log = logging.getLogger("edgenes.training.memory")
 
     def run():
         log.warning("half the batch of %d", 64)

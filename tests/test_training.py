@@ -10,10 +10,10 @@ from toys import blobs, seeded
 
 from edgenes.checkpoint import load_checkpoint, save_checkpoint
 from edgenes.config import TrainingConfig
-from edgenes.data import Part, build_dataset
+from edgenes.data.dataset import Part, build_dataset
 from edgenes.errors import ConfigError, DivergedError
-from edgenes.genotype import Edge, Genotype, SearchSpace, random_genotype
-from edgenes.training import make_network, predict, train_network
+from edgenes.space.genotype import Edge, Genotype, SearchSpace, random_genotype
+from edgenes.training.retraining import make_network, predict, train_network
 
 DATA = blobs()
 PAPER = random_genotype(SearchSpace(nodes=2), seeded(3))

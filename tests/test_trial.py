@@ -8,14 +8,15 @@ import pytest
 from toys import seeded
 
 from edgenes.checkpoint import load_checkpoint, save_checkpoint
-from edgenes.data import load_data
-from edgenes.genotype import Genotype, random_genotype, shared_edges
-from edgenes.hypernetwork import Hypernetwork, control_error
+from edgenes.data.loading import load_data
 from edgenes.metrics import accuracy
 from edgenes.selection import cross_fitted
-from tune_jobs.config import SweepConfig
-from tune_jobs.study import CONTROL_LIMIT, DEFAULT_PARAMS, with_derived
-from tune_jobs.trial import TrialSettings, run_trial, trial_candidates
+from edgenes.space.genotype import Genotype, random_genotype, shared_edges
+from edgenes.space.hypernetwork import CONTROL_LIMIT, Hypernetwork, control_error
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.stages.trial import run_trial
+from tune_jobs.study.context import TrialSettings, trial_candidates
+from tune_jobs.study.space import DEFAULT_PARAMS, with_derived
 
 PARAMS = with_derived(DEFAULT_PARAMS)
 TINY = {"smoke_test": True, "nodes": 2, "search_channels": 2, "channels": 2, "cells": 1, "batch_size": 128}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tiny_study import begin_study, finish_study, run_trials
 
-from edgenes.untrusted import printable
+from edgenes.parsing import printable
 from tune_jobs.__main__ import COMMANDS, main
 from tune_jobs.tools.status import Status
 

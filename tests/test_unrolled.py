@@ -7,11 +7,12 @@ from toys import blobs, seeded
 
 from edgenes.config import SearchConfig
 from edgenes.errors import ConfigError
-from edgenes.genotype import SearchSpace
-from edgenes.relaxation import ArchitectureLogits
-from edgenes.search import initialised, search_genotype
-from edgenes.supernet import Supernet
-from edgenes.unrolled import unrolled_gradient
+from edgenes.nn.supernet import Supernet
+from edgenes.space.genotype import SearchSpace
+from edgenes.space.logits import ArchitectureLogits
+from edgenes.training.bilevel import initialised
+from edgenes.training.darts import search_genotype
+from edgenes.training.second_order import unrolled_gradient
 
 RATE = 0.5
 """Of the weights' step: large, so that the second order is a good part of the gradient."""

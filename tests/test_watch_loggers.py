@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from edgenes.errors import ConfigError
-from tune_jobs.config import SweepConfig
+from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.watch import loggers as module
-from tune_jobs.watch.loggers import check_loggers, loggers, tracking_uri
+from tune_jobs.watch.loggers import check_loggers, loggers
+from tune_jobs.watch.names import tracking_uri
 
 KINDS = ("tensorboard", "mlflow")
 

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from watching import get
 
-from tune_jobs.watch.speed import Speed
+from tune_jobs.execution.speed import Speed
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_trials_numbers_are_shown_while_it_runs_and_go_with_it(scraped):
 
 def test_the_speed_of_an_epoch_leaves_out_what_came_before_it(monkeypatch):
     ticks = iter([0.0, 2.0, 10.0, 10.5])
-    monkeypatch.setattr("tune_jobs.watch.speed.time.monotonic", lambda: next(ticks))
+    monkeypatch.setattr("tune_jobs.execution.speed.time.monotonic", lambda: next(ticks))
     speed = Speed(images=100, device="cpu")
     assert speed.measured() == {"images_per_second": 50.0}
     speed.restart()

@@ -11,12 +11,12 @@ from optuna_dashboard import get_note
 from tiny_study import TINY
 from toys import seeded
 
-from edgenes.genotype import random_genotype
-from tune_jobs.config import SweepConfig
-from tune_jobs.outcome import Outcome
-from tune_jobs.saved import ARTIFACTS
+from edgenes.space.genotype import random_genotype
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.files.layout import ARTIFACTS
+from tune_jobs.report.svg import cell_svg, control_svg
+from tune_jobs.study.outcome import Outcome
 from tune_jobs.watch.pictures import Album, artifact_store, study_note, trial_note, trial_pictures
-from tune_jobs.watch.svg import cell_svg, control_svg
 
 CONFIG = SweepConfig(**TINY)
 CURVE = [{"lambda": k / 2, "shared": k // 2} for k in range(5)]

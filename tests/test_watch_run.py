@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from watching import Seen, dashboard_panels, watch
 
-from tune_jobs.watch.loggers import tracking_uri
+from tune_jobs.watch.names import tracking_uri
 
 OPTIONS = ("--smoke-test", "--trials", "1", "--no-baselines", "--dashboard", "--log", "tensorboard", "mlflow")
 

@@ -7,18 +7,22 @@ import optuna
 from toys import blobs, seeded
 
 from edgenes.checkpoint import save_checkpoint, write_json, write_text
-from edgenes.genotype import random_genotype
-from tune_jobs import final
-from tune_jobs.config import SweepConfig
-from tune_jobs.curves import CurveWriter
-from tune_jobs.environment import environment
-from tune_jobs.remote import StudyFiles
-from tune_jobs.saved import CONFIG, GENOTYPE, SavedStudy, load_study_data, open_saved, plain_config
-from tune_jobs.searcher import StudySearcher
-from tune_jobs.study import feasible, finalists, make_sampler, search_space, trial_seed
-from tune_jobs.sweep import open_optuna
+from edgenes.space.genotype import random_genotype
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.execution.searcher import StudySearcher
+from tune_jobs.files.curves import CurveWriter
+from tune_jobs.files.environment import environment
+from tune_jobs.files.layout import CONFIG, GENOTYPE
+from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.stages import ensemble as final
+from tune_jobs.stages.pipeline import open_optuna
+from tune_jobs.stages.trial import run_trial
+from tune_jobs.study.optuna_study import trial_seed
+from tune_jobs.study.samplers import make_sampler
+from tune_jobs.study.saved import SavedStudy, load_study_data, open_saved, plain_config
+from tune_jobs.study.space import search_space
+from tune_jobs.study.trials import feasible, finalists
 from tune_jobs.tools.machine import threads
-from tune_jobs.trial import run_trial
 from tune_jobs.watch.pictures import Album
 
 TINY = {

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from edgenes.data import Dataset, Part, build_dataset
-from edgenes.genotype import CELL_TYPES, Edge, Genotype, SearchSpace, random_genotype
-from edgenes.operations import OPERATIONS
-from edgenes.relaxation import ArchitectureLogits
+from edgenes.data.dataset import Dataset, Part, build_dataset
+from edgenes.nn.operations import OPERATIONS
+from edgenes.space.genotype import CELL_TYPES, Edge, Genotype, SearchSpace, random_genotype
+from edgenes.space.logits import ArchitectureLogits
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -8,12 +8,13 @@ import tyro
 from rich.console import Console
 
 from edgenes.errors import EdgeNESError
+from tune_jobs.progress.text import lines
 from tune_jobs.tools.archive import Export, Import
 from tune_jobs.tools.cache import CacheCommand
 from tune_jobs.tools.clean import Clean
 from tune_jobs.tools.cluster_file import ClusterFile
 from tune_jobs.tools.compare import Compare
-from tune_jobs.tools.display import finite, lines
+from tune_jobs.tools.display import finite
 from tune_jobs.tools.doctor import Doctor
 from tune_jobs.tools.replay import Replay
 from tune_jobs.tools.reselect import Reselect

@@ -11,10 +11,10 @@ float noise of adding the same predictions in another order, 1e-16, is far below
 `METHODS` names the methods; `exact` proves what it finds, with the bounds of `likelihood` and `correctness`.
 """
 
-from edgenes.selection.choose import METHODS, exact_seconds, select_affordable, select_ensemble
-from edgenes.selection.crossfit import CrossFit, cross_fitted
+from edgenes.selection.branch_and_bound import Progress, exact_memory
+from edgenes.selection.cross_fit import CrossFit, cross_fitted
+from edgenes.selection.methods import METHODS, exact_seconds, select_affordable, select_ensemble
 from edgenes.selection.problem import CRITERIA, TIE, Selection
-from edgenes.selection.search import Progress, exact_memory
 
 __all__ = [
     "CRITERIA",

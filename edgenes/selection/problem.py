@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgenes import metrics
-from edgenes.config import check_choice
 from edgenes.errors import ConfigError
+from edgenes.validation import check_choice
 
 CRITERIA = ("nll", "accuracy")
 TIE = 1e-12

@@ -18,7 +18,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from edgenes import Ensemble
-from tune_jobs.curves import read_curve
+from tune_jobs.files.curves import read_curve
 
 HERE = Path(__file__).parent
 SCRIPT = HERE.parents[1] / "studies" / "anneal_sweep.py"

@@ -30,13 +30,13 @@ from optuna.trial import TrialState
 from servers import s3
 
 from edgenes.checkpoint import read_json, write_json
-from tune_jobs.environment import commit, hardware, versions
+from tune_jobs.files.environment import commit, hardware, versions
 
-STEP = "edgenes.search:Bilevel.weight_step"
-SEARCHER = "tune_jobs.searcher:StudySearcher."
-SWEEP = "tune_jobs.sweep:"
-FINAL = "tune_jobs.final:"
-CURVE = "tune_jobs.curves:CurveWriter.append"
+STEP = "edgenes.training.bilevel:Bilevel.weight_step"
+SEARCHER = "tune_jobs.execution.searcher:StudySearcher."
+SWEEP = "tune_jobs.stages.pipeline:"
+FINAL = "tune_jobs.stages.ensemble:"
+CURVE = "tune_jobs.files.curves:CurveWriter.append"
 COMMIT = "sqlalchemy.orm.session:Session.commit"
 SEARCH_STEPS = 20  # more calls than STEP has in the search of a smoke study, so that the fault falls into a trial
 
@@ -107,12 +107,12 @@ MOMENTS = [
     ("between a checkpoint and its record", Fault("kill", SEARCHER + "note_checkpoint")),
     ("between a report and its curve", Fault("kill", CURVE, nth=3)),
     ("during a write to the study", Fault("kill", COMMIT, nth=25)),
-    ("in a short retraining", Fault("kill driver", "tune_jobs.store:PredictionStore._train", "after")),
+    ("in a short retraining", Fault("kill driver", "tune_jobs.files.candidate_store:PredictionStore._train", "after")),
     ("just before a trial is told", Fault("kill", SEARCHER + "_tell")),
     ("just after a trial completed", Fault("kill", SEARCHER + "_tell", "after")),
     ("between sweep and finalists", Fault("kill", SWEEP + "sweep_stage", "after")),
-    ("in a full retraining", Fault("kill driver", "edgenes.training:predict")),
-    ("between two full retrainings", Fault("kill driver", "tune_jobs.store:PredictionStore._train", "after", nth=2)),
+    ("in a full retraining", Fault("kill driver", "edgenes.training.retraining:predict")),
+    ("between two full retrainings", Fault("kill driver", "tune_jobs.files.candidate_store:PredictionStore._train", "after", nth=2)),
     ("while the hypernetwork is chosen", Fault("kill", SWEEP + "choose_finalist")),
     ("between finalists and ensemble", Fault("kill", SWEEP + "finalists_stage", "after")),
     ("in the final trial, before the test is read", Fault("kill driver", FINAL + "read_test")),
@@ -137,7 +137,7 @@ def driver_killed_ten_times_at_random(out: Path, undisturbed: Path) -> list[Row]
         STEP,
         SEARCHER + "judge",
         "edgenes.checkpoint:write_atomically",
-        "tune_jobs.curves:CurveWriter.append",
+        "tune_jobs.files.curves:CurveWriter.append",
     )
     kills = 0
     while kills < 10:
@@ -187,7 +187,7 @@ def stopped_by_a_signal(out: Path, undisturbed: Path) -> list[Row]:
         ("in the search", Fault("", STEP, nth=3), (once, slurm)),
         ("just after a trial started", Fault("", SEARCHER + "_hand_out", "after"), (once, slurm)),
         ("in a trial", Fault("", STEP, nth=31), (once, twice, slurm)),
-        ("in a full retraining", Fault("", "edgenes.training:predict"), (twice,)),
+        ("in a full retraining", Fault("", "edgenes.training.retraining:predict"), (twice,)),
         ("in the final trial", Fault("", FINAL + "final_ensemble"), (slurm,)),
     ]
     rows = []
@@ -210,8 +210,8 @@ def worker_killed(out: Path, undisturbed: Path) -> list[Row]:
     kills = [
         ("in the search", Fault("kill", STEP, nth=5)),
         ("in a trial, in mid-epoch", Fault("kill", STEP, nth=SEARCH_STEPS + 30)),
-        ("in a short retraining", Fault("kill", "edgenes.training:predict", nth=4)),
-        ("in a full retraining", Fault("kill", "tune_jobs.trainables:final_training", nth=2)),
+        ("in a short retraining", Fault("kill", "edgenes.training.retraining:predict", nth=4)),
+        ("in a full retraining", Fault("kill", "tune_jobs.execution.worker:final_training", nth=2)),
         ("in the final trial", Fault("kill", FINAL + "read_test")),
         ("in the final trial, after the test was read", Fault("kill", "edgenes.ensemble:Ensemble.save")),
     ]
@@ -239,7 +239,7 @@ def node_lost(out: Path, undisturbed: Path) -> list[Row]:
     rows = []
     for moment, fault in (
         ("in a trial", Fault("", STEP, nth=SEARCH_STEPS + 30)),
-        ("in a full retraining", Fault("", "tune_jobs.trainables:final_training", nth=2)),
+        ("in a full retraining", Fault("", "tune_jobs.execution.worker:final_training", nth=2)),
     ):
         here = out.parent / moment.replace(" ", "-")
         victim = here.with_suffix(".victim")
@@ -312,8 +312,8 @@ def disk_full(out: Path, undisturbed: Path) -> list[Row]:
     """A small disk, filled up at the moment; then space is made, and the same command goes on."""
     rows = []
     for moment, fault in (
-        ("at a checkpoint", Fault("fill disk", "tune_jobs.trainables:save_checkpoint", nth=2)),
-        ("at a prediction", Fault("fill disk", "tune_jobs.store:save_checkpoint")),
+        ("at a checkpoint", Fault("fill disk", "tune_jobs.execution.worker:save_checkpoint", nth=2)),
+        ("at a prediction", Fault("fill disk", "tune_jobs.files.candidate_store:save_checkpoint")),
         ("at a write to the study", Fault("fill disk", SEARCHER + "_tell")),
         ("at the report", Fault("fill disk", SWEEP + "write_report")),
     ):
@@ -455,7 +455,7 @@ def files_elsewhere(out: Path, undisturbed: Path) -> list[Row]:
     rows = []
     with s3() as bucket:
         trial = Fault("kill driver", STEP, nth=SEARCH_STEPS + 30)
-        retraining = Fault("kill driver", "edgenes.training:predict", nth=8)
+        retraining = Fault("kill driver", "edgenes.training.retraining:predict", nth=8)
         for where, url, faults in (
             ("in a shared folder", str(out.parent / "shared"), {"a trial": trial}),
             ("on S3", bucket, {"a trial": trial, "a retraining": retraining}),

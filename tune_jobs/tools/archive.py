@@ -23,15 +23,19 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from tyro.conf import Positional
 
-from edgenes.data import NAMES
-from edgenes.errors import CheckpointError, StudyError
-from edgenes.untrusted import JSON_BYTES, parse_json, reason, shown
-from tune_jobs.config import SweepConfig
-from tune_jobs.environment import versions
-from tune_jobs.saved import SavedStudy, open_saved, storage_url, study_name
-from tune_jobs.storage import DATABASE, SQLITE_TIMEOUT, plain_reason, storage_file, storage_from
+from edgenes.data.loading import NAMES
+from edgenes.errors import CheckpointError
+from edgenes.parsing import JSON_BYTES, parse_json, reason, shown
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.errors import StudyError
+from tune_jobs.files.environment import versions
+from tune_jobs.files.integrity import is_damaged, is_temporary
+from tune_jobs.files.layout import DATABASE
+from tune_jobs.progress.text import one_line, size_text
+from tune_jobs.study.saved import SavedStudy, open_saved, storage_url, study_name
+from tune_jobs.study.storage import SQLITE_TIMEOUT, plain_reason, storage_file, storage_from
 from tune_jobs.tools.command import Command, StudyCommand
-from tune_jobs.tools.folder import DRIVER, contents, is_damaged, is_temporary, one_line, size_text
+from tune_jobs.tools.folder import DRIVER, contents
 from tune_jobs.watch.pictures import copy_notes
 
 KIND, FORMAT = "edgenes-study", 1

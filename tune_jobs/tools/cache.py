@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from tune_jobs.cache import LIMIT, OFF, VARIABLE, cache_setting, open_cache
+from tune_jobs.files.cache import LIMIT, OFF, VARIABLE, cache_setting, open_cache
+from tune_jobs.progress.text import counted, size_text
 from tune_jobs.tools.command import Command
-from tune_jobs.tools.folder import counted, size_text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,39 +14,43 @@ from optuna.artifacts import get_all_artifact_meta
 from optuna.trial import FrozenTrial, TrialState
 
 from edgenes.checkpoint import load_checkpoint, read_json, write_json, write_text
-from edgenes.collapse import capped_genotype
 from edgenes.config import digest
-from edgenes.errors import CheckpointError, EdgeNESError, FormatError, StudyError
-from edgenes.genotype import Genotype
-from edgenes.hypernetwork import Hypernetwork, control_error
-from edgenes.relaxation import ArchitectureLogits
-from edgenes.untrusted import reason, shown
-from tune_jobs.config import SweepConfig
-from tune_jobs.curves import curve_path, read_curve
-from tune_jobs.final import FINALISTS, HYPERNETWORK, TEST_READS, file_digest, read_result
-from tune_jobs.saved import (
+from edgenes.errors import CheckpointError, EdgeNESError, FormatError
+from edgenes.parsing import reason, shown
+from edgenes.space.genotype import Genotype
+from edgenes.space.hypernetwork import Hypernetwork, control_error
+from edgenes.space.logits import ArchitectureLogits
+from edgenes.training.collapse import capped_genotype
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.errors import StudyError
+from tune_jobs.files.candidate_store import read_prediction
+from tune_jobs.files.curves import read_curve
+from tune_jobs.files.integrity import check_database as refuse_database
+from tune_jobs.files.integrity import check_folder, is_damaged, is_temporary, set_aside
+from tune_jobs.files.layout import (
     ARTIFACTS,
+    CARD,
     CONFIG,
+    DATABASE,
+    ENSEMBLE,
+    FINALISTS,
     GENOTYPE,
+    HYPERNETWORK,
     LOGITS,
-    SavedStudy,
-    open_saved,
-    read_config,
-    stage_seconds,
-    storage_url,
+    TEST_READS,
+    curve_path,
+    file_digest,
+    hypernetwork_path,
 )
-from tune_jobs.storage import DATABASE, SQLITE, resolve, sqlite_url, storage_file, storage_from, storage_reference
-from tune_jobs.store import read_prediction
-from tune_jobs.study import study_identity
-from tune_jobs.tools.folder import Contents, counted, is_damaged, is_temporary, set_aside, size_text
+from tune_jobs.progress.text import counted, size_text
+from tune_jobs.study.optuna_study import study_identity
+from tune_jobs.study.result import read_result
+from tune_jobs.study.saved import SavedStudy, open_saved, read_config, stage_seconds, storage_url
+from tune_jobs.study.storage import SQLITE, resolve, sqlite_url, storage_file, storage_from, storage_reference
+from tune_jobs.tools.folder import Contents
 from tune_jobs.tools.machine import recorded_environment
-from tune_jobs.trial import hypernetwork_path
-from tune_jobs.untrusted import check_database as refuse_database
-from tune_jobs.untrusted import check_folder
 from tune_jobs.watch.pictures import artifact_store, is_whole, trial_pictures, write_picture
 
-CARD = Path("ensemble") / "card.json"
-ENSEMBLE = Path("ensemble") / "ensemble.pt"
 FILES = (".json", ".jsonl", ".pt", ".csv", ".html", ".unfinished")
 """Ends of the names that only files have in a study."""
 FOLDERS = ("search", "trials", "predictions", "hypernetwork", "ensemble", "report", "ray")
@@ -571,7 +575,7 @@ def check_chosen_hypernetwork(case: Case) -> Findings:
 def check_ensemble(case: Case) -> Findings:
     """ensemble/ loads, holds the result's members, and its card says so."""
     from edgenes.ensemble import Ensemble
-    from tune_jobs.tools.rebuild import rebuild_ensemble
+    from tune_jobs.stages.ensemble import rebuild_ensemble
 
     members = case.result["members"]
     anew = "build it anew from the stored weights of its members, without reading the test images"

@@ -5,22 +5,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from edgenes.errors import CheckpointError, StudyError
-from tune_jobs.final import read_result
-from tune_jobs.lock import study_lock
-from tune_jobs.saved import SavedStudy
+from edgenes.errors import CheckpointError
+from tune_jobs.errors import StudyError
+from tune_jobs.files.integrity import is_damaged, is_temporary
+from tune_jobs.progress.text import counted, size_text
+from tune_jobs.study.lock import study_lock
+from tune_jobs.study.result import read_result
+from tune_jobs.study.saved import SavedStudy
 from tune_jobs.tools.command import StudyCommand
-from tune_jobs.tools.folder import (
-    DRIVER,
-    Contents,
-    contents,
-    counted,
-    driver,
-    full_retrainings,
-    is_damaged,
-    is_temporary,
-    size_text,
-)
+from tune_jobs.tools.folder import DRIVER, Contents, contents, driver, full_retrainings
 
 WHAT = {
     "ray": "Ray's files",

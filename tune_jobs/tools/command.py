@@ -7,7 +7,7 @@ from typing import Any
 
 from tyro.conf import Positional
 
-from tune_jobs.saved import SavedStudy, open_saved
+from tune_jobs.study.saved import SavedStudy, open_saved
 
 
 @dataclass(frozen=True, kw_only=True)

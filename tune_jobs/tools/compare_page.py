@@ -8,9 +8,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from edgenes.figure_style import BLUE, VERMILLION, need, style
-from tune_jobs.report import figure_html, page
-from tune_jobs.tools.compare import Side, difference_rows, params_word, result_rows, setting_rows, trials_rows
+from tune_jobs.report.page import figure_html, page
+from tune_jobs.report.style import BLUE, VERMILLION, need, style
+from tune_jobs.tools.compare_rows import Side, difference_rows, params_word, result_rows, setting_rows, trials_rows
 
 COLOURS = {"A": BLUE, "B": VERMILLION}
 PALE = {"A": "rgba(0,114,178,0.45)", "B": "rgba(213,94,0,0.45)"}

@@ -1,34 +1,14 @@
 """How commands show things to a person: aligned tables, and a progress line that only a terminal sees."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from edgenes.untrusted import printable
-
 Show = Callable[[int, int, str], None]
-
-
-def aligned(rows: Sequence[Sequence[str]], indent: int = 2, left: int = 1) -> str:
-    """Rows of cells as lines whose columns are aligned: the first `left` to the left, the others to the right."""
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-
-    def line(row: Sequence[str]) -> str:
-        cells = [
-            cell.ljust(w) if k < left else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        return (" " * indent + "  ".join(cells)).rstrip()
-
-    return "\n".join(map(line, rows))
-
-
-def lines(text: object) -> str:
-    """Text of any origin, line by line, with escapes for what a terminal would obey: names come from strangers too."""
-    return "\n".join(map(printable, str(text).split("\n")))
 
 
 def finite(value: Any) -> Any:

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgenes.errors import EdgeNESError, StudyError
-from tune_jobs.lock import study_lock
-from tune_jobs.saved import refuse_experiment
+from edgenes.errors import EdgeNESError
+from tune_jobs.errors import StudyError
+from tune_jobs.files.integrity import check_folder
+from tune_jobs.progress.text import counted
+from tune_jobs.study.lock import study_lock
+from tune_jobs.study.saved import refuse_experiment
 from tune_jobs.tools.checks import Case, Finding, examine
 from tune_jobs.tools.command import StudyCommand
-from tune_jobs.tools.folder import DRIVER, contents, counted, driver
-from tune_jobs.untrusted import check_folder
+from tune_jobs.tools.folder import DRIVER, contents, driver
 
 ROUNDS = 5
 """Repairs may bring further damage to light: a configuration written anew lets the rest be checked."""

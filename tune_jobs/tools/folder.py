@@ -11,16 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tune_jobs.final import Job, final_training, retraining_jobs
-from tune_jobs.lock import STALE, read_driver
-from tune_jobs.saved import SavedStudy
-from tune_jobs.store import PredictionStore
+from tune_jobs.files.candidate_store import PredictionStore
+from tune_jobs.progress.text import one_line
+from tune_jobs.stages.finalists import Job, final_training, retraining_jobs
+from tune_jobs.study.lock import STALE, read_driver
+from tune_jobs.study.saved import SavedStudy
 
 DRIVER = "driver.json"
-_TEMPORARY = re.compile(
-    r"\.(clock|.+\.(json|pt|csv|html|unfinished))-[a-z0-9_]{8}|\.writable|.+\.pt\.new|driver\.json\.[0-9a-f]{32}"
-)
-_DAMAGED = re.compile(r".+\.damaged(-\d+)?")
 
 
 @dataclass(frozen=True)
@@ -55,25 +52,6 @@ def contents(folder: Path) -> Contents:
             elif not stat.S_ISDIR(status.st_mode):
                 others.append(path.relative_to(folder).as_posix())
     return Contents(folder, files, others)
-
-
-def is_temporary(name: str) -> bool:
-    """Whether `name` is that of a file being written, which its process would have renamed or removed."""
-    return _TEMPORARY.fullmatch(Path(name).name) is not None
-
-
-def is_damaged(name: str) -> bool:
-    """Whether `name` is that of a file set aside as damaged."""
-    return _DAMAGED.fullmatch(name) is not None
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a file to the first free NAME.damaged, NAME.damaged-2, ...; returns the new path."""
-    target, k = path.with_name(f"{path.name}.damaged"), 1
-    while target.exists():
-        k += 1
-        target = path.with_name(f"{path.name}.damaged-{k}")
-    return path.rename(target)
 
 
 def driver(folder: Path) -> dict[str, Any] | None:
@@ -133,22 +111,3 @@ def full_retrainings(saved: SavedStudy) -> dict[str, Job]:
     settings, data = saved.settings(), _Digest(saved.data_digest)
     jobs = retraining_jobs(settings, saved.finalists())
     return {PredictionStore.key(final_training(settings, job.repeat), data, job.genotype): job for job in jobs}
-
-
-def size_text(size: int) -> str:
-    """Bytes for a person: 812 bytes, 14 kB, 4.9 MB."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= scale:
-            return f"{size / scale:.{0 if size >= 10 * scale else 1}f} {unit}"
-    return f"{size} bytes"
-
-
-def counted(count: int, what: str) -> str:
-    """ "1 file", "12 files"."""
-    return f"{count} {what}" + ("" if count == 1 else "s")
-
-
-def one_line(text: Any, width: int = 160) -> str:
-    """Text of any origin as one printable line of at most `width` characters."""
-    line = "".join(c for c in " ".join(str(text).split()) if c.isprintable())
-    return line if len(line) <= width else line[: width - 3] + "..."

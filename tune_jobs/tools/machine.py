@@ -9,9 +9,9 @@ import torch
 
 from edgenes.checkpoint import read_json
 from edgenes.errors import CheckpointError, ConfigError
-from tune_jobs.environment import environment
-from tune_jobs.final import read_result
-from tune_jobs.saved import SavedStudy
+from tune_jobs.files.environment import environment
+from tune_jobs.study.result import read_result
+from tune_jobs.study.saved import SavedStudy
 
 Device = Literal["auto", "cpu", "cuda"]
 

@@ -15,16 +15,20 @@ from optuna.trial import FrozenTrial, TrialState
 from tyro.conf import Positional
 
 from edgenes.checkpoint import load_checkpoint
-from edgenes.errors import CheckpointError, ConfigError, EdgeNESError, StudyError
-from edgenes.genotype import Genotype
-from tune_jobs.curves import CurveWriter, curve_path, read_curve
-from tune_jobs.saved import SavedStudy
-from tune_jobs.study import search_space, study_seed, trial_seed, with_derived
+from edgenes.errors import CheckpointError, ConfigError, EdgeNESError
+from edgenes.space.genotype import Genotype
+from tune_jobs.errors import StudyError
+from tune_jobs.files.curves import CurveWriter, read_curve
+from tune_jobs.files.layout import curve_path
+from tune_jobs.progress.text import aligned, one_line
+from tune_jobs.stages.trial import run_trial
+from tune_jobs.study.context import TrialSettings
+from tune_jobs.study.optuna_study import study_seed, trial_seed
+from tune_jobs.study.saved import SavedStudy
+from tune_jobs.study.space import search_space, with_derived
 from tune_jobs.tools.command import StudyCommand
-from tune_jobs.tools.display import aligned, progress_line
-from tune_jobs.tools.folder import one_line
+from tune_jobs.tools.display import progress_line
 from tune_jobs.tools.machine import Device, choose_device, differing_environment, recorded_device, threads
-from tune_jobs.trial import TrialSettings, run_trial
 
 ELSEWHERE = 0.02
 """Tolerance on another device, platform or version, where the last bits differ from the first step on."""

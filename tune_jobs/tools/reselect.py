@@ -7,32 +7,25 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
-from edgenes.candidates import Candidate, draw_candidates
 from edgenes.checkpoint import read_json
-from edgenes.data import Dataset
-from edgenes.errors import CheckpointError, ConfigError, DivergedError, StudyError
-from edgenes.hypernetwork import Hypernetwork
+from edgenes.data.dataset import Dataset
+from edgenes.errors import CheckpointError, ConfigError, DivergedError
 from edgenes.seeds import stable_seed
 from edgenes.selection import CRITERIA, select_affordable
-from tune_jobs.final import (
-    FINALISTS,
-    HYPERNETWORK,
-    Pool,
-    file_digest,
-    final_training,
-    pool_of,
-    read_result,
-    read_test,
-    save_ensemble,
-    test_reads,
-)
-from tune_jobs.remote import StudyFiles
-from tune_jobs.saved import SavedStudy
-from tune_jobs.study import study_seed, trial_seed
+from edgenes.space.hypernetwork import Candidate, Hypernetwork, draw_candidates
+from tune_jobs.errors import StudyError
+from tune_jobs.files.layout import FINALISTS, HYPERNETWORK, file_digest
+from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.progress.text import aligned
+from tune_jobs.stages.ensemble import save_ensemble
+from tune_jobs.stages.finalists import Pool, final_training, pool_of
+from tune_jobs.study.context import TrialSettings
+from tune_jobs.study.optuna_study import study_seed, trial_seed
+from tune_jobs.study.result import read_result, read_test, test_reads
+from tune_jobs.study.saved import SavedStudy
 from tune_jobs.tools.command import StudyCommand
-from tune_jobs.tools.display import Show, aligned, progress_line
+from tune_jobs.tools.display import Show, progress_line
 from tune_jobs.tools.machine import Device, choose_device, threads
-from tune_jobs.trial import TrialSettings
 
 DRAWS = 10
 """Draws a candidate asked for, before a hypernetwork is taken to have no more."""

@@ -9,14 +9,15 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from edgenes.errors import CheckpointError, EdgeNESError
-from tune_jobs.curves import curve_path, read_curve
-from tune_jobs.final import read_result, test_reads
-from tune_jobs.progress_state import duration
-from tune_jobs.saved import GENOTYPE, SavedStudy, stage_seconds
-from tune_jobs.store import read_prediction
-from tune_jobs.study import best_trial
+from tune_jobs.files.candidate_store import read_prediction
+from tune_jobs.files.curves import read_curve
+from tune_jobs.files.layout import GENOTYPE, curve_path
+from tune_jobs.progress.text import counted, duration, one_line, size_text
+from tune_jobs.study.result import read_result, test_reads
+from tune_jobs.study.saved import SavedStudy, stage_seconds
+from tune_jobs.study.trials import best_trial
 from tune_jobs.tools.command import StudyCommand
-from tune_jobs.tools.folder import contents, counted, driver, full_retrainings, one_line, size_text
+from tune_jobs.tools.folder import contents, driver, full_retrainings
 
 STAGES = ("search", "sweep", "finalists", "ensemble")
 _STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}

@@ -19,11 +19,13 @@ import yaml
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
-from edgenes.data import NAMES
-from edgenes.errors import ConfigError, StudyError
-from tune_jobs.config import SweepConfig
-from tune_jobs.environment import COMMIT, commit
-from tune_jobs.storage import IN_FILE, JOURNAL, SQLITE, VARIABLE, refuse_passwords
+from edgenes.data.loading import NAMES
+from edgenes.errors import ConfigError
+from tune_jobs.config.passwords import IN_FILE, VARIABLE, refuse_passwords
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.errors import StudyError
+from tune_jobs.files.environment import COMMIT, commit
+from tune_jobs.study.storage import JOURNAL, SQLITE
 from tune_jobs.tools.cluster_file import CLUSTER
 from tune_jobs.tools.command import Command
 

@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -13,11 +12,10 @@ from ray.tune.logger import LoggerCallback, TBXLoggerCallback
 from ray.tune.result import TRAINING_ITERATION
 
 from edgenes.errors import ConfigError
-from tune_jobs.config import SweepConfig
-from tune_jobs.searcher import NOT_METRICS
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.study.outcome import NOT_METRICS
 
 _log = logging.getLogger(__name__)
-
 PACKAGES = {"tensorboard": ("tensorboardX", "tensorboardX"), "mlflow": ("mlflow", "mlflow-skinny")}
 """By kind of log: the module that it needs, and the package of pip that has it."""
 _CURVES = ("search", "sweep")
@@ -33,11 +31,6 @@ def check_loggers(config: SweepConfig) -> None:
                 f"--log {kind} needs the Python package {package}: pip install {package} "
                 "(or edgenes-studio[watch], which brings both)."
             )
-
-
-def tracking_uri(folder: Path) -> str:
-    """Where MLflow keeps its runs: MLFLOW_TRACKING_URI, else a database in the study's folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}"
 
 
 def loggers(config: SweepConfig, stage: str, name_of: Callable[[Trial], str]) -> list[tune.Callback]:

@@ -11,7 +11,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.util.metrics import Counter, Gauge
 
-from tune_jobs.study import best_trial
+from tune_jobs.study.trials import best_trial
 
 LINGER = 30.0
 """Seconds for which an ended trial keeps its last values, so that each is scraped."""

@@ -10,8 +10,8 @@ from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.experiment import Trial
 from ray.tune.result import TRAINING_ITERATION
 
-from tune_jobs.config import SweepConfig
-from tune_jobs.watch.loggers import tracking_uri
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.watch.names import tracking_uri
 
 _RUN = "edgenes.run"
 

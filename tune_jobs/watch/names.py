@@ -1,14 +1,16 @@
 """Readable names on Ray's dashboard: of the job, of a stage's actors, and of the trial that a worker is at."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ray._raylet import setproctitle
 from ray.job_config import JobConfig
 from ray.tune.trainable.function_trainable import wrap_function
 
-from tune_jobs.config import SweepConfig
-from tune_jobs.environment import commit
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.files.environment import commit
 
 
 def job_config(config: SweepConfig) -> JobConfig:
@@ -51,3 +53,8 @@ def named(trainable: Callable, study: str, stage: str, name_of: Callable[[Any], 
 
     Named.__name__ = Named.__qualname__ = trainable.__name__
     return Named
+
+
+def tracking_uri(folder: Path) -> str:
+    """Where MLflow keeps its runs: MLFLOW_TRACKING_URI, else a database in the study's folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}"

@@ -13,13 +13,13 @@ from optuna.artifacts import ArtifactMeta, FileSystemArtifactStore, get_all_arti
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.trial import TrialState
 
-from edgenes.genotype import Genotype
-from tune_jobs.config import SweepConfig
-from tune_jobs.outcome import Outcome
-from tune_jobs.saved import ARTIFACTS
-from tune_jobs.sole_writer import written_together
-from tune_jobs.study import CONTROL_LIMIT
-from tune_jobs.watch.svg import cell_svg, control_svg
+from edgenes.space.genotype import Genotype
+from edgenes.space.hypernetwork import CONTROL_LIMIT
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.files.layout import ARTIFACTS
+from tune_jobs.report.svg import cell_svg, control_svg
+from tune_jobs.study.cached_storage import written_together
+from tune_jobs.study.outcome import Outcome
 
 _log = logging.getLogger(__name__)
 

@@ -1,0 +1,120 @@
+"""Loading a data set and splitting it into its four parts."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgenes.data.batches import DeviceData
+from edgenes.data.dataset import Dataset, Part, build_dataset
+from edgenes.data.sources import TORCHVISION, Source, read_digits, read_file, read_folder, read_torchvision
+from edgenes.errors import DataError
+
+__all__ = ["NAMES", "Dataset", "DeviceData", "Part", "build_dataset", "load_data", "split_indices"]
+NAMES = ("digits", *TORCHVISION)
+LARGEST = 4096
+"""Pixels a side to which images are resized at most: a slip of the keyboard could ask for terabytes."""
+SPLIT = (0.4, 0.4, 0.2)
+"""Shares of W, H and V in the training split: a fifth for V, the rest in halves."""
+
+
+def split_indices(labels: np.ndarray, fractions: Sequence[float], seed: int) -> list[np.ndarray]:
+    """Indices of disjoint parts that together hold every image once, each part in random order.
+
+    Stratified: of a class with n images, part i gets floor(fractions[i] * n), and the rest goes, one each, to
+    the parts with the largest remainders, ties drawn at random. `labels` (N,) int; `fractions` sum to 1.
+    """
+    if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
+        raise DataError(f"fractions of a split should be at least 0 and sum to 1, got {tuple(fractions)}.")
+    rng = np.random.default_rng(seed)
+    parts: list[list[np.ndarray]] = [[] for _ in fractions]
+    for label in np.unique(labels):
+        indices = rng.permutation(np.flatnonzero(labels == label))
+        exact = np.asarray(fractions) * len(indices)
+        counts = np.floor(exact).astype(int)
+        by_remainder = np.lexsort((rng.random(len(parts)), counts - exact))
+        counts[by_remainder[: len(indices) - counts.sum()]] += 1
+        for part, chosen in zip(parts, np.split(indices, np.cumsum(counts)[:-1]), strict=True):
+            part.append(chosen)
+    return [rng.permutation(np.concatenate(part)) for part in parts]
+
+
+def load_data(
+    name_or_path: str | Path,
+    root: str | Path | None = None,
+    download: bool = False,
+    image_size: int | None = None,
+    seed: int = 0,
+    flip: bool | None = None,
+    images: int | None = None,
+) -> Dataset:
+    """Load a data set and split its training images, stratified and shuffled: V a fifth, W and H two fifths.
+
+    `name_or_path` is one of
+
+    - `digits`, embedded in scikit-learn. It has no official test split; a fixed, stratified fifth of it, the
+      same for every `seed`, is T;
+    - `cifar10`, `cifar100`, `fashionmnist`, in torchvision's layout under `root` (~/.cache/edgenes if None),
+      fetched only with `download`;
+    - the path of an `.npz` with x_train, y_train, x_test, y_test (images uint8 (N, H, W) or (N, H, W, C),
+      labels 0..K-1) and, if wanted, class_names;
+    - the path of a folder with pictures in train/CLASS/ and test/CLASS/.
+
+    `image_size` resizes to squares of that many pixels. `seed` decides the split. `flip` says whether a
+    horizontal flip keeps the label; None means yes for torchvision's data, no for all others. Of more than `images`
+    training images only so many are used, drawn class by class, the same for every `seed`. Raises DataError.
+    """
+    if image_size is not None and not 1 <= image_size <= LARGEST:
+        raise DataError(f"image_size should be 1 to {LARGEST} pixels, got {image_size}.")
+    if seed < 0:
+        raise DataError(f"the seed of the split should be at least 0, got {seed}.")
+    source = _read(name_or_path, root, download, image_size).checked(image_size)
+    pixels, labels = source.train_images, source.train_labels
+    if images is not None and images < len(labels):
+        if images < 1:
+            raise DataError(f"images should be at least 1, got {images}.")
+        share = images / len(labels)
+        used, _ = split_indices(labels, (share, 1 - share), seed=0)
+        pixels, labels = pixels[used], labels[used]
+    split = split_indices(labels, SPLIT, seed) if len(labels) else []
+    if not split or not all(map(len, split)):
+        raise DataError(
+            f"{len(labels)} training images, drawn class by class, are too few for W, H and V: ask for more images."
+        )
+    parts = [Part(_channels_first(pixels[indices]), labels[indices]) for indices in split]
+    test = Part(_channels_first(source.test_images), source.test_labels)
+    flip = source.name in TORCHVISION if flip is None else flip
+    return build_dataset(source.name, source.class_names, *parts, test, flip=flip)
+
+
+def _channels_first(images: np.ndarray) -> np.ndarray:
+    """Images (N, H, W, C) as (N, C, H, W), in memory too.
+
+    `np.ascontiguousarray` would keep the strides of a single channel, which PyTorch takes for channels-last: its
+    kernels differ in the last bits, and a copy that was sent to a worker has other strides.
+    """
+    return images.transpose(0, 3, 1, 2).copy(order="C")
+
+
+def _read(name_or_path: str | Path, root: str | Path | None, download: bool, image_size: int | None) -> Source:
+    name = str(name_or_path)
+    if name == "digits":
+        images, labels = read_digits()
+        train, test = split_indices(labels, (0.8, 0.2), seed=0)
+        return Source(name, None, images[train], labels[train], images[test], labels[test])
+    if name in TORCHVISION:
+        return read_torchvision(name, root, download)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return read_folder(path, image_size)
+    if path.exists():
+        return read_file(path)
+    if path.suffix == ".npz" or len(path.parts) > 1:
+        raise DataError(f"{path} does not exist. Expected an .npz file or a folder with train/ and test/.")
+    near = difflib.get_close_matches(name.lower(), NAMES, n=1)
+    raise DataError(
+        f"unknown data set {name!r}{f', did you mean {near[0]!r}?' if near else '.'} "
+        f"Known: {', '.join(NAMES)}; or give the path of an .npz file (x_train, y_train, x_test, y_test), "
+        "or of a folder with train/CLASS/*.png and test/CLASS/*.png."
+    )

@@ -1,0 +1,255 @@
+"""What a searched ensemble is measured against: the paper's methods and those of the field behind one signature.
+
+A method takes a `Setting` and a `Trainer` and returns an `Outcome`: members, their predictions on V, and what they
+cost, search and retraining apart. All retrain by the same configuration and choose on V; none sees T.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from edgenes.data.dataset import Dataset, Part
+from edgenes.methods.budget import Setting
+from edgenes.methods.cost import Work, retraining_work, search_work
+from edgenes.methods.halving import affordable_rungs, halve
+from edgenes.methods.result import Counted, Member, Outcome
+from edgenes.methods.trainer import Trainer
+from edgenes.selection import select_affordable, select_ensemble
+from edgenes.space.genotype import Genotype, deviate, random_genotype
+from edgenes.space.hypernetwork import Hypernetwork, draw_candidates
+
+MUTATIONS = 100
+"""Children of one parent that NES-RE draws before it takes another one."""
+Found = tuple[list[Member], list[int]]
+"""A pool of fully retrained networks, and the positions of the ensemble's members in it."""
+Method = Callable[[Setting, Trainer], Found]
+
+
+def run_method(name: str, setting: Setting, trainer: Trainer) -> Outcome:
+    """Run the method of `METHODS` called `name`."""
+    counted = Counted(trainer)
+    pool, chosen = METHODS[name](setting, counted)
+    members = tuple(pool[k] for k in chosen)
+    return Outcome(
+        method=name,
+        seed=setting.seed,
+        members=members,
+        predictions=_predictions(members, counted),
+        pool=tuple(pool),
+        **dict(zip(("search", "retraining"), counted.work(pool), strict=True)),
+    )
+
+
+def _predictions(pool: Sequence[Member], trainer: Trainer) -> np.ndarray:
+    return np.stack([trainer.retrain(member.config, member.genotype).probabilities for member in pool])
+
+
+def best_ensemble(pool: list[Member], setting: Setting, trainer: Trainer) -> Found:
+    """The pool, and its ensemble that is best on V: with proof, where that is cheap."""
+    found = select_affordable(
+        _predictions(pool, trainer), trainer.data.validation.labels, setting.size, setting.criterion
+    )
+    return pool, list(found.members)
+
+
+def _forward(pool: list[Member], setting: Setting, trainer: Trainer) -> list[int]:
+    """Forward selection on V, as NES-RS and NES-RE choose."""
+    labels = trainer.data.validation.labels
+    size = min(setting.size, len(pool))
+    return list(select_ensemble(_predictions(pool, trainer), labels, size, setting.criterion, "greedy").members)
+
+
+def _all(pool: list[Member], setting: Setting, trainer: Trainer) -> Found:
+    _predictions(pool, trainer)
+    return pool, list(range(len(pool)))
+
+
+def _retrained(genotypes: Sequence[Genotype], setting: Setting) -> list[Member]:
+    """Each genotype, trained once."""
+    return [Member(genotype, setting.training_config(genotype)) for genotype in genotypes]
+
+
+def deviations(optimal: Genotype, setting: Setting, count: int) -> list[Genotype]:
+    """Distinct random deviations of the optimal genotype, their shared edges spread over 0 .. Lambda.
+
+    As many of each number as a hypernetwork's candidates at lambda on an even grid; where a number of edges has no
+    other deviation left, the next one is taken.
+    """
+    generator = setting.generator("deviations")
+    most = setting.space.max_edges
+    found: dict[Genotype, None] = {}
+    draw = 0
+    while len(found) < count:
+        replaced = round(most * (draw % count) / max(1, count - 1))
+        found.setdefault(deviate(optimal, replaced, generator))
+        draw += 1
+    return list(found)
+
+
+def darts(setting: Setting, trainer: Trainer) -> Found:
+    """DARTS: the optimal genotype, one network (eq. 1.1)."""
+    return _all(_retrained([trainer.search(setting.search_config()).genotype], setting), setting, trainer)
+
+
+def random_single(setting: Setting, trainer: Trainer) -> Found:
+    """Random: a random genotype, one network."""
+    return _all(_retrained(setting.random_genotypes(1), setting), setting, trainer)
+
+
+def darts_ens(setting: Setting, trainer: Trainer) -> Found:
+    """DartsEns: n independent searches, each genotype retrained from a seed of its own; all are members."""
+    searches = [trainer.search(setting.search_config(run)) for run in range(setting.size)]
+    pool = [Member(found.genotype, setting.training_config(found.genotype, run)) for run, found in enumerate(searches)]
+    return _all(pool, setting, trainer)
+
+
+def random_nes(setting: Setting, trainer: Trainer) -> Found:
+    """Random-NES: random genotypes, the best ensemble of them."""
+    return best_ensemble(_retrained(setting.random_genotypes(setting.candidates), setting), setting, trainer)
+
+
+def random_d_nes(setting: Setting, trainer: Trainer) -> Found:
+    """RandomD-NES: random deviations of the optimal genotype, the best ensemble of them."""
+    optimal = trainer.search(setting.search_config()).genotype
+    return best_ensemble(_retrained(deviations(optimal, setting, setting.candidates), setting), setting, trainer)
+
+
+def edge_nes(setting: Setting, trainer: Trainer) -> Found:
+    """EdgeNES (Algorithm 1): genotypes of the hypernetwork at lambda over [0, Lambda], the best ensemble of them."""
+    optimal = trainer.search(setting.search_config()).genotype
+    hypernetwork = trainer.hypernetwork(setting.hypernetwork_config(), optimal).hypernetwork
+    return best_ensemble(hypernetwork_pool(hypernetwork, setting), setting, trainer)
+
+
+def hypernetwork_pool(hypernetwork: Hypernetwork, setting: Setting) -> list[Member]:
+    """The networks that EdgeNES retrains of a hypernetwork, at lambda over [0, Lambda]."""
+    candidates = draw_candidates(hypernetwork, setting.candidates, setting.generator("candidates"))
+    # A hypernetwork that collapsed gives fewer genotypes than networks are wanted: they are trained again.
+    return _filled([candidate.genotype for candidate in candidates], setting)
+
+
+def edges(setting: Setting, trainer: Trainer) -> Found:
+    """Edges: n searches with a fixed lambda each (eq. 2.1), spread over the whole numbers from 0 below Lambda.
+
+    The optimal genotype is not searched again for lambda = Lambda; it is in the pool, and the best n are taken.
+    """
+    optimal = trainer.search(setting.search_config()).genotype
+    lams = [float(round(setting.space.max_edges * k / setting.size)) for k in range(setting.size)]
+    found = [
+        trainer.hypernetwork(setting.hypernetwork_config(run, lam=lam), optimal).hypernetwork.genotype(lam)
+        for run, lam in enumerate(lams)
+    ]
+    return best_ensemble(_filled(list(dict.fromkeys([optimal, *found])), setting, setting.size + 1), setting, trainer)
+
+
+def deep_ens(setting: Setting, trainer: Trainer) -> Found:
+    """DeepEns: the optimal genotype trained from n seeds; all are members."""
+    optimal = trainer.search(setting.search_config()).genotype
+    return _all(
+        [Member(optimal, setting.training_config(optimal, repeat)) for repeat in range(setting.size)], setting, trainer
+    )
+
+
+def nes_rs(setting: Setting, trainer: Trainer) -> Found:
+    """NES-RS (Zaidi et al., 2021): random genotypes, forward selection."""
+    pool = _retrained(setting.random_genotypes(setting.candidates), setting)
+    return pool, _forward(pool, setting, trainer)
+
+
+def nes_re(setting: Setting, trainer: Trainer) -> Found:
+    """NES-RE (Zaidi et al., 2021): regularised evolution whose parents are members of the population's ensemble.
+
+    Half of the candidates are the first population. Then the oldest gives way to a child: a random member of the
+    population's forward-selected ensemble with one edge replaced. The ensemble is selected from all that ever lived.
+    """
+    population = _retrained(setting.random_genotypes(max(setting.size, setting.candidates // 2)), setting)
+    lived, generator = list(population), setting.generator("evolution")
+    born = {member.genotype for member in population}
+    while len(lived) < setting.candidates:
+        parents = _forward(population, setting, trainer)
+        parent = population[parents[int(torch.randint(len(parents), (), generator=generator))]]
+        child = deviate(parent.genotype, 1, generator)
+        draws = 0
+        while child in born:
+            draws += 1
+            # Of a parent whose children have all lived, one of a random genotype.
+            source = parent.genotype if draws < MUTATIONS else random_genotype(setting.space, generator)
+            child = deviate(source, 1, generator)
+        born.add(child)
+        population = [*population[1:], Member(child, setting.training_config(child))]
+        lived.append(population[-1])
+    return lived, _forward(lived, setting, trainer)
+
+
+def halving(setting: Setting, trainer: Trainer) -> Found:
+    """Halving: random genotypes and successive halving by short retraining, at EdgeNES's total cost in operations.
+
+    As many survive as make an ensemble and half of one more; they are retrained fully, and the best n are taken.
+    """
+    total = [
+        search_work(setting.search_config(), trainer.data),
+        search_work(setting.hypernetwork_config(), trainer.data),
+        *[retraining_work(setting.training, trainer.data, genotype=setting.space)] * setting.candidates,
+    ]
+    keep = min(setting.candidates, setting.size + (setting.size + 1) // 2)
+    plan = affordable_rungs(setting, trainer.data, sum(total, Work()), keep, finish=True)
+    survivors = halve(setting, trainer, plan)[-1]
+    return best_ensemble([Member(*survivor) for survivor in survivors], setting, trainer)
+
+
+def _filled(genotypes: list[Genotype], setting: Setting, count: int | None = None) -> list[Member]:
+    """`count` networks (by default as many as candidates): each genotype once, and again from the next seeds."""
+    count = setting.candidates if count is None else count
+    rounds = range(-(-count // len(genotypes)))
+    return [Member(genotype, setting.training_config(genotype, r)) for r in rounds for genotype in genotypes][:count]
+
+
+METHODS: dict[str, Method] = {
+    "darts": darts,
+    "random": random_single,
+    "darts-ens": darts_ens,
+    "random-nes": random_nes,
+    "random-d-nes": random_d_nes,
+    "edge-nes": edge_nes,
+    "edges": edges,
+    "deep-ens": deep_ens,
+    "nes-rs": nes_rs,
+    "nes-re": nes_re,
+    "halving": halving,
+}
+NAMES = {
+    "darts": "DARTS",
+    "random": "Random",
+    "darts-ens": "DartsEns",
+    "random-nes": "Random-NES",
+    "random-d-nes": "RandomD-NES",
+    "edge-nes": "EdgeNES",
+    "edges": "Edges, eq. (2.1)",
+    "deep-ens": "DeepEns",
+    "nes-rs": "NES-RS",
+    "nes-re": "NES-RE",
+    "halving": "Halving",
+}
+"""What the methods are called in tables."""
+
+
+def logistic_regression(data: Dataset, parts: list[Part]) -> list[np.ndarray]:
+    """Probabilities, float32 (samples, classes), on each part, of a multinomial logistic regression on pixels.
+
+    Fitted on W and H together, like the retrained networks; pixels are normalised by channel. 200 iterations of
+    L-BFGS at most, since the last digits of its convergence change nothing here.
+    """
+    from sklearn.exceptions import ConvergenceWarning  # almost a second, which other uses need not pay
+    from sklearn.linear_model import LogisticRegression
+
+    def pixels(part: Part) -> np.ndarray:
+        mean, std = (np.asarray(value, np.float32).reshape(1, -1, 1, 1) for value in (data.mean, data.std))
+        return ((part.images / np.float32(255) - mean) / std).reshape(len(part), -1)
+
+    model = LogisticRegression(max_iter=200)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(pixels(data.training), data.training.labels)
+    return [model.predict_proba(pixels(part)).astype(np.float32) for part in parts]

@@ -1,0 +1,110 @@
+"""What a search and a retraining cost, told by their configurations: the same on every machine and for cached work."""
+
+from dataclasses import dataclass, fields
+from functools import lru_cache
+
+import torch
+
+from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
+from edgenes.data.dataset import Dataset
+from edgenes.nn.network import Network
+from edgenes.nn.supernet import Supernet
+from edgenes.space.genotype import Genotype, SearchSpace, random_genotypes
+from edgenes.space.logits import ArchitectureLogits
+
+BACKWARD = 2
+"""Operations of a backward pass in those of the forward pass: a gradient in the inputs and one in the weights."""
+_SAMPLES = 16  # genotypes over which a path's or a network's operations are averaged
+
+
+@dataclass(frozen=True)
+class Work:
+    """Optimisation steps (of weights and of architecture), images that passed forward, operations, and seconds.
+
+    An image that passes along `score`'s M paths counts M times. Operations are the floating-point ones of convolutions
+    and linear layers, two a multiplication with addition, backward passes included; pools and batch norm, which take
+    time too, have none. Seconds are the wall clock's of whoever computed it, perhaps on a busy machine.
+    """
+
+    steps: int = 0
+    images: int = 0
+    operations: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+
+    def __radd__(self, other: int) -> "Work":
+        return self  # sum() begins with 0
+
+
+def search_work(config: SearchConfig, data: Dataset, seconds: float = 0.0, epochs: int | None = None) -> Work:
+    """A DARTS search, or a hypernetwork's training; `epochs` are those of one that ended early."""
+    epochs = config.epochs if epochs is None else epochs
+    batches = max(1, len(data.weights) // config.batch_size)
+    first = next((e for e in range(epochs) if e >= config.warmup * config.epochs), epochs)
+    learning = (epochs - first) * batches
+    scored = config.forward == "sampled" and config.gradient == "score"
+    looks = config.paths * config.path_batch if scored else config.batch_size
+    if config.second_order:
+        looks += 3 * config.batch_size  # the unrolled step's passes: one on W, two of the finite difference
+    # Without a look at the images the penalty alone moves the hypernetwork, so that its warm-up has those steps too.
+    moves = epochs * batches if isinstance(config, HypernetworkConfig) else learning
+    trained, looked = epochs * batches * config.batch_size, learning * looks
+    passes = (1 + BACKWARD) * trained + (1 if scored else 1 + BACKWARD) * looked
+    forward = _supernet_operations(
+        (config.space, config.channels, config.cells, config.stem_kernel, config.partial_channels),
+        config.forward,
+        (data.channels, data.classes, data.image_size),
+    )
+    return Work(epochs * batches + moves, trained + looked, passes * forward, seconds)
+
+
+def retraining_work(
+    config: TrainingConfig, data: Dataset, seconds: float = 0.0, genotype: Genotype | SearchSpace | None = None
+) -> Work:
+    """A network trained from scratch: the genotype's, or the mean of random ones of a space; operations 0 for None."""
+    steps = config.epochs * max(1, len(data.training) // config.batch_size)
+    images = steps * config.batch_size
+    sizes = (config.channels, config.cells, config.stem_kernel, config.auxiliary)
+    shape = (data.channels, data.classes, data.image_size)
+    forward = 0 if genotype is None else _network_operations(genotype, sizes, shape)
+    return Work(steps, images, (1 + BACKWARD) * images * forward, seconds)
+
+
+def _counted(forward, batch: int = 2) -> int:
+    """Operations an image of what `forward` does with a batch of two."""
+    from torch.utils.flop_counter import FlopCounterMode  # it imports triton: 0.3 s, which a worker need not pay
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        forward()
+    return counter.get_total_flops() // batch
+
+
+@lru_cache(maxsize=1024)
+def _network_operations(genotype: Genotype | SearchSpace, sizes: tuple, shape: tuple[int, int, int]) -> int:
+    """Operations of a forward pass of one image."""
+    if isinstance(genotype, SearchSpace):
+        drawn = random_genotypes(genotype, min(_SAMPLES, genotype.genotypes), torch.Generator().manual_seed(0))
+        return sum(_network_operations(one, sizes, shape) for one in drawn) // len(drawn)
+    channels, classes, size = shape
+    with torch.random.fork_rng(devices=[]):
+        network = Network(genotype, channels, classes, *sizes).train()
+        return _counted(lambda: network(torch.zeros(2, channels, size, size)))
+
+
+@lru_cache(maxsize=64)
+def _supernet_operations(sizes: tuple, forward: str, shape: tuple[int, int, int]) -> int:
+    """Operations of a forward pass of one image; of `sampled`, the mean over random paths."""
+    space, channels, cells, stem_kernel, partial = sizes
+    colours, classes, size = shape
+    generator = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        supernet = Supernet(space, colours, classes, channels, cells, stem_kernel, partial).train()
+        images = torch.zeros(2, colours, size, size)
+        if forward == "sampled":
+            paths = random_genotypes(space, min(_SAMPLES, space.genotypes), generator)
+            return sum(_counted(lambda path=path: supernet.sampled(images, path)) for path in paths) // len(paths)
+        types, edges, operations = len(space.cell_types), len(space.edges), len(space.operations)
+        logits = ArchitectureLogits(torch.zeros(types, edges, operations), torch.zeros(types, edges))
+        return _counted(lambda: supernet.relaxed(images, logits, forward, 1.0, generator))

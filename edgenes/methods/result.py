@@ -1,0 +1,86 @@
+"""What a method returns: its members, its ensemble, and the work that it took."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig, digest, from_dict, to_dict
+from edgenes.methods.cost import Work, retraining_work, search_work
+from edgenes.methods.trainer import Predicted, Searched, TrainedHypernetwork, Trainer
+from edgenes.space.genotype import Genotype
+
+
+@dataclass(frozen=True)
+class Member:
+    """A retrained network: its genotype and how it was trained."""
+
+    genotype: Genotype
+    config: TrainingConfig
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"genotype": self.genotype.to_dict(), "config": to_dict(self.config)}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> "Member":
+        """The inverse of `to_dict`."""
+        return cls(Genotype.from_dict(value["genotype"]), from_dict(TrainingConfig, value["config"]))
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a method gives: `members` and their `predictions` on V, float64 (members, samples, classes).
+
+    `pool` holds all networks that were retrained fully and that the members were chosen from. `search` is the work
+    before the first full retraining (searches, hypernetworks, short retrainings), `retraining` that of the pool.
+    """
+
+    method: str
+    seed: int
+    members: tuple[Member, ...]
+    predictions: np.ndarray
+    pool: tuple[Member, ...]
+    search: Work
+    retraining: Work
+
+    @property
+    def genotypes(self) -> list[Genotype]:
+        """The members' genotypes."""
+        return [member.genotype for member in self.members]
+
+
+class Counted:
+    """A trainer that adds up what a method asks it for; what is asked for twice costs once."""
+
+    def __init__(self, trainer: Trainer):
+        self.data = trainer.data
+        self._trainer = trainer
+        self._searches: dict[str, Work] = {}
+        self._retrainings: dict[Member, Work] = {}
+
+    def search(self, config: SearchConfig) -> Searched:
+        """As `Trainer.search`."""
+        found = self._trainer.search(config)
+        self._searches[digest(config)] = search_work(config, self.data, found.seconds, len(found.trace))
+        return found
+
+    def hypernetwork(self, config: HypernetworkConfig, optimal: Genotype) -> TrainedHypernetwork:
+        """As `Trainer.hypernetwork`."""
+        found = self._trainer.hypernetwork(config, optimal)
+        self._searches[digest(config, optimal.digest)] = search_work(config, self.data, found.seconds)
+        return found
+
+    def retrain(self, config: TrainingConfig, genotype: Genotype) -> Predicted:
+        """As `Trainer.retrain`."""
+        found = self._trainer.retrain(config, genotype)
+        self._retrainings[Member(genotype, config)] = retraining_work(config, self.data, found.seconds, genotype)
+        return found
+
+    def work(self, pool: Sequence[Member]) -> tuple[Work, Work]:
+        """(search, retraining): retrainings that are not of the pool belong to the search."""
+        kept = set(pool)
+        short = [work for member, work in self._retrainings.items() if member not in kept]
+        full = [work for member, work in self._retrainings.items() if member in kept]
+        return sum([*self._searches.values(), *short], Work()), sum(full, Work())

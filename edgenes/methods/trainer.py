@@ -1,0 +1,207 @@
+"""Where the methods get searches and retrainings from: computed here and now, or kept by a store.
+
+A method asks a `Trainer` and never trains by itself, so that the same method runs in a test, in a notebook, and in a
+worker of a cluster, where what was computed once is found again.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
+from edgenes.data.dataset import Dataset
+from edgenes.parsing import parse_json
+from edgenes.space.genotype import Genotype
+from edgenes.space.hypernetwork import Hypernetwork
+from edgenes.space.logits import ArchitectureLogits
+from edgenes.training.bilevel import Report
+from edgenes.training.collapse import capped_genotype
+from edgenes.training.darts import search_genotype
+from edgenes.training.edgenes import train_hypernetwork, trained_control_error
+from edgenes.training.retraining import predict, train_network
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A finished DARTS search: the genotype after each epoch, and what each epoch reported."""
+
+    trace: tuple[Genotype, ...]
+    metrics: tuple[dict[str, float], ...]
+    seconds: float = 0.0
+
+    @property
+    def genotype(self) -> Genotype:
+        """The optimal genotype."""
+        return self.trace[-1]
+
+    def to_state(self) -> dict[str, Any]:
+        """Plain values from which `from_state` rebuilds it."""
+        # As text: a pickle tells a repeated word once, and what is larger than its file is not read.
+        trace = json.dumps([genotype.to_dict() for genotype in self.trace])
+        return {"trace": trace, "metrics": json.dumps(self.metrics), "seconds": self.seconds}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> "Searched":
+        """The inverse of `to_state`."""
+        trace = map(Genotype.from_dict, parse_json(state["trace"]))
+        return cls(tuple(trace), tuple(parse_json(state["metrics"])), state["seconds"])
+
+
+@dataclass(frozen=True)
+class TrainedHypernetwork:
+    """A trained hypernetwork: its state after each epoch, and what each epoch reported."""
+
+    trace: tuple[dict[str, Any], ...]
+    metrics: tuple[dict[str, float], ...]
+    control_error: float
+    seconds: float = 0.0
+
+    @property
+    def hypernetwork(self) -> Hypernetwork:
+        """The hypernetwork, on the CPU."""
+        return self.at(len(self.trace))
+
+    def at(self, epochs: int) -> Hypernetwork:
+        """The hypernetwork as it was after so many epochs, at least 1."""
+        return Hypernetwork.from_state(self.trace[epochs - 1])
+
+    def to_state(self) -> dict[str, Any]:
+        """Plain values and tensors from which `from_state` rebuilds it."""
+        return {
+            "form": {name: value for name, value in self.trace[0].items() if name != "weights"},
+            "weights": [state["weights"] for state in self.trace],
+            "metrics": json.dumps(self.metrics),
+            "control_error": self.control_error,
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> "TrainedHypernetwork":
+        """The inverse of `to_state`."""
+        trace = tuple({**state["form"], "weights": weights} for weights in state["weights"])
+        return cls(trace, tuple(parse_json(state["metrics"])), state["control_error"], state["seconds"])
+
+
+class Predicted(Protocol):
+    """A retrained network's predictions on V."""
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(samples, classes), float64, rows sum to 1."""
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of its training."""
+
+
+class Trainer(Protocol):
+    """Searches and trains on `data`, which holds no T."""
+
+    data: Dataset
+
+    def search(self, config: SearchConfig) -> Searched:
+        """The DARTS search of this configuration."""
+
+    def hypernetwork(self, config: HypernetworkConfig, optimal: Genotype) -> TrainedHypernetwork:
+        """The hypernetwork of this configuration around the optimal genotype."""
+
+    def retrain(self, config: TrainingConfig, genotype: Genotype) -> Predicted:
+        """The genotype's network, trained from scratch on W and H."""
+
+
+def traced_search(
+    config: SearchConfig,
+    data: Dataset,
+    resume: dict[str, Any] | None = None,
+    report: Report | None = None,
+    accumulate: int = 1,
+) -> Searched:
+    """`search_genotype` with its trace; the state that `report` gets, and `resume` takes, holds the trace too."""
+    earlier = resume or {"trace": [], "reported": []}
+    trace, reported = [Genotype.from_dict(g) for g in earlier["trace"]], list(earlier["reported"])
+
+    def noted(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:
+        logits = ArchitectureLogits(state["alpha"].cpu(), state["beta"].cpu())
+        trace.append(capped_genotype(logits, config.space, config.max_parameter_free))
+        reported.append(dict(metrics))
+        if report is not None:
+            report(epoch, metrics, {**state, "trace": [g.to_dict() for g in trace], "reported": reported})
+
+    search_genotype(config, data, resume=resume, report=noted, accumulate=accumulate)
+    return Searched(tuple(trace), tuple(reported))
+
+
+def traced_hypernetwork(
+    config: HypernetworkConfig,
+    data: Dataset,
+    optimal: Genotype,
+    resume: dict[str, Any] | None = None,
+    report: Report | None = None,
+    accumulate: int = 1,
+) -> TrainedHypernetwork:
+    """`train_hypernetwork` with its trace, as `traced_search`."""
+    earlier = resume or {"trace": [], "reported": []}
+    trace, reported = list(earlier["trace"]), list(earlier["reported"])
+
+    def noted(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:
+        weights = {name: value.detach().cpu().clone() for name, value in state["hypernetwork"].items()}
+        trace.append(
+            {
+                "space": config.space.to_dict(),
+                "pivots": config.pivots,
+                "trainable_pivots": config.trainable_pivots,
+                "interpolation": config.interpolation,
+                "weights": weights,
+            }
+        )
+        reported.append(dict(metrics))
+        if report is not None:
+            report(epoch, metrics, {**state, "trace": trace, "reported": reported})
+
+    train_hypernetwork(config, data, optimal, resume=resume, report=noted, accumulate=accumulate)
+    error = trained_control_error(config, Hypernetwork.from_state(trace[-1]), optimal)
+    return TrainedHypernetwork(tuple(trace), tuple(reported), error)
+
+
+@dataclass(frozen=True)
+class LocalPrediction:
+    """Predictions of a network that was trained in this process."""
+
+    probabilities: np.ndarray
+    seconds: float = 0.0
+
+
+class LocalTrainer:
+    """Computes everything here and now, and remembers it as long as it lives."""
+
+    def __init__(self, data: Dataset):
+        self.data = data.without_test()
+        self._found: dict[Any, Any] = {}
+
+    def _once(self, key: Any, compute: Callable[[], Any]) -> Any:
+        if key not in self._found:
+            start = time.monotonic()
+            self._found[key] = replace(compute(), seconds=time.monotonic() - start)
+        return self._found[key]
+
+    def search(self, config: SearchConfig) -> Searched:
+        """As `Trainer.search`."""
+        return self._once(config, lambda: traced_search(config, self.data))
+
+    def hypernetwork(self, config: HypernetworkConfig, optimal: Genotype) -> TrainedHypernetwork:
+        """As `Trainer.hypernetwork`."""
+        return self._once((config, optimal), lambda: traced_hypernetwork(config, self.data, optimal))
+
+    def retrain(self, config: TrainingConfig, genotype: Genotype) -> LocalPrediction:
+        """As `Trainer.retrain`."""
+
+        def train() -> LocalPrediction:
+            network = train_network(config, self.data, genotype)
+            log_probabilities = predict(network, self.data.validation, self.data, config.device)
+            return LocalPrediction(np.exp(log_probabilities.astype(np.float64)))
+
+        return self._once((config, genotype), train)

@@ -1,0 +1,139 @@
+"""A mixed cell, computed state by state instead of edge by edge (section 1.3 of the paper; eq. (1) of DARTS).
+
+All edges that leave a state read the same tensor. So its pools, its ReLU and what they give after batch norm are
+computed once; the convolutions of its edges run as one call for each kind, an edge a group of channels; and an
+operation's weight in the sum is the scale of its last batch norm, so that it costs no pass over the data.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgenes.nn.depthwise import depthwise, subsample
+from edgenes.nn.operations import partial_channels, shuffled
+from edgenes.space.genotype import SearchSpace
+
+SEPARABLE = ("sep_conv_3x3", "sep_conv_5x5")
+DILATED = ("dil_conv_3x3", "dil_conv_5x5")
+TOGETHER = 1 << 20
+"""Bytes up to which edges share a call: what does not stay in the processor's cache gains nothing by it."""
+
+
+def mixed_nodes(
+    operations: nn.ModuleDict,
+    space: SearchSpace,
+    states: Sequence[Tensor],
+    weights: Tensor,
+    stride: int,
+    parts: int = 1,
+) -> list[Tensor]:
+    """The nodes' outputs, each (batch, channels, H, W), of a cell whose two inputs are `states`.
+
+    operations[edge][name] are the modules, without affine batch norm, on a part of the channels if `parts` is above 1;
+    `stride` is that of the inputs' edges. A node is the sum over its edges and their operations of weights (edges,
+    operations) times the operation's output.
+    """
+    nodes: list[Tensor] = []
+    sums: list[list[Tensor | None]] = [[None, None] for _ in range(space.nodes)]  # operations' channels, the others
+    for state in range(space.nodes + 1):
+        x = states[state] if state < 2 else nodes[state - 2]
+        targets = range(max(0, state - 1), space.nodes)
+        edges = [space.edge(node, state) for node in targets]
+        modules = [operations[str(edge)] for edge in edges]
+        step = stride if state < 2 else 1
+        others = None
+        if parts > 1:
+            modules = [{name: partial.operation for name, partial in edge.items()} for edge in modules]
+            x, others = partial_channels(x, parts, step)
+        outputs = _outgoing(modules, space.operations, x, weights[edges], step)
+        for node, edge, out in zip(targets, edges, outputs, strict=True):
+            _add(sums[node], 0, out)
+            if others is not None:
+                _add(sums[node], 1, weights[edge].sum() * others)
+        if state > 0:  # the node that this state was the last input of
+            first, others = sums[state - 1]
+            nodes.append(first if others is None else shuffled(first, others, parts))
+    return nodes
+
+
+def _add(sums: list[Tensor | None], which: int, term: Tensor) -> None:
+    sums[which] = term if sums[which] is None else sums[which] + term
+
+
+def _outgoing(
+    modules: Sequence[Mapping[str, nn.Module]], names: Sequence[str], x: Tensor, weights: Tensor, stride: int
+) -> list[Tensor]:
+    """For each edge that leaves x the sum of its operations' outputs by weights (edges, operations)."""
+    of = dict(zip(names, weights.unbind(1), strict=True))
+    rectified = F.relu(x)
+    size = max(1, TOGETHER // (x.numel() * x.element_size()))
+    own = []  # of each edge
+    for first in range(0, len(modules), size):
+        part = slice(first, first + size)
+        own += _own(modules[part], {name: weight[part] for name, weight in of.items()}, rectified, stride)
+    alike = {}  # the same for all edges, up to the weight
+    if "max_pool_3x3" in of:
+        alike["max_pool_3x3"] = _norm(F.max_pool2d(x, 3, stride, 1))
+    if "avg_pool_3x3" in of:
+        alike["avg_pool_3x3"] = _norm(F.avg_pool2d(x, 3, stride, 1, count_include_pad=False))
+    if "skip_connect" in of and stride == 1:
+        alike["skip_connect"] = x
+    if not alike:
+        return own
+    shared = torch.stack([out.permute(0, 2, 3, 1) for out in alike.values()])  # as it lies in memory
+    mixed = torch.stack([of[name] for name in alike], 1) @ shared.flatten(1)
+    mixed = mixed.view(-1, *shared.shape[1:]).permute(0, 1, 4, 2, 3)
+    return [m if out is None else m + out for m, out in zip(mixed, own, strict=True)]
+
+
+def _own(
+    modules: Sequence[Mapping[str, nn.Module]], of: dict[str, Tensor], rectified: Tensor, stride: int
+) -> list[Tensor] | list[None]:
+    """The weighted sum of the operations that have convolutions, of each edge; None if there is none."""
+    terms = []  # (batch, edges * channels, H, W) each
+    if "skip_connect" in of and stride > 1:
+        terms.append(_reduced(rectified, modules, of["skip_connect"]))
+    convolutions = [name for name in (*SEPARABLE, *DILATED) if name in of]
+    if convolutions and len(modules) > 1:
+        rectified = rectified.repeat(1, len(modules), 1, 1)
+    for name in convolutions:
+        terms.append(_convolved(rectified, [m[name] for m in modules], of[name], stride, name in SEPARABLE))
+    if not terms:
+        return [None] * len(modules)
+    return list(sum(terms[1:], terms[0]).chunk(len(modules), 1))
+
+
+def _norm(x: Tensor, scale: Tensor | None = None) -> Tensor:
+    """Batch norm by the batch's own statistics; scale (groups,) multiplies each group of channels."""
+    if scale is not None:
+        scale = scale.repeat_interleave(x.shape[1] // len(scale))
+    return F.batch_norm(x, None, None, scale, None, training=True)
+
+
+def _pointwise(x: Tensor, weights: list[Tensor]) -> Tensor:
+    return F.conv2d(x, torch.cat(weights), groups=len(weights))
+
+
+def _convolved(x: Tensor, modules: list[nn.Sequential], scale: Tensor, stride: int, separable: bool) -> Tensor:
+    """Depthwise, pointwise, batch norm; for separable convolutions twice, with a ReLU between."""
+    dilation = modules[0][1].dilation[0]
+    x = depthwise(x, torch.cat([m[1].weight for m in modules]), stride, dilation)
+    x = _pointwise(x, [m[2].weight for m in modules])
+    if separable:
+        x = F.relu(_norm(x))
+        x = depthwise(x, torch.cat([m[5].weight for m in modules]))
+        x = _pointwise(x, [m[6].weight for m in modules])
+    return _norm(x, scale)
+
+
+def _reduced(x: Tensor, modules: Sequence[Mapping[str, nn.Module]], scale: Tensor) -> Tensor:
+    """The skip connections of stride 2, from the rectified state."""
+    reducers = [m["skip_connect"] for m in modules]
+    height, width = x.shape[2:]
+    even = F.conv2d(subsample(x, 2), torch.cat([r.even.weight for r in reducers]))
+    odd = F.pad(subsample(x, 2, first=1), (0, width % 2, 0, height % 2))
+    odd = F.conv2d(odd, torch.cat([r.odd.weight for r in reducers]))
+    halves = [half.unflatten(1, (len(modules), -1)) for half in (even, odd)]
+    return _norm(torch.cat(halves, 2).flatten(1, 2).contiguous(memory_format=torch.channels_last), scale)

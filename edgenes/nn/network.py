@@ -1,0 +1,243 @@
+"""Networks of cells: the part that supernet and retrained networks share, and the network of one genotype."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from edgenes.errors import ConfigError
+from edgenes.nn.operations import FactorizedReduce, make_operation, relu_conv_norm
+from edgenes.space.genotype import Genotype, SearchSpace
+
+Candidates = Mapping[int, Sequence[str]]  # edge position -> the operations that exist on it
+
+
+class Cell(nn.Module):
+    """Two inputs, intermediate nodes, the nodes' concatenation; `candidates` says which operations exist.
+
+    `mix(cell, states)` computes the nodes from the two inputs: along a genotype's edges, or as a mixture of all.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        candidates: Candidates,
+        before: int,
+        previous: int,
+        channels: int,
+        reduction: bool,
+        reduced_before: bool,
+        affine: bool,
+        track: bool,
+        parts: int = 1,
+    ):
+        super().__init__()
+        self.space = space
+        reduce = FactorizedReduce if reduced_before else relu_conv_norm
+        self.preprocess0 = reduce(before, channels, affine, track)
+        self.preprocess1 = relu_conv_norm(previous, channels, affine, track)
+        self.operations = nn.ModuleDict()
+        for edge, names in sorted(candidates.items()):
+            stride = 2 if reduction and space.edges[edge][1] < 2 else 1
+            self.operations[str(edge)] = nn.ModuleDict(
+                {name: make_operation(name, channels, stride, affine, track, parts) for name in names}
+            )
+
+    def forward(self, before: Tensor, previous: Tensor, mix: Callable) -> Tensor:
+        return torch.cat(mix(self, [self.preprocess0(before), self.preprocess1(previous)]), dim=1)
+
+
+class Backbone(nn.Module):
+    """Stem, cells, global average pool, linear classifier: images (batch, channels, H, W) -> logits (batch, classes).
+
+    With both cell types, reduction cells stand at one and two thirds of the depth, as in DARTS; else every cell is
+    of the one type. Channels double at each reduction. With `parts` above 1 operations see a part of the channels.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        candidates: Mapping[str, Candidates],
+        image_channels: int,
+        classes: int,
+        channels: int,
+        cells: int,
+        stem_kernel: int = 3,
+        affine: bool = True,
+        track: bool = True,
+        parts: int = 1,
+    ):
+        super().__init__()
+        self.space = space
+        self.stem = nn.Sequential(
+            nn.Conv2d(image_channels, channels, stem_kernel, padding=stem_kernel // 2, bias=False),
+            nn.BatchNorm2d(channels, affine=affine, track_running_stats=track),
+        )
+        self.cell_types = cell_layout(space, cells)
+        self.cells = nn.ModuleList()
+        before = previous = channels
+        reduced_before = False
+        for cell_type in self.cell_types:
+            reduction = cell_type == "reduction"
+            channels *= 2 if reduction else 1
+            self.cells.append(
+                Cell(
+                    space,
+                    candidates[cell_type],
+                    before,
+                    previous,
+                    channels,
+                    reduction,
+                    reduced_before,
+                    affine,
+                    track,
+                    parts,
+                )
+            )
+            before, previous, reduced_before = previous, channels * space.nodes, reduction
+        self.classifier = nn.Linear(previous, classes)
+
+    def entered(self, images: Tensor) -> Tensor:
+        """The stem's output, (batch, channels, H, W), both inputs of the first cell."""
+        # Channels last: depthwise convolutions and batch norm are several times faster so on the CPU.
+        return self.stem(images).contiguous(memory_format=torch.channels_last)
+
+    def features(self, images: Tensor, mix: Callable[[str], Callable]) -> list[Tensor]:
+        """The outputs of all cells; `mix(cell type)` gives the function that computes its nodes."""
+        before = previous = self.entered(images)
+        outputs = []
+        for cell_type, cell in zip(self.cell_types, self.cells, strict=True):
+            before, previous = previous, cell(before, previous, mix(cell_type))
+            outputs.append(previous)
+        return outputs
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Global average pool and linear classifier."""
+        # The mean over rows of pixels, so that its gradient has the channels last too.
+        return self.classifier(features.permute(0, 2, 3, 1).flatten(1, 2).mean(1))
+
+
+def total(outputs: Sequence[Tensor]) -> Tensor:
+    """The sum; with one output that itself, where `sum` would add it to 0."""
+    return functools.reduce(torch.add, outputs)
+
+
+def cell_layout(space: SearchSpace, cells: int) -> tuple[str, ...]:
+    """The type of each of `cells` cells; raises ConfigError where a type would never occur."""
+    if cells < 1:
+        raise ConfigError(f"cells must be at least 1, got {cells}.")
+    if len(space.cell_types) == 1:
+        return space.cell_types * cells
+    if cells < 3:
+        raise ConfigError(f"normal and reduction cells together need at least 3 cells, got {cells}.")
+    return tuple("reduction" if i in (cells // 3, 2 * cells // 3) else "normal" for i in range(cells))
+
+
+def check_image_size(space: SearchSpace, cells: int, size: int) -> None:
+    """Raise ConfigError unless images of `size` pixels keep at least 2x2 pixels after all reductions."""
+    reductions = cell_layout(space, cells).count("reduction")
+    needed = 2 ** (reductions + 1)
+    if size < needed:
+        raise ConfigError(
+            f"images of {size}x{size} are too small for {cells} cells with {reductions} reductions, which need at "
+            f"least {needed}x{needed}: use fewer cells or a larger image size."
+        )
+
+
+def choices(genotype: Genotype) -> dict[str, list[list[tuple[int, int, str]]]]:
+    """For each cell type and node the chosen (edge position, input, operation)."""
+    space = genotype.space
+    return {
+        name: [[(space.edge(j, e.input), e.input, e.operation) for e in node] for j, node in enumerate(cell)]
+        for name, cell in zip(space.cell_types, genotype.cells, strict=True)
+    }
+
+
+class Network(Backbone):
+    """The discrete network of a genotype, for retraining from scratch (section 3.1).
+
+    images (batch, image_channels, H, W) -> logits (batch, classes). In training mode with `auxiliary`, a pair
+    (logits, auxiliary logits). `drop_path` is the probability that an operation's output is zeroed for an image
+    (its masks come from `generator`; skip connections that change no resolution are kept, as in DARTS).
+    """
+
+    def __init__(
+        self,
+        genotype: Genotype,
+        image_channels: int,
+        classes: int,
+        channels: int,
+        cells: int,
+        stem_kernel: int = 3,
+        auxiliary: bool = False,
+        affine: bool = True,
+        parts: int = 1,
+    ):
+        self_choices = choices(genotype)
+        candidates = {
+            name: {edge: [operation] for node in cell for edge, _, operation in node}
+            for name, cell in self_choices.items()
+        }
+        super().__init__(
+            genotype.space, candidates, image_channels, classes, channels, cells, stem_kernel, affine, parts=parts
+        )
+        self.genotype = genotype
+        self.choices = self_choices
+        self.drop_path = 0.0
+        self.generator: torch.Generator | None = None
+        self.auxiliary_at = 2 * cells // 3 if auxiliary and cells > 1 else None
+        if self.auxiliary_at is not None:
+            doublings = self.cell_types[: self.auxiliary_at + 1].count("reduction")
+            width = channels * 2**doublings * genotype.space.nodes
+            self.auxiliary = _auxiliary_head(width, classes)
+
+    def _mix(self, cell_type: str) -> Callable:
+        def mix(cell: Cell, states: list[Tensor]) -> list[Tensor]:
+            for node in self.choices[cell_type]:
+                outputs = [self._run(cell.operations[str(edge)][name], states[i]) for edge, i, name in node]
+                states.append(total(outputs))
+            return states[2:]
+
+        return mix
+
+    def _run(self, operation: nn.Module, x: Tensor) -> Tensor:
+        out = operation(x)
+        if not self.training or self.drop_path == 0 or isinstance(operation, nn.Identity):
+            return out
+        keep = torch.rand(len(out), 1, 1, 1, generator=self.generator) >= self.drop_path
+        return out * keep.to(out) / (1 - self.drop_path)
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        outputs = self.features(images, self._mix)
+        logits = self.classify(outputs[-1])
+        if self.training and self.auxiliary_at is not None:
+            return logits, self.auxiliary(outputs[self.auxiliary_at])
+        return logits
+
+
+def _auxiliary_head(width: int, classes: int) -> nn.Module:
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Conv2d(width, 128, 1, bias=False),
+        nn.BatchNorm2d(128),
+        nn.ReLU(),
+        nn.Conv2d(128, 768, 2, bias=False),
+        nn.BatchNorm2d(768),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(768, classes),
+    )
+
+
+@torch.no_grad()
+def calibrate(network: nn.Module, images: Tensor) -> None:
+    """Set batch norm's running statistics to those of one pass over `images`; leaves the network in eval mode."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative average: after one pass, the pass's own statistics
+    network.train()
+    network(images)
+    network.eval()

@@ -1,0 +1,128 @@
+"""The seven candidate operations of a cell's edge, as in DARTS (Liu et al. 2018, section 3.1).
+
+The supernet and the retrained networks use this one code; `affine` gives batch norm its scale and shift
+(off in the search, where a path must not win by its scale) and `track` its running statistics.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgenes.nn.depthwise import Depthwise, subsample
+
+
+def _norm(channels: int, affine: bool, track: bool) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, affine=affine, track_running_stats=track)
+
+
+class FactorizedReduce(nn.Module):
+    """Halves the resolution: two 1x1 convolutions of stride 2 on grids shifted by one pixel, concatenated."""
+
+    def __init__(self, inputs: int, outputs: int, affine: bool, track: bool):
+        super().__init__()
+        self.even = nn.Conv2d(inputs, outputs // 2, 1, bias=False)
+        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, bias=False)
+        self.norm = _norm(outputs, affine, track)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        x = F.relu(x)
+        even, odd = subsample(x, 2), subsample(x, 2, first=1)
+        odd = F.pad(odd, (0, width % 2, 0, height % 2))  # an odd size has one grid point less here
+        return self.norm(torch.cat([self.even(even), self.odd(odd)], dim=1))
+
+
+def relu_conv_norm(inputs: int, outputs: int, affine: bool, track: bool) -> nn.Sequential:
+    """ReLU, 1x1 convolution, batch norm: brings a cell's input to the cell's channels."""
+    return nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, outputs, 1, bias=False), _norm(outputs, affine, track))
+
+
+def _depthwise_separable(channels: int, kernel: int, stride: int, dilation: int, affine: bool, track: bool):
+    return [
+        nn.ReLU(),
+        Depthwise(channels, kernel, stride, dilation),
+        nn.Conv2d(channels, channels, 1, bias=False),
+        _norm(channels, affine, track),
+    ]
+
+
+def _separable(kernel: int):
+    def make(channels: int, stride: int, affine: bool, track: bool) -> nn.Module:
+        first = _depthwise_separable(channels, kernel, stride, 1, affine, track)
+        return nn.Sequential(*first, *_depthwise_separable(channels, kernel, 1, 1, affine, track))
+
+    return make
+
+
+def _dilated(kernel: int):
+    def make(channels: int, stride: int, affine: bool, track: bool) -> nn.Module:
+        return nn.Sequential(*_depthwise_separable(channels, kernel, stride, 2, affine, track))
+
+    return make
+
+
+def _max_pool(channels: int, stride: int, affine: bool, track: bool) -> nn.Module:
+    return nn.Sequential(nn.MaxPool2d(3, stride, padding=1), _norm(channels, affine, track))
+
+
+def _average_pool(channels: int, stride: int, affine: bool, track: bool) -> nn.Module:
+    pool = nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
+    return nn.Sequential(pool, _norm(channels, affine, track))
+
+
+def _skip(channels: int, stride: int, affine: bool, track: bool) -> nn.Module:
+    return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine, track)
+
+
+_MAKERS = {
+    "max_pool_3x3": _max_pool,
+    "avg_pool_3x3": _average_pool,
+    "skip_connect": _skip,
+    "sep_conv_3x3": _separable(3),
+    "sep_conv_5x5": _separable(5),
+    "dil_conv_3x3": _dilated(3),
+    "dil_conv_5x5": _dilated(5),
+}
+OPERATIONS: tuple[str, ...] = tuple(_MAKERS)
+PARAMETER_FREE = ("max_pool_3x3", "avg_pool_3x3", "skip_connect")
+"""Pools and skips; what batch norm and a reduction add to them does not count."""
+
+
+class Partial(nn.Module):
+    """An operation on the first 1/parts of the channels, the others passed by (Xu et al. 2020, PC-DARTS, section 3.1).
+
+    At stride 2 the others are max pooled. The channels are shuffled after it, so that all take their turn.
+    """
+
+    def __init__(self, operation: nn.Module, parts: int, stride: int):
+        super().__init__()
+        self.operation = operation
+        self.parts = parts
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, others = partial_channels(x, self.parts, self.stride)
+        return shuffled(self.operation(first), others, self.parts)
+
+
+def partial_channels(x: Tensor, parts: int, stride: int) -> tuple[Tensor, Tensor]:
+    """The channels of x (batch, channels, H, W) that an operation gets, and the others in the size it makes."""
+    first, others = x.tensor_split([x.shape[1] // parts], 1)
+    return first, others if stride == 1 else F.max_pool2d(others, stride, stride, ceil_mode=True)
+
+
+def shuffled(first: Tensor, others: Tensor, parts: int) -> Tensor:
+    """Both, as channels 0, c, 2c, ..., 1, c + 1, ... of their concatenation, c the channels of `first`."""
+    return torch.cat([first, others], 1).unflatten(1, (parts, -1)).transpose(1, 2).flatten(1, 2)
+
+
+def make_operation(
+    name: str, channels: int, stride: int, affine: bool = True, track: bool = True, parts: int = 1
+) -> nn.Module:
+    """The operation `name` from (batch, channels, H, W) to (batch, channels, ceil(H / stride), ceil(W / stride)).
+
+    With `parts` above 1, of which `channels` is a multiple, on as small a part of the channels.
+    """
+    if parts == 1:
+        return _MAKERS[name](channels, stride, affine, track)
+    return Partial(_MAKERS[name](channels // parts, stride, affine, track), parts, stride)

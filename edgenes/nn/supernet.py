@@ -1,0 +1,190 @@
+"""The supernet: all operations on all edges, and the ways to pass through it."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from edgenes.nn.mixed_cell import mixed_nodes
+from edgenes.nn.network import Backbone, Cell, Network, calibrate, choices, total
+from edgenes.space.genotype import Genotype, SearchSpace
+from edgenes.space.logits import (
+    ArchitectureLogits,
+    gumbel_noise,
+    gumbel_weights,
+    harden,
+    incoming,
+    node_logits,
+    successive_top,
+)
+
+FORWARDS = ("sampled", "gdas", "mixture")
+
+
+class Supernet(Backbone):
+    """All candidate operations on all edges, without affine batch norm and without running statistics.
+
+    Batch norm uses each batch's own statistics, since paths mix; `as_network` gives a genotype its own.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        image_channels: int,
+        classes: int,
+        channels: int,
+        cells: int,
+        stem_kernel: int = 3,
+        parts: int = 1,
+    ):
+        everything = {edge: space.operations for edge in range(len(space.edges))}
+        super().__init__(
+            space,
+            dict.fromkeys(space.cell_types, everything),
+            image_channels,
+            classes,
+            channels,
+            cells,
+            stem_kernel,
+            affine=False,
+            track=False,
+            parts=parts,
+        )
+        self.parts = parts
+        self.sizes = (image_channels, classes, channels, cells, stem_kernel)
+
+    def sampled(self, images: Tensor, genotype: Genotype, gates: Tensor | None = None) -> Tensor:
+        """Logits (batch, classes) along the genotype's edges only; gates (types, nodes, k) scale their outputs."""
+        chosen = choices(genotype)
+
+        def mix_of(cell_type: str):
+            kind = self.space.cell_types.index(cell_type)
+
+            def mix(cell: Cell, states: list[Tensor]) -> list[Tensor]:
+                for node, edges in enumerate(chosen[cell_type]):
+                    outputs = [cell.operations[str(edge)][name](states[i]) for edge, i, name in edges]
+                    if gates is not None:
+                        outputs = [out * gates[kind, node, k] for k, out in enumerate(outputs)]
+                    states.append(total(outputs))
+                return states[2:]
+
+            return mix
+
+        return self.classify(self.features(images, mix_of)[-1])
+
+    def along(self, images: Tensor, genotypes: Sequence[Genotype]) -> Tensor:
+        """Logits (genotypes, batch, classes): `sampled` for each, what they share up to the first cell computed once.
+
+        Later cells hardly ever have equal inputs.
+        """
+        known: dict[tuple, Tensor] = {}  # by what is computed, and the identities of the tensors it is computed from
+
+        def once(what: tuple, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+            key = (*what, *map(id, inputs))
+            if key not in known:
+                known[key] = function(*inputs)
+            return known[key]
+
+        def anew(what: tuple, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+            return function(*inputs)
+
+        stem, outputs = self.entered(images), []
+        for genotype in genotypes:
+            before = previous = stem
+            chosen = choices(genotype)
+            compute = once
+            for cell_type, cell in zip(self.cell_types, self.cells, strict=True):
+                states = [compute((0,), cell.preprocess0, before), compute((1,), cell.preprocess1, previous)]
+                for node in chosen[cell_type]:
+                    ends = [compute((e, name), cell.operations[str(e)][name], states[i]) for e, i, name in node]
+                    states.append(total(ends) if len(ends) == 1 else compute(("sum",), torch.add, *ends))
+                before, previous = previous, torch.cat(states[2:], 1)
+                compute = anew
+            outputs.append(self.classify(previous))
+        return torch.stack(outputs)
+
+    def mixture(self, images: Tensor, operations: Tensor, edges: Tensor) -> Tensor:
+        """Logits (batch, classes) of the weighted sum over all edges and operations (section 1.3).
+
+        operations (types, edges, operations), edges (types, edges). An operation whose weight is exactly 0 is not
+        evaluated and gives that weight no gradient, which makes `gdas` out of hard operation weights.
+        """
+        needed = (operations.detach() != 0).tolist()
+
+        def mix_of(cell_type: str):
+            kind = self.space.cell_types.index(cell_type)
+            everything = all(all(edge) for edge in needed[kind])
+            stride = 2 if cell_type == "reduction" else 1
+
+            def mix(cell: Cell, states: list[Tensor]) -> list[Tensor]:
+                if everything:
+                    weights = operations[kind] * edges[kind].unsqueeze(-1)
+                    return mixed_nodes(cell.operations, self.space, states, weights, stride, self.parts)
+                for node in range(self.space.nodes):
+                    incoming_edges = []
+                    for i in range(node + 2):
+                        edge = self.space.edge(node, i)
+                        candidates = cell.operations[str(edge)]
+                        mixed = sum(
+                            operations[kind, edge, o] * candidates[name](states[i])
+                            for o, name in enumerate(self.space.operations)
+                            if needed[kind][edge][o]
+                        )
+                        incoming_edges.append(edges[kind, edge] * mixed)
+                    states.append(sum(incoming_edges))
+                return states[2:]
+
+            return mix
+
+        return self.classify(self.features(images, mix_of)[-1])
+
+    def relaxed(
+        self,
+        images: Tensor,
+        logits: ArchitectureLogits,
+        forward: str,
+        temperature: float,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Logits (batch, classes) of one Gumbel-softmax draw, differentiable in the architecture's logits.
+
+        `mixture`: soft weights on all edges and operations. `gdas`: soft edges, one hard operation on each (Dong &
+        Yang 2019). `sampled`: a hard draw of both, straight-through, so only the drawn path is evaluated.
+        """
+        if forward == "sampled":
+            genotype, gates = straight_through(logits, self.space, temperature, generator)
+            return self.sampled(images, genotype, gates)
+        operations, edges = gumbel_weights(logits, self.space, temperature, generator)
+        if forward == "gdas":
+            operations = harden(operations, operations.detach() == operations.detach().amax(-1, keepdim=True))
+        return self.mixture(images, operations, edges)
+
+    @torch.no_grad()
+    def as_network(self, genotype: Genotype, calibration: Tensor) -> Network:
+        """The genotype with the supernet's weights, its batch norm set on `calibration` images; in eval mode."""
+        with torch.random.fork_rng(devices=[]):  # its initial weights are overwritten
+            network = Network(genotype, *self.sizes, affine=False, parts=self.parts).to(calibration.device)
+        own = self.state_dict()
+        network.load_state_dict({name: own.get(name, value) for name, value in network.state_dict().items()})
+        calibrate(network, calibration)
+        return network
+
+
+def straight_through(
+    logits: ArchitectureLogits, space: SearchSpace, temperature: float, generator: torch.Generator
+) -> tuple[Genotype, Tensor]:
+    """A genotype drawn by Gumbel-softmax and gates (types, nodes, k): 1 forward, the relaxation's gradient backward."""
+    noisy_alpha = (logits.alpha + gumbel_noise(logits.alpha, generator)) / temperature
+    noisy_beta = (logits.beta + gumbel_noise(logits.beta, generator)) / temperature
+    scores = node_logits(noisy_beta, space)
+    edge, _ = incoming(space)
+    inputs = scores.detach().topk(space.inputs_per_node, dim=-1).indices.sort(-1).values
+    edges = edge.to(inputs.device).expand(*inputs.shape[:-1], -1).gather(-1, inputs)
+    types = torch.arange(edges.shape[0], device=edges.device).view(-1, 1, 1)
+    operation_weights = noisy_alpha.softmax(-1)[types, edges]  # (types, nodes, k, operations)
+    best = operation_weights.detach().argmax(-1)
+    of_edges = successive_top(scores, space.inputs_per_node).gather(-1, inputs)
+    of_operations = operation_weights.gather(-1, best.unsqueeze(-1)).squeeze(-1)
+    one = torch.ones_like(of_edges)
+    genotype = Genotype.from_indices(space, edges.tolist(), best.tolist())
+    return genotype, harden(of_edges, one) * harden(of_operations, one)

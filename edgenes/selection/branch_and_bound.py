@@ -1,0 +1,147 @@
+"""Branch and bound over subsets: best bound first, in bounded memory, with a time limit."""
+
+import heapq
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from math import comb
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgenes.errors import ConfigError
+from edgenes.selection.accuracy_bound import AccuracyBranches
+from edgenes.selection.heuristics import greedy
+from edgenes.selection.nll_bound import NllBranches
+from edgenes.selection.problem import Array, Problem, Record, Selection, cutoff
+
+MAX_BYTES = 2 * 2**30
+OPEN_NODES = 200_000
+"""Open nodes from which on the deepest go first: their number then hardly grows."""
+NODE_BYTES = 250
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an exact selection is: share of the subsets scored or excluded, best score, bound (see Selection)."""
+
+    share: float
+    best: float
+    bound: float
+
+
+class Branches(Protocol):
+    """The subsets of a problem as a tree: a node is a prefix of positions, its children add a later one."""
+
+    batch: int
+    root_bound: float
+
+    def expand(self, prefixes: NDArray) -> tuple[Array, NDArray]:
+        """Loss bounds and prefixes of the children that may still win; whole subsets go to the record instead."""
+
+
+BRANCHES = {"nll": NllBranches, "accuracy": AccuracyBranches}
+
+
+def exact_memory(shape: tuple[int, ...], size: int, criterion: str = "nll") -> int:
+    """Most bytes that an exact selection from predictions of this shape takes, their float64 copy included."""
+    candidates, samples, classes = shape
+    copies = (9 * candidates + 8 * size + 48) * samples * classes
+    branches = BRANCHES[criterion]
+    nodes = min(OPEN_NODES + branches.batch * candidates * size, comb(candidates, size))
+    return copies + nodes * (NODE_BYTES + 16 * size) + branches.bytes(candidates, samples, classes, size)
+
+
+def exact(
+    problem: Problem,
+    max_seconds: float = np.inf,
+    progress: Callable[[Progress], None] | None = None,
+    max_bytes: float = MAX_BYTES,
+) -> Selection:
+    """The best subset, proven: branch and bound with the bounds of `likelihood` or `correctness`.
+
+    After `max_seconds` it ends with the best found, its bound and `proven_optimal=False`; at least greedy's choice
+    is then there, improved by exchanges as long as time allows. `progress` is called after each batch of nodes.
+    Raises ConfigError, before it searches, if `exact_memory` exceeds `max_bytes`.
+    """
+    needed = exact_memory(problem.predictions.shape, problem.size, problem.criterion)
+    if needed > max_bytes:
+        raise ConfigError(
+            f"exact selection from predictions {problem.predictions.shape} may take {needed / 2**30:.2f} GiB, "
+            f"more than {max_bytes / 2**30:.2f}: raise max_bytes, bring fewer candidates or samples, or use "
+            'method="greedy"'
+        )
+    if problem.size in (1, problem.candidates):
+        losses = problem.losses_with(np.zeros_like(problem.terms[0]), range(problem.candidates), 1)
+        members = range(problem.candidates) if problem.size > 1 else [np.flatnonzero(losses <= cutoff(losses.min()))[0]]
+        return problem.selection(members, proven=True)
+    deadline = time.monotonic() + max_seconds
+    record = Record(problem)
+    record.offer(greedy(problem).members)
+    _exchange(problem, record, deadline)
+    branches = BRANCHES[problem.criterion](problem, record)
+    bound = _search(problem, branches, record, deadline, progress)
+    return problem.selection(record.members, bound=bound, proven=bound is None)
+
+
+def _search(
+    problem: Problem,
+    branches: Branches,
+    record: Record,
+    deadline: float,
+    progress: Callable[[Progress], None] | None,
+) -> float | None:
+    """Feed the record until no open node can win (None) or time is up (the least bound of what is open)."""
+    candidates, size = problem.candidates, problem.size
+    open_nodes: list[list[tuple[float, int, tuple[int, ...]]]] = [[] for _ in range(size)]
+    heapq.heappush(open_nodes[0], (branches.root_bound, 0, ()))
+    number, left, total = count(1), comb(candidates, size), comb(candidates, size)
+
+    def below(prefix: tuple[int, ...]) -> int:
+        return comb(candidates - 1 - (prefix[-1] if prefix else -1), size - len(prefix))
+
+    while True:
+        depths = [depth for depth, nodes in enumerate(open_nodes) if nodes]
+        if not depths:
+            return None
+        crowded = sum(map(len, open_nodes)) > OPEN_NODES
+        depth = depths[-1] if crowded else min(depths, key=lambda depth: open_nodes[depth][0][0])
+        bound = min(open_nodes[depth][0][0] for depth in depths)
+        if time.monotonic() > deadline:
+            return min(bound, record.best)
+        nodes = open_nodes[depth]
+        taken = [heapq.heappop(nodes) for _ in range(min(branches.batch, len(nodes)))]
+        left -= sum(below(prefix) for _, _, prefix in taken)
+        prefixes = [prefix for lowest, _, prefix in taken if lowest <= record.cutoff]
+        if prefixes:
+            bounds, children = branches.expand(np.array(prefixes, dtype=int).reshape(len(prefixes), depth))
+            for lowest, child in zip(bounds.tolist(), children.tolist(), strict=True):
+                if lowest <= record.cutoff:
+                    left += below(tuple(child))
+                    heapq.heappush(open_nodes[depth + 1], (lowest, next(number), tuple(child)))
+        if progress is not None:
+            bound = min((nodes[0][0] for nodes in open_nodes if nodes), default=record.best)
+            bound = problem.value(min(bound, record.best))
+            progress(Progress(1 - left / total, problem.value(record.best), bound))
+
+
+def _exchange(problem: Problem, record: Record, deadline: float) -> None:
+    """Exchange one member for one other candidate, the best such exchange first, while that helps."""
+    while True:
+        before, members = record.best, list(record.members)
+        everything = sum(problem.terms[k] for k in members)
+        found = (record.best, None)
+        for member in members:
+            if time.monotonic() > deadline:
+                return
+            rest = [k for k in range(problem.candidates) if k not in members]
+            losses = problem.losses_with(everything - problem.terms[member], rest, problem.size)
+            if losses.min() < found[0]:
+                found = (losses.min(), [k for k in members if k != member] + [int(losses.argmin())])
+        if found[1] is None:
+            return
+        record.offer(found[1])
+        if record.best >= before:
+            return

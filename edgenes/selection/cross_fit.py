@@ -1,0 +1,73 @@
+"""What the best of many subsets is worth on images that did not choose it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edgenes import metrics
+from edgenes.errors import ConfigError
+from edgenes.selection.methods import select_affordable
+from edgenes.selection.problem import Problem, Selection
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """What the best subset of a pool is worth on images that did not choose it.
+
+    `standard_error` is over the images alone (std of the per-image correctness / sqrt(samples)); it knows
+    nothing of training seeds. `members` holds the choices of the first and of the second half;
+    `proven_optimal` says whether both were exact.
+    """
+
+    accuracy: float
+    standard_error: float
+    nll: float
+    members: tuple[tuple[int, ...], tuple[int, ...]]
+    proven_optimal: bool
+
+
+def cross_fitted(
+    predictions: ArrayLike,
+    labels: ArrayLike,
+    size: int,
+    criterion: str = "nll",
+    seed: int = 0,
+    max_seconds: float = 60.0,
+) -> CrossFit:
+    """Accuracy of the best `size` candidates, chosen on one half of the images and scored on the other.
+
+    The best of many subsets, scored on the images that chose it, is worth the more the larger the pool is,
+    even if all are noise. So the images are split in two halves with the same share of each class
+    (deterministic in `seed`), each half chooses, each choice is scored on the other half, and the two are
+    pooled over all images. A selection that would take longer than `max_seconds` by the estimate is greedy.
+
+    Raises ConfigError as `select_ensemble` does, and for fewer than two samples.
+    """
+    problem = Problem.checked(predictions, labels, size, criterion)
+    predictions, labels, size = problem.predictions, problem.labels, problem.size
+    if len(labels) < 2:
+        raise ConfigError("cross-fitting needs at least 2 samples, one for each half; got 1")
+    chosen: list[Selection] = []
+    mean = np.empty(predictions.shape[1:])
+    halves = stratified_halves(labels, seed)
+    for choosing, scoring in (halves, halves[::-1]):
+        selection = select_affordable(predictions[:, choosing], labels[choosing], size, criterion, max_seconds)
+        chosen.append(selection)
+        mean[scoring] = metrics.ensemble_probabilities(predictions[list(selection.members)][:, scoring])
+    right = metrics.correct(mean, labels)
+    return CrossFit(
+        accuracy=float(right.mean()),
+        standard_error=float(right.std(ddof=1) / np.sqrt(len(right))),
+        nll=metrics.nll(mean, labels),
+        members=(chosen[0].members, chosen[1].members),
+        proven_optimal=all(selection.proven_optimal for selection in chosen),
+    )
+
+
+def stratified_halves(labels: NDArray, seed: int) -> tuple[NDArray, NDArray]:
+    """Sample indices of two halves whose class counts, and whose sizes, differ by at most one."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    # Sorted by class, shuffled within it: dealing alternately splits every class, and the odd ones in turn.
+    order = order[np.argsort(labels[order], kind="stable")]
+    return np.sort(order[0::2]), np.sort(order[1::2])

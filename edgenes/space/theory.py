@@ -1,0 +1,169 @@
+"""Theorem 1 (section 2.2): how many edges of the final ensemble one weight step updates; expected, drawn, and counted.
+
+The theorem's model: the path of a weight step and each of the N members share some edges with the optimal
+architecture of Lambda edges, mu and nu_1 .. nu_N of them, all N + 1 numbers drawn independently from p(lambda).
+Nothing else is shared. Two things are left open there, and both decide the result:
+
+`lambdas`, what p(lambda) is, and what it means for a number of edges.
+  whole     U{1..Lambda}, the theorem's. Exactly lambda edges are shared; never none.
+  interval  U[0, Lambda], the experiments'. A number of edges is whole, lambda is not: each edge of the optimal
+            architecture is shared with probability lambda / Lambda, so lambda is their expected number.
+  rounded   U[0, Lambda], and exactly the nearest whole number of edges is shared: the genotypes by argmax of a
+            hypernetwork that controls perfectly. 0 and Lambda come half as often as the numbers between.
+
+`nested`, which edges they are.
+  False     any, independently for the path and each member: the theorem's. The overlap is mu * nu / Lambda on average.
+  True      the edges have one order, in which they come in as lambda grows: the overlap is min(mu, nu).
+
+What is counted, of one step (`EdgeCounts`): `summed` over the members, as the theorem does, so that an edge that
+three members have counts three times, though it has one set of weights in the supernet; and `distinct`, once.
+"""
+
+from collections.abc import Iterable, Sequence, Set
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgenes.errors import ConfigError
+from edgenes.parsing import shown
+from edgenes.space.genotype import Edge, Genotype
+from edgenes.validation import check_choice
+
+LAMBDAS = ("whole", "interval", "rounded")
+
+
+class EdgeCounts(NamedTuple):
+    """Edges of the ensemble in a step's path: summed over the members, and distinct ones. Numbers, or one a step."""
+
+    summed: float | NDArray[np.integer]
+    distinct: float | NDArray[np.integer]
+
+
+class Simulation(NamedTuple):
+    """Means over the draws of a Monte-Carlo simulation, and their standard errors."""
+
+    mean: EdgeCounts
+    standard_error: EdgeCounts
+
+
+def expected_edges(members: int, max_edges: int, lambdas: str = "whole", nested: bool = False) -> EdgeCounts:
+    """E[m] in closed form; `summed` is eq. (2.4), N (Lambda + 1)^2 / (4 Lambda), for the defaults.
+
+    interval: N Lambda / 4, nested N Lambda / 3. Nested whole: N (Lambda + 1)(2 Lambda + 1) / (6 Lambda); nested
+    rounded: N (Lambda / 3 - 1 / (12 Lambda)). Raises ConfigError unless both numbers are whole and at least 1.
+    """
+    check_choice("lambdas", lambdas, LAMBDAS)
+    _check(members=members, max_edges=max_edges)
+    if not nested:
+        mean = (max_edges + 1) / 2 if lambdas == "whole" else max_edges / 2
+        share = mean / max_edges  # of a member that holds a given edge
+        return EdgeCounts(members * mean**2 / max_edges, mean * (1 - (1 - share) ** members))
+    if lambdas == "interval":  # E min(mu, nu) and E min(mu, max nu), integrals of polynomials
+        return EdgeCounts(members * max_edges / 3, max_edges * (0.5 - 1 / ((members + 1) * (members + 2))))
+    # The k-th edge is shared if at least k are: tail[k - 1] is that probability, for k = 1..Lambda.
+    tail = (np.arange(max_edges, 0, -1) - (0.0 if lambdas == "whole" else 0.5)) / max_edges
+    return EdgeCounts(members * float((tail**2).sum()), float((tail * (1 - (1 - tail) ** members)).sum()))
+
+
+def simulated_edges(
+    members: int,
+    max_edges: int,
+    lambdas: str = "whole",
+    nested: bool = False,
+    *,
+    draws: int = 100_000,
+    seed: int = 0,
+) -> Simulation:
+    """The same by Monte-Carlo: sets of edges are drawn and intersected, no formula of an overlap is used.
+
+    Raises ConfigError unless the numbers are whole and at least 1, `draws` at least 2.
+    """
+    check_choice("lambdas", lambdas, LAMBDAS)
+    _check(members=members, max_edges=max_edges)
+    if type(draws) is not int or draws < 2:
+        raise ConfigError(f"draws must be a whole number of at least 2, for a standard error; got {shown(draws)}.")
+    rng = np.random.default_rng(seed)
+    order = rng.random((draws, max_edges))
+    path = _shared(order, lambdas, rng)
+    summed, union = np.zeros(draws), np.zeros_like(path)
+    for _ in range(members):
+        overlap = path & _shared(order if nested else rng.random(order.shape), lambdas, rng)
+        summed += overlap.sum(1)
+        union |= overlap
+    counts = np.stack([summed, union.sum(1)])
+    errors = counts.std(1, ddof=1) / draws**0.5
+    return Simulation(EdgeCounts(*counts.mean(1).tolist()), EdgeCounts(*errors.tolist()))
+
+
+def _shared(order: NDArray[np.float64], lambdas: str, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Which edges an architecture at a fresh lambda shares, (draws, edges): those first in `order`, uniform numbers."""
+    draws, max_edges = order.shape
+    if lambdas == "interval":
+        return order < rng.random((draws, 1))  # lambda / Lambda
+    size = rng.integers(1, max_edges + 1, draws) if lambdas == "whole" else np.rint(rng.random(draws) * max_edges)
+    return order.argsort(1).argsort(1) < size[:, None]
+
+
+def speedup(edges: float, max_edges: int) -> float:
+    """Eq. (2.5): edges of the ensemble updated a step, against the Lambda that a step of DartsEns updates at most.
+
+    DartsEns trains one search at a time, so only one member's edges. Above 1 the theorem promises a faster search.
+    """
+    _check(max_edges=max_edges)
+    return edges / max_edges
+
+
+def fair_edges(ensemble: Sequence[Genotype]) -> EdgeCounts:
+    """The same for weight steps on `fair` paths, whatever lambda is: each (input, operation) of a node equally often.
+
+    Exact over whole decks, in the long run with two inputs a node. The theorem does not apply to such paths.
+    Raises ConfigError as `updated_edges` does.
+    """
+    sets = _edge_sets(ensemble)
+    space = ensemble[0].space
+
+    def expected(edges: Iterable[tuple[int, int, Edge]]) -> float:
+        return sum(space.inputs_per_node / ((node + 2) * len(space.operations)) for _, node, _ in edges)
+
+    return EdgeCounts(sum(map(expected, sets)), expected(frozenset().union(*sets)))
+
+
+def updated_edges(
+    paths: Iterable[Genotype],
+    ensemble: Sequence[Genotype],
+    within: Set[tuple[int, int, Edge]] | None = None,
+) -> EdgeCounts:
+    """Edges of the ensemble that were in each step's path, two arrays (steps,); `on_path` of a search sees the paths.
+
+    An edge is a cell type, node, input and operation, as in `shared_edges`; pools and skips count, as in the theorem,
+    though they have no weights to update. Only edges in `within` count if it is given: `optimal.edge_set` for the
+    theorem's own count, which leaves out what path and member share by chance beside the optimal architecture.
+    Of independent searches (DartsEns) a path updates its own search's member alone: count with an ensemble of that one.
+    Raises ConfigError if there is no member or no path, or if they are not of one search space.
+    """
+    sets = [edges if within is None else edges & within for edges in _edge_sets(ensemble)]
+    union = frozenset().union(*sets)
+    counts = []
+    for path in paths:
+        if path.space != ensemble[0].space:
+            raise ConfigError(f"a path is of another search space: {path.space}, not {ensemble[0].space}.")
+        counts.append((sum(len(path.edge_set & edges) for edges in sets), len(path.edge_set & union)))
+    if not counts:
+        raise ConfigError("there are no paths to count on: pass a list's append as on_path to the search first.")
+    return EdgeCounts(*np.array(counts).T)
+
+
+def _edge_sets(ensemble: Sequence[Genotype]) -> list[frozenset[tuple[int, int, Edge]]]:
+    if not ensemble:
+        raise ConfigError("an ensemble needs at least one genotype, got none.")
+    spaces = {genotype.space for genotype in ensemble}
+    if len(spaces) > 1:
+        raise ConfigError(f"the ensemble's genotypes must be of one search space, got {len(spaces)}.")
+    return [genotype.edge_set for genotype in ensemble]
+
+
+def _check(**numbers: int) -> None:
+    for name, value in numbers.items():
+        if type(value) is not int or value < 1:
+            raise ConfigError(f"{name} must be a whole number of at least 1, got {shown(value)}.")

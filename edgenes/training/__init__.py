@@ -1,0 +1,1 @@
+"""The training loops: search, hypernetwork, retraining, and what they share."""

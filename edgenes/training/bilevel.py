@@ -1,0 +1,279 @@
+"""The bilevel loops: DARTS for the optimal genotype, eq. (1.1), and the hypernetwork, eqs. (2.2) and (2.3).
+
+Each step updates the architecture on a batch of H and the weights on a batch of W. `report(epoch, metrics, state)`
+is the only way out during a run; `state` refers to live tensors, so save or copy it before returning. Handing the
+state back as `resume` continues as if nothing had happened, bit for bit on the CPU.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgenes.config import SearchConfig
+from edgenes.data.batches import DeviceData
+from edgenes.data.dataset import Dataset
+from edgenes.errors import ConfigError, DivergedError
+from edgenes.nn.network import check_image_size
+from edgenes.nn.supernet import Supernet
+from edgenes.space.genotype import Edge, Genotype, SearchSpace
+from edgenes.space.logits import ArchitectureLogits, log_probability, sample_genotypes
+from edgenes.training.memory import autocast, micro_batches
+from edgenes.training.schedules import cosine
+from edgenes.training.second_order import unrolled_gradient
+
+Report = Callable[[int, dict[str, float], dict[str, Any]], None]
+OnPath = Callable[[Genotype], None]
+"""Called after each weight step with the genotype whose weights it updated; only `sampled` passes have one."""
+
+
+class FairPaths:
+    """Genotypes in which every (input, operation) of a node comes equally often: dealt from shuffled decks."""
+
+    def __init__(self, space: SearchSpace, generator: torch.Generator):
+        self.space = space
+        self.generator = generator
+        self.decks: list[list[int]] = [[] for _ in range(len(space.cell_types) * space.nodes)]
+
+    def _draw(self, deck: list[int], node: int, taken: list[Edge]) -> Edge:
+        operations = self.space.operations
+        used = {edge.input for edge in taken}
+        position = next((k for k, card in enumerate(deck) if card // len(operations) not in used), None)
+        if position is None:  # cards of a taken input wait in front of the next deck, so that none is lost
+            deck.extend(torch.randperm((node + 2) * len(operations), generator=self.generator).tolist())
+            return self._draw(deck, node, taken)
+        card = deck.pop(position)
+        return Edge(card // len(operations), operations[card % len(operations)])
+
+    def next(self) -> Genotype:
+        """The next genotype."""
+        decks = iter(self.decks)
+        cells = []
+        for _ in self.space.cell_types:
+            nodes = []
+            for node in range(self.space.nodes):
+                deck, chosen = next(decks), []
+                for _ in range(self.space.inputs_per_node):
+                    chosen.append(self._draw(deck, node, chosen))
+                nodes.append(tuple(chosen))
+            cells.append(tuple(nodes))
+        return Genotype(self.space, tuple(cells))
+
+
+def initialised(seed: int, make: Callable[[], Any]) -> Any:
+    """`make()`, on the CPU, with torch's initialisers seeded, the caller's random state untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach every device
+        return make()
+
+
+class Bilevel:
+    """Supernet, its data and its optimiser: what both searches share.
+
+    With `accumulate` above 1 each batch passes in as many pieces, whose gradients add up: less memory, one step. (The
+    second-order gradient takes its batches whole.)
+    """
+
+    def __init__(self, config: SearchConfig, data: Dataset, accumulate: int = 1, on_path: OnPath | None = None):
+        if on_path is not None and config.forward != "sampled":
+            raise ConfigError(
+                f"on_path needs forward='sampled', got {config.forward!r}: its weight steps follow no single genotype "
+                "(mixture updates every operation of every edge, gdas one on each edge)."
+            )
+        check_image_size(config.space, config.cells, data.image_size)
+        self.config = config
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.weights = DeviceData(data.weights, data, config.device)
+        self.architecture = DeviceData(data.architecture, data, config.device)
+        sizes = (data.channels, data.classes, config.channels, config.cells, config.stem_kernel)
+        self.supernet: Supernet = initialised(
+            config.seed, lambda: Supernet(config.space, *sizes, config.partial_channels)
+        )
+        self.supernet.to(config.device)
+        self.optimizer = torch.optim.SGD(
+            self.supernet.parameters(),
+            config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
+        self.fair = FairPaths(config.space, self.generator)
+        self.steps = max(1, len(data.weights) // config.batch_size)
+        self.step = 0
+        self.accumulate = accumulate
+        self.on_path = on_path
+
+    def batches(self):
+        """One epoch over W: (images, labels) of each step."""
+        return self.weights.epoch(self.config.batch_size, self.generator, augment=self.config.augment)
+
+    def architecture_loss(
+        self, logits: ArchitectureLogits, temperature: float, batch: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(loss to differentiate in the logits, cross-entropy on H), both scalars.
+
+        Only the second order uses `batch`, the next step's images and labels of W; by default it draws its own.
+        """
+        config = self.config
+        if config.second_order:
+            batch = batch or self.weights.draw(config.batch_size, self.generator, config.augment)
+            return self._second_order(logits, temperature, batch)
+        scored = config.forward == "sampled" and config.gradient == "score"
+        size = config.path_batch if scored else config.batch_size
+        images, labels = self.architecture.draw(size, self.generator, config.augment)
+        # The gradient in the logits alone, piece by piece: none in the weights, and one piece's graph alive at a time.
+        leaves = _leaves(logits)
+        found = [torch.zeros_like(leaf) for leaf in leaves]
+        value = torch.zeros((), device=config.device)
+        for piece, of_piece, share in micro_batches(images, labels, self.accumulate):
+            loss, piece_value = self._architecture_loss(
+                ArchitectureLogits(*leaves), piece, of_piece, temperature, scored
+            )
+            for total, gradient in zip(found, torch.autograd.grad(loss * share, leaves), strict=True):
+                total += gradient
+            value += share * piece_value
+        return _with_gradient(logits, found), value
+
+    def _second_order(
+        self, logits: ArchitectureLogits, temperature: float, batch: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The unrolled objective: the weights' step on `batch` at the present learning rate, the loss on H after it.
+
+        All passes have the same Gumbel noise, or their differences would be the noise's.
+        """
+        config = self.config
+        images, labels = self.architecture.draw(config.batch_size, self.generator, config.augment)
+        noise = self.generator.get_state()
+        leaves = _leaves(logits)
+
+        def loss(images: Tensor, labels: Tensor) -> Callable[[], Tensor]:
+            def run() -> Tensor:
+                self.generator.set_state(noise)
+                with autocast(config):
+                    output = self.supernet.relaxed(
+                        images, ArchitectureLogits(*leaves), config.forward, temperature, self.generator
+                    )
+                    return F.cross_entropy(output, labels)
+
+            return run
+
+        found, value = unrolled_gradient(
+            list(self.supernet.parameters()),
+            leaves,
+            loss(*batch),
+            loss(images, labels),
+            cosine(config.learning_rate, self.step, config.epochs * self.steps),
+        )
+        return _with_gradient(logits, found), value
+
+    def _architecture_loss(
+        self, logits: ArchitectureLogits, images: Tensor, labels: Tensor, temperature: float, scored: bool
+    ) -> tuple[Tensor, Tensor]:
+        config = self.config
+        with autocast(config):
+            if scored:
+                return score_loss(self.supernet, logits, images, labels, config.paths, temperature, self.generator)
+            output = self.supernet.relaxed(images, logits, config.forward, temperature, self.generator)
+            loss = F.cross_entropy(output, labels)
+        return loss, loss.detach()
+
+    def weight_step(self, images: Tensor, labels: Tensor, logits: ArchitectureLogits, temperature: float) -> Tensor:
+        """One SGD step on a batch of W, along one path (or mixture) of the architecture; returns its cross-entropy."""
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = cosine(config.learning_rate, self.step, config.epochs * self.steps)
+        genotype = None
+        if config.forward == "sampled" and config.weight_paths == "fair":
+            genotype = self.fair.next()
+        elif config.forward == "sampled":
+            genotype = sample_genotypes(logits, config.space, 1, self.generator, temperature)[0]
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=config.device)
+        for piece, of_piece, share in micro_batches(images, labels, self.accumulate):
+            with autocast(config):
+                if genotype is not None:
+                    output = self.supernet.sampled(piece, genotype)
+                else:
+                    output = self.supernet.relaxed(piece, logits, config.forward, temperature, self.generator)
+                loss = F.cross_entropy(output, of_piece)
+            (loss * share).backward()
+            total += share * loss.detach()
+        torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), config.gradient_clip)
+        self.optimizer.step()
+        self.step += 1
+        if self.on_path is not None:
+            self.on_path(genotype)
+        return total
+
+    def state(self) -> dict[str, Any]:
+        """All that a later `load` needs to go on."""
+        return {
+            "supernet": self.supernet.state_dict(),
+            "weight_optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "decks": self.fair.decks,
+            "step": self.step,
+            "accumulate": self.accumulate,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up the state of an earlier run."""
+        self.supernet.load_state_dict(state["supernet"])
+        self.optimizer.load_state_dict(state["weight_optimizer"])
+        self.generator.set_state(state["generator"].cpu())
+        self.fair.decks[:] = [list(deck) for deck in state["decks"]]
+        self.step = state["step"]
+        self.accumulate = state.get("accumulate", 1)
+
+
+def _leaves(logits: ArchitectureLogits) -> tuple[Tensor, Tensor]:
+    """alpha and beta as leaves of a graph of their own."""
+    return logits.alpha.detach().requires_grad_(), logits.beta.detach().requires_grad_()
+
+
+def _with_gradient(logits: ArchitectureLogits, gradients: Sequence[Tensor]) -> Tensor:
+    """A scalar that has the given gradients in the logits."""
+    return (gradients[0] * logits.alpha).sum() + (gradients[1] * logits.beta).sum()
+
+
+@torch.no_grad()
+def _path_losses(supernet: Supernet, paths: list[Genotype], images: Tensor, labels: Tensor) -> Tensor:
+    return torch.stack([F.cross_entropy(logits, labels) for logits in supernet.along(images, paths)])
+
+
+def score_loss(
+    supernet: Supernet,
+    logits: ArchitectureLogits,
+    images: Tensor,
+    labels: Tensor,
+    paths: int,
+    temperature: float,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """(surrogate, mean cross-entropy) of `paths` genotypes drawn from the logits, all on the same batch.
+
+    The surrogate's gradient is the score-function estimate with a leave-one-out baseline: unbiased, forward passes
+    only. One path a batch would drown the paths' difference in the batches'.
+    """
+    drawn = sample_genotypes(logits, supernet.space, paths, generator, temperature)
+    distinct = list(dict.fromkeys(drawn))  # the same path on the same batch has the same loss
+    losses = _path_losses(supernet, distinct, images, labels)
+    losses = losses[[distinct.index(path) for path in drawn]]
+    advantages = (losses - losses.mean()) * paths / (paths - 1)
+    log_probabilities = log_probability(logits, supernet.space, drawn, temperature)
+    return (advantages * log_probabilities).mean(), losses.mean()
+
+
+def finite(metrics: dict[str, float], epoch: int, what: str) -> dict[str, float]:
+    for name, value in metrics.items():
+        if not abs(value) < float("inf"):
+            more = ", lower c_start and c_end, raise t_end" if name == "penalty" else ""
+            raise DivergedError(
+                f"{what}: {name} became {value} in epoch {epoch}. Lower the learning rates{more}, or check the images."
+            )
+    return metrics
+
+
+SEARCH_VERSION = 2
+"""Raise it with every change, here or below, after which `search_genotype` gives other numbers for the same input."""

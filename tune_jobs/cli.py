@@ -1,0 +1,48 @@
+"""What the commands of `studies/` have in common: arguments, and errors told in a line with a status of their own."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import tyro
+from rich.console import Console
+
+from edgenes.errors import EdgeNESError
+from tune_jobs.config.experiment import ExperimentConfig
+from tune_jobs.config.passwords import refuse_passwords
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.errors import Interrupted
+from tune_jobs.execution.quiet import quiet_ray
+from tune_jobs.progress.text import lines
+
+Config = TypeVar("Config", SweepConfig, ExperimentConfig)
+
+
+def run_command(
+    kind: type[Config], description: str, run: Callable[[Config], int], arguments: list[str] | None = None
+) -> int:
+    """`run(config)` of the command line, whose first line of `description` is its help; returns the exit status.
+
+    Ray is silenced by what it finds while it is imported: `run` imports what imports it.
+    """
+    errors = Console(stderr=True, emoji=False)
+
+    def tell(text: str, style: str) -> None:
+        errors.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    status = 2  # of what the command line says
+    try:
+        refuse_passwords(sys.argv[1:] if arguments is None else arguments)
+        config = tyro.cli(
+            kind, args=arguments, description=description.partition("\n")[0], config=(tyro.conf.OmitArgPrefixes,)
+        )
+        status = 1
+        quiet_ray(local=not (config.address or os.environ.get("RAY_ADDRESS")))
+        return run(config)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        tell(str(stop) or "stopped; run the same command again to go on.", "yellow")
+        return 130
+    except EdgeNESError as error:
+        tell(f"error: {lines(error)}", "red")
+        return status

@@ -1,0 +1,1 @@
+"""What a person can set, in pieces; a part of the harness receives only its own."""

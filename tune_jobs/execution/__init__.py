@@ -1,0 +1,1 @@
+"""Ray Tune: clusters, resources, workers."""

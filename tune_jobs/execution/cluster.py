@@ -1,0 +1,97 @@
+"""What a study has to know on a cluster that is not its own: that it runs as a job, and when the nodes are there."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from edgenes.errors import ConfigError
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.errors import StudyError
+from tune_jobs.execution.resources import live_nodes
+from tune_jobs.progress.display import Progress
+from tune_jobs.study.storage import kept_from_children
+from tune_jobs.watch.names import job_config
+
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""The environment variable that Ray sets for the process of a job, and for no other."""
+NODES_LIMIT = 1800.0  # seconds: a cloud may be slow to give a machine
+
+
+def check_job_folder(out: Path | None) -> None:
+    """Raise ConfigError where a Ray job would write its study into its copy of the code, which Ray deletes."""
+    if JOB in os.environ and not (out is not None and out.is_absolute()):
+        raise ConfigError(
+            "this runs as a Ray job, in a temporary copy of the code, where a study would be lost: give --out an "
+            f"absolute folder that all nodes share, as --out /shared/anneal-digits; got {out or 'none'}."
+        )
+
+
+def wait_for_nodes(nodes: int, say: Callable[[str], None], limit: float = NODES_LIMIT) -> None:
+    """Wait until `nodes` nodes have joined Ray, since a study plans with those that are there when it begins.
+
+    Raises StudyError after `limit` seconds.
+    """
+    import ray
+
+    until, seen = time.monotonic() + limit, 0
+    while (alive := sum(node["Alive"] for node in ray.nodes())) < nodes:
+        if time.monotonic() > until:
+            raise StudyError(
+                f"{alive} of {nodes} nodes joined the Ray cluster in {limit:.0f} seconds: see what `ray status` says "
+                "on its head, or lower --wait-for-nodes."
+            )
+        if alive != seen:
+            say(f"Waiting for nodes: {alive} of {nodes} are there.")
+            seen = alive
+        time.sleep(0.5)
+
+
+def _check_reachable(address: str) -> None:
+    """Raise StudyError at once if nothing answers at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "local", "auto": Ray knows where
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise StudyError(f"no Ray cluster at {address}: {error}. Start it, or correct --address.") from error
+
+
+@contextmanager
+def ray_cluster(config: SweepConfig, progress: Progress) -> Iterator[list[dict[str, float]]]:
+    """Join or start Ray; yields its nodes' resources. Address: `--address`, else RAY_ADDRESS, else this machine."""
+    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
+    options["job_config"] = job_config(config)
+    if address == "local":
+        options |= {"include_dashboard": config.dashboard}
+    _check_reachable(address)
+    try:
+        with kept_from_children():  # Ray's processes need no storage
+            context = ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise StudyError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}. Check --address.") from error
+    try:
+        if context.dashboard_url:
+            progress.say(f"Ray dashboard: http://{context.dashboard_url}")
+        wait_for_nodes(config.wait_for_nodes, progress.say)
+        yield live_nodes()
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def terminations() -> Iterator[None]:
+    """SIGTERM, as SLURM sends it, stops the study as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,364 @@
+"""Ray Tune executes what an Optuna study asks: searcher, pruning scheduler and recording callback.
+
+The study is the only memory. A driver may die at any point: the next one finds the trials that were running,
+goes on with them from their checkpoints, and asks for the rest. Ray's own state is never restored.
+"""
+
+import contextlib
+import json
+import logging
+import posixpath
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+from ray.tune.utils.util import unflatten_dict
+
+from edgenes.errors import WriteError
+from edgenes.seeds import stable_seed
+from edgenes.space.hypernetwork import CONTROL_LIMIT
+from tune_jobs.errors import StudyError
+from tune_jobs.files.curves import CurveWriter, plain
+from tune_jobs.files.layout import RAY, curve_path
+from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.study.cached_storage import written_together
+from tune_jobs.study.optuna_study import study_seed, trial_seed
+from tune_jobs.study.outcome import NOT_METRICS, Outcome, finite, outcome
+from tune_jobs.study.samplers import AvoidFailures
+from tune_jobs.study.space import CONSTRAINT, with_derived
+
+_log = logging.getLogger(__name__)
+NOT_METRICS |= {"attributes", "traceback", "warnings"}
+"""Keys of a report that are no measurement."""
+
+
+def _attributes(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of a report, which Ray may have flattened to keys that begin with attributes/."""
+    flat = {key: value for key, value in result.items() if key.partition("/")[0] == "attributes"}
+    return unflatten_dict(flat).get("attributes") or {}
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:
+    """Let `trial` choose a parameter, unless it has."""
+    if isinstance(distribution, CategoricalDistribution):
+        trial.suggest_categorical(name, distribution.choices)
+        return
+    suggest = trial.suggest_int if isinstance(distribution, IntDistribution) else trial.suggest_float
+    suggest(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+
+
+@dataclass
+class _Running:
+    """A trial in the hands of this driver."""
+
+    trial: optuna.Trial
+    attempt: int
+    reported: set[int]  # steps whose intermediate value the study has
+    last: dict[str, Any] = field(default_factory=dict)
+    control_error: float | None = None
+    pruned_step: int | None = None
+    checkpoints: int = 0
+
+
+class StudySearcher(Searcher):
+    """Hands the study's trials to Ray Tune and tells the study how they ended.
+
+    `budget` counts COMPLETE and PRUNED trials; `max_failures` is the number of FAILed trials in the study at
+    which the sweep is given up. `make_sampler(seed)` builds the sampler of one suggestion. A trial that lost its
+    process `max_attempts` times without a new checkpoint in between is a FAIL; most of these were the driver's
+    deaths, since Ray itself gives up a trial whose worker died three times. `files` are the study's;
+    `check`, if given, runs before each suggestion and raises if the study must not be driven any more;
+    `before_tell`, if given, gets each trial and its outcome while the trial can still be written.
+
+    `unwritable` says why the sweep was stopped, where a disk is full or read-only: no trial is asked for any more,
+    and those that met with it stay RUNNING, to go on with the next driver.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        space: Mapping[str, BaseDistribution],
+        *,
+        budget: int,
+        max_failures: int,
+        make_sampler: Callable[[int], BaseSampler],
+        files: StudyFiles,
+        max_attempts: int = 10,
+        check: Callable[[], None] | None = None,
+        before_tell: Callable[[optuna.Trial, Outcome], None] | None = None,
+    ):
+        super().__init__()
+        self._files = files
+        self._shared = files.shared
+        self._study = study
+        self._space = dict(space)
+        self._budget = budget
+        self._max_failures = max_failures
+        self._make_sampler = make_sampler
+        self._max_attempts = max_attempts
+        self._check = check or (lambda: None)
+        self._before_tell = before_tell or (lambda trial, outcome: None)
+        self._seed = study_seed(study)
+        self.unwritable: str | None = None
+        self._running: dict[str, _Running] = {}
+        # Only what a dead driver left: the trials that this one asks for are RUNNING as well.
+        self._orphans = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+
+    def __reduce__(self):
+        # Ray pickles the searcher into its state file, where neither a connection nor a password belongs.
+        return _refuse_restore, ()
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """A config {trial, seed, attempt, checkpoint, params}; None to wait, FINISHED at the budget or the cap."""
+        self._check()
+        if self.unwritable:
+            return Searcher.FINISHED
+        self._give_up_orphans()
+        if self._count(TrialState.FAIL) >= self._max_failures:
+            return Searcher.FINISHED
+        if self._orphans:
+            with written_together(self._study):
+                return self._hand_out(trial_id, self._recreate(self._orphans.pop(0)))
+        done = self._count(TrialState.COMPLETE, TrialState.PRUNED)
+        if done >= self._budget:
+            return Searcher.FINISHED
+        # A running trial may still fail and leave the study short, so this is no end yet.
+        if done + self._count(TrialState.RUNNING) >= self._budget:
+            return None
+        self._seed_sampler(self._next_number())
+        with written_together(self._study):
+            return self._hand_out(trial_id, self._study.ask(self._space))
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Remember the newest report of a trial."""
+        running = self._running.get(trial_id)
+        if running is not None:
+            running.last = result
+            error = finite(result.get("control_error"))
+            running.control_error = running.control_error if error is None else error
+
+    def judge(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Pass an intermediate value on to the study; True if its pruner stops the trial."""
+        self.on_trial_result(trial_id, result)
+        running = self._running.get(trial_id)
+        value = finite(result.get("intermediate"))
+        if running is None or value is None or len(self._study.directions) > 1:
+            return False
+        step = int(result["intermediate_step"])
+        if step in running.reported:
+            return False  # a resumed trial repeats what followed its checkpoint
+        running.trial.report(value, step)
+        running.reported.add(step)
+        if "status" in result or not running.trial.should_prune():
+            return False
+        running.pruned_step = step
+        return True
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell the study how a trial ended. Ray calls again, with `error`, if this raised: the result is kept."""
+        running = self._running.get(trial_id)
+        if running is None:
+            return
+        self.on_trial_result(trial_id, result or running.last)
+        if running.last.get("status") == "unwritable":
+            self.unwritable = self.unwritable or str(running.last.get("reason"))
+            del self._running[trial_id]
+            return
+        self._tell(running.trial, self._outcome(running, error))
+        del self._running[trial_id]
+
+    def record(self, trial_id: str, result: Mapping[str, Any]) -> tuple[Path, dict[str, Any]] | None:
+        """The curve file of a trial and the line that `result` is in it; None if there is nothing to record."""
+        running = self._running.get(trial_id)
+        if running is None or "step" not in result:
+            return None
+        metrics = {key: value for key, value in result.items() if key not in NOT_METRICS}
+        return curve_path(self._files.folder, running.trial.number), {**metrics, "attempt": running.attempt}
+
+    def note_checkpoint(self, trial_id: str, checkpoint: tune.Checkpoint, step: int | None) -> None:
+        """Store where the newest checkpoint of a trial lies among the files that driver and workers share."""
+        running = self._running.get(trial_id)
+        if running is None:
+            return
+        before = running.trial.user_attrs.get("checkpoint")
+        name = self._shared.name_of(checkpoint.path)
+        with written_together(self._study):
+            running.trial.set_user_attr("checkpoint", name)
+            if step is not None and step > running.trial.user_attrs.get("checkpoint_step", -1):
+                running.trial.set_user_attr("checkpoint_step", int(step))
+                if running.trial.user_attrs.get("stalled_attempts"):  # in a journal, each writing waits for the disk
+                    running.trial.set_user_attr("stalled_attempts", 0)
+        self._forget_earlier(running, posixpath.dirname(name), before)
+
+    def _forget_earlier(self, running: _Running, current: str, before: str | None) -> None:
+        """Remove what earlier drivers kept of a trial under Ray's folder, except the checkpoint just `before`.
+
+        Ray keeps this driver's two newest; with only one there, the one before it is an earlier driver's.
+        """
+        running.checkpoints += 1
+        if running.checkpoints > 2:
+            return  # all of them are gone
+        keep = before if before and running.checkpoints == 1 else ""
+        shared, own = self._shared, f"trial-{running.trial.number}-"
+        with contextlib.suppress(WriteError):  # what is left costs space and no more
+            for run in shared.entries(RAY):
+                for place in shared.entries(run):
+                    if not posixpath.basename(place).startswith(own) or place == current:
+                        continue
+                    if posixpath.dirname(keep) != place:
+                        shared.remove(place)
+                        continue
+                    for name in shared.entries(place):
+                        if posixpath.basename(name).startswith("checkpoint_") and name != keep:
+                            shared.remove(name)
+
+    def note_retry(self, trial_id: str) -> None:
+        """Count an attempt that Ray makes by itself after a worker died."""
+        running = self._running.get(trial_id)
+        if running is not None:
+            with written_together(self._study):
+                running.attempt = self._count_attempt(running.trial)
+
+    def _outcome(self, running: _Running, error: bool) -> Outcome:
+        last = running.last | {"attributes": _attributes(running.last)}
+        if running.pruned_step is not None:
+            attributes = {
+                **last["attributes"],
+                "reason": f"pruned by the study's pruner at step {running.pruned_step}",
+                "pruned_step": running.pruned_step,
+            }
+            return Outcome(TrialState.PRUNED, None, running.control_error, attributes)
+        if error and "status" not in last:
+            reason = "worker died: its process ended, or lost its node, more often than allowed; out of memory?"
+            attributes = {"reason": reason, "hardware": {"host": last.get("hostname")}}
+            return Outcome(TrialState.FAIL, None, running.control_error, attributes)
+        return outcome(last, len(self._study.directions))
+
+    def _tell(self, trial: optuna.Trial, result: Outcome) -> None:
+        # After `tell` the trial can no longer be written, so everything else comes first.
+        self._before_tell(trial, result)
+        attributes = json.loads(json.dumps(dict(result.attributes), default=plain))
+        if result.control_error is not None:
+            attributes["control_error"] = result.control_error
+        with written_together(self._study):
+            constrained = result.control_error is not None and result.state != TrialState.FAIL
+            if constrained and CONSTRAINT not in trial.constraints:
+                trial.set_constraint(CONSTRAINT, result.control_error - CONTROL_LIMIT)
+            for key, value in attributes.items():
+                trial.set_user_attr(key, value)
+            self._study.tell(trial, result.values, result.state, skip_if_finished=True)
+        for warning in attributes.get("warnings", ()):
+            _log.warning("Trial %d: %s", trial.number, warning)
+        if result.state == TrialState.FAIL:
+            _log.warning("Trial %d failed: %s", trial.number, attributes.get("reason"))
+
+    def _hand_out(self, trial_id: str, trial: optuna.Trial) -> dict[str, Any]:
+        params = with_derived(trial.params)
+        for name in params.keys() - trial.params.keys():
+            trial.set_user_attr(name, params[name])
+        running = _Running(trial, self._count_attempt(trial), self._reported(trial.number))
+        self._running[trial_id] = running
+        return {
+            "trial": trial.number,
+            "seed": trial_seed(self._seed, trial.number),
+            "attempt": running.attempt,
+            "checkpoint": self._checkpoint(trial),
+            "params": params,
+        }
+
+    def _count_attempt(self, trial: optuna.Trial) -> int:
+        attempt = trial.user_attrs.get("attempts", 0) + 1
+        trial.set_user_attr("attempts", attempt)
+        trial.set_user_attr("stalled_attempts", trial.user_attrs.get("stalled_attempts", 0) + 1)
+        return attempt
+
+    def _give_up_orphans(self) -> None:
+        for orphan in list(self._orphans):
+            if orphan.user_attrs.get("stalled_attempts", 0) >= self._max_attempts:
+                self._orphans.remove(orphan)
+                reason = f"lost its process {self._max_attempts} times without a new checkpoint in between"
+                self._tell(self._recreate(orphan), Outcome(TrialState.FAIL, attributes={"reason": reason}))
+
+    def _recreate(self, orphan: FrozenTrial) -> optuna.Trial:
+        self._seed_sampler(orphan.number)
+        # The only private name of Optuna used here: there is no public way back to a running trial.
+        trial = optuna.Trial(self._study, orphan._trial_id)
+        if self._space.keys() <= orphan.params.keys():
+            return trial
+        # The driver died while asking: the same seed draws the rest as it was drawn before.
+        for name, distribution in self._space.items():
+            _suggest(trial, name, distribution)
+        return trial
+
+    def _seed_sampler(self, number: int) -> None:
+        def seed(draw: int) -> int:
+            return stable_seed(self._seed, number, "sampler", *([draw] if draw else []))
+
+        self._study.sampler = AvoidFailures(self._make_sampler, seed, self._space)
+
+    def _next_number(self) -> int:
+        trials = self._study.get_trials(deepcopy=False)
+        waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
+        return min(waiting, default=len(trials))
+
+    def _count(self, *states: TrialState) -> int:
+        return len(self._study.get_trials(deepcopy=False, states=states))
+
+    def _reported(self, number: int) -> set[int]:
+        return set(self._study.get_trials(deepcopy=False)[number].intermediate_values)
+
+    def _checkpoint(self, trial: optuna.Trial) -> str | None:
+        noted = trial.user_attrs.get("checkpoint")
+        if noted is None:
+            return None
+        # The note may be a stranger's: nothing outside of the study's files is read, wherever it points.
+        if self._shared.holds(str(noted)):
+            return str(noted)
+        _log.warning("Trial %d begins anew: its checkpoint %s is not among the study's files.", trial.number, noted)
+        return None
+
+
+class StudyPruning(FIFOScheduler):
+    """Runs trials in order, and stops those which the study's own pruner stops: they are PRUNED."""
+
+    def __init__(self, searcher: StudySearcher):
+        super().__init__()
+        self._searcher = searcher
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        stop = self._searcher.judge(trial.trial_id, result)
+        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+
+
+class RecordCallback(tune.Callback):
+    """Writes each report to the trial's curve file, and newest checkpoints and attempts to the study."""
+
+    def __init__(self, searcher: StudySearcher):
+        self._searcher = searcher
+        self._curves = CurveWriter()
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        record = self._searcher.record(trial.trial_id, result)
+        if record is not None:
+            self._curves.append(*record)
+
+    def on_checkpoint(self, iteration: int, trials: list, trial: Any, checkpoint: tune.Checkpoint, **info: Any) -> None:
+        self._searcher.note_checkpoint(trial.trial_id, checkpoint, trial.last_result.get("step"))
+
+    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._searcher.note_retry(trial.trial_id)
+
+
+def _refuse_restore() -> None:
+    raise StudyError(
+        "A sweep is not restored from Ray's files, and does not run through a Ray Client connection: the study "
+        "is its memory. Start the same command again, on the cluster itself or as a Ray job."
+    )

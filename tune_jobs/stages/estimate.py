@@ -1,0 +1,93 @@
+"""What a study will take, from a few measured steps: trials, hours, memory, disk."""
+
+import os
+import time
+from collections.abc import Callable
+
+import torch
+
+from edgenes.data.dataset import Dataset
+from edgenes.space.genotype import random_genotype
+from edgenes.training.retraining import train_network
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.execution.footprint import dry_step, trial_footprint
+from tune_jobs.execution.resources import trials_on
+from tune_jobs.progress.text import size_text
+from tune_jobs.study.saved import load_study_data
+
+REPEATS = 3
+
+
+def full_retrainings(config: SweepConfig) -> int:
+    """The full retrainings of a study at most: its finalists' candidates, and the baselines."""
+    pool = config.candidates * config.seeds_per_candidate
+    return config.finalists * pool + (config.ensemble_size + pool) * config.baselines
+
+
+def prediction_bytes(config: SweepConfig, data: Dataset) -> tuple[int, int, str]:
+    """Bytes of the study's predictions on disk at most, and in memory while an ensemble is chosen; both in words.
+
+    On disk they are float32 and read as a map; an ensemble is chosen among one pool in float64, without copies of it.
+    """
+    short = 0 if config.value == "one-shot" else config.trials * config.candidates
+    networks, pool = short + full_retrainings(config), config.candidates * config.seeds_per_candidate
+    table = len(data.validation) * data.classes * 4
+    disk, memory = networks * table, 2 * pool * table
+    text = (
+        f"predictions of at most {networks} candidates, {len(data.validation)} images x {data.classes} classes x "
+        f"4 bytes: {size_text(disk)} on disk, {size_text(memory)} in memory while an ensemble is chosen among {pool}"
+    )
+    return disk, memory, text
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """Median seconds of `work`, after one run that is not counted."""
+    work()
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return sorted(times)[REPEATS // 2]
+
+
+def estimate(config: SweepConfig) -> str:
+    """Measure a search step and a retraining epoch here, on one worker, and say what the whole study takes.
+
+    Nothing is written. Raises ConfigError and DataError as the study itself would.
+    """
+    device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+    torch.set_num_threads(config.cpus_per_trial)
+    data = load_study_data(config)
+    loop, step = dry_step(config, data, device)
+    space = config.space
+    search_step = _seconds(step)
+    genotype = random_genotype(space, torch.Generator().manual_seed(0))
+    one_epoch = config.training_config(1, 0, device)
+    start = time.perf_counter()
+    network = train_network(one_epoch, data, genotype)
+    epoch = time.perf_counter() - start
+
+    full = full_retrainings(config)
+    search = config.search_epochs * loop.steps * search_step
+    trial = config.hypernetwork_epochs * loop.steps * search_step + config.candidates * config.short_epochs * epoch
+    footprint = trial_footprint(config, data, device)
+    share = footprint.share if config.gpus_per_trial == "auto" else config.gpus_per_trial or 1
+    here = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
+    workers = max(1, trials_on(here, {"CPU": config.cpus_per_trial, "GPU": share if device == "cuda" else 0}))
+    workers = min(workers, config.max_concurrent or workers)
+    hours = (search + (config.trials * trial + full * config.final_epochs * epoch) / workers) / 3600
+    peak = footprint.host / 2**30
+    megabytes = sum(p.numel() for p in network.parameters()) * 4 / 2**20
+    predictions, _, said = prediction_bytes(config, data)
+    disk = full * megabytes + predictions / 2**20 + config.trials
+    on_card = f", {footprint.device / 2**30:.1f} GiB of a GPU for each" if footprint.card else ""
+    return (
+        f"{config.trials} trials on {data.name}, {workers} at once on this machine's {device}\n"
+        f"  one step of the search {search_step * 1e3:.0f} ms, one epoch of retraining {epoch:.1f} s\n"
+        f"  a trial about {trial / 60:.1f} min without cached candidates; {full} full retrainings at most\n"
+        f"  whole study about {hours:.2f} hours\n"
+        f"  memory about {peak * workers:.1f} GiB for the workers ({peak:.1f} GiB each){on_card}, "
+        f"disk about {disk:.0f} MiB\n"
+        f"  {said}"
+    )

@@ -1,0 +1,116 @@
+"""Stage 2: Optuna's trials."""
+
+from typing import Any
+
+import optuna
+from ray import tune
+
+from edgenes.checkpoint import write_text
+from edgenes.data.dataset import Dataset
+from tune_jobs.errors import Interrupted, StudyError
+from tune_jobs.execution.run import Run
+from tune_jobs.execution.searcher import RecordCallback, StudyPruning, StudySearcher
+from tune_jobs.execution.worker import CHECKPOINT_SECONDS, Reporter, outcome_of, resume_state, use_resources
+from tune_jobs.progress.display import Progress
+from tune_jobs.stages.trial import run_trial
+from tune_jobs.study.context import TrialSettings
+from tune_jobs.study.samplers import make_sampler
+from tune_jobs.study.space import search_space
+from tune_jobs.study.trials import best_trial, common_failure, trials_frame
+from tune_jobs.watch.names import trial_name
+
+
+def _best_text(study: optuna.Study) -> str | None:
+    best = best_trial(study)
+    if best is None:
+        return None
+    trial, allowed = best
+    error, spread = trial.user_attrs.get("control_error"), trial.user_attrs.get("standard_error", 0)
+    weak = "" if allowed else " (no feasible trial yet)"
+    return f"trial {trial.number}: {trial.values[0]:.3f} ± {spread:.3f}, control error {error:.2f}{weak}"
+
+
+class BestCallback(tune.Callback):
+    """Shows the best trial so far."""
+
+    def __init__(self, study: optuna.Study, progress: Progress):
+        self._show = lambda: progress.best(_best_text(study) or "none yet")
+
+    def __getstate__(self):
+        return {}
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._show()
+
+
+def finished_trials(study: optuna.Study) -> int:
+    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    return len(study.get_trials(deepcopy=False, states=states))
+
+
+def sweep_stage(run: Run) -> None:
+    """Stage 2: Optuna's trials, until the budget of complete and pruned ones is reached."""
+    config, study = run.config, run.study
+    if finished_trials(study) < config.trials:
+        startup = max(4, config.trials // 4)
+        cap = max(4, config.trials // 2) + len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.FAIL,)))
+        searcher = StudySearcher(
+            study,
+            search_space(config.estimator),
+            budget=config.trials,
+            max_failures=cap,
+            make_sampler=lambda seed: make_sampler(config.sampler, seed, startup),
+            files=run.files,
+            check=run.check,
+            before_tell=run.watch.album(run.settings.optimal),
+        )
+        with run.progress.stage("Sweep", config.trials, min(finished_trials(study), config.trials), replaces_failed=True):
+            run.tune(
+                "sweep",
+                sweep_trial,
+                {},
+                trial_name,
+                {"data": run.data_ref, "settings": run.settings},
+                callbacks=[RecordCallback(searcher), BestCallback(study, run.progress)],
+                search_alg=searcher,
+                scheduler=StudyPruning(searcher),
+                num_samples=-1,
+            )
+            write_text(run.folder / "trials.csv", trials_frame(study).to_csv(index=False))
+            if searcher.unwritable:
+                raise StudyError(f"the sweep stopped: {searcher.unwritable}")
+            done = finished_trials(study)
+            failed = len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.FAIL,)))
+            if done < config.trials and failed >= cap:
+                shared = common_failure(study)
+                raise StudyError(
+                    f"the sweep gave up: {failed} trials failed"
+                    + (f", all for the same reason: {shared}" if shared else "; see trials.csv for the reasons.")
+                )
+            if done < config.trials:
+                raise Interrupted(
+                    f"stopped with {done} of {config.trials} trials finished; all are stored. "
+                    "Run the same command again to go on."
+                )
+        run.clean("sweep")
+    else:
+        write_text(run.folder / "trials.csv", trials_frame(study).to_csv(index=False))
+
+
+def sweep_trial(config: dict[str, Any], data: Dataset, settings: TrialSettings) -> None:
+    """One trial of the sweep; config holds "trial", "seed", "attempt", "params", "checkpoint" (or None)."""
+    use_resources()
+    settings = settings.on_this_node()
+    shared = settings.files.shared
+    # A trial that has lost its process once saves each epoch: one that is killed again and again gets further.
+    reporter = Reporter(shared, CHECKPOINT_SECONDS if config["attempt"] == 1 else 0)
+    epochs = settings.config.hypernetwork_epochs
+
+    def report(metrics: dict[str, Any], state: dict[str, Any] | None) -> None:
+        reporter(metrics, state, last=metrics["step"] == epochs)
+
+    def run() -> dict[str, Any]:
+        resume = resume_state(config.get("checkpoint"), shared, settings.device)
+        return run_trial(settings, data, config["trial"], config["seed"], config["params"], report, resume)
+
+    tune.report(outcome_of(run))

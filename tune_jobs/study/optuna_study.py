@@ -1,0 +1,128 @@
+"""The Optuna study of EdgeNES: what it may choose, what identifies it, and what it has found."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy.exc import SQLAlchemyError
+
+from edgenes.errors import ConfigError
+from edgenes.parsing import shown
+from edgenes.seeds import stable_seed
+from tune_jobs.errors import StudyError
+from tune_jobs.study.cached_storage import SoleWriterStorage
+from tune_jobs.study.samplers import make_pruner
+from tune_jobs.study.space import DEFAULT_PARAMS
+from tune_jobs.study.storage import plain_reason, storage_from
+
+DIRECTIONS = {"value": "maximize", "control": "minimize"}
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """The seed of trial `number` in a study of seed `seed`: its training and its candidates are drawn from it."""
+    return stable_seed(seed, number, "trial")
+
+
+def open_study(
+    name: str,
+    storage: str | Path | BaseStorage,
+    *,
+    space: Mapping[str, BaseDistribution],
+    objectives: Sequence[str] = ("value",),
+    pruner: str = "none",
+    seed: int = 0,
+    startup: int = 5,
+    candidates: int = 8,
+    identity: Mapping[str, Any] | None = None,
+) -> optuna.Study:
+    """Create or reopen the study `name`; a new one starts with METHOD's defaults enqueued as its first trial.
+
+    `objectives` is ("value",) or ("value", "control"). `identity` holds what else must not change between two
+    runs (data, budgets of a trial), as JSON-able values; seed, objectives and space belong to it anyway.
+    Raises ConfigError on unknown names or a pruner with two objectives, StudyError if the stored study is
+    another one, or cannot be written.
+    """
+    objectives = tuple(objectives)
+    if objectives not in (("value",), ("value", "control")):
+        raise ConfigError(f"objectives must be value, or value and control, got {', '.join(objectives)}.")
+    if len(objectives) > 1 and pruner != "none":
+        raise ConfigError(
+            f"Optuna prunes by one objective only: use pruner none with value and control, got {pruner!r}."
+        )
+    asked = {"seed": seed, "objectives": list(objectives), **(identity or {})}
+    asked |= {f"space of {key}": distribution_to_json(value) for key, value in space.items()}
+    asked = json.loads(json.dumps(asked))
+    opened = storage if isinstance(storage, BaseStorage) else storage_from(storage)
+    try:
+        study = optuna.create_study(
+            study_name=name,
+            storage=SoleWriterStorage(opened) if isinstance(opened, RDBStorage) else opened,
+            directions=[DIRECTIONS[objective] for objective in objectives],
+            pruner=make_pruner(pruner, startup=startup, candidates=candidates),
+            load_if_exists=True,
+        )
+        _check_identity(study, asked)
+        if "identity" not in study.user_attrs:
+            study.set_user_attr("identity", asked)
+        if not study.get_trials(deepcopy=False):
+            study.enqueue_trial({key: DEFAULT_PARAMS[key] for key in space if key in DEFAULT_PARAMS})
+    except (SQLAlchemyError, StorageInternalError, OSError) as error:
+        reason = plain_reason(error, getattr(opened, "url", ""))
+        raise StudyError(
+            f"The study {name!r} cannot be read and written: {reason}. Check that its storage is writable, has "
+            f"space left and is not locked by another program, then start again."
+        ) from None
+    return study
+
+
+def _check_identity(study: optuna.Study, asked: Mapping[str, Any]) -> None:
+    stored = study_identity(study)
+    directions = [direction.name.lower() for direction in study.directions]
+    if directions != [DIRECTIONS[objective] for objective in asked["objectives"]]:
+        raise StudyError(
+            f"The study {study.study_name!r} was begun to {' and '.join(directions)}, which does not fit the "
+            f"objectives {', '.join(asked['objectives'])}. Give its objectives, or another folder with --out."
+        )
+    if stored is None:
+        if study.get_trials(deepcopy=False):
+            raise StudyError(
+                f"The study {study.study_name!r} holds trials but no record of its settings, so another "
+                f"program made it. Choose another folder with --out."
+            )
+        return  # created a moment ago, perhaps by a process that died before it could say more
+    check_settings(stored, asked, f"The study {study.study_name!r}")
+
+
+def check_settings(stored: Mapping[str, Any], asked: Mapping[str, Any], what: str) -> None:
+    """Raise StudyError, naming each difference, if `what` was begun with other settings than are asked for now."""
+    differences = [
+        f"{key}: stored {stored.get(key)!r}, asked {asked.get(key)!r}"
+        for key in sorted({*stored, *asked})
+        if stored.get(key) != asked.get(key)
+    ]
+    if differences:
+        raise StudyError(
+            f"{what} was begun with other settings, and its results would not be comparable. "
+            f"{'; '.join(differences)}. Give the stored settings again, or another folder with --out."
+        )
+
+
+def study_identity(study: optuna.Study) -> dict[str, Any] | None:
+    """What `open_study` recorded of the study's settings, or None. Raises StudyError if that is something else."""
+    identity = study.user_attrs.get("identity")
+    if identity is not None and (not isinstance(identity, dict) or type(identity.get("seed")) is not int):
+        raise StudyError(f"The study {study.study_name!r} has no settings on record, but {shown(identity)}.")
+    return identity
+
+
+def study_seed(study: optuna.Study) -> int:
+    """The seed that the study was opened with. Raises StudyError if `open_study` did not make it."""
+    identity = study_identity(study)
+    if identity is None:
+        raise StudyError(f"The study {study.study_name!r} has no seed. Open it with open_study.")
+    return identity["seed"]

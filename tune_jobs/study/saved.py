@@ -1,0 +1,220 @@
+"""A study's folder, opened again: its configuration, its Optuna study, its genotype and its data."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import OptunaError
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+
+from edgenes.checkpoint import read_json, read_text
+from edgenes.data.dataset import Dataset
+from edgenes.data.loading import load_data
+from edgenes.errors import CheckpointError, ConfigError
+from edgenes.parsing import shown
+from edgenes.space.genotype import Genotype
+from edgenes.validation import check_choice
+from tune_jobs.config.passwords import refuse_passwords
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.errors import StudyError
+from tune_jobs.files.cache import OFF
+from tune_jobs.files.integrity import check_folder
+from tune_jobs.files.layout import CONFIG, DATABASE, EXPERIMENT, GENOTYPE
+from tune_jobs.study.context import TrialSettings
+from tune_jobs.study.finalists import Finalist, finalist_entries
+from tune_jobs.study.storage import plain_reason, resolve, sqlite_url, storage_file, storage_from, storage_reference
+from tune_jobs.study.trials import feasible
+
+UNREADABLE = (SQLAlchemyError, OptunaError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What Optuna raises where its storage is out of reach, or holds what it did not write."""
+_MEASURES = ("control_error", "standard_error", "mean_accuracy", "nll", "pool_size", "pruned_step")
+_LONGEST_PATH = 1024
+_COUNTS = ("attempts", "stalled_attempts", "checkpoint_step")
+_SCHEDULE = ("c_end", "c_ratio", "t_start", "t_ratio", "epsilon")
+
+
+def storage_url(config: SweepConfig) -> str:
+    """URL of the Optuna study: the storage's, else that of study.db in the folder.
+
+    Raises ConfigError if the configuration itself holds a password: it is stored, and sent to workers.
+    """
+    refuse_passwords([config.storage or ""])
+    return resolve(config.storage or sqlite_url(config.folder / DATABASE))
+
+
+def study_name(config: SweepConfig) -> str:
+    """Name of the Optuna study: the folder's in a shared storage, a fixed one inside the folder, which may be moved."""
+    return config.folder.name if config.storage else "anneal"
+
+
+def load_study_data(config: SweepConfig) -> Dataset:
+    """The data set of the study; raises DataError or ConfigError if it or its images do not fit."""
+    data = load_data(config.dataset, config.root, config.download, config.image_size, flip=config.flip)
+    config.check_images(data.image_size)
+    return data
+
+
+def refuse_experiment(folder: Path) -> None:
+    """Raise StudyError if the folder holds an experiment, which the tools for sweeps cannot read."""
+    if (folder / EXPERIMENT).exists() and not (folder / CONFIG).exists():
+        raise StudyError(
+            f"{folder} holds an experiment and no sweep: its numbers are in report/, and its own command "
+            "goes on with it."
+        )
+
+
+def read_config(folder: Path, storage: str | None = None) -> tuple[SweepConfig, str]:
+    """The configuration in a study's folder, its `out`, `storage` and `cache` replaced, and the digest of its data.
+
+    Raises CheckpointError if the file is missing, damaged, or says what no configuration of this version can,
+    ConfigError if `storage` shows a password.
+    """
+    path = folder / CONFIG
+    refuse_experiment(folder)
+    stored = read_json(path)
+    if not isinstance(stored, dict) or not isinstance(stored.get("data"), str):
+        raise CheckpointError(f"{path} is no configuration of a study: give the study's folder.")
+    digest = stored.pop("data")
+    for key in stored:
+        check_choice(f"a setting in {path}", key, tuple(SweepConfig.__dataclass_fields__))
+    try:
+        # A stranger's study names no folder of this machine.
+        place = {"out": folder, "storage": storage_reference(storage, folder), "cache": OFF}
+        config = TypeAdapter(SweepConfig).validate_python({**stored, **place})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "a setting"
+        raise CheckpointError(f"{path} is damaged or of another version: {where}: {first['msg']}.") from error
+    return config, digest
+
+
+@dataclass(frozen=True)
+class SavedStudy:
+    """A study that has begun; `storage` is where its Optuna study is, if not in the folder."""
+
+    config: SweepConfig
+    data_digest: str
+    study: optuna.Study
+
+    @property
+    def folder(self) -> Path:
+        return self.config.folder
+
+    @cached_property
+    def optimal(self) -> Genotype:
+        """The optimal genotype; raises CheckpointError before the search has found it, or if it is another space's."""
+        return stored_genotype(self.folder, self.config)
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials by their numbers; raises StudyError if the storage is damaged, out of reach, or holds others."""
+        return checked_trials(self.study, storage_url(self.config))
+
+    def finalists(self) -> list[Finalist]:
+        """The finalists of the trials that are complete now; [] as long as none is. Raises StudyError as `trials`."""
+        self.trials()
+        return finalist_entries(self.study, self.config)
+
+    def settings(self, device: str = "cpu") -> TrialSettings:
+        """What the trials of the study share."""
+        return TrialSettings(self.config, self.folder, self.optimal, device)
+
+    def data(self) -> Dataset:
+        """The study's data; raises StudyError if what is found now is not what the study was begun with.
+
+        Nothing is downloaded: where to would be for the study to say, and who wrote it is not known.
+        """
+        data = load_study_data(dataclasses.replace(self.config, download=False))
+        if data.digest != self.data_digest:
+            raise StudyError(
+                f"the data set {self.config.dataset} found here is not the study's: its digest is {data.digest}, "
+                f"the study's {self.data_digest}."
+            )
+        return data
+
+
+def checked_trials(study: optuna.Study, url: str) -> list[FrozenTrial]:
+    """All trials of the study stored at `url`; raises StudyError as `SavedStudy.trials`."""
+    try:
+        trials = study.get_trials(deepcopy=False)
+        for number, trial in enumerate(trials):
+            _check_trial(trial, number)
+        return trials
+    except UNREADABLE as error:
+        reason = plain_reason(error, url)
+        raise StudyError(f"the trials of the study cannot be read: {reason}. See what doctor says.") from None
+
+
+def _check_trial(trial: FrozenTrial, number: int) -> None:
+    """Raise ValueError unless the trial has its number, and numbers where all readers expect them."""
+    if trial.number != number:
+        raise ValueError(f"trial {number} has the number {trial.number}")
+    values = trial.values if trial.state == TrialState.COMPLETE else []
+    held = [
+        *((name, trial.user_attrs.get(name)) for name in _MEASURES + _COUNTS),
+        *((name, trial.params.get(name)) for name in _SCHEDULE),
+    ]
+    for name, value in held:
+        if value is not None and type(value) not in (int, float):
+            raise ValueError(f"trial {number} holds {shown(value)} as its {name}")
+    noted = trial.user_attrs.get("checkpoint")
+    if noted is not None and (type(noted) is not str or not noted.isprintable() or len(noted) > _LONGEST_PATH):
+        raise ValueError(f"trial {number} holds {shown(noted)} as the path of its checkpoint")
+    feasible(trial)  # a TypeError, if its constraint is no number
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"trial {number} is worth {shown(values)}")
+
+
+def open_saved(folder: Path, storage: str | None = None) -> SavedStudy:
+    """Open the study in `folder` for reading; nothing is created. Raises StudyError, CheckpointError or ConfigError."""
+    folder = Path(folder).absolute()
+    if not folder.is_dir():
+        raise StudyError(f"there is no study in {folder}: give the folder that --out named, or runs/anneal-DATASET.")
+    check_folder(folder)
+    config, digest = read_config(folder, storage)
+    url = storage_url(config)
+    file = storage_file(url)
+    if file is not None and (not file.exists() or file.stat().st_size == 0):  # Optuna would fill an empty one
+        what = "is empty" if file.exists() else "is missing"
+        raise StudyError(f"the Optuna study {file} {what}: give --storage if it lies elsewhere.")
+    opened = storage_from(url)
+    try:
+        study = optuna.load_study(study_name=study_name(config), storage=opened)
+    except KeyError as error:
+        raise StudyError(f"the storage holds no study named {study_name(config)!r}.") from error
+    except UNREADABLE as error:
+        raise StudyError(f"the Optuna study cannot be read: {plain_reason(error, url)}.") from None
+    return SavedStudy(config, digest, study)
+
+
+def stored_genotype(folder: Path, config: SweepConfig) -> Genotype:
+    """The optimal genotype in a study's folder; raises CheckpointError unless there is one, of the study's space."""
+    path = folder / GENOTYPE
+    if not path.exists():
+        raise CheckpointError(f"{path} is missing: the study has not found its optimal genotype yet.")
+    try:
+        genotype = Genotype.from_json(read_text(path))
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    if genotype.space != config.space:
+        raise CheckpointError(f"{path} holds a genotype of another search space.")
+    return genotype
+
+
+def stage_seconds(folder: Path) -> dict[str, float]:
+    """Seconds that each stage took, over all drivers; raises CheckpointError if stages.json is damaged."""
+    path = folder / "stages.json"
+    seconds = read_json(path) if path.exists() else {}
+    if not isinstance(seconds, dict) or not all(type(v) in (int, float) and 0 <= v < 1e12 for v in seconds.values()):
+        raise CheckpointError(f"{path} does not hold the seconds of stages.")
+    return seconds
+
+
+def plain_config(config: SweepConfig, data_digest: str) -> dict[str, Any]:
+    """What config.json holds."""
+    return {**config.to_dict(), "data": data_digest}

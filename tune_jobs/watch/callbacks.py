@@ -1,0 +1,63 @@
+"""What looks on while one driver runs a study: its job's name, metrics, pictures and logs."""
+
+import shlex
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from ray import tune
+
+from edgenes.space.genotype import Genotype
+from tune_jobs.config.passwords import has_password
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.files.environment import commit
+from tune_jobs.files.layout import ARTIFACTS
+from tune_jobs.study.outcome import Outcome
+from tune_jobs.watch.loggers import loggers
+from tune_jobs.watch.metrics import Metrics, MetricsCallback
+from tune_jobs.watch.names import named
+
+
+class Watch:
+    """The callbacks and names of a study's stages; Ray has been started. An experiment has no Optuna study."""
+
+    def __init__(self, config: SweepConfig, study: optuna.Study | None):
+        self._config = config
+        self._study = study
+        self._metrics = Metrics(config.folder.name, study)
+        if study is None:
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(["accuracy", "control error"][: len(study.directions)])
+
+    def trainable(self, trainable: Callable, stage: str, name_of: Callable[[Any], str], reused: bool) -> type:
+        """The trainable of a stage, its actors named after study, stage and trial."""
+        return named(trainable, self._config.folder.name, stage, name_of, reused)
+
+    def callbacks(self, stage: str, name_of: Callable[[Any], str]) -> list[tune.Callback]:
+        """The callbacks of a stage."""
+        return [MetricsCallback(self._metrics, stage, name_of), *loggers(self._config, stage, name_of)]
+
+    def album(self, optimal: Genotype) -> Callable[[optuna.Trial, Outcome], None]:
+        """What gives the sweep's trials their pictures and notes; the study has its own note from then on."""
+        # Only now: plotly, boto3 and optuna-dashboard would delay a study's start.
+        from tune_jobs.watch.pictures import Album, note_once, study_note
+
+        note_once(self._study, study_note(self._config, commit()))
+        return Album(self._config, optimal)
+
+
+def optuna_command(folder: Path, storage: str) -> str:
+    """The command line that shows the study in optuna-dashboard, with its pictures."""
+    here = Path(sys.executable)  # `python` alone may be another one than the environment's
+    here = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
+    artifacts = f"--artifact-dir {shlex.quote(str(folder / ARTIFACTS))}"
+    if has_password(storage):
+        private = "(in it: [optuna_dashboard] storage = URL; a password has no place in a command)"
+        return f"{here.with_name('optuna-dashboard')} {artifacts} --from-config FILE   {private}"
+    return f"{here.with_name('optuna-dashboard')} {shlex.quote(storage)} {artifacts}"
