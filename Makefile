@@ -11,7 +11,7 @@ test: setup
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
 
 soak: setup  # every fault that a study survives, up to an hour; rewrites the table
-	PYTHONPATH=tests .venv/bin/python -m faults.soak --table docs/RELIABILITY.md
+	.venv/bin/python -m tests.faults.soak --table docs/RELIABILITY.md
 
 setup: .venv/.ready
 

@@ -1,8 +1,6 @@
 """The errors a user can act on: each message says what was expected, what came and what to do."""
 
 
-
-
 class EdgeNESError(Exception):
     """Base of all errors that EdgeNES raises on purpose; scripts print its message without a traceback."""
 

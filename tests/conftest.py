@@ -49,7 +49,7 @@ def ray_local():
 @pytest.fixture(scope="session")
 def postgres_url():
     """URL of a PostgreSQL database, with its password."""
-    from servers import postgres
+    from tests.support.servers import postgres
 
     with postgres() as url:
         yield url
@@ -71,7 +71,7 @@ def postgres_database(postgres_url):
 @pytest.fixture(scope="session")
 def s3_url():
     """URL of a bucket on an S3 server."""
-    from servers import s3
+    from tests.support.servers import s3
 
     with s3() as url:
         yield url
@@ -83,7 +83,7 @@ def undisturbed(tmp_path_factory) -> Path:
 
     Beside it are what it printed, in the file `output`, and the folder `cache`, which was empty when it began.
     """
-    from faults.harness import SMOKE, go_on
+    from tests.faults.harness import SMOKE, go_on
 
     out = tmp_path_factory.mktemp("undisturbed") / "study"
     options = (*SMOKE, "--cache", str(out.parent / "cache"))

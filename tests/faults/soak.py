@@ -25,11 +25,11 @@ from functools import partial
 from pathlib import Path
 
 import optuna
-from faults.harness import SMOKE, Ended, Fault, Findings, drive, go_on, inspect, small_disk, trials, wait_for
 from optuna.trial import TrialState
-from servers import s3
 
 from edgenes.checkpoint import read_json, write_json
+from tests.faults.harness import SMOKE, Ended, Fault, Findings, drive, go_on, inspect, small_disk, trials, wait_for
+from tests.support.servers import s3
 from tune_jobs.files.environment import commit, hardware, versions
 
 STEP = "edgenes.training.bilevel:Bilevel.weight_step"
@@ -112,7 +112,10 @@ MOMENTS = [
     ("just after a trial completed", Fault("kill", SEARCHER + "_tell", "after")),
     ("between sweep and finalists", Fault("kill", SWEEP + "sweep_stage", "after")),
     ("in a full retraining", Fault("kill driver", "edgenes.training.retraining:predict")),
-    ("between two full retrainings", Fault("kill driver", "tune_jobs.files.candidate_store:PredictionStore._train", "after", nth=2)),
+    (
+        "between two full retrainings",
+        Fault("kill driver", "tune_jobs.files.candidate_store:PredictionStore._train", "after", nth=2),
+    ),
     ("while the hypernetwork is chosen", Fault("kill", SWEEP + "choose_finalist")),
     ("between finalists and ensemble", Fault("kill", SWEEP + "finalists_stage", "after")),
     ("in the final trial, before the test is read", Fault("kill driver", FINAL + "read_test")),

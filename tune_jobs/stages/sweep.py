@@ -64,7 +64,9 @@ def sweep_stage(run: Run) -> None:
             check=run.check,
             before_tell=run.watch.album(run.settings.optimal),
         )
-        with run.progress.stage("Sweep", config.trials, min(finished_trials(study), config.trials), replaces_failed=True):
+        with run.progress.stage(
+            "Sweep", config.trials, min(finished_trials(study), config.trials), replaces_failed=True
+        ):
             run.tune(
                 "sweep",
                 sweep_trial,

@@ -1,0 +1,92 @@
+"""Six faults in real studies as processes; tests/faults/soak.py has all the others."""
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import optuna
+from optuna.trial import TrialState
+
+from tests.faults.harness import SMOKE, Fault, drive, go_on, inspect, trials, wait_for
+from tests.faults.supervise import descendants
+
+STEP = "edgenes.training.bilevel:Bilevel.weight_step"
+SEARCH_STEPS = 20  # more than the search of a smoke study has, so that what follows falls into a trial
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}  # 127.0.0.1, and the same in IPv6's notation
+
+
+def listening(pids: set[int]) -> set[str]:
+    """Addresses, as /proc/net writes them, at which the processes listen for TCP connections."""
+    sockets = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":  # LISTEN
+                sockets[f"socket:[{fields[9]}]"] = fields[1].rpartition(":")[0]
+    found = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                found.add(sockets.get(os.readlink(link)))
+            except OSError:
+                continue  # closed meanwhile
+    return found - {None}
+
+
+def test_a_driver_killed_twice_and_stopped_once_loses_nothing_and_repeats_no_trial(undisturbed, tmp_path):
+    out = tmp_path / "study"
+    killed = drive(out, Fault("kill driver", STEP, nth=SEARCH_STEPS + 20))
+    assert (killed.status, killed.fired) == (137, [True])
+    killed = drive(out, Fault("kill", "tune_jobs.execution.searcher:StudySearcher._tell", "after"))
+    assert (killed.status, killed.fired) == (137, [True])
+    stopped = drive(
+        out, Fault("signal driver", "edgenes.training.retraining:predict", nth=4, argument=[signal.SIGTERM])
+    )
+    assert (stopped.status, stopped.fired) == (130, [True])
+    assert "same command" in stopped.errors
+    go_on(out)
+    assert inspect(out, undisturbed).problems == []
+
+
+def test_a_dead_worker_and_a_trial_that_diverges_cost_nothing_else_and_a_second_driver_is_refused(
+    undisturbed, tmp_path
+):
+    out = tmp_path / "study"
+    seen = []
+
+    def meanwhile(process: subprocess.Popen, fired) -> None:
+        wait_for(lambda: fired(0), process)
+        first = descendants(process.pid)
+        second = drive(out)
+        seen.append((second.status, second.errors, listening(first), first))
+
+    ended = drive(
+        out,
+        Fault("kill", STEP, nth=SEARCH_STEPS + 5),
+        Fault("nan", STEP, "after", nth=SEARCH_STEPS + 60),
+        options=(*SMOKE, "--max-concurrent", "1"),
+        meanwhile=meanwhile,
+    )
+    assert (ended.status, ended.fired) == (0, [True, True]), ended.errors
+    [(status, errors, addresses, processes)] = seen
+    assert status == 1 and any(f"process {pid} on" in errors for pid in processes)
+    assert addresses and addresses <= LOOPBACK
+    assert inspect(out, undisturbed, failed=1).problems == []
+    [failed] = [trial for trial in trials(out) if trial.state == TrialState.FAIL]
+    assert "became nan in epoch" in failed.user_attrs["reason"]
+    assert "DivergedError" in failed.user_attrs["traceback"] and failed.user_attrs["hardware"]["cpus"] >= 1
+
+
+def test_the_comparison_finds_what_is_wrong(undisturbed, tmp_path):
+    out = tmp_path / "study"
+    shutil.copytree(undisturbed, out)
+    assert inspect(out, undisturbed).problems == []
+    next((out / "predictions").glob("*.pt")).unlink()
+    (out / "trials" / "0000.jsonl").write_text("")
+    (out / "ray").mkdir()
+    optuna.load_study(study_name=None, storage=f"sqlite:///{out / 'study.db'}").ask()
+    problems = " ".join(inspect(out, undisturbed).problems)
+    for word in ("curve of trial 0: []", "stored predictions differ", "ray was left behind", "left {"):
+        assert word in problems

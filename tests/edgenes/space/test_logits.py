@@ -1,0 +1,218 @@
+"""Samples of genotypes against their probabilities, and relaxed samples against hard ones."""
+
+import math
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgenes.errors import ConfigError
+from edgenes.space.genotype import SearchSpace
+from edgenes.space.logits import (
+    ArchitectureLogits,
+    argmax_genotype,
+    gumbel_noise,
+    gumbel_weights,
+    harden,
+    incoming,
+    log_probability,
+    node_logits,
+    pair_probabilities,
+    sample_genotypes,
+    successive_top,
+)
+from tests.support.toys import enumerate_genotypes, genotypes, one_hot_logits, random_logits, seeded, spaces
+
+ONE = SearchSpace(nodes=2, operations=("skip_connect", "max_pool_3x3", "avg_pool_3x3"))
+TWO = replace(ONE, inputs_per_node=2)
+BOTH_CELLS = SearchSpace(nodes=1, cell_types=("normal", "reduction"), operations=("skip_connect", "max_pool_3x3"))
+SMALL = pytest.mark.parametrize("space", [ONE, TWO, BOTH_CELLS], ids=["one input", "two inputs", "two cells"])
+
+
+def probability_by_hand(logits, genotype, temperature):
+    """Draw a node's inputs one after the other, in either order, then each one's operation: plain Python floats."""
+    space = genotype.space
+    alpha, beta = logits.alpha.double() / temperature, logits.beta.double() / temperature
+    total = 1.0
+    for kind, cell in enumerate(genotype.cells):
+        for j, node in enumerate(cell):
+            weight = {i: math.exp(beta[kind, space.edges.index((j, i))]) for i in range(j + 2)}
+            inputs = [edge.input for edge in node]
+            if len(inputs) == 1:
+                total *= weight[inputs[0]] / sum(weight.values())
+            else:
+                a, b = inputs
+                all_ = sum(weight.values())
+                total *= weight[a] / all_ * weight[b] / (all_ - weight[a])
+                total += total / (weight[a] / (all_ - weight[a])) * (weight[a] / (all_ - weight[b]))
+            for edge in node:
+                scores = [math.exp(x) for x in alpha[kind, space.edges.index((j, edge.input))]]
+                total *= scores[space.operations.index(edge.operation)] / sum(scores)
+    return total
+
+
+@SMALL
+@pytest.mark.parametrize("temperature", [1.0, 0.4])
+def test_probabilities_sum_to_one_and_equal_a_draw_by_hand(space, temperature):
+    logits = random_logits(space, seed=2, dtype=torch.float64)
+    every = enumerate_genotypes(space)
+    logs = log_probability(logits, space, every, temperature)
+    assert logs.exp().sum().item() == pytest.approx(1, abs=1e-12)
+    by_hand = torch.tensor([probability_by_hand(logits, g, temperature) for g in every], dtype=torch.float64)
+    assert torch.allclose(logs.exp(), by_hand, rtol=1e-9)
+
+
+@SMALL
+@pytest.mark.parametrize("temperature", [1.0, 0.4])
+def test_samples_come_as_often_as_their_probability_says(space, temperature):
+    logits = random_logits(space, seed=3)
+    every = enumerate_genotypes(space)
+    n = 6000
+    counts = Counter(sample_genotypes(logits, space, n, seeded(1), temperature))
+    expected = (n * log_probability(logits, space, every, temperature).exp()).double()
+    observed = torch.tensor([counts[g] for g in every], dtype=torch.float64)
+    assert observed.sum() == n  # nothing else is drawn
+    common = expected >= 5  # the chi square needs that
+    assert common.sum() >= 8
+    statistic = ((observed - expected) ** 2 / expected)[common].sum().item()
+    freedom = common.sum().item() - 1
+    assert abs(statistic - freedom) < 4 * math.sqrt(2 * freedom)
+
+
+@SMALL
+def test_log_probability_has_the_gradient_of_its_values(space):
+    logits = random_logits(space, seed=4, dtype=torch.float64)
+    chosen = enumerate_genotypes(space)[::7]
+
+    def of(alpha, beta):
+        return log_probability(ArchitectureLogits(alpha, beta), space, chosen, 0.7)
+
+    assert torch.autograd.gradcheck(of, (logits.alpha.requires_grad_(), logits.beta.requires_grad_()))
+
+
+@settings(max_examples=60, deadline=None)
+@given(genotype=genotypes(4))
+def test_one_hot_logits_choose_their_genotype_for_certain(genotype):
+    space = genotype.space
+    logits = one_hot_logits(genotype)
+    assert argmax_genotype(logits, space) == genotype
+    assert set(sample_genotypes(logits, space, 20, seeded())) == {genotype}
+    assert log_probability(logits, space, [genotype]).item() == pytest.approx(0, abs=1e-5)
+    noise = seeded(5)
+    operations, edges = gumbel_weights(logits, space, 0.5, noise)
+    hot = one_hot_logits(genotype, 1.0)
+    assert torch.allclose(edges, (hot.beta > 0).float(), atol=1e-5)
+    for kind, edge in zip(*torch.nonzero(hot.beta > 0, as_tuple=True), strict=True):
+        assert torch.allclose(operations[kind, edge], (hot.alpha[kind, edge] > 0).float(), atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(space=spaces(4), seed=st.integers(0, 1000), temperature=st.sampled_from([0.05, 0.3, 1.0, 5.0]))
+def test_relaxed_weights_sum_to_the_number_of_edges_and_lie_between_0_and_1(space, seed, temperature):
+    logits = random_logits(space, seed, batch=(3,))
+    operations, edges = gumbel_weights(logits, space, temperature, seeded(seed))
+    assert operations.shape == logits.alpha.shape
+    assert edges.shape == logits.beta.shape
+    assert torch.allclose(operations.sum(-1), torch.ones(operations.shape[:-1]), atol=1e-5)
+    for node in range(space.nodes):
+        own = [position for position, (j, _) in enumerate(space.edges) if j == node]
+        assert torch.allclose(edges[..., own].sum(-1), torch.tensor(float(space.inputs_per_node)), atol=1e-4)
+    assert edges.min() >= 0
+    assert edges.max() <= 1 + 1e-5
+
+
+@pytest.mark.parametrize("space", [ONE, TWO], ids=["one input", "two inputs"])
+def test_cold_relaxed_samples_are_hard_samples(space):
+    """As the temperature falls the Gumbel-softmax of the same noise becomes the Gumbel-max draw, two inputs or one."""
+    logits = random_logits(space, seed=6, dtype=torch.float64)
+    for seed in range(50):
+        operations, edges = gumbel_weights(logits, space, 1e-8, seeded(seed))
+        [drawn] = sample_genotypes(logits, space, 1, seeded(seed))
+        hot = one_hot_logits(drawn, 1.0)
+        assert torch.equal(edges > 0.5, hot.beta > 0)
+        assert ((edges - edges.round()).abs() < 1e-6).all()
+        chosen = hot.beta > 0
+        assert torch.equal(operations[chosen] > 0.5, hot.alpha[chosen] > 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(scores=st.lists(st.floats(-60, 60), min_size=2, max_size=6).map(lambda x: torch.tensor(x, dtype=torch.float64)))
+def test_successive_top_is_the_chance_to_be_among_two_draws(scores):
+    weights = scores.softmax(-1).tolist()
+    expected = []
+    for i in range(len(weights)):
+        later = 0.0
+        for a in range(len(weights)):
+            others = scores.clone()
+            others[a] = -math.inf
+            later += weights[a] * others.softmax(-1)[i].item()
+        expected.append(weights[i] + later)
+    actual = successive_top(scores, 2)
+    assert actual.tolist() == pytest.approx(expected, abs=1e-9)
+    assert actual.sum().item() == pytest.approx(2)
+    assert torch.equal(successive_top(scores, 1), scores.softmax(-1))
+
+
+def test_a_node_with_two_inputs_takes_both_whatever_its_logits():
+    for scores in ([3.0, -1.0], [50.0, -50.0], [0.0, 0.0]):
+        assert successive_top(torch.tensor(scores), 2).tolist() == pytest.approx([1, 1], abs=1e-6)
+
+
+def test_pair_probabilities_sum_to_one_and_keep_their_gradient_at_the_extremes():
+    space = SearchSpace(nodes=4, inputs_per_node=2)
+    for scale in (1.0, 50.0):
+        beta = (scale * random_logits(space, seed=7, dtype=torch.float64).beta.sign()).requires_grad_()
+        pairs = pair_probabilities(beta, space)
+        assert torch.allclose(pairs.sum((-2, -1)), torch.ones(1, 4, dtype=torch.float64))
+        assert (pairs.tril() == 0).all()
+        pairs.square().sum().backward()
+        assert beta.grad.isfinite().all()
+    _, missing = incoming(space)
+    assert (pairs[0][missing] == 0).all()
+    assert (pairs[0].transpose(-1, -2)[missing] == 0).all()
+
+
+def test_gumbel_noise_has_the_moments_of_its_distribution():
+    noise = gumbel_noise(torch.zeros(200_000, dtype=torch.float64), seeded())
+    assert noise.isfinite().all()
+    assert noise.mean().item() == pytest.approx(0.577216, abs=4 * math.sqrt(math.pi**2 / 6 / 200_000))
+    assert noise.var().item() == pytest.approx(math.pi**2 / 6, rel=0.03)
+
+
+def test_hardened_weights_are_hard_forward_and_soft_backward():
+    logits = torch.tensor([0.3, -0.2, 1.0], dtype=torch.float64, requires_grad=True)
+    weights = logits.softmax(-1)
+    hard = harden(weights, weights == weights.max())
+    assert hard.detach().tolist() == pytest.approx([0, 0, 1], abs=1e-12)
+    assert (hard[:2] == 0).all()  # exactly: the supernet skips what is exactly 0
+    direction = torch.tensor([1.0, 2.0, -3.0], dtype=torch.float64)
+    (soft,) = torch.autograd.grad(weights @ direction, logits, retain_graph=True)
+    (straight,) = torch.autograd.grad(hard @ direction, logits)
+    assert torch.equal(soft, straight)
+
+
+def test_node_logits_put_each_edge_at_its_node_and_input():
+    space = SearchSpace(nodes=3)
+    beta = torch.arange(len(space.edges)).float()[None]
+    table = node_logits(beta, space)[0]
+    for position, (node, i) in enumerate(space.edges):
+        assert table[node, i] == position
+    assert table.isinf().sum() == 3 * 4 - len(space.edges)
+
+
+def test_logits_of_other_shapes_are_refused():
+    with pytest.raises(ConfigError, match=r"got \(1, 5, 7\) and \(1, 4\)"):
+        ArchitectureLogits(torch.zeros(1, 5, 7), torch.zeros(1, 4))
+    with pytest.raises(ConfigError):
+        ArchitectureLogits(torch.zeros(5, 7), torch.zeros(5))
+
+
+def test_a_batch_is_indexed_by_its_first_axis():
+    logits = random_logits(ONE, batch=(4,))
+    assert logits.batched
+    assert not logits[2].batched
+    assert torch.equal(logits[2].alpha, logits.alpha[2])
+    assert torch.equal(logits[2].beta, logits.beta[2])

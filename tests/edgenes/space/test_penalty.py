@@ -1,0 +1,139 @@
+"""The closed-form penalty against Monte Carlo, numerical gradients and hand-made cases."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgenes.errors import ConfigError
+from edgenes.space.genotype import SearchSpace, deviate, random_genotype, shared_edges
+from edgenes.space.logits import ArchitectureLogits, gumbel_weights, sample_genotypes
+from edgenes.space.penalty import shared_edge_penalty
+from tests.support.toys import genotypes, one_hot_logits, random_logits, seeded
+
+PAPER = SearchSpace()
+DARTS = SearchSpace(inputs_per_node=2, nodes=3, cell_types=("normal", "reduction"))
+SPACES = pytest.mark.parametrize(
+    "space",
+    [PAPER, replace(PAPER, inputs_per_node=2), replace(DARTS, inputs_per_node=1), DARTS],
+    ids=["1 input", "2 inputs", "1 input, 2 cells", "2 inputs, 2 cells"],
+)
+
+
+def near(optimal, seed, dtype=torch.float32, batch=()):
+    """Random logits that favour the optimal genotype, so that many numbers of shared edges occur."""
+    hot = one_hot_logits(optimal, 1.0, dtype)
+    noise = random_logits(optimal.space, seed, 1.0, batch, dtype)
+    return ArchitectureLogits(noise.alpha + hot.alpha, noise.beta + hot.beta)
+
+
+@SPACES
+@pytest.mark.parametrize("lam", [0.0, 1.7])
+def test_exact_is_the_mean_over_sampled_genotypes(space, lam):
+    optimal = random_genotype(space, seeded(1))
+    logits = near(optimal, seed=2)
+    n = 4000
+    shared = [shared_edges(optimal, g) for g in sample_genotypes(logits, space, n, seeded(3))]
+    assert len(set(shared)) > 2
+    squares = (lam - torch.tensor(shared, dtype=torch.float64)) ** 2
+    error = squares.std() / n**0.5
+    assert abs(shared_edge_penalty(logits, optimal, lam).item() - squares.mean()) < 4 * error
+
+
+@SPACES
+@pytest.mark.parametrize("scale", [1.0, 50.0])
+def test_exact_has_the_gradient_of_its_values(space, scale):
+    optimal = random_genotype(space, seeded(1))
+    logits = near(optimal, 4, torch.float64, batch=(2,))
+    lams = torch.tensor([0.3, 2.0], dtype=torch.float64)
+
+    def of(alpha, beta):
+        return shared_edge_penalty(ArchitectureLogits(alpha, beta), optimal, lams)
+
+    inputs = [(x.sign() * scale if scale > 1 else x).requires_grad_() for x in (logits.alpha, logits.beta)]
+    if scale == 1:
+        assert torch.autograd.gradcheck(of, inputs)
+    gradients = torch.autograd.grad(of(*inputs).sum(), inputs)
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("estimator", ["exact", "gumbel"])
+@settings(max_examples=40, deadline=None)
+@given(optimal=genotypes(4), seed=st.integers(0, 1000), lam=st.floats(-0.5, 20))
+def test_a_decided_architecture_costs_its_squared_distance(estimator, optimal, seed, lam):
+    generator = seeded(seed)
+    edges = int(torch.randint(optimal.space.max_edges + 1, (), generator=generator))
+    other = deviate(optimal, edges, generator)
+    penalty = shared_edge_penalty(one_hot_logits(other), optimal, lam, estimator, 0.5, generator)
+    assert penalty.shape == ()
+    assert penalty.item() == pytest.approx((lam - shared_edges(optimal, other)) ** 2, rel=1e-4, abs=1e-3)
+
+
+@SPACES
+def test_a_batch_of_lambdas_equals_a_loop(space):
+    optimal = random_genotype(space, seeded(1))
+    logits = near(optimal, 5, batch=(4,))
+    lams = torch.tensor([-0.2, 0.0, 1.5, 4.0])
+    batch = shared_edge_penalty(logits, optimal, lams)
+    loop = [shared_edge_penalty(logits[i], optimal, lam.item()) for i, lam in enumerate(lams)]
+    assert batch.shape == (4,)
+    assert torch.allclose(batch, torch.stack(loop))
+
+
+@SPACES
+def test_cold_gumbel_samples_give_the_exact_penalty_on_average(space):
+    """A Gumbel-softmax sample near temperature 0 is a genotype, so its mean penalty is the exact one."""
+    optimal = random_genotype(space, seeded(1))
+    logits = near(optimal, 6)
+    n, lam = 4000, 1.0
+    many = ArchitectureLogits(logits.alpha.expand(n, -1, -1, -1), logits.beta.expand(n, -1, -1))
+    lams = torch.full((n,), lam)
+    draws = shared_edge_penalty(many, optimal, lams, "gumbel", 1e-3, seeded(7)).double()
+    assert (draws.sqrt() - draws.sqrt().round()).abs().quantile(0.95) < 1e-3  # whole numbers of edges
+    exact = shared_edge_penalty(logits, optimal, lam).item()
+    assert abs(draws.mean().item() - exact) < 4 * draws.std().item() / n**0.5
+
+
+def test_gumbel_is_the_papers_product_of_one_sample():
+    optimal = random_genotype(DARTS, seeded(1))
+    logits = near(optimal, 8)
+    operations, edges = gumbel_weights(logits, DARTS, 0.7, seeded(9))
+    share = 0.0
+    for kind, cell in enumerate(optimal.cells):
+        for j, node in enumerate(cell):
+            for edge in node:
+                position = DARTS.edges.index((j, edge.input))
+                share += (
+                    edges[kind, position] * operations[kind, position, DARTS.operations.index(edge.operation)]
+                ).item()
+    penalty = shared_edge_penalty(logits, optimal, 2.0, "gumbel", 0.7, seeded(9))
+    assert penalty.item() == pytest.approx((2 - share) ** 2, rel=1e-5)
+
+
+def test_gumbel_draws_one_sample_an_element_of_the_batch():
+    optimal = random_genotype(PAPER, seeded(1))
+    logits = near(optimal, 8)
+    twice = ArchitectureLogits(logits.alpha.expand(2, -1, -1, -1), logits.beta.expand(2, -1, -1))
+    one, other = shared_edge_penalty(twice, optimal, torch.ones(2), "gumbel", 1.0, seeded()).tolist()
+    assert one != other
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("softmax",), "exact, gumbel, got 'softmax'"),
+        (("gumbel", 1.0, None), "a generator"),
+        (("gumbel", 0.0, seeded()), "temperature > 0"),
+    ],
+)
+def test_what_cannot_be_estimated_is_refused(arguments, message):
+    optimal = random_genotype(PAPER, seeded())
+    with pytest.raises(ConfigError, match=message):
+        shared_edge_penalty(random_logits(PAPER), optimal, 1.0, *arguments)
+
+
+def test_logits_of_another_space_are_refused():
+    with pytest.raises(ConfigError, match="different search spaces"):
+        shared_edge_penalty(random_logits(DARTS), random_genotype(PAPER, seeded()), 1.0)

@@ -1,0 +1,291 @@
+"""Theorem 1 against enumeration, simulation and the paper's numbers; the counts against weights that really moved."""
+
+import itertools
+from collections import Counter
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from edgenes.config import HypernetworkConfig, SearchConfig
+from edgenes.errors import ConfigError
+from edgenes.space.genotype import Edge, Genotype, SearchSpace, random_genotype, shared_edges
+from edgenes.space.logits import ArchitectureLogits
+from edgenes.space.theory import LAMBDAS, expected_edges, fair_edges, simulated_edges, speedup, updated_edges
+from edgenes.training.bilevel import Bilevel
+from edgenes.training.darts import search_genotype
+from edgenes.training.edgenes import train_hypernetwork
+from tests.support.toys import blobs, seeded
+
+# --- Theorem 1 ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lambdas", "nested", "ratio"),
+    [
+        ("whole", False, 3 * 5**2 / (4 * 4**2)),  # eq. (2.5): 1.17
+        ("interval", False, 0.75),  # N / 4: no speed-up is promised
+        ("rounded", False, 0.75),
+        ("interval", True, 1.0),  # N / 3
+        ("rounded", True, 3 * (1 / 3 - 1 / 192)),
+        ("whole", True, 3 * (5 * 9) / (6 * 16)),
+    ],
+)
+def test_the_ratio_to_darts_ens_for_three_members_of_four_edges(lambdas, nested, ratio):
+    assert speedup(expected_edges(3, 4, lambdas, nested).summed, 4) == pytest.approx(ratio, rel=1e-12)
+
+
+@pytest.mark.parametrize(("members", "max_edges"), [(1, 1), (3, 4), (5, 8)])
+def test_the_theorems_own_sum(members, max_edges):
+    numbers = range(1, max_edges + 1)
+    double_sum = sum(i * j / max_edges for i in numbers for j in numbers) / max_edges**2
+    assert expected_edges(members, max_edges).summed == pytest.approx(members * double_sum, rel=1e-12)
+
+
+def subsets(max_edges, lambdas, nested):
+    """[(probability, edges)] of an architecture: every number of edges, and every set of that many."""
+    ends = {"whole": (0, 2), "rounded": (1, 1)}[lambdas]  # weights of no edge and of all, where one between weighs 2
+    for size in range(max_edges + 1):
+        weight = Fraction({0: ends[0], max_edges: ends[1]}.get(size, 2), 2 * max_edges)
+        sets = [range(size)] if nested else list(itertools.combinations(range(max_edges), size))
+        for edges in sets:
+            yield weight / len(sets), frozenset(edges)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("lambdas", ["whole", "rounded"])
+@pytest.mark.parametrize(("members", "max_edges"), [(1, 4), (2, 3), (3, 2)])
+def test_the_closed_form_is_the_enumerated_expectation(members, max_edges, lambdas, nested):
+    summed = distinct = total = Fraction()
+    architectures = list(subsets(max_edges, lambdas, nested))
+    for (p, path), *ensemble in itertools.product(architectures, repeat=members + 1):
+        for q, _ in ensemble:
+            p *= q
+        total += p
+        summed += p * sum(len(path & edges) for _, edges in ensemble)
+        distinct += p * len(path & frozenset().union(*(edges for _, edges in ensemble)))
+    assert total == 1
+    assert expected_edges(members, max_edges, lambdas, nested) == pytest.approx((summed, distinct), rel=1e-12)
+
+
+@pytest.mark.parametrize("members", [1, 2, 4])
+def test_on_an_interval_the_closed_form_is_the_integral(members):
+    """On a fine grid of mu and nu, as shares of Lambda."""
+    middle = (np.arange(2000) + 0.5) / 2000
+    increase = np.diff((np.arange(2001) / 2000) ** members)  # the probability that max nu is in each interval
+    nested = np.minimum.outer(middle, middle)
+    expected = expected_edges(members, 7, "interval", True)
+    assert expected.summed == pytest.approx(7 * members * nested.mean(), rel=1e-6)
+    assert expected.distinct == pytest.approx(7 * (nested.mean(0) @ increase), rel=1e-5)
+    # independent: an edge is in no member with probability (1 - nu)^N, averaged apart for each member
+    expected = expected_edges(members, 7, "interval")
+    assert expected.summed == pytest.approx(7 * members * np.outer(middle, middle).mean(), rel=1e-9)
+    assert expected.distinct == pytest.approx(7 * middle.mean() * (1 - (1 - middle).mean() ** members), rel=1e-9)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("lambdas", LAMBDAS)
+@pytest.mark.parametrize(("members", "max_edges"), [(3, 4), (5, 8)])
+def test_monte_carlo_agrees_within_its_standard_error(members, max_edges, lambdas, nested):
+    found = simulated_edges(members, max_edges, lambdas, nested, draws=40_000, seed=members)
+    expected = expected_edges(members, max_edges, lambdas, nested)
+    for mean, error, value in zip(found.mean, found.standard_error, expected, strict=True):
+        assert abs(mean - value) <= 4 * error
+        assert error < 0.005 * value
+    # sharp enough to tell the theorem's lambda from the experiments', and nested edges from independent ones
+    other_lambda = expected_edges(members, max_edges, "interval" if lambdas == "whole" else "whole", nested)
+    other_edges = expected_edges(members, max_edges, lambdas, not nested)
+    for other in (other_lambda, other_edges):
+        assert abs(found.mean.summed - other.summed) > 8 * found.standard_error.summed
+
+
+def test_the_standard_error_is_the_spread_of_repeated_simulations():
+    runs = [simulated_edges(3, 4, "interval", draws=200, seed=seed) for seed in range(400)]
+    means, errors = np.array([run.mean for run in runs]), np.array([run.standard_error for run in runs])
+    assert means.std(0, ddof=1) == pytest.approx(errors.mean(0), rel=0.15)
+
+
+def test_the_seed_decides_the_simulation():
+    assert simulated_edges(3, 4, draws=100, seed=1) == simulated_edges(3, 4, draws=100, seed=1)
+    assert simulated_edges(3, 4, draws=100, seed=1) != simulated_edges(3, 4, draws=100, seed=2)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: expected_edges(0, 4), "members must be a whole number of at least 1, got 0"),
+        (lambda: expected_edges(3, 4.0), "max_edges must be a whole number"),
+        (lambda: expected_edges(3, 4, "hole"), "Did you mean 'whole'"),
+        (lambda: simulated_edges(3, 4, "continuous"), "lambdas must be one of whole, interval, rounded"),
+        (lambda: simulated_edges(3, 4, draws=1), "draws must be a whole number of at least 2"),
+        (lambda: speedup(3.0, 0), "max_edges"),
+    ],
+)
+def test_what_has_no_expectation_is_refused(call, message):
+    with pytest.raises(ConfigError, match=message):
+        call()
+
+
+# --- counted --------------------------------------------------------------------------------------------------------
+
+SKIP, POOL, CONV = "skip_connect", "max_pool_3x3", "sep_conv_3x3"
+TWO = SearchSpace(nodes=2, operations=(SKIP, POOL, CONV))
+
+
+def genotype(*edges, space=TWO):
+    return Genotype(space, (tuple((Edge(*edge),) for edge in edges),))
+
+
+def test_counts_by_hand():
+    ensemble = [
+        genotype((0, CONV), (2, SKIP)),
+        genotype((0, CONV), (1, SKIP)),  # node 3 from another input
+        genotype((0, POOL), (2, SKIP)),  # node 2 by another operation
+    ]
+    paths = [
+        genotype((0, CONV), (2, SKIP)),  # the first edge is in two members, the second one too
+        genotype((0, CONV), (0, CONV)),  # the operation of node 2, on node 3: in none
+        genotype((1, POOL), (1, SKIP)),
+        genotype((1, CONV), (0, SKIP)),
+    ]
+    counts = updated_edges(iter(paths), ensemble)
+    assert counts.summed.tolist() == [4, 2, 1, 0]
+    assert counts.distinct.tolist() == [2, 1, 1, 0]
+    within = updated_edges(paths, ensemble, ensemble[2].edge_set)
+    assert within.summed.tolist() == [2, 0, 0, 0]
+    assert within.distinct.tolist() == [1, 0, 0, 0]
+
+
+def test_the_same_edge_of_another_cell_type_is_another():
+    space = SearchSpace(nodes=1, cell_types=("normal", "reduction"))
+    both = Genotype(space, (((Edge(0, SKIP),),), ((Edge(1, SKIP),),)))
+    swapped = Genotype(space, (((Edge(1, SKIP),),), ((Edge(0, SKIP),),)))
+    assert updated_edges([swapped, both], [both]).summed.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("inputs_per_node", [1, 2])
+def test_one_members_count_is_shared_edges(inputs_per_node):
+    space = SearchSpace(nodes=3, inputs_per_node=inputs_per_node, operations=(SKIP, CONV))
+    drawn = [random_genotype(space, seeded(seed)) for seed in range(40)]
+    counts = updated_edges(drawn, drawn[:1])
+    assert counts.summed.tolist() == counts.distinct.tolist() == [shared_edges(path, drawn[0]) for path in drawn]
+    assert len(set(counts.summed.tolist())) > 2
+
+
+def test_what_cannot_be_counted_is_refused():
+    one, other = genotype((0, SKIP), (0, SKIP)), random_genotype(SearchSpace(), seeded())
+    with pytest.raises(ConfigError, match="at least one genotype"):
+        updated_edges([one], [])
+    with pytest.raises(ConfigError, match="no paths to count"):
+        updated_edges([], [one])
+    with pytest.raises(ConfigError, match="path is of another search space"):
+        updated_edges([other], [one])
+    with pytest.raises(ConfigError, match="one search space, got 2"):
+        fair_edges([one, other])
+
+
+# --- in a search ----------------------------------------------------------------------------------------------------
+
+DATA = blobs()
+SMALL = {"space": TWO, "channels": 2, "batch_size": 16, "path_batch": 16, "paths": 2}  # six steps an epoch
+
+
+def searched(config, **callbacks):
+    result = search_genotype(SearchConfig(**SMALL | config), DATA, **callbacks)
+    return result.metrics, result.logits.alpha, result.logits.beta
+
+
+def trained(config, **callbacks):
+    optimal = random_genotype(TWO, seeded(3))
+    result = train_hypernetwork(HypernetworkConfig(**SMALL | config), DATA, optimal, **callbacks)
+    return result.metrics, *result.hypernetwork.state_dict().values(), *result.supernet.state_dict().values()
+
+
+@pytest.mark.parametrize("weight_paths", ["fair", "architecture"])
+@pytest.mark.parametrize("run", [searched, trained])
+def test_watching_the_paths_changes_no_bit_and_misses_no_step(run, weight_paths):
+    config = {"epochs": 3, "weight_paths": weight_paths}
+    paths, states = [], []
+    metrics, *values = run(config, on_path=paths.append, report=lambda epoch, _, state: states.append((epoch, state)))
+    unwatched, *same = run(config)
+    assert metrics == unwatched
+    assert all(torch.equal(a, b) for a, b in zip(values, same, strict=True))
+    assert len(paths) == 18
+    assert len(set(paths)) > 6
+
+
+@pytest.mark.parametrize("run", [searched, trained])
+def test_a_resumed_run_shows_the_paths_from_there_on(run):
+    class Interrupted(Exception):
+        pass
+
+    states, first, rest, whole = [], [], [], []
+
+    def stop(epoch, metrics, state):
+        states.append(state)
+        if epoch == 1:
+            raise Interrupted
+
+    config = {"epochs": 3, "weight_paths": "architecture"}
+    run(config, on_path=whole.append)
+    with pytest.raises(Interrupted):
+        run(config, on_path=first.append, report=stop)
+    run(config, on_path=rest.append, resume=states[-1])
+    assert [len(first), len(rest)] == [12, 6]
+    assert first + rest == whole
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("weight_paths", ["fair", "architecture"])
+def test_the_edges_that_count_are_those_whose_weights_moved(weight_paths, accumulate):
+    space = SearchSpace(nodes=2, inputs_per_node=2, operations=(CONV, "dil_conv_3x3"))
+    config = SearchConfig(**SMALL | {"space": space, "weight_paths": weight_paths})
+    ensemble = [random_genotype(space, seeded(seed)) for seed in range(3)]
+    paths, moved = [], []
+    loop = Bilevel(config, DATA, accumulate, paths.append)
+    logits = ArchitectureLogits(torch.zeros(1, 5, 2), torch.zeros(1, 5))
+    operations = loop.supernet.cells[0].operations
+    for images, labels in itertools.islice(loop.batches(), 6):
+        before = {name: value.clone() for name, value in operations.named_parameters()}
+        loop.weight_step(images, labels, logits, 1.0)
+        names = [name.split(".")[:2] for name, value in operations.named_parameters() if (value != before[name]).any()]
+        moved.append({(0, space.edges[int(e)][0], Edge(space.edges[int(e)][1], name)) for e, name in names})
+    assert [path.edge_set for path in paths] == moved
+    counts = updated_edges(paths, ensemble)
+    times = Counter(edge for member in ensemble for edge in member.edge_set)
+    assert counts.summed.tolist() == [sum(times[edge] for edge in edges) for edges in moved]
+    assert counts.distinct.tolist() == [sum(edge in times for edge in edges) for edges in moved]
+    assert counts.summed.sum() > counts.distinct.sum() > 0
+
+
+def test_fair_paths_of_a_real_search_update_what_is_expected_of_them():
+    """Decks of 2 and 3 inputs times 3 operations, 6 and 9 cards: after 18 steps both are dealt out."""
+    ensemble = [random_genotype(TWO, seeded(seed)) for seed in range(4)]
+    paths = []
+    searched({"epochs": 3}, on_path=paths.append)
+    counts = updated_edges(paths, ensemble)
+    expected = fair_edges(ensemble)
+    assert expected.summed == pytest.approx(4 * (1 / 6 + 1 / 9))
+    assert (counts.summed.mean(), counts.distinct.mean()) == pytest.approx(expected)
+    assert expected.distinct < expected.summed
+
+
+def test_paths_of_a_controlled_architecture_update_the_ensembles_edges_more_often():
+    """By the penalty alone; `fair` paths share edges with the optimal architecture by chance only."""
+    optimal = random_genotype(SearchSpace(), seeded(1))
+    config = {"space": SearchSpace(), "epochs": 12, "warmup": 0.99, "t_start": 0.2, "paths": 2, "channels": 2}
+    shared = {}
+    for weight_paths in ("fair", "architecture"):
+        paths = []
+        settings = HypernetworkConfig(**SMALL | config | {"weight_paths": weight_paths, "c_start": 1.0})
+        train_hypernetwork(settings, DATA, optimal, on_path=paths.append)
+        shared[weight_paths] = updated_edges(paths[-36:], [optimal]).summed.mean()
+    assert shared["fair"] < 0.5 < 1 < shared["architecture"]
+
+
+@pytest.mark.parametrize("forward", ["mixture", "gdas"])
+@pytest.mark.parametrize("run", [searched, trained])
+def test_a_pass_that_follows_no_path_has_none_to_watch(run, forward):
+    with pytest.raises(ConfigError, match=f"on_path needs forward='sampled', got '{forward}'"):
+        run({"epochs": 1, "forward": forward}, on_path=[].append)

@@ -1,0 +1,340 @@
+"""Collapse: its numbers, its warning, the exact cap, the early stop, and that without options nothing changes."""
+
+import copy
+import itertools
+import json
+import logging
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from edgenes.checkpoint import load_checkpoint, save_checkpoint
+from edgenes.config import HypernetworkConfig, SearchConfig
+from edgenes.errors import ConfigError
+from edgenes.methods.trainer import traced_search
+from edgenes.nn.operations import OPERATIONS, PARAMETER_FREE
+from edgenes.space.genotype import CELL_TYPES, Genotype, SearchSpace, random_genotype
+from edgenes.space.logits import ArchitectureLogits, argmax_genotype, log_probability
+from edgenes.training.collapse import (
+    RARE,
+    architecture_metrics,
+    capped_genotype,
+    chance,
+    parameter_free,
+    warn_of_collapse,
+)
+from edgenes.training.darts import search_genotype
+from tests.support.toys import blobs, enumerate_genotypes, one_hot_logits, random_logits, seeded
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.errors import StudyError
+from tune_jobs.files.layout import LOGITS
+from tune_jobs.study.optuna_study import open_study
+from tune_jobs.study.saved import read_config
+from tune_jobs.study.space import search_space
+from tune_jobs.tools.checks import _genotype_elsewhere
+
+FREE, LEARNT = OPERATIONS[:3], OPERATIONS[3:]
+SMALL = {"space": SearchSpace(nodes=2), "channels": 4, "epochs": 5, "batch_size": 32, "paths": 3, "path_batch": 16}
+DATA = blobs()
+
+
+def of_operations(*names: str, space: SearchSpace | None = None) -> Genotype:
+    """The genotype of one cell whose nodes take input 0 by these operations."""
+    space = space or SearchSpace(nodes=len(names))
+    return Genotype.from_indices(
+        space,
+        [[[space.edge(node, 0)] for node in range(len(names))]],
+        [[[space.operations.index(name)] for name in names]],
+    )
+
+
+class TestNumbers:
+    """What an epoch reports."""
+
+    def test_the_operations_without_parameters_are_those_three(self):
+        assert set(FREE) == set(PARAMETER_FREE)
+
+    def test_counts_are_those_of_the_argmax_genotype(self):
+        names = ("skip_connect", "max_pool_3x3", "skip_connect", "sep_conv_5x5")
+        found = architecture_metrics(one_hot_logits(of_operations(*names)), SearchSpace())
+        counts = {name: found[f"edges_{name}"] for name in OPERATIONS}
+        assert counts == {name: names.count(name) for name in OPERATIONS}
+        assert found["parameter_free"] == 3
+        assert all(type(value) in (int, float) for value in found.values())
+
+    def test_entropies_are_one_where_all_is_alike_and_zero_where_all_is_decided(self):
+        space = SearchSpace(nodes=3, inputs_per_node=2, cell_types=CELL_TYPES)
+        alike = architecture_metrics(random_logits(space, scale=0.0), space)
+        assert alike["operation_entropy"] == pytest.approx(1) == alike["edge_entropy"]
+        one = SearchSpace(nodes=3)
+        decided = architecture_metrics(one_hot_logits(random_genotype(one, seeded())), one)
+        assert decided["edge_entropy"] == pytest.approx(0, abs=1e-6)
+        single = SearchSpace(nodes=2, operations=("skip_connect",))
+        assert architecture_metrics(random_logits(single), single)["operation_entropy"] == 0
+
+    def test_entropies_are_means_of_relative_ones(self):
+        space = SearchSpace(nodes=2, operations=("skip_connect", "sep_conv_3x3"))
+        alpha, beta = torch.zeros(1, 5, 2), torch.zeros(1, 5)
+        alpha[0, 0, 0] = math.log(3)  # softmax 3/4, 1/4; the other four edges undecided
+        beta[0, 2:] = torch.tensor([math.log(2), 0, 0])  # the second of the nodes: 1/2, 1/4, 1/4
+        found = architecture_metrics(ArchitectureLogits(alpha, beta), space)
+        quarter = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(2)
+        assert found["operation_entropy"] == pytest.approx((quarter + 4) / 5)
+        assert found["edge_entropy"] == pytest.approx((1 + 1.5 * math.log(2) / math.log(3)) / 2)
+
+    def test_a_search_reports_them_each_epoch(self):
+        reports = [metrics for _, metrics, *_ in told(SMALL)[0]]
+        assert len(reports) == 5
+        for metrics in reports:
+            assert sum(metrics[f"edges_{name}"] for name in OPERATIONS) == 2
+            assert metrics["parameter_free"] == sum(metrics[f"edges_{name}"] for name in FREE)
+        entropies = [metrics["operation_entropy"] for metrics in reports]
+        assert 1 >= entropies[0] > 0.999 > entropies[-1] > 0  # the first epoch is one of the warm-up
+
+
+class TestWarning:
+    """A genotype that chance does not explain is told, with the number."""
+
+    @pytest.mark.parametrize(
+        "space",
+        [
+            SearchSpace(nodes=2),
+            SearchSpace(nodes=1, inputs_per_node=2),
+            SearchSpace(nodes=2, operations=OPERATIONS[1:5]),
+        ],
+    )
+    def test_chance_is_the_share_of_all_genotypes(self, space):
+        counts = [parameter_free(genotype) for genotype in enumerate_genotypes(space)]
+        for k in range(space.max_edges + 1):
+            assert chance(space, k) == pytest.approx(sum(count >= k for count in counts) / len(counts))
+
+    @pytest.mark.parametrize(("nodes", "inputs", "enough"), [(4, 1, 4), (4, 2, 7), (2, 1, None)])
+    def test_the_threshold_that_is_documented(self, nodes, inputs, enough):
+        space = SearchSpace(nodes, inputs)
+        rare = [k for k in range(space.max_edges + 1) if chance(space, k) < RARE]
+        assert min(rare, default=None) == enough
+
+    def test_it_names_the_number_the_operations_and_the_remedies(self, caplog):
+        warn_of_collapse(of_operations("skip_connect", "skip_connect", "max_pool_3x3", "skip_connect"))
+        [record] = caplog.records
+        assert record.levelno == logging.WARNING and record.name == "edgenes.training.collapse"
+        text = record.getMessage()
+        assert text.startswith(
+            "4 of 4 edges of the searched genotype are pools or skips (1 max_pool_3x3, 3 skip_connect); of random "
+            "genotypes 3.4% have as many."
+        )
+        options = [word.strip(",") for word in text.split() if word.startswith("--")]
+        fields = {f"--{name.replace('_', '-')}" for name in SweepConfig.__dataclass_fields__}
+        assert len(options) == 4 and set(options) <= fields
+
+    def test_what_chance_explains_is_none(self, caplog):
+        warn_of_collapse(of_operations("skip_connect", "skip_connect", "max_pool_3x3", "sep_conv_3x3"))
+        warn_of_collapse(of_operations("skip_connect", "skip_connect"))
+        warn_of_collapse(of_operations(*["skip_connect"] * 4, space=SearchSpace(operations=FREE)))
+        assert not caplog.records
+
+    def test_a_search_that_ends_so_says_it_and_one_with_a_cap_does_not(self, caplog):
+        space = SearchSpace()
+        settings = SMALL | {"space": space, "epochs": 1}
+        collapsed = one_hot_logits(of_operations(*["avg_pool_3x3"] * 4))
+        state = {}
+        search_genotype(SearchConfig(**settings), DATA, report=lambda *each: state.update(copy.deepcopy(each[2])))
+        caplog.clear()
+        state |= {"alpha": collapsed.alpha, "beta": collapsed.beta}
+        found = search_genotype(SearchConfig(**settings), DATA, resume=state).genotype
+        assert parameter_free(found) == 4 and caplog.text.count("4 of 4 edges") == 1
+        caplog.clear()
+        found = search_genotype(SearchConfig(**settings, max_parameter_free=1), DATA, resume=state).genotype
+        assert parameter_free(found) == 1 and not caplog.records
+
+
+class TestCap:
+    """The most probable operations that keep it, exactly."""
+
+    @pytest.mark.parametrize(
+        "space",
+        [
+            SearchSpace(nodes=2, operations=OPERATIONS[1:5]),
+            SearchSpace(nodes=2, inputs_per_node=2, operations=OPERATIONS[2:4]),
+            SearchSpace(nodes=1, inputs_per_node=2, cell_types=CELL_TYPES, operations=OPERATIONS[1:4]),
+        ],
+    )
+    def test_it_is_the_best_of_all_genotypes_on_the_chosen_edges(self, space):
+        every = enumerate_genotypes(space)
+        binding = 0
+        for seed in range(25):
+            logits = random_logits(space, seed, dtype=torch.float64)
+            argmax = argmax_genotype(logits, space)
+            same_inputs = [g for g in every if torch.equal(g.indices[0], argmax.indices[0])]
+            scores = log_probability(logits, space, same_inputs)
+            for most in range(space.max_edges + 1):
+                allowed = [k for k, genotype in enumerate(same_inputs) if parameter_free(genotype) <= most]
+                best = same_inputs[max(allowed, key=lambda k: scores[k])]
+                assert capped_genotype(logits, space, most) == best
+                binding += best != argmax
+        assert binding > 10
+
+    def test_without_a_cap_or_with_one_that_is_kept_it_is_the_argmax(self):
+        space = SearchSpace()
+        for seed in range(20):
+            logits = random_logits(space, seed)
+            argmax = argmax_genotype(logits, space)
+            for most in (None, parameter_free(argmax), space.max_edges):
+                assert capped_genotype(logits, space, most) == argmax
+
+    def test_a_search_returns_a_genotype_that_keeps_it_and_the_same_logits(self):
+        free = search_genotype(SearchConfig(**SMALL), DATA)
+        capped = search_genotype(SearchConfig(**SMALL, max_parameter_free=0), DATA)
+        assert torch.equal(free.logits.alpha, capped.logits.alpha) and free.metrics == capped.metrics
+        assert capped.genotype == capped_genotype(free.logits, SMALL["space"], 0)
+        assert parameter_free(capped.genotype) == 0
+        assert traced_search(SearchConfig(**SMALL, max_parameter_free=0), DATA).genotype == capped.genotype
+
+    def test_a_repair_reads_the_capped_genotype_off_the_logits(self, tmp_path):
+        config = SweepConfig(max_parameter_free=1, out=tmp_path)
+        logits = one_hot_logits(of_operations(*["skip_connect"] * 4))
+        (tmp_path / LOGITS).parent.mkdir()
+        save_checkpoint(tmp_path / LOGITS, "logits", {"alpha": logits.alpha, "beta": logits.beta})
+        case = SimpleNamespace(folder=tmp_path, result=None, config=config)
+        _, genotype = _genotype_elsewhere(case)
+        assert genotype == capped_genotype(logits, config.space, 1) and parameter_free(genotype) == 1
+
+
+class Interrupted(Exception):
+    """A search that is stopped from outside."""
+
+
+def told(settings, path=None, interrupt=None, resume=None):
+    """[(epoch, metrics, alpha, beta)] of a search, and its result; interrupted in an epoch, its state saved."""
+    reports = []
+
+    def report(epoch, metrics, state):
+        reports.append((epoch, metrics, state["alpha"].clone(), state["beta"].clone()))
+        if epoch == interrupt:
+            save_checkpoint(path, "trial", state)
+            raise Interrupted
+
+    try:
+        return reports, search_genotype(SearchConfig(**settings), DATA, report=report, resume=resume)
+    except Interrupted:
+        return reports, None
+
+
+def first_crossing(reports, most):
+    """The first epoch, from the second that learns, in which the argmax genotype comes to have more than `most`."""
+    counts = [metrics["parameter_free"] for _, metrics, *_ in reports]
+    return next((k for k in range(1, len(counts)) if counts[k - 1] <= most < counts[k]), None)
+
+
+@pytest.fixture(scope="module")
+def crossing():
+    """(settings, reports without the option, epoch) of a search whose count comes to exceed 0 late enough."""
+    for seed in range(20):
+        settings = SMALL | {"seed": seed, "warmup": 0.0}
+        reports, _ = told(settings)
+        epoch = first_crossing(reports, 0)
+        if epoch in (2, 3):
+            return settings, reports, epoch
+    raise AssertionError("no seed has such a search")
+
+
+class TestEarlyStop:
+    """Ends before the epoch that brings more, and resumes to the same."""
+
+    def test_it_ends_with_the_logits_of_the_epoch_before(self, crossing, caplog):
+        settings, whole, epoch = crossing
+        reports, result = told(settings | {"stop_parameter_free": 0})
+        assert [each[0] for each in reports] == list(range(epoch + 1))
+        assert [each[1] for each in reports] == [each[1] for each in whole[: epoch + 1]]
+        for end in (result.logits.alpha, result.logits.beta), reports[-1][2:]:
+            assert all(torch.equal(a, b) for a, b in zip(end, whole[epoch - 1][2:], strict=True))
+        assert result.genotype == argmax_genotype(result.logits, settings["space"])
+        assert parameter_free(result.genotype) == 0
+        traced = traced_search(SearchConfig(**settings, stop_parameter_free=0), DATA)
+        assert traced.genotype == result.genotype and len(traced.trace) == epoch + 1
+        text = f"The search ends after {epoch} of 5 epochs, with 0 pools or skips: the next epoch brought "
+        assert caplog.text.count(text) == 2 and "--stop-parameter-free 0" in caplog.text
+
+    def test_interrupted_in_any_epoch_it_resumes_to_the_same(self, crossing, tmp_path):
+        settings, _, epoch = crossing
+        settings = settings | {"stop_parameter_free": 0}
+        whole, result = told(settings)
+        for stop in range(epoch + 1):
+            before, _ = told(settings, tmp_path / "state.pt", stop)
+            after, resumed = told(settings, resume=load_checkpoint(tmp_path / "state.pt", "trial"))
+            for one, other in itertools.zip_longest(whole, before + after):
+                assert one[:2] == other[:2] and all(map(torch.equal, one[2:], other[2:]))
+            assert resumed.genotype == result.genotype and resumed.metrics == result.metrics
+            assert torch.equal(resumed.logits.alpha, result.logits.alpha)
+            assert torch.equal(resumed.logits.beta, result.logits.beta)
+
+    def test_what_is_not_exceeded_changes_nothing(self, crossing):
+        settings, whole, _ = crossing
+        reports, _ = told(settings | {"stop_parameter_free": 2})
+        assert [each[1] for each in reports] == [each[1] for each in whole]
+
+    def test_the_warm_up_and_the_first_epoch_that_learns_end_nothing(self):
+        for seed in range(20):
+            settings = SMALL | {"seed": seed, "warmup": 0.6}
+            if first_crossing(told(settings)[0], 0) == 3:
+                break
+        else:
+            raise AssertionError("no seed has such a search")
+        assert len(told(settings | {"stop_parameter_free": 0})[0]) > 4
+
+
+class TestOptions:
+    """Refused where they cannot work; off they are not there."""
+
+    @pytest.mark.parametrize("name", ["max_parameter_free", "stop_parameter_free"])
+    def test_what_cannot_work_is_refused(self, name):
+        with pytest.raises(ConfigError, match=f"{name} must be a number of at least 0, got -1"):
+            SearchConfig(**{name: -1})
+        with pytest.raises(ConfigError, match=f"{name} must be of type int or None, got 1.5"):
+            SearchConfig(**{name: 1.5})
+        with pytest.raises(ConfigError, match=f"{name} belongs to the search"):
+            HypernetworkConfig(**{name: 1})
+        with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')} belongs to --optimal darts"):
+            SweepConfig(optimal="genotype.json", **{name: 1})
+
+    def test_a_cap_needs_other_operations(self):
+        with pytest.raises(ConfigError, match="needs operations with parameters"):
+            SearchConfig(space=SearchSpace(operations=FREE), max_parameter_free=1)
+
+    def test_a_study_passes_them_to_its_search_alone(self):
+        study = SweepConfig(search_warmup=0.5, search_weight_decay=0.01, max_parameter_free=2, stop_parameter_free=3)
+        search = study.search_config("cpu")
+        assert (search.warmup, search.weight_decay) == (0.5, 0.01)
+        assert (search.max_parameter_free, search.stop_parameter_free) == (2, 3)
+        params = {"c_start": 0.1, "c_end": 1.0, "t_start": 1.0, "t_end": 0.2, "pivots": 5, "epsilon": 0.2}
+        assert study.hypernetwork_config(params, 1, "cpu") == SweepConfig().hypernetwork_config(params, 1, "cpu")
+        plain = SweepConfig().search_config("cpu")
+        assert (plain.warmup, plain.weight_decay) == (SearchConfig.warmup, SearchConfig.weight_decay)
+        with pytest.raises(ConfigError, match="warmup must be a fraction"):
+            SweepConfig(search_warmup=1.0)
+
+    def test_a_study_that_knew_no_options_is_the_same_study(self, tmp_path):
+        added = ("search_warmup", "search_weight_decay", "max_parameter_free", "stop_parameter_free")
+        identity = SweepConfig().defining()
+        older = {name: value for name, value in identity.items() if name not in added}
+        assert len(older) == len(identity) - len(added)
+        for asked in (older, identity):  # a StudyError, if they differ
+            open_study("anneal", f"sqlite:///{tmp_path / 'study.db'}", space=search_space("exact"), identity=asked)
+        with pytest.raises(StudyError, match="max_parameter_free: stored None, asked 1"):
+            asked = SweepConfig(max_parameter_free=1).defining()
+            open_study("anneal", f"sqlite:///{tmp_path / 'study.db'}", space=search_space("exact"), identity=asked)
+        stored = {name: value for name, value in SweepConfig().to_dict().items() if name not in added}
+        (tmp_path / "config.json").write_text(json.dumps(stored | {"data": "0" * 16}))
+        assert read_config(tmp_path)[0].defining() == identity
+
+    def test_a_search_that_knew_no_options_goes_on(self, tmp_path):
+        whole, result = told(SMALL)
+        told(SMALL, tmp_path / "state.pt", 2)
+        state = load_checkpoint(tmp_path / "state.pt", "trial")
+        del state["stopped"]
+        state["metrics"] = {name: state["metrics"][name] for name in ("loss", "architecture_loss", "temperature")}
+        after, resumed = told(SMALL, resume=state)
+        assert [each[1] for each in after] == [each[1] for each in whole[3:]]
+        assert torch.equal(resumed.logits.alpha, result.logits.alpha) and resumed.genotype == result.genotype

@@ -1,0 +1,167 @@
+"""Out of memory: real allocation failures are recognised, and half the batch is tried once."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
+from edgenes.errors import OutOfMemoryError
+from edgenes.space.genotype import SearchSpace, random_genotype
+from edgenes.training.bilevel import Bilevel
+from edgenes.training.darts import search_genotype
+from edgenes.training.edgenes import train_hypernetwork
+from edgenes.training.memory import is_out_of_memory, micro_batches, with_less_memory
+from edgenes.training.retraining import train_network
+from tests.support.toys import blobs, random_logits, seeded
+from tune_jobs.files.candidate_store import PredictionStore
+
+DATA = blobs()
+SPACE = SearchSpace(2)
+
+
+def exhaust():
+    """A real failure of the allocator."""
+    return torch.empty(2**50)
+
+
+def raised(function):
+    with pytest.raises((RuntimeError, MemoryError, ValueError)) as caught:
+        function()
+    return caught.value
+
+
+def test_failures_of_real_allocators_are_recognised_and_others_are_not():
+    assert is_out_of_memory(raised(exhaust))
+    assert is_out_of_memory(raised(lambda: bytearray(2**50)))
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
+    assert not is_out_of_memory(raised(lambda: torch.zeros(2) @ torch.zeros(3)))
+    assert not is_out_of_memory(raised(lambda: int("x")))
+
+
+@pytest.mark.parametrize(("count", "parts", "sizes"), [(8, 2, [4, 4]), (7, 2, [4, 3]), (3, 2, [3]), (5, 4, [3, 2])])
+def test_pieces_make_up_the_batch_and_none_is_too_small_for_batch_norm(count, parts, sizes):
+    images, labels = torch.arange(count * 2.0).view(count, 2), torch.arange(count)
+    pieces = list(micro_batches(images, labels, parts))
+    assert [len(piece[1]) for piece in pieces] == sizes
+    assert torch.equal(torch.cat([piece[0] for piece in pieces]), images)
+    assert torch.equal(torch.cat([piece[1] for piece in pieces]), labels)
+    assert [piece[2] for piece in pieces] == [size / count for size in sizes]
+
+
+def test_half_the_batch_is_tried_once_from_the_start_and_recorded():
+    tries = []
+
+    def run(state, pieces):
+        tries.append((state, pieces))
+        return exhaust() if pieces == 1 else "done"
+
+    result, note = with_less_memory(run, {"epoch": 3})
+    assert result == "done" and tries == [({"epoch": 3}, 1), (None, 2)]
+    assert note["accumulate"] == 2 and "memory" in note["reason"]
+
+
+def test_what_fits_is_run_once_and_an_earlier_retry_is_still_recorded():
+    assert with_less_memory(lambda state, pieces: pieces, None) == (1, None)
+    assert with_less_memory(lambda state, pieces: pieces, {"accumulate": 1}) == (1, None)
+    assert with_less_memory(lambda state, pieces: pieces, {"accumulate": 2})[1]["accumulate"] == 2
+
+
+def test_a_second_failure_and_other_errors_are_raised():
+    with pytest.raises(OutOfMemoryError, match="batch-size"):
+        with_less_memory(lambda state, pieces: exhaust(), None)
+    with pytest.raises(ZeroDivisionError):
+        with_less_memory(lambda state, pieces: 1 / 0, None)
+
+
+@pytest.mark.parametrize("forward", ["sampled", "mixture", "gdas"])
+def test_accumulated_gradients_are_the_whole_batchs(forward, monkeypatch):
+    """On a batch of two equal halves, batch norm's statistics are the same for a half and for the whole."""
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: None)
+
+    def gradients(pieces):
+        loop = Bilevel(SearchConfig(space=SPACE, channels=2, batch_size=16, forward=forward, epochs=1), DATA, pieces)
+        monkeypatch.setattr(loop.optimizer, "step", lambda: None)
+        loop.supernet.double()
+        images, labels = loop.weights.draw(8, loop.generator)
+        # Logits far apart: gdas draws for each piece anew, and shall draw the same.
+        logits = random_logits(SPACE, scale=1e3, dtype=torch.float64)
+        loss = loop.weight_step(torch.cat([images, images]).double(), torch.cat([labels, labels]), logits, 1.0)
+        return loss, [p.grad for p in loop.supernet.parameters() if p.grad is not None]
+
+    (whole, one), (halves, two) = gradients(1), gradients(2)
+    assert whole.item() == pytest.approx(halves.item(), rel=1e-6)
+    for a, b in zip(one, two, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-9)
+
+
+def test_the_architectures_gradient_in_pieces_is_the_whole_batchs(monkeypatch):
+    """Without the noise that each piece would draw anew, on a batch of two equal halves."""
+    monkeypatch.setattr("edgenes.space.logits.gumbel_noise", lambda like, generator: torch.zeros_like(like))
+
+    def gradient(pieces):
+        loop = Bilevel(SearchConfig(space=SPACE, channels=2, batch_size=16, forward="mixture", epochs=1), DATA, pieces)
+        images, labels = loop.architecture.draw(8, loop.generator)
+        twice = torch.cat([images, images]).double(), torch.cat([labels, labels])
+        loop.architecture.draw = lambda *_: twice
+        loop.supernet.double()
+        logits = random_logits(SPACE, dtype=torch.float64)
+        logits.alpha.requires_grad_()
+        loss, value = loop.architecture_loss(logits, 1.0)
+        loss.backward()
+        return logits.alpha.grad, value
+
+    (one, whole), (two, halves) = gradient(1), gradient(2)
+    assert whole.item() == pytest.approx(halves.item(), rel=1e-6)
+    torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-9)
+
+
+def test_a_score_gradient_in_pieces_is_finite_and_reaches_all_logits():
+    loop = Bilevel(SearchConfig(space=SPACE, channels=2, path_batch=16, epochs=1), DATA, 2)
+    logits = random_logits(SPACE)
+    logits.alpha.requires_grad_(), logits.beta.requires_grad_()
+    loss, value = loop.architecture_loss(logits, 1.0)
+    loss.backward()
+    assert torch.isfinite(value) and torch.isfinite(logits.alpha.grad).all()
+    assert (logits.alpha.grad != 0).float().mean() > 0.5
+
+
+def test_a_training_in_pieces_goes_on_in_pieces():
+    genotype = random_genotype(SPACE, seeded())
+    config, states = TrainingConfig(channels=2, epochs=3, batch_size=32), []
+
+    def keep(epoch, metrics, state):
+        states.append(copy.deepcopy(state))
+
+    whole = train_network(config, DATA, genotype, accumulate=2, report=keep)
+    resumed = train_network(config, DATA, genotype, resume=states[0])
+    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    once = train_network(config, DATA, genotype)
+    assert any(
+        not torch.equal(a, b) for a, b in zip(whole.state_dict().values(), once.state_dict().values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("train", [search_genotype, train_hypernetwork])
+def test_the_searches_state_knows_the_pieces(train):
+    states = []
+    kind = SearchConfig if train is search_genotype else HypernetworkConfig
+    config = kind(space=SPACE, channels=2, epochs=1, batch_size=32)
+    more = () if train is search_genotype else (random_genotype(SPACE, seeded()),)
+    train(config, DATA, *more, accumulate=2, report=lambda epoch, metrics, state: states.append(state))
+    assert states[-1]["accumulate"] == 2
+
+
+def test_a_retraining_that_meets_a_full_memory_is_stored_with_what_happened(tmp_path, monkeypatch):
+    def full(*arguments, accumulate, **options):
+        return exhaust() if accumulate == 1 else train_network(*arguments, accumulate=accumulate, **options)
+
+    monkeypatch.setattr("tune_jobs.files.candidate_store.train_network", full)
+    store, config = PredictionStore(tmp_path), TrainingConfig(channels=2, epochs=1, batch_size=32)
+    found = store.retrained(config, DATA, random_genotype(SPACE, seeded()))
+    again = store.retrained(config, DATA, random_genotype(SPACE, seeded()))
+    assert found.out_of_memory["accumulate"] == 2 and not found.cached
+    assert again.out_of_memory == found.out_of_memory and again.cached
+    assert np.array_equal(found.log_probabilities, again.log_probabilities)

@@ -1,0 +1,94 @@
+"""The main job as a person runs it: a tiny real study, finished, extended, moved, refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from optuna.trial import TrialState
+
+from edgenes import Ensemble, Genotype, Hypernetwork, control_error, load_data
+from tests.faults.harness import SMOKE, Ended, drive, trials
+from tune_jobs.files.layout import TEST_READS
+
+
+def run(out: Path, *options: str) -> Ended:
+    return drive(out, options=(*SMOKE, *options))
+
+
+def test_the_command_says_what_it_does_and_what_comes_next(undisturbed):
+    said = (undisturbed.parent / "output").read_text()
+    for word in ("2 complete", "EdgeNES ensemble", "report", "optuna-dashboard", "--trials"):
+        assert word in said
+
+
+def test_a_study_leaves_an_ensemble_and_all_that_led_to_it(undisturbed):
+    result = json.loads((undisturbed / "result.json").read_text())
+    assert result["test_reads"] == 1 == len((undisturbed / TEST_READS).read_text().splitlines())
+    assert {"mean_member", "best_member", "logistic_regression", "optimal_ensemble", "random_ensemble"} == set(
+        result["baseline"]
+    )
+    assert set(result["seconds"]) == {"search", "sweep", "finalists", "ensemble"}
+    assert len(result["members"]) == 2 and result["best_trial"]["number"] in (0, 1)
+    for name in ("config.json", "environment.json", "trials.csv", "report/index.html", "ensemble/card.json"):
+        assert (undisturbed / name).stat().st_size > 100
+
+    for name in ("weights", "control", "comparison", "members", "cells", "importances", "trials"):
+        assert len((undisturbed / "report" / f"{name}.csv").read_text().splitlines()) > 1
+
+    data = load_data("digits")
+    probabilities = Ensemble.load(undisturbed / "ensemble").predict(data.test.images.transpose(0, 2, 3, 1))
+    right = (probabilities.argmax(1) == data.test.labels).mean()
+    assert right == pytest.approx(result["test"]["accuracy"], abs=1e-9)
+
+    optimal = Genotype.from_json((undisturbed / "search" / "genotype.json").read_text())
+    hypernetwork = Hypernetwork.load(undisturbed / "hypernetwork" / "hypernetwork.pt")
+    assert control_error(hypernetwork, optimal) == result["control_error"]
+
+
+def test_a_finished_study_says_so_and_changes_nothing(undisturbed):
+    before = (undisturbed / "result.json").read_bytes()
+    done = run(undisturbed)
+    assert done.status == 0 and "finished" in done.output
+    assert (undisturbed / "result.json").read_bytes() == before
+
+
+def test_another_setting_is_refused_and_more_trials_go_on(undisturbed, tmp_path):
+    out = tmp_path / "moved"  # a study can be moved
+    shutil.copytree(undisturbed, out)
+    refused = run(out, "--candidates", "4")
+    assert refused.status == 1 and "candidates" in refused.errors
+    done = run(out, "--trials", "3")
+    assert done.status == 0, done.errors
+    assert [trial.state for trial in trials(out)] == [TrialState.COMPLETE] * 3
+    assert (out / "result-1.json").read_bytes() == (undisturbed / "result.json").read_bytes()
+    assert json.loads((out / "result.json").read_text())["test_reads"] == 2
+
+
+def test_predictions_are_those_of_the_stored_weights(undisturbed):
+    records = [torch.load(path, weights_only=True) for path in (undisturbed / "predictions").glob("*.pt")]
+    assert all(record["log_probabilities"].dtype == torch.float32 for record in records)
+    total = np.concatenate([record["log_probabilities"].exp().sum(1).numpy() for record in records])
+    np.testing.assert_allclose(total, 1, atol=1e-5)
+
+
+def test_another_study_retrains_nothing_it_finds_and_gives_the_same_numbers(undisturbed, tmp_path):
+    cache, out = shutil.copytree(undisturbed.parent / "cache", tmp_path / "cache"), tmp_path / "warm"
+    done = run(out, "--cache", str(cache))
+    assert done.status == 0, done.errors
+    shutil.rmtree(cache)  # its folder is whole without
+    cold, warm = (json.loads((folder / "result.json").read_text()) for folder in (undisturbed, out))
+    same = ("best_trial", "control_error", "selection", "members", "validation", "test", "baseline", "optimal")
+    assert {name: warm[name] for name in same} == {name: cold[name] for name in same}
+    names = [sorted(path.name for path in folder.glob("predictions/*.pt")) for folder in (undisturbed, out)]
+    assert names[0] == names[1]
+
+    before, hits = cold["candidates"], warm["candidates"]
+    assert before["sweep"]["shared"] == before["finalists"]["shared"] == before["finalists"]["found"] == 0
+    for stage in ("sweep", "finalists"):
+        assert hits[stage]["asked"] == hits[stage]["found"] == before[stage]["asked"] > 0
+    assert hits["finalists"]["shared"] == hits["finalists"]["asked"]
+    assert hits["sweep"]["shared"] == before["sweep"]["asked"] - before["sweep"]["found"], "the others were its own"
+    assert "from the cache" in done.output and "(100%) retrained before" in done.output

@@ -1,0 +1,253 @@
+"""What a user can get wrong: a message that says what to do, no traceback, and nothing that was stored is lost."""
+
+import logging
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from edgenes.config import TrainingConfig
+from edgenes.errors import ConfigError
+from edgenes.space.genotype import SearchSpace, random_genotype
+from studies.anneal_sweep import main
+from tests.support.toys import blobs, seeded
+from tune_jobs.config.passwords import VARIABLE
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.execution.run import Run
+from tune_jobs.execution.worker import outcome_of
+from tune_jobs.files.candidate_store import PredictionStore
+from tune_jobs.progress.display import Progress
+from tune_jobs.stages.pipeline import open_optuna
+from tune_jobs.stages.trial import run_trial
+from tune_jobs.study.context import TrialSettings
+from tune_jobs.study.saved import load_study_data, storage_url, study_name
+from tune_jobs.study.space import DEFAULT_PARAMS, search_space, with_derived
+
+
+@pytest.fixture
+def refused(tmp_path, capsys, monkeypatch):
+    """Runs the command in an empty folder, and returns its message in one line, after what all refusals share."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments, status=1) -> str:
+        try:
+            found = main([str(argument) for argument in arguments])
+        except SystemExit as stop:  # tyro's own refusals
+            found = stop.code
+        printed = capsys.readouterr()
+        assert found == status, printed
+        assert "Traceback" not in printed.err + printed.out
+        assert printed.out == ""
+        return " ".join(printed.err.replace("│", " ").split())
+
+    return run
+
+
+def test_a_relative_storage_path_is_refused_since_it_is_another_one_on_each_node(refused, tmp_path):
+    message = refused("--smoke-test", "--storage-path", "shared", status=2)
+    assert "must be an absolute folder that all nodes share, or a URL" in message and "got shared" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_other_files_is_left_alone(refused, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.tex").write_text("")
+    assert "holds other files and no study of this kind: give --out" in refused("--smoke-test", "--out", "home")
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["thesis.tex"]
+
+
+def images(path, **changes):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "x_train": rng.integers(0, 256, (60, 8, 8), dtype=np.uint8),
+        "y_train": np.arange(60) % 3,
+        "x_test": rng.integers(0, 256, (30, 8, 8), dtype=np.uint8),
+        "y_test": np.arange(30) % 3,
+    } | changes
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (("--dataset", "digit"), 1, ("unknown data set 'digit'", "did you mean 'digits'", "cifar10", ".npz")),
+        (("--dataset", "no/such.npz"), 1, ("no/such.npz does not exist", "Expected an .npz file or a folder")),
+        (("--dataset", "cifar10", "--root", "nothing"), 1, ("cifar10", "nothing", "download")),
+        (("--datset", "digits"), 2, ("Unrecognized options: --datset", "--dataset", "--help")),
+        (("--trials", "many"), 2, ("--trials", "many")),
+        (("--trials", "0"), 2, ("trials must be a number of at least 1, got 0",)),
+        (("--sampler", "tpee"), 2, ("--sampler", "tpe", "tpee")),
+        (("--cells", "5"), 1, ("8x8", "5 cells", "at least 64x64", "fewer cells or a larger image size")),
+        (("--ensemble-size", "9"), 2, ("ensemble of 9", "from 8 candidates", "--candidates", "--ensemble-size")),
+        (("--nodes", "1", "--candidates", "15"), 2, ("15 distinct candidates", "14 genotypes", "raise --nodes")),
+        (("--candidates", "1000", "--finalists", "1000"), 2, ("1000000 full retrainings", "--finalists")),
+        (("--hypernetwork-epochs", "1000000000"), 2, ("hypernetwork_epochs must be at most 100000",)),
+        (
+            ("--objectives", "value", "control", "--pruner", "median"),
+            2,
+            ("no pruning with two objectives", "leave out --pruner or one objective"),
+        ),
+        (("--gradient", "straight_through", "--forward", "gdas"), 2, ("--gradient", "--forward")),
+        (("--second-order",), 2, ("second_order", "straight_through")),
+        (("--partial-channels", "3"), 2, ("partial_channels must divide", "8", "3")),
+    ],
+)
+def test_a_setting_is_refused_before_anything_is_written(refused, tmp_path, arguments, status, words):
+    message = refused(*arguments, status=status)
+    for word in words:
+        assert word in message
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"y_train": None}, ("y_train",)),
+        ({"x_train": np.zeros((60, 8, 8), np.float32)}, ("x_train", "uint8", "float32")),
+        ({"x_train": np.zeros((60, 64), np.uint8)}, ("x_train", "(60, 64)")),
+        ({"y_train": np.arange(59) % 3}, ("60", "59")),
+        ({"y_test": np.full(30, -1)}, ("-1",)),
+    ],
+)
+def test_an_npz_that_does_not_fit_is_refused_with_its_array(refused, tmp_path, changes, words):
+    path = images(tmp_path / "data.npz", **changes)
+    message = refused("--dataset", path)
+    for word in words:
+        assert word in message
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_is_no_npz_is_refused(refused, tmp_path):
+    path = tmp_path / "data.npz"
+    path.write_text("these are no arrays")
+    assert str(path) in refused("--dataset", path)
+
+
+@pytest.mark.parametrize("storage", ["postgresql://u:secret@127.0.0.1:1/x", "nosuch://u:secret@127.0.0.1:1/x"])
+def test_a_storage_that_cannot_be_reached_is_named_without_its_password(refused, tmp_path, monkeypatch, storage):
+    monkeypatch.setenv(VARIABLE, storage)
+    message = refused("--out", "study")
+    assert "u:***@127.0.0.1:1/x cannot be opened" in message and "sqlite:///PATH" in message
+    assert "secret" not in message
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(b"secret" in path.read_bytes() for path in files)
+
+
+def test_a_study_database_that_is_none_is_refused_and_kept(refused, tmp_path):
+    path = tmp_path / "study" / "study.db"
+    path.parent.mkdir()
+    path.write_text("a file of the user's, of another kind\n" * 40)
+    before = path.read_bytes()
+    message = refused("--out", path.parent)
+    assert "study.db cannot be opened" in message
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_written_is_refused(refused, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    for out in ("file", "file/sub"):
+        message = refused("--out", out)
+        assert f"{out} cannot be written" in message and "--out" in message
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, ("cannot be read", "--optimal must be darts, halving or a genotype file")),
+        ("no JSON", ("not a genotype", "--optimal must be darts, halving or a genotype file")),
+        ('{"a": 1}', ("not a genotype", "cells", "--optimal must be darts, halving or a genotype file")),
+        (
+            random_genotype(SearchSpace(nodes=2), seeded()).to_json(),
+            ("2 nodes with 1 inputs", "4 with 1", "--nodes and --inputs-per-node"),
+        ),
+    ],
+)
+def test_an_optimal_genotype_that_does_not_fit_is_refused_with_its_file(refused, tmp_path, text, words):
+    path = tmp_path / "mine.json"
+    if text is not None:
+        path.write_text(text)
+    message = refused("--optimal", path, "--out", "study")
+    for word in (str(path), *words):
+        assert word in message
+    assert not (tmp_path / "study" / "study.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        (("--ensemble-size", "2"), "ensemble_size: stored 3, asked 2"),
+        (("--seed", "1"), "seed: stored 0, asked 1"),
+        (("--dataset", "data.npz"), "data: stored"),
+        (("--objectives", "value", "control"), "objectives"),
+    ],
+)
+def test_an_existing_study_refuses_another_setting_and_keeps_its_trials(refused, tmp_path, arguments, field):
+    images(tmp_path / "data.npz")
+    config = SweepConfig(out="study")
+    study = open_optuna(config, load_study_data(config))
+    params = dict(DEFAULT_PARAMS)
+    params.pop("estimator")
+    study.add_trial(optuna.trial.create_trial(params=params, distributions=search_space("exact"), value=0.5))
+    before = [(trial.state, trial.params, trial.value) for trial in study.trials]
+    message = refused("--out", "study", *arguments)
+    assert field in message and "--out" in message
+    stored = optuna.load_study(study_name=study_name(config), storage=storage_url(config))
+    assert stored.user_attrs == study.user_attrs
+    assert [(trial.state, trial.params, trial.value) for trial in stored.trials] == before
+    assert before[-1] == (TrialState.COMPLETE, params, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "nodes", "words"),
+    [
+        ({"gpus_per_trial": 1}, [{"CPU": 2}], ("asks for 1 GPUs", "has 0", "--gpus-per-trial")),
+        ({"cpus_per_trial": 3}, [{"CPU": 2}] * 2, ("asks for 3 CPUs", "has 2", "--cpus-per-trial", "--address")),
+        ({"device": "cuda"}, [{"CPU": 2}], ("--device cuda", "none")),
+    ],
+)
+def test_what_no_node_has_is_refused_instead_of_waited_for(options, nodes, words):
+    run = Run(SweepConfig(**options), blobs(), optuna.create_study(), Progress(), lambda: None, nodes, None, None)
+    with pytest.raises(ConfigError) as raised:
+        run.check_resources()
+    for word in words:
+        assert word in str(raised.value)
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_a_damaged_prediction_is_set_aside_and_computed_again(tmp_path, caplog, weights):
+    store, data = PredictionStore(tmp_path), blobs()
+    config = TrainingConfig(channels=2, epochs=1)
+    genotype = random_genotype(SearchSpace(nodes=2), seeded())
+    first = store.retrained(config, data, genotype, weights)
+    path = tmp_path / f"{first.key}.pt"
+    damaged = path.read_bytes()[: path.stat().st_size // 2]
+    path.write_bytes(damaged)
+    with caplog.at_level(logging.WARNING):
+        again = store.retrained(config, data, genotype, weights)
+    assert not again.cached and str(path) in caplog.text and "computed again" in caplog.text
+    np.testing.assert_array_equal(again.log_probabilities, first.log_probabilities)
+    assert path.with_suffix(".damaged").read_bytes() == damaged
+    assert store.retrained(config, data, genotype, weights).cached
+
+
+def test_a_trial_whose_loss_diverges_fails_with_the_reason(tmp_path):
+    config = SweepConfig(smoke_test=True, nodes=2, search_channels=2, channels=2, cells=1, batch_size=32)
+    settings = TrialSettings(config, tmp_path, random_genotype(config.space, seeded()), "cpu")
+    params = with_derived(DEFAULT_PARAMS | {"c_end": 1e300, "c_ratio": 1.0})
+    reports = []
+    outcome = outcome_of(
+        lambda: run_trial(settings, blobs(), 0, 0, params, lambda metrics, state: reports.append(metrics), None)
+    )
+    assert outcome["status"] == "failed"
+    assert "became nan in epoch 0" in outcome["reason"] and "DivergedError" in outcome["traceback"]
+    assert reports == [] and not settings.hypernetwork(0).exists()
+
+
+def test_a_cluster_that_does_not_answer_is_refused_at_once(refused):
+    message = refused("--address", "127.0.0.1:1", "--out", "study")
+    for word in ("no Ray cluster at 127.0.0.1:1", "refused", "--address"):
+        assert word in message

@@ -1,0 +1,220 @@
+"""The study of control: its conclusions from numbers that are known, and the command as a person runs it."""
+
+import pandas as pd
+import pytest
+
+from edgenes.space.genotype import Edge, Genotype, SearchSpace, deviate, random_genotype, shared_edges
+from studies.control import (
+    ControlConfig,
+    conditions,
+    control_sentence,
+    effect_sentences,
+    effect_table,
+    effects,
+    error_frame,
+    findings,
+    ignorant,
+    slope_frame,
+    slope_sentences,
+    slope_table,
+    twin_frame,
+    twin_sentence,
+    twins,
+)
+from tests.support.small_study import run, words
+from tests.support.toys import seeded
+
+DEFAULT = {"estimator": "exact", "pivots": "fixed", "interpolation": "corrected", "epsilon": 0.2, "Lambda": 4}
+CHANGED = {"estimator": "gumbel", "pivots": "trainable", "interpolation": "as_printed", "epsilon": 0.0, "Lambda": 8}
+
+
+def curve(levels: dict, seed: int, off: float = 0.0) -> list[dict]:
+    """Rows of a hypernetwork whose genotypes share lambda - off edges."""
+    grid = [step / 2 for step in range(2 * levels["Lambda"] + 1)]
+    return [{**levels, "seed": seed, "lambda": lam, "shared": lam - off, "twins": 0} for lam in grid]
+
+
+def curves(off: dict[str, list[float]], seeds: int = 5) -> pd.DataFrame:
+    """The default condition, without an error, and changes of one factor with errors by seed."""
+    rows = [row for seed in range(seeds) for row in curve(DEFAULT, seed)]
+    for factor, errors in off.items():
+        for seed in range(seeds):
+            rows += curve(DEFAULT | {factor: CHANGED[factor]}, seed, errors[seed])
+    return pd.DataFrame(rows)
+
+
+def accuracies(slopes: list[float], condition: str = "exact penalty") -> pd.DataFrame:
+    """Genotypes that lose so much accuracy with each edge that differs, a number a seed."""
+    return pd.DataFrame(
+        {
+            **DEFAULT,
+            "condition": condition,
+            "seed": seed,
+            "lambda": lam,
+            "shared": lam,
+            "genotype": f"{seed}-{lam}",
+            "accuracy": 0.9 + seed / 100 - slope * (4 - lam),
+        }
+        for seed, slope in enumerate(slopes)
+        for lam in range(5)
+    )
+
+
+class TestConditions:
+    def test_all_are_every_combination_once_the_default_first(self):
+        default = ControlConfig().default
+        every = conditions(default, "all")
+        assert len(every) == 32 == len({tuple(one.values()) for one in every}) and every[0] == default
+        assert every[:6] == conditions(default, "one-at-a-time") and conditions(default, "default") == [default]
+
+    def test_each_is_changed_in_one_factor(self):
+        default = ControlConfig(preset="paper").default
+        for one in conditions(default, "one-at-a-time")[1:]:
+            assert sum(one[name] != default[name] for name in default) == 1
+
+    def test_dear_presets_do_not_run_all(self):
+        assert ControlConfig().conditions == "all" and ControlConfig(smoke_test=True).conditions == "one-at-a-time"
+        assert ControlConfig(preset="darts").conditions == "one-at-a-time"
+
+
+class TestEffects:
+    def test_a_factor_that_harms_is_told_with_its_size_and_the_others_are_not(self):
+        frame = curves({"estimator": [0.5, 0.6, 0.5, 0.6, 0.5], "pivots": [0.1, 0.0, 0.0, 0.3, 0.0]})
+        errors = error_frame(frame)
+        first, second = effect_sentences(effects(errors, DEFAULT), DEFAULT)
+        assert first.startswith("Control error: gumbel penalty is 0.540 edges above exact penalty") and "n = 5" in first
+        assert second.startswith("No effect") and "trainable pivots +0.08" in second and "detected" in second
+
+    def test_one_that_helps_is_told_too(self):
+        worse = {**DEFAULT, "pivots": "trainable"}
+        errors = error_frame(curves({"pivots": [0.5, 0.6, 0.5, 0.6, 0.5]}))
+        assert (
+            "fixed pivots is 0.540 edges below trainable pivots" in effect_sentences(effects(errors, worse), worse)[0]
+        )
+
+    def test_a_main_effect_is_averaged_over_the_other_factors(self):
+        rows = []
+        for seed in range(5):
+            for pivots, estimator, off in [
+                ("fixed", "exact", 0.0),
+                ("trainable", "exact", 0.2),
+                ("fixed", "gumbel", 0.5),
+                ("trainable", "gumbel", 0.9 + seed / 100),
+            ]:
+                rows += curve(DEFAULT | {"pivots": pivots, "estimator": estimator}, seed, off)
+        errors = error_frame(pd.DataFrame(rows))
+        main, alone = effects(errors, DEFAULT), effects(errors, DEFAULT, alone=True)
+        assert main["pivots", "trainable"].difference == pytest.approx((0.2 + 0.42) / 2)
+        assert alone["pivots", "trainable"].difference == pytest.approx(0.2)
+        assert main["estimator", "gumbel"].difference == pytest.approx((0.5 + 0.72) / 2)
+        assert "+0.20" in effect_table(main, errors, DEFAULT)["alone"][1]
+
+    def test_searches_of_another_lambda_do_not_pair(self):
+        found = effects(error_frame(curves({name: [0.5, 0.6, 0.5, 0.6, 0.5] for name in CHANGED})), DEFAULT)
+        assert {name for name, _ in found if not found[name, CHANGED[name]].paired} == {"Lambda"}
+
+    @pytest.mark.parametrize("seeds", [1, 2])
+    def test_few_seeds_are_no_trouble(self, seeds):
+        errors = error_frame(curves({name: [0.5, 0.8] for name in CHANGED}, seeds))
+        (only,) = effect_sentences(effects(errors, DEFAULT), DEFAULT)
+        assert only.startswith("No effect on the control error is established")
+
+    def test_the_default_alone_has_no_effects(self):
+        assert effect_sentences(effects(error_frame(curves({})), DEFAULT), DEFAULT) == []
+
+    def test_whoever_ignores_lambda(self):
+        assert ignorant(4) == pytest.approx(1.2) and ignorant(8) == pytest.approx(20 / 9)
+
+    def test_only_whole_lambdas_are_errors(self):
+        frame = curves({})
+        frame.loc[frame["lambda"] % 1 != 0, "shared"] = 100
+        assert (error_frame(frame)["error"] == 0).all()
+        told = control_sentence(frame, error_frame(frame), DEFAULT)
+        assert "0.00 edges on average at lambda 0, and 4.00 at lambda 4" in told
+
+
+class TestSlopes:
+    @pytest.mark.parametrize(
+        ("slopes", "said"),
+        [
+            ([0.02, 0.03, 0.02, 0.03, 0.025], "that it is worse holds here"),
+            ([-0.02, -0.03, -0.02, -0.03, -0.025], "is contradicted, it is better"),
+            ([0.02, -0.03, 0.01, -0.01, 0.0], "not distinguishable from none at this budget"),
+            ([0.02, 0.03], "not distinguishable"),
+            ([0.02], "too little to tell"),
+        ],
+    )
+    def test_the_claim_is_judged(self, slopes, said):
+        frame = slope_frame(accuracies(slopes))
+        assert frame["slope"].tolist() == pytest.approx([-slope for slope in slopes])
+        (only,) = slope_sentences(frame)
+        assert said in only
+        assert len(slope_table(frame)) == 1
+
+    def test_a_genotype_counts_once_and_equal_distances_have_no_slope(self):
+        frame = accuracies([0.02, 0.03])
+        assert slope_frame(pd.concat([frame, frame]))["genotypes"].tolist() == [5, 5]
+        none = slope_frame(frame[frame["shared"] == 4])
+        assert none.empty and "cannot explain" in slope_sentences(none)[0] and slope_table(none).empty
+
+
+class TestTwins:
+    def test_edges_from_the_two_inputs_are_twins(self):
+        space = SearchSpace(nodes=2)
+        optimal = Genotype(space, (((Edge(0, "skip_connect"),), (Edge(2, "skip_connect"),)),))
+        other = Genotype(space, (((Edge(1, "skip_connect"),), (Edge(1, "skip_connect"),)),))
+        assert twins(other, optimal) == 1 and twins(optimal, optimal) == 0
+
+    def test_only_the_first_cells_type_counts(self):
+        space = SearchSpace(nodes=1, cell_types=("normal", "reduction"))
+        from_input = {k: ((Edge(k, "skip_connect"),),) for k in (0, 1)}
+        optimal = Genotype(space, (from_input[0], from_input[0]))
+        assert twins(Genotype(space, (from_input[1], from_input[0])), optimal) == 1
+        assert twins(Genotype(space, (from_input[0], from_input[1])), optimal) == 0
+
+    def test_two_edges_of_a_node_are_no_more_than_two(self):
+        space = SearchSpace(nodes=1, inputs_per_node=2)
+        both = Genotype(space, (((Edge(0, "skip_connect"), Edge(1, "skip_connect")),),))
+        mixed = Genotype(space, (((Edge(0, "skip_connect"), Edge(1, "max_pool_3x3")),),))
+        swapped = Genotype(space, (((Edge(0, "max_pool_3x3"), Edge(1, "skip_connect")),),))
+        assert (twins(both, mixed), twins(swapped, mixed), twins(mixed, mixed)) == (0, 2, 0)
+
+    def test_with_what_is_shared_they_are_no_more_than_all(self):
+        generator = seeded(0)
+        for k in range(50):
+            space = SearchSpace(inputs_per_node=1 + k % 2)
+            optimal = random_genotype(space, generator)
+            other = deviate(optimal, k % (space.max_edges + 1), generator)
+            assert 0 <= twins(other, optimal) <= space.max_edges - shared_edges(other, optimal)
+
+    def test_they_are_counted_at_whole_lambda(self):
+        frame = curves({}).assign(twins=1)
+        counted = twin_frame(frame)
+        assert counted["different edges"].tolist() == [20, 15, 10, 5, 0]
+        assert "Of 50 edges" in twin_sentence(counted) and "25 (50%)" in twin_sentence(counted)
+
+
+def test_a_report_has_all_sections_whatever_was_run():
+    frame = curves({name: [0.5, 0.6, 0.5, 0.6, 0.5] for name in CHANGED})
+    whole = findings(frame, accuracies([0.02] * 5), DEFAULT, (1, 2))
+    assert len(whole.sections) == 6 and set(whole.frames) == {"curves", "errors", "accuracy", "slopes", "twins"}
+    alone = findings(curves({}, 1), accuracies([0.02]), DEFAULT, (8, 20))
+    assert len(alone.sections) == 4 and "first of 8 cells" in alone.sections[-1].text
+
+
+def test_the_command_ends_with_conclusions_and_a_report(tmp_path):
+    out = tmp_path / "study"
+    done = run("control", out, "--genotypes", "1", "--seeds", "1")
+    assert done.status == 0, done.errors
+    assert "By default (exact penalty, fixed pivots, corrected map, eps 0.2, Lambda 4)" in done.output
+    rows = pd.read_csv(out / "report" / "curves.csv")
+    assert len(rows) == 5 * 17 + 33 and (rows["shared"] <= rows["Lambda"]).all()
+    tested = pd.read_csv(out / "report" / "accuracy.csv")
+    assert len(tested) == 2 * 5 and tested["accuracy"].between(0, 1).all()
+    assert "Figures 3.1 and 3.2" in (out / "report" / "index.html").read_text()
+    assert not (out / "test_reads.jsonl").exists()
+
+
+def test_a_mistake_is_told_at_once(tmp_path):
+    done = run("control", tmp_path / "study", "--genotypes", "0")
+    assert done.status != 0 and "genotypes must be a number of at least 1" in words(done)

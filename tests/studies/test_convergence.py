@@ -1,0 +1,185 @@
+"""The study of convergence: points, areas and conclusions from known numbers, and the command as a person runs it."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from edgenes.errors import ConfigError
+from edgenes.methods.budget import Setting
+from edgenes.methods.catalogue import run_method
+from edgenes.methods.trainer import LocalTrainer
+from studies.convergence import (
+    DARTS,
+    EDGE,
+    POOLED,
+    RANDOM,
+    ConvergenceConfig,
+    areas,
+    conclusions,
+    costs,
+    darts_points,
+    edge_points,
+    findings,
+    points_of,
+    table,
+    turns,
+)
+from tests.support.small_study import run
+from tests.support.toys import blobs
+from tune_jobs.report.statistics import compare
+
+STEPS = 10
+NOISE = [0.0, 0.002, -0.001, 0.001, -0.002]
+
+
+def frame(above: list[float], seeds: int = 5) -> pd.DataFrame:
+    """Curves of DartsEns that rise from 0.5 at 20 epochs to 0.9 at 60, EdgeNES's so much above, seed by seed."""
+    rows = []
+    for seed in range(seeds):
+        base = 0.5 + NOISE[seed]
+        height = {20: base, 40: base + 0.2, 60: base + 0.4}
+        curves = {
+            EDGE: {epochs: height[epochs] + above[seed] for epochs in (20, 40)},
+            DARTS: height,
+            POOLED: height,
+            RANDOM: {0: 0.5 - NOISE[seed]},
+        }
+        for name, points in curves.items():
+            for epochs, accuracy in points.items():
+                row = {"curve": name, "seed": seed, "epochs": epochs, "iterations": STEPS * epochs}
+                scores = {f"{who}_accuracy": accuracy for who in ("test", "member", "validation")}
+                rows.append({**row, **scores, "architectures": 2, "search_steps": 7, "search_images": 1234})
+    return pd.DataFrame(rows)
+
+
+class TestPoints:
+    def test_they_are_even_over_what_is_common_and_go_to_the_end(self):
+        points = points_of(ConvergenceConfig(points=3))  # 20 epochs of search, 35 of the hypernetwork, 3 members
+        assert points == {EDGE: [21, 38, 55], DARTS: [21, 38, 55, 60]}
+        paper = points_of(ConvergenceConfig(preset="paper", points=2))
+        assert paper == {EDGE: [51, 150, 200], DARTS: [51, 150]}
+
+    def test_a_short_range_has_each_point_once(self):
+        assert points_of(ConvergenceConfig(smoke_test=True)) == {EDGE: [3, 4, 6], DARTS: [3, 4]}
+
+    @pytest.mark.parametrize(("total", "each"), [(6, [2, 2, 2]), (7, [3, 2, 2]), (8, [3, 3, 2])])
+    def test_searches_in_turns_add_up(self, total, each):
+        assert turns(total, 3) == each and sum(each) == total
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"ensemble_size": 1}, "ensemble_size must be a number of at least 2"),
+            ({"points": 1}, "points must be a number of at least 2"),
+            ({"points": 10**8}, "points must be at most 100000"),
+            ({"hypernetwork_epochs": 1}, "no range in common"),
+            ({"search_epochs": 1}, "no range in common"),
+            ({"area_from": 55}, "area_from lies between 21 and 54"),
+            ({"area_from": 20}, "area_from lies between 21 and 54"),
+        ],
+    )
+    def test_what_gives_no_curve_is_refused(self, changes, message):
+        with pytest.raises(ConfigError, match=message):
+            ConvergenceConfig(**changes)
+
+    def test_the_preset_decides_the_retraining_and_the_areas_are_fixed_with_the_study(self):
+        kinds = [ConvergenceConfig(preset=preset).retraining for preset in ("laptop", "paper", "darts")]
+        assert kinds == ["short", "full", "full"] and ConvergenceConfig(retraining="full").retraining == "full"
+        assert ConvergenceConfig(area_from=30).defining() == ConvergenceConfig().defining() | {"area_from": 30}
+
+
+def test_the_ends_of_the_curves_are_the_methods_ensembles():
+    setting = Setting(candidates=3, size=2, seed=1)
+    setting = replace(
+        setting,
+        search=replace(setting.search, epochs=2, channels=2, batch_size=32),
+        hypernetwork=replace(setting.hypernetwork, epochs=2, channels=2, batch_size=32),
+        training=replace(setting.training, epochs=1, channels=2, batch_size=32),
+    )
+    trainer = LocalTrainer(blobs())
+    edge = list(edge_points(setting, trainer, [3, 4]))
+    assert [(name, done) for name, done, _ in edge] == [(EDGE, 3), (EDGE, 4)]
+    assert tuple(edge[-1][2]) == run_method("edge-nes", setting, trainer).members
+    darts = list(darts_points(setting, trainer, [3, 4]))
+    assert [(name, done) for name, done, _ in darts] == [(DARTS, 3), (POOLED, 3), (DARTS, 4), (POOLED, 4)]
+    assert tuple(darts[2][2]) == run_method("darts-ens", setting, trainer).members
+    traces = [trainer.search(setting.search_config(run)).trace for run in range(2)]
+    assert [member.genotype for member in darts[0][2]] == [traces[0][1], traces[1][0]]  # 3 epochs: 2 and 1
+    assert len({member.config.seed for member in darts[0][2]}) == 2
+    assert {member.genotype for member in darts[1][2]} <= {traces[0][1], traces[1][0]}
+
+
+class TestAreas:
+    def test_they_are_mean_heights_over_the_common_range(self):
+        found = areas(frame([0.1] * 5))
+        assert (found.low, found.high, found.range()) == (20, 40, "200 to 400")
+        assert found.frame.loc[0].to_dict() == pytest.approx({EDGE: 0.7, DARTS: 0.6, POOLED: 0.6, RANDOM: 0.5})
+
+    def test_a_later_start_cuts_them(self):
+        found = areas(frame([0.0] * 5), area_from=30)
+        assert (found.low, found.high) == (30, 40)
+        assert found.frame.loc[0, DARTS] == pytest.approx(0.65)
+
+
+class TestConclusions:
+    def told(self, above: list[float], seeds: int = 5) -> list[str]:
+        return conclusions(areas(frame(above, seeds)))
+
+    def test_a_faster_edgenes_confirms_the_paper(self):
+        means, first, paper, pool, random = self.told([0.05, 0.06, 0.05, 0.06, 0.05])
+        assert means.startswith("Mean test accuracy, in percent, over iterations 200 to 400") and "EdgeNES 65." in means
+        assert first.startswith("EdgeNES is 5.4 points above DartsEns") and "n = 5 paired searches" in first
+        assert "0.0287" in paper and paper.endswith("so it is here.")
+        assert pool.startswith("DartsEns of a pool is 5.4 points below EdgeNES") and "after Holm" in pool
+        assert random.startswith("Random-NES is ") and "below EdgeNES" in random
+
+    def test_a_slower_one_is_said_to_be(self):
+        _, first, paper, *_ = self.told([-0.05, -0.06, -0.05, -0.06, -0.05])
+        assert first.startswith("EdgeNES is 5.4 points below DartsEns") and paper.endswith("here it is smaller.")
+
+    def test_all_are_corrected_together(self):
+        barely = [0.01, 0.03, 0.005, 0.035, 0.01]
+        found = areas(frame(barely)).frame
+        assert compare(found[DARTS], found[EDGE], paired=True).p < 0.05
+        _, first, paper, _, random = self.told(barely)
+        assert first.startswith("EdgeNES is not distinguishable from DartsEns") and "by itself" in first
+        assert paper.endswith("neither confirm nor refute that.") and "below EdgeNES" in random
+
+    @pytest.mark.parametrize("seeds", [2, 5])
+    def test_what_cannot_be_told_is_said_with_what_could_have_been(self, seeds):
+        _, first, paper, *_ = self.told([0.05, -0.06, 0.01, -0.02, 0.03], seeds)
+        assert first.startswith("EdgeNES is not distinguishable from DartsEns") and "could have detected" in first
+        assert paper.endswith("neither confirm nor refute that.")
+
+    @pytest.mark.parametrize("seeds", [1, 5])
+    def test_equal_curves_and_a_single_seed_are_no_trouble(self, seeds):
+        _, first, paper, *_ = self.told([0.0] * 5, seeds)
+        assert first.startswith("EdgeNES and DartsEns are equal") and paper.endswith("neither confirm nor refute that.")
+
+
+def test_tables_and_page_have_a_row_a_curve():
+    rows = frame([0.1] * 5)
+    names = [EDGE, DARTS, POOLED, RANDOM]
+    shown = table(rows, areas(rows))
+    assert list(shown["curve"]) == list(costs(rows)["curve"]) == names
+    assert shown["at the curve's end"][1].startswith("0.9") and shown["at the range's end"][1].startswith("0.7")
+    assert list(costs(rows)["iterations"]) == [400, 600, 600, 0]
+    page = findings(rows, 4, 300)
+    assert "one set of 300 test images" in page.sections[0].text
+    assert set(page.frames) == {"convergence", "areas"}
+    lines = {line.name for line in page.sections[0].figure.data if line.mode == "lines+markers"}
+    assert lines == set(names)
+
+
+def test_the_command_ends_with_a_conclusion_and_is_not_changed_after_it(tmp_path):
+    out = tmp_path / "study"
+    done = run("convergence", out)
+    assert done.status == 0, done.errors
+    assert "The paper finds EdgeNES's area larger" in done.output and "The report:" in done.output
+    rows = pd.read_csv(out / "report" / "convergence.csv")
+    assert len(rows) == 2 * (3 + 2 + 2 + 1) and rows["test_accuracy"].between(0, 1).all()
+    assert len((out / "test_reads.jsonl").read_text().splitlines()) == 1
+    refused = run("convergence", out, "--points", "5", "--area-from", "3")  # T was read for all iterations in common
+    assert refused.status == 1 and "points: stored 8, asked 5" in refused.errors
+    assert "area_from: stored None, asked 3" in refused.errors

@@ -1,0 +1,19 @@
+"""The commands of the experiments as a person runs them, on few images and with tiny networks."""
+
+from pathlib import Path
+
+from tests.faults.harness import Ended, Fault, drive
+
+STUDIES = Path(__file__).parents[2] / "studies"
+SMALL = ("--smoke-test", "--images", "200", "--search-channels", "2", "--channels", "2", "--batch-size", "32")
+SMALL += ("--retraining-batch-size", "32")
+
+
+def run(study: str, out: Path, *options: str, faults: tuple[Fault, ...] = ()) -> Ended:
+    """Run the study of this name on `out` until it ends, with the faults in it."""
+    return drive(out, *faults, options=(*SMALL, *options), script=STUDIES / f"{study}.py")
+
+
+def words(ended: Ended) -> str:
+    """What it said of a mistake, out of the box that it stands in."""
+    return " ".join(ended.errors.replace("│", " ").split())

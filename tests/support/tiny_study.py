@@ -1,0 +1,137 @@
+"""A study of a second without Ray: the real searcher records real trials, run in this process."""
+
+import shutil
+
+import numpy as np
+import optuna
+
+from edgenes.checkpoint import save_checkpoint, write_json, write_text
+from edgenes.space.genotype import random_genotype
+from tests.support.toys import blobs, seeded
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.execution.searcher import StudySearcher
+from tune_jobs.files.curves import CurveWriter
+from tune_jobs.files.environment import environment
+from tune_jobs.files.layout import CONFIG, GENOTYPE
+from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.stages import ensemble as final
+from tune_jobs.stages.pipeline import open_optuna
+from tune_jobs.stages.trial import run_trial
+from tune_jobs.study.optuna_study import trial_seed
+from tune_jobs.study.samplers import make_sampler
+from tune_jobs.study.saved import SavedStudy, load_study_data, open_saved, plain_config
+from tune_jobs.study.space import search_space
+from tune_jobs.study.trials import feasible, finalists
+from tune_jobs.tools.machine import threads
+from tune_jobs.watch.pictures import Album
+
+TINY = {
+    **{"nodes": 2, "search_channels": 2, "channels": 2, "cells": 1, "batch_size": 32, "sampler": "random"},
+    **{"trials": 2, "finalists": 1, "hypernetwork_epochs": 3, "short_epochs": 1, "final_epochs": 1},
+    **{"candidates": 3, "ensemble_size": 2},
+}
+
+
+def begin_study(folder, seed=0, data_seed=0, **changes) -> SavedStudy:
+    """A study as its driver leaves it after the search: no trial has begun."""
+    train, test = blobs(200, seed=data_seed).weights, blobs(seed=data_seed + 1).weights
+    folder.mkdir(exist_ok=True, parents=True)
+    path = folder / "blobs.npz"
+    images = {"x_train": train.images[:, 0], "x_test": test.images[:, 0]}
+    np.savez(path, y_train=train.labels, y_test=test.labels, **images)
+    config = SweepConfig(**TINY | {"dataset": str(path), "out": folder, "seed": seed} | changes)
+    data = load_study_data(config)
+    open_optuna(config, data)
+    write_json(folder / CONFIG, plain_config(config, data.digest))
+    write_json(folder / "environment.json", environment())
+    write_text(folder / GENOTYPE, random_genotype(config.space, seeded(2)).to_json())
+    return open_saved(folder)
+
+
+@threads(1)
+def run_trials(saved: SavedStudy, stop_after=None, dies=False, pruner=None) -> None:
+    """Run the study's trials as searcher and workers do.
+
+    After step `stop_after` the process of a trial is gone: the trial stays RUNNING, or FAILs if the process `dies`
+    for good. `pruner` replaces the study's.
+    """
+    config, study = saved.config, saved.study
+    if pruner is not None:
+        study.pruner = pruner
+    searcher = StudySearcher(
+        study,
+        search_space(config.estimator),
+        budget=config.trials,
+        max_failures=1,
+        make_sampler=lambda seed: make_sampler(config.sampler, seed),
+        files=StudyFiles(saved.folder),
+        before_tell=Album(config, saved.optimal),
+    )
+    data, curves, settings = saved.data().without_test(), CurveWriter(), saved.settings()
+
+    class Gone(Exception):
+        pass
+
+    def report(metrics, _state=None):
+        stop = searcher.judge("ray", metrics)
+        curves.append(*searcher.record("ray", metrics))
+        if stop or metrics["step"] == stop_after:
+            raise Gone
+
+    while isinstance(asked := searcher.suggest("ray"), dict):
+        try:
+            last = run_trial(settings, data, asked["trial"], asked["seed"], asked["params"], report)
+            report(last)
+        except Gone:
+            if stop_after is not None and not dies:
+                return
+            searcher.on_trial_complete("ray", error=dies)
+            continue
+        except ArithmeticError as error:
+            last = {"status": "failed", "reason": str(error), "traceback": "Traceback"}
+        searcher.on_trial_complete("ray", last)
+
+
+def begun_study(folder) -> SavedStudy:
+    """A study whose driver died in its first trial, at step 2, with two checkpoints that hold no more than an epoch."""
+    saved = begin_study(folder)
+    run_trials(saved, stop_after=2)
+    for epoch in (0, 1):
+        place = saved.folder / "ray" / "sweep-1" / "trial-0-ab" / f"checkpoint_{epoch:06d}"
+        save_checkpoint(place / "state.pt", "trial", {"epoch": epoch})
+    running = optuna.Trial(saved.study, saved.trials()[0]._trial_id)
+    running.set_user_attr("checkpoint", str(place.relative_to(saved.folder)))
+    return saved
+
+
+@threads(1)
+def finish_study(saved: SavedStudy) -> dict:
+    """Retrain the finalists, choose the hypernetwork and the ensemble, and leave a result, which is returned."""
+    config, settings, data = saved.config, saved.settings(), saved.data()
+    entries = [
+        final.Finalist(t.number, trial_seed(config.seed, t.number), t.values[0])
+        for t in finalists(saved.study, config.finalists)
+    ]
+    for job in final.retraining_jobs(settings, entries):
+        settings.store.retrained(final.final_training(settings, job.repeat), data, job.genotype, weights=True)
+    best, table = final.choose_finalist(settings, data, entries)
+    path = saved.folder / "hypernetwork" / "hypernetwork.pt"
+    path.parent.mkdir()
+    shutil.copyfile(settings.hypernetwork(best.number), path)
+    write_json(path.parent / "finalists.json", {"chosen": best.number, "finalists": table})
+    outcome = final.final_ensemble(settings, data, best, final.file_digest(path))
+    trial = saved.study.get_trials()[best.number]
+    result = {
+        "best_trial": {"number": trial.number, "params": trial.params, "value": trial.values[0]},
+        "feasible": feasible(trial),
+        **outcome,
+        "trials": config.trials,
+        "optimal": saved.optimal.to_dict(),
+        "seconds": {"search": 1.0, "sweep": 1.0, "finalists": 1.0, "ensemble": 1.0},
+        "seed": config.seed,
+        "device": "cpu",
+        "config": config.to_dict(),
+        **environment(),
+    }
+    write_json(saved.folder / "result.json", result)
+    return result

@@ -1,0 +1,154 @@
+"""The memory of a trial: measured by real dry steps, turned into a share of a card, and waited for."""
+
+import dataclasses
+import itertools
+
+import pytest
+import ray
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from ray import tune
+
+from edgenes.errors import ConfigError, OutOfMemoryError
+from edgenes.training.bilevel import Bilevel
+from tests.support import running
+from tests.support.toys import blobs
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.execution import footprint
+from tune_jobs.execution.footprint import (
+    CONTEXT,
+    HEADROOM,
+    MOST,
+    Footprint,
+    largest,
+    share_of_card,
+    trial_bytes,
+    trial_footprint,
+    uniform_genotype,
+    wait_for_memory,
+)
+from tune_jobs.execution.resources import trials_on
+
+GIB = 2**30
+SMALL = SweepConfig(nodes=2, search_channels=2, channels=2, cells=1, batch_size=32)
+
+
+@given(needed=st.integers(0, 200 * GIB), card=st.integers(1, 300 * GIB))
+@example(needed=0, card=88_261_577_933)
+def test_a_share_is_one_kth_with_room_for_k_trials_and_for_no_more(needed, card):
+    trials = trials_on({"GPU": 1}, {"GPU": share_of_card(needed, card)})
+    one = (needed + CONTEXT) * HEADROOM
+    assert 1 <= trials <= MOST
+    assert trials == 1 or trials * one <= card
+    assert trials == MOST or (trials + 1) * one > card
+
+
+@pytest.mark.parametrize(
+    ("needed", "card", "share"),
+    [
+        (int(1.5 * GIB), 24 * GIB, 0.1),  # (1.5 + 0.5) x 1.2 = 2.4 GiB
+        (7 * GIB, 80 * GIB, 0.125),
+        (4 * GIB, 40 * GIB, 0.1428),  # a seventh, rounded down: 7 x 0.1429 would be more than a card
+        (5 * GIB, 16 * GIB, 0.5),
+        (10 * GIB, 16 * GIB, 1.0),
+        (30 * GIB, 16 * GIB, 1.0),  # does not fit: a trial then takes half the batch at a time
+        (0, 16 * GIB, 1 / 26 // 1e-4 / 1e4),
+    ],
+)
+def test_shares_of_known_cards(needed, card, share):
+    assert share_of_card(needed, card) == pytest.approx(share)
+
+
+def test_the_largest_trial_and_the_smallest_card_decide():
+    counted = largest([Footprint(3 * GIB, 80 * GIB, 2), Footprint(4 * GIB, 16 * GIB, 1)])
+    assert counted == Footprint(4 * GIB, 16 * GIB, 2)
+    assert counted.share == 0.5 and counted.memory == 2
+    assert Footprint(0, 0, GIB).share == 0
+
+
+def test_dry_steps_try_every_operation_of_search_and_retraining_before_the_peak_is_read(monkeypatch):
+    data, steps, retrained, read = blobs(), [], [], []
+    step, train = Bilevel.weight_step, footprint.train_network
+    monkeypatch.setattr(Bilevel, "weight_step", lambda *given: steps.append(len(given[1])) or step(*given))
+
+    def watched(config, data, genotype):
+        retrained.append(({edge.operation for _, _, edge in genotype.edge_set}, len(data.training), config.epochs))
+        return train(config, data, genotype)
+
+    monkeypatch.setattr(footprint, "train_network", watched)
+
+    def peak(device):
+        read.append((device, len(steps), len(retrained)))
+        return 123
+
+    assert trial_bytes(SMALL, data, "cpu", peak) == 123
+    operations = SMALL.space.operations
+    assert read == [("cpu", 3 * len(operations), len(operations))]
+    assert set(steps) == {SMALL.batch_size}
+
+
+def test_the_genotype_of_one_operation_has_no_other():
+    for name, inputs in itertools.product(SMALL.space.operations, (1, 2)):
+        space = SweepConfig(nodes=3, inputs_per_node=inputs).space
+        genotype = uniform_genotype(space, name)
+        assert {edge.operation for cell in genotype.cells for node in cell for edge in node} == {name}
+
+
+def test_the_whole_measurement_runs_here():
+    before = torch.get_num_threads()
+    try:
+        found = trial_footprint(SMALL, blobs(), "cpu")
+    finally:
+        torch.set_num_threads(before)
+    assert found.device == found.card == 0 and found.share == 0
+    assert 2**27 < found.host <= found.memory < 64 * GIB  # torch alone takes 128 MiB
+
+
+def test_what_a_trial_would_raise_the_measurement_raises():
+    with pytest.raises(ConfigError, match="cells"):
+        trial_footprint(dataclasses.replace(SMALL, cells=30), blobs(), "cpu")
+
+
+def test_waiting_ends_when_there_is_enough_memory():
+    free = iter([GIB, 2 * GIB, 3 * GIB, 4 * GIB])
+    wait_for_memory(3 * GIB, lambda: next(free), pause=0)
+    assert next(free) == 4 * GIB  # asked three times, and no more
+
+
+def test_waiting_ends_with_a_reason_when_there_never_is():
+    asked = []
+    with pytest.raises(OutOfMemoryError) as raised:
+        wait_for_memory(3 * GIB, lambda: asked.append(1) or GIB, seconds=0.05, pause=0.01)
+    for word in ("1.00 GiB", "3.00 GiB", "Another program", "nvidia-smi"):
+        assert word in str(raised.value)
+    assert 2 <= len(asked) < 20
+
+
+def run_of(out, **options):
+    config = dataclasses.replace(SMALL, gpus_per_trial="auto", out=out, **options)
+    return running.run_of(config, blobs())
+
+
+def test_auto_measures_on_a_worker_and_trials_then_ask_for_that_memory(ray_local, tmp_path, capsys):
+    run = run_of(tmp_path)
+    assert run.asked == {"CPU": 1, "GPU": 0}
+    run.check_resources()
+    run.measure()
+    assert (run.gpus, run.device) == (0, "cpu")
+    assert run.asked == {"CPU": 1, "GPU": 0, "memory": run.footprint.memory}
+    assert 2**27 < run.footprint.memory < 64 * GIB and 1 <= run.slots <= 2
+    assert f"{run.footprint.host / GIB:.1f} GiB of memory: {run.slots} at once" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+    def trainable(config):
+        tune.report({"given": ray.get_runtime_context().get_assigned_resources()["memory"]})
+
+    with run.progress.stage("Probe", total=1):
+        assert run.tune("probe", trainable, {}, lambda trial: "probe", {})[0]["given"] == run.footprint.memory
+
+
+def test_what_a_trial_would_raise_on_a_worker_is_raised_here(ray_local, tmp_path):
+    with pytest.raises(ConfigError, match="cells"):
+        run_of(tmp_path, cells=30).measure()

@@ -1,0 +1,149 @@
+"""A trial of the sweep without Ray, on the digits: its outcome, reproduced, resumed, pruned, valued in each way."""
+
+import json
+from functools import cache
+
+import numpy as np
+import pytest
+
+from edgenes.checkpoint import load_checkpoint, save_checkpoint
+from edgenes.data.loading import load_data
+from edgenes.metrics import accuracy
+from edgenes.selection import cross_fitted
+from edgenes.space.genotype import Genotype, random_genotype, shared_edges
+from edgenes.space.hypernetwork import CONTROL_LIMIT, Hypernetwork, control_error
+from tests.support.toys import seeded
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.stages.trial import run_trial
+from tune_jobs.study.context import TrialSettings, trial_candidates
+from tune_jobs.study.space import DEFAULT_PARAMS, with_derived
+
+PARAMS = with_derived(DEFAULT_PARAMS)
+TINY = {"smoke_test": True, "nodes": 2, "search_channels": 2, "channels": 2, "cells": 1, "batch_size": 128}
+SEED = 11
+
+
+@cache
+def digits():
+    """The digits as a worker of the sweep has them: without T."""
+    return load_data("digits").without_test()
+
+
+def settings_for(folder, **changes):
+    config = SweepConfig(**TINY | changes)
+    return TrialSettings(config, folder, random_genotype(config.space, seeded(2)), "cpu")
+
+
+def run(settings, params=PARAMS, report=lambda metrics, state: None, resume=None, seed=SEED):
+    return run_trial(settings, digits(), 3, seed, params, report, resume)
+
+
+def comparable(outcome):
+    """The outcome without the time it took."""
+    attributes = {name: value for name, value in outcome["attributes"].items() if name != "seconds"}
+    return {**outcome, "attributes": attributes}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """(settings, outcome, reports) of a trial that nothing interrupted."""
+    settings, reports = settings_for(tmp_path_factory.mktemp("whole")), []
+    outcome = run(settings, report=lambda metrics, state: reports.append((metrics, state is not None)))
+    return settings, outcome, reports
+
+
+def test_the_outcome_says_what_the_hypernetwork_is_worth(whole):
+    settings, outcome, _ = whole
+    attributes = outcome["attributes"]
+    assert outcome["status"] == "complete"
+    assert json.loads(json.dumps(outcome, allow_nan=False)) == outcome, "Optuna and Ray take plain values"
+    hypernetwork = Hypernetwork.load(settings.folder / attributes["hypernetwork"])
+    assert outcome["control_error"] == attributes["control_error"] == control_error(hypernetwork, settings.optimal)
+
+    candidates = trial_candidates(settings.config, hypernetwork, SEED)
+    assert len(candidates) == attributes["pool_size"] == 3
+    rows = attributes["candidates"]
+    assert [row["digest"] for row in rows] == [candidate.genotype.digest for candidate in candidates]
+    training = settings.config.training_config(settings.config.short_epochs, 0, "cpu")
+    labels, predictions = digits().validation.labels, []
+    for row in rows:
+        genotype = Genotype.from_dict(row["genotype"])
+        record = settings.store.find(settings.store.key(training, digits(), genotype))
+        predictions.append(record.probabilities)
+        assert row["accuracy"] == accuracy(record.probabilities, labels)
+        assert row["shared"] == shared_edges(genotype, settings.optimal)
+    worth = cross_fitted(np.stack(predictions), labels, 2, "nll")
+    assert (outcome["value"], attributes["standard_error"]) == (worth.accuracy, worth.standard_error)
+    assert attributes["mean_accuracy"] == pytest.approx(np.mean([row["accuracy"] for row in rows]))
+
+
+def test_each_epoch_is_reported_with_a_state_and_each_candidate_without(whole):
+    _, outcome, reports = whole
+    assert [metrics["step"] for metrics, _ in reports] == list(range(1, 16))
+    assert [has_state for _, has_state in reports] == [True] * 12 + [False] * 3
+    assert {metrics["steps"] for metrics, _ in reports} == {15}
+    candidates = [metrics for metrics, _ in reports[12:]]
+    assert [metrics["intermediate_step"] for metrics in candidates] == [1, 2, 3]
+    assert candidates[-1]["intermediate"] == pytest.approx(outcome["attributes"]["mean_accuracy"])
+
+
+def test_a_trial_cut_off_between_epochs_goes_on_to_the_same_outcome(whole, tmp_path):
+    _, expected, _ = whole
+    settings, path = settings_for(tmp_path), tmp_path / "state.pt"
+
+    class Stopped(Exception):
+        pass
+
+    def stop(metrics, state):
+        if metrics["step"] == 5:
+            save_checkpoint(path, "trial", state)
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run(settings, report=stop)
+    steps = []
+    outcome = run(
+        settings, report=lambda metrics, _: steps.append(metrics["step"]), resume=load_checkpoint(path, "trial")
+    )
+    assert steps == list(range(6, 16))
+    assert comparable(outcome) == comparable(expected)
+
+
+def test_another_seed_trains_another_hypernetwork(whole, tmp_path):
+    _, expected, _ = whole
+    other = run(settings_for(tmp_path, value="one-shot"), seed=SEED + 1)
+    assert other["attributes"]["control_curve"] != expected["attributes"]["control_curve"]
+
+
+def test_an_infeasible_hypernetwork_is_pruned_with_its_reason_and_trains_no_candidate(tmp_path):
+    settings = settings_for(tmp_path, prune_infeasible=True, nodes=4)
+    params = PARAMS | {"c_start": 1e-6, "c_end": 1e-6}
+    outcome = run(settings, params)
+    assert outcome["status"] == "pruned" and "value" not in outcome
+    assert outcome["control_error"] > CONTROL_LIMIT
+    assert f"control error {outcome['control_error']:.2f}" in outcome["reason"]
+    assert not settings.store.folder.exists()
+    assert (settings.folder / outcome["attributes"]["hypernetwork"]).exists()
+
+
+def test_the_mean_value_is_the_mean_accuracy_with_its_binomial_error(whole):
+    settings, expected, _ = whole
+    again = TrialSettings(SweepConfig(**TINY, value="mean"), settings.folder, settings.optimal, "cpu")
+    outcome = run(again)
+    value = expected["attributes"]["mean_accuracy"]
+    assert outcome["value"] == outcome["attributes"]["mean_accuracy"] == value
+    error = np.sqrt(value * (1 - value) / len(digits().validation))
+    assert outcome["attributes"]["standard_error"] == pytest.approx(error)
+    hits = [each["attributes"]["cache_hits"] for each in (expected, outcome)]
+    assert hits == [0, 3], "the same trial finds its candidates in the store"
+
+
+def test_the_one_shot_value_trains_no_candidate(whole, tmp_path):
+    _, expected, _ = whole
+    settings = settings_for(tmp_path, value="one-shot")
+    outcome = run(settings)
+    assert outcome["status"] == "complete" and 0 <= outcome["value"] <= 1
+    assert not settings.store.folder.exists()
+    assert outcome["attributes"]["cache_hits"] == 0
+    digests = [[row["digest"] for row in each["attributes"]["candidates"]] for each in (outcome, expected)]
+    assert digests[0] == digests[1], "the way a trial is valued does not change what it draws"

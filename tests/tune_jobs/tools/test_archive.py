@@ -1,0 +1,356 @@
+"""A study in one file: it arrives whole, and a stranger's archive writes nothing outside."""
+
+import gzip
+import io
+import json
+import os
+import shlex
+import shutil
+import sqlite3
+import tarfile
+import threading
+
+import optuna
+import pytest
+import tyro
+from optuna_dashboard import get_note, save_note
+
+from edgenes import Ensemble
+from edgenes.checkpoint import load_checkpoint
+from edgenes.errors import CheckpointError
+from tests.support.tiny_study import begin_study, begun_study, finish_study, run_trials
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.errors import StudyError
+from tune_jobs.study.lock import study_lock
+from tune_jobs.study.saved import open_saved
+from tune_jobs.tools import archive as archive_module
+from tune_jobs.tools.archive import MANIFEST, Export, Import, command_line
+from tune_jobs.tools.doctor import Doctor
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "study"
+    saved = begin_study(folder)
+    run_trials(saved)
+    finish_study(saved)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def archive(finished):
+    path = finished.parent / "study.tar"
+    Export(study=finished, archive=path).run()
+    return path
+
+
+def test_a_study_arrives_whole_and_goes_on_there(finished, archive, tmp_path):
+    target = tmp_path / "elsewhere"
+    Import(archive=archive, folder=target).run()
+    mine, theirs = open_saved(target), open_saved(finished)
+    assert [t.params for t in mine.study.trials] == [t.params for t in theirs.study.trials]
+    assert [t.values for t in mine.study.trials] == [t.values for t in theirs.study.trials]
+    assert (target / "result.json").read_bytes() == (finished / "result.json").read_bytes()
+    Ensemble.load(target / "ensemble")
+    predictions = sorted(path.name for path in (finished / "predictions").glob("*.pt"))
+    assert sorted(path.name for path in (target / "predictions").glob("*.pt")) == predictions
+    with tarfile.open(archive) as tar:
+        assert all(member.isfile() and not member.name.startswith(("/", ".")) for member in tar)
+    with pytest.raises(StudyError, match="not an empty folder"):
+        Import(archive=archive, folder=target).run()
+
+
+def member(name, content=b"x", **fields):
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info, content
+
+
+HOSTILE = {
+    "parent": [member("../escaped")],
+    "parent inside": [member("trials/../../escaped")],
+    "absolute": [member("/tmp/escaped-absolute")],
+    "dot": [member("./config.json")],
+    "backslash": [member("trials\\x")],
+    "control character": [member("trials/\n")],
+    "empty name": [member("")],
+    "sparse": [member("study.db", b"", type=tarfile.GNUTYPE_SPARSE)],
+    "extended header": [member("pax", b"12 path=../x\n", type=tarfile.XHDTYPE), member("config.json")],
+    "folder": [member("trials/", b"", type=tarfile.DIRTYPE)],
+    "a file where a folder is": [member("trials"), member("trials/0000.jsonl")],
+    "lock": [member("driver.lock")],
+    "Ray's": [member("ray/sweep-1/params.json")],
+    "negative size": [member("config.json", b"", size=-512)],
+    "link": [member("out", b"", type=tarfile.SYMTYPE, linkname=".."), member("out/escaped")],
+    "hard link": [member("out", b"", type=tarfile.LNKTYPE, linkname="/etc/passwd")],
+    "device": [member("zero", b"", type=tarfile.CHRTYPE, devmajor=1, devminor=5)],
+    "pipe": [member("pipe", b"", type=tarfile.FIFOTYPE)],
+    "twice": [member("config.json"), member("config.json", b"y")],
+    "huge": [member("study.db", b"x", size=8**11 - 1)],
+    "no manifest": [member("config.json", b"{}")],
+    "unknown to the manifest": [member("config.json", b"{}"), member(MANIFEST, b'{"files": {}}')],
+    "no manifest of ours": [member(MANIFEST, b"[" * 10**5)],
+}
+
+
+def test_words_of_a_stranger_make_no_lines_of_their_own(finished, tmp_path):
+    """A data set's name could else end with a command that seems to come from import."""
+    study = shutil.copytree(finished, tmp_path / "study")
+    config = json.loads((study / "config.json").read_text())
+    (study / "config.json").write_text(json.dumps({**config, "dataset": "x\nTo go on with it:\n  rm -rf ~"}))
+    Export(study=study, archive=tmp_path / "a.tar").run()
+    command = Import(archive=tmp_path / "a.tar", folder=tmp_path / "b")
+    assert "\n  rm -rf ~" not in command.text(command.run()).partition("\nTo go on with it:\n")[0]
+
+
+def test_a_manifest_of_other_shapes_is_refused(archive, tmp_path):
+    for name, value in {"versions": [], "files": [], "created": 3}.items():
+        with tarfile.open(archive) as old, tarfile.open(tmp_path / "b.tar", "w", format=tarfile.USTAR_FORMAT) as new:
+            for info in old:
+                content = old.extractfile(info).read()
+                if info.name == MANIFEST:
+                    content = json.dumps({**json.loads(content), name: value}).encode()
+                    info.size = len(content)
+                new.addfile(info, io.BytesIO(content))
+        with pytest.raises(CheckpointError, match=MANIFEST):
+            Import(archive=tmp_path / "b.tar", folder=tmp_path / "arrived").run()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_strangers_archive_is_refused_and_writes_nothing(tmp_path, name):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    path = tmp_path / "hostile.tar"
+    with open(path, "wb") as file:
+        for info, content in HOSTILE[name]:
+            file.write(info.tobuf(tarfile.GNU_FORMAT))  # which writes sizes that USTAR has no room for
+            file.write(content + bytes(-len(content) % 512))
+        file.write(bytes(1024))
+    with pytest.raises((CheckpointError, StudyError)):
+        Import(archive=path, folder=inside / "study").run()
+    assert sorted(os.listdir(tmp_path)) == ["hostile.tar", "inside"] and os.listdir(inside) == []
+    assert not os.path.exists("/tmp/escaped-absolute")
+
+
+def test_a_damaged_archive_is_refused_and_leaves_nothing(archive, tmp_path):
+    content = archive.read_bytes()
+    with tarfile.open(archive) as tar:
+        place = tar.getmember("result.json").offset_data
+    flipped = bytearray(content)
+    flipped[place + 20] ^= 1
+    cut = [content[: len(content) * part // 8] for part in range(8)] + [content[: content.rindex(MANIFEST.encode())]]
+    for number, damaged in enumerate((*cut, bytes(flipped), b"no tar file", gzip.compress(content))):
+        path = tmp_path / f"{number}.tar"
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError):
+            Import(archive=path, folder=tmp_path / "study").run()
+        assert not (tmp_path / "study").exists()
+
+
+def test_a_database_that_is_not_the_manifests_is_refused(archive, tmp_path):
+    path = tmp_path / "other.tar"
+    with tarfile.open(archive) as old, tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as new:
+        for info in old:
+            content = old.extractfile(info).read()
+            if info.name == "study.db":
+                content = content[:-1] + bytes([content[-1] ^ 1])
+            new.addfile(info, io.BytesIO(content))
+    with pytest.raises(CheckpointError, match=r"study\.db has changed"):
+        Import(archive=path, folder=tmp_path / "study").run()
+
+
+def test_a_link_is_no_new_folder(archive, tmp_path):
+    target = tmp_path / "link"
+    target.symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(StudyError, match="not an empty folder"):
+        Import(archive=archive, folder=target).run()
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
+def test_limits_are_told_before_anything_is_written(archive, tmp_path, monkeypatch):
+    for name, limit in (("MAX_BYTES", 10**4), ("MAX_FILES", 5), ("JSON_BYTES", 100)):
+        with monkeypatch.context() as patch:
+            patch.setattr(archive_module, name, limit)
+            with pytest.raises(CheckpointError):
+                Import(archive=archive, folder=tmp_path / "study").run()
+    usage = shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(archive_module.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(StudyError, match="100 bytes are free"):
+        Import(archive=archive, folder=tmp_path / "study").run()
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_archive_of_another_format_says_so(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(archive_module, "FORMAT", 2)
+    Export(study=finished, archive=tmp_path / "new.tar").run()
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match="format 2, this version reads format 1"):
+        Import(archive=tmp_path / "new.tar", folder=tmp_path / "study").run()
+
+
+def test_an_existing_file_and_one_in_the_study_are_refused(finished, archive, tmp_path):
+    content = archive.read_bytes()
+    for path, words in (
+        (archive, "exists"),
+        (finished / "x.tar", "lies in the study"),
+        (tmp_path / "a/b", "no folder"),
+    ):
+        with pytest.raises(StudyError, match=words):
+            Export(study=finished, archive=path).run()
+    assert archive.read_bytes() == content
+
+
+def test_leftovers_and_locks_stay_behind(finished, tmp_path):
+    study = shutil.copytree(finished, tmp_path / "study")
+    left = (
+        "predictions/a.lock",
+        "trials/.0000.jsonl.pt-ab12_xyz",
+        "config.json.damaged",
+        "ray/sweep-1/x",
+        "mlflow/mlflow.db",
+        "driver.json",
+    )
+    for name in left:
+        (study / name).parent.mkdir(parents=True, exist_ok=True)
+        (study / name).write_text("{}")
+    (study / "notes.txt").write_text("the user's")
+    (study / "inner").symlink_to("notes.txt")
+    answer = Export(study=study, archive=tmp_path / "study.tar").run()
+    assert answer["left_out"] == ["inner: no regular file", "mlflow/mlflow.db: MLflow's own database does not travel"]
+    with tarfile.open(tmp_path / "study.tar") as tar:
+        names = tar.getnames()
+    assert not {*left, "inner", "driver.lock"} & {*names} and "notes.txt" in names
+    assert {f"artifacts/{path.name}" for path in (study / "artifacts").iterdir()} <= {*names}
+
+
+class TestBegun:
+    """A study whose driver died in its first trial."""
+
+    @pytest.fixture
+    def begun(self, tmp_path):
+        saved = begun_study(tmp_path / "study")
+        (saved.folder / "ray" / "sweep-1" / "tuner.pkl").write_text("Ray's")
+        return saved
+
+    def test_the_checkpoints_of_an_orphan_travel_and_it_goes_on_from_them(self, begun, tmp_path):
+        Export(study=begun.folder, archive=tmp_path / "a.tar").run()
+        target = tmp_path / "elsewhere"
+        answer = Import(archive=tmp_path / "a.tar", folder=target).run()
+        assert answer["trials"]["RUNNING"] == 1
+        saved = open_saved(target)
+        [orphan] = saved.trials()
+        assert load_checkpoint(target / orphan.user_attrs["checkpoint"] / "state.pt", "trial") == {"epoch": 1}
+        assert sorted(path.name for path in (target / "ray").rglob("*") if path.is_file()) == ["state.pt"] * 2
+        shutil.rmtree(target / "ray")  # which holds no real states
+        run_trials(saved)
+        assert [trial.state.name for trial in saved.trials()] == ["COMPLETE"] * 2
+        original = begun
+        run_trials(original)
+        assert [t.values for t in saved.trials()] == [t.values for t in original.trials()]
+
+    def test_a_checkpoint_that_is_gone_is_told(self, begun, tmp_path):
+        shutil.rmtree(begun.folder / "ray")
+        answer = Export(study=begun.folder, archive=tmp_path / "a.tar").run()
+        assert "trial 0 begins anew" in answer["left_out"][0]
+
+    def test_a_checkpoint_replaced_meanwhile_is_copied_in_a_second_try(self, begun, tmp_path, monkeypatch):
+        place = begun.folder / "ray" / "sweep-1" / "trial-0-ab"
+        copy, calls = archive_module._copy_database, []
+
+        def replaced(saved, target):
+            copy(saved, target)
+            calls.append(target)
+            if len(calls) == 1:
+                shutil.rmtree(place / "checkpoint_000000")
+                (place / "checkpoint_000001").rename(place / "checkpoint_000002")
+                running = optuna.Trial(saved.study, saved.trials()[0]._trial_id)
+                running.set_user_attr("checkpoint", "ray/sweep-1/trial-0-ab/checkpoint_000002")
+
+        monkeypatch.setattr(archive_module, "_copy_database", replaced)
+        assert Export(study=begun.folder, archive=tmp_path / "a.tar").run()["left_out"] == []
+        assert len(calls) == 2
+        Import(archive=tmp_path / "a.tar", folder=tmp_path / "elsewhere").run()
+        assert (tmp_path / "elsewhere/ray/sweep-1/trial-0-ab/checkpoint_000002/state.pt").exists()
+
+    def test_a_driver_may_write_meanwhile(self, begun, tmp_path):
+        running = optuna.Trial(begun.study, begun.trials()[0]._trial_id)
+        stop = threading.Event()
+
+        def write():
+            count = 0
+            while not stop.is_set():
+                running.set_user_attr("count", count)
+                count += 1
+
+        with study_lock(begun.folder):
+            writer = threading.Thread(target=write)
+            writer.start()
+            try:
+                Export(study=begun.folder, archive=tmp_path / "a.tar").run()
+            finally:
+                stop.set()
+                writer.join()
+        Import(archive=tmp_path / "a.tar", folder=tmp_path / "elsewhere").run()
+        with sqlite3.connect(tmp_path / "elsewhere" / "study.db") as copy:
+            assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert not (tmp_path / "elsewhere" / "driver.json").exists()
+
+    @pytest.mark.parametrize("kind", ["sqlite:///{}/shared.db", "journal:{}/shared.log"])
+    def test_a_study_kept_elsewhere_comes_into_the_folder(self, begun, tmp_path, kind):
+        from tune_jobs.study.storage import storage_from
+
+        storage, own = kind.format(tmp_path), f"sqlite:///{begun.folder / 'study.db'}"
+        shared = storage_from(storage)
+        optuna.create_study(study_name="another", storage=shared).ask()  # so that ids are others than in a file alone
+        optuna.copy_study(from_study_name="anneal", from_storage=own, to_storage=shared, to_study_name="study")
+        there = optuna.load_study(study_name="study", storage=shared)
+        save_note(optuna.Trial(there, there.trials[0]._trial_id), "the note")
+        (begun.folder / "study.db").unlink()
+        Export(study=begun.folder, archive=tmp_path / "a.tar", storage=storage).run()
+        Import(archive=tmp_path / "a.tar", folder=tmp_path / "elsewhere").run()
+        mine, theirs = open_saved(tmp_path / "elsewhere"), open_saved(begun.folder, storage)
+        assert mine.study.study_name == "anneal"
+        for one, other in zip(mine.trials(), theirs.trials(), strict=True):
+            assert one.state == other.state and one.params == other.params and one.user_attrs == other.user_attrs
+            assert one.system_attrs == other.system_attrs and one.intermediate_values == other.intermediate_values
+        assert mine.study.user_attrs == theirs.study.user_attrs
+        assert get_note(optuna.Trial(mine.study, mine.trials()[0]._trial_id)) == "the note"
+        assert Doctor(study=tmp_path / "elsewhere").run()["sound"]
+
+
+def test_the_paths_of_the_other_machine_are_told(finished, archive, tmp_path):
+    command = Import(archive=archive, folder=tmp_path / "study")
+    answer = command.run()
+    [row] = answer["paths"]
+    assert row["option"] == "--dataset" and row["value"] == str(finished / "blobs.npz") and row["found"]
+    assert "--dataset" in command.text(answer) and answer["command"] in command.text(answer)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"smoke_test": True, "sampler": "random"},
+        {"dataset": "a folder/with 'quotes'", "objectives": ("value", "control"), "flip": True, "image_size": 16},
+        {"estimator": "both", "prune_infeasible": True, "baselines": False, "seed": 7, "optimal": "my genotype.json"},
+        {
+            "gpus_per_trial": 0.5,
+            "max_concurrent": 2,
+            "root": "data",
+            "download": True,
+            "flip": False,
+            "log": ("mlflow",),
+        },
+    ],
+)
+def test_the_command_that_goes_on_has_the_studys_settings(changes, tmp_path):
+    config = SweepConfig(**changes)
+    words = shlex.split(command_line(config, tmp_path))
+    parsed = tyro.cli(SweepConfig, args=words[2:])
+    assert parsed.folder == tmp_path
+    left = {"out", "smoke_test"}
+    plain = [{k: v for k, v in c.to_dict().items() if k not in left} for c in (config, parsed)]
+    assert plain[0] == plain[1]

@@ -1,0 +1,165 @@
+"""Clean removes what a finished study can do without, and nothing that it cannot."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from edgenes import Ensemble
+from edgenes.errors import CheckpointError
+from tests.support.tiny_study import begin_study, finish_study, run_trials
+from tune_jobs.errors import StudyError
+from tune_jobs.files.layout import hypernetwork_path
+from tune_jobs.progress.display import Progress
+from tune_jobs.stages import ensemble as final
+from tune_jobs.study.lock import study_lock
+from tune_jobs.study.saved import open_saved
+from tune_jobs.tools.clean import Clean
+from tune_jobs.tools.doctor import Doctor
+from tune_jobs.tools.folder import contents, full_retrainings
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    saved = begin_study(tmp_path_factory.mktemp("finished") / "study", trials=3)
+    run_trials(saved)
+    finish_study(saved)
+    return saved.folder
+
+
+@pytest.fixture
+def study(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "study")
+    place = folder / "ray" / "sweep-1" / "trial-0-ab"
+    place.mkdir(parents=True)
+    (place / "state.pt").write_bytes(bytes(5000))
+    (folder / "predictions" / "0123.unfinished").write_bytes(bytes(3000))
+    (folder / "predictions" / "0123.damaged").write_bytes(bytes(2000))
+    (folder / "trials" / ".0000-hypernetwork.pt-ab12_xyz").write_bytes(bytes(1000))
+    (folder / "report").mkdir()
+    (folder / "report" / "index.html").write_text("the report")
+    (folder / "result-1.json").write_text("{}")
+    (folder / "notes.txt").write_text("the user's")
+    return folder
+
+
+def predictions(folder):
+    return {path.stem for path in (folder / "predictions").glob("*.pt")}
+
+
+def test_what_goes_and_what_stays(study):
+    before = contents(study).files
+    needed = set(full_retrainings(open_saved(study)))
+    assert needed < predictions(study)
+    answer = Clean(study=study).run()
+    after = contents(study).files
+    assert predictions(study) == needed
+    gone = before.keys() - after.keys()
+    assert {name for name in gone if not name.startswith("predictions/")} == {
+        "ray/sweep-1/trial-0-ab/state.pt",
+        "trials/.0000-hypernetwork.pt-ab12_xyz",
+    }
+    assert not (study / "ray").exists() and {"predictions/0123.unfinished", "predictions/0123.damaged"} <= gone
+    assert not any(name.endswith(".lock") and name != "driver.lock" for name in after)
+    told = {name for row in answer["removed"].values() for name in row["files"]}
+    assert told == gone
+    assert answer["bytes_before"] - answer["bytes_after"] == sum(before[name] for name in gone)
+    assert answer["bytes_after"] == sum(size for name, size in after.items() if name != "driver.lock")
+    json.dumps(answer)
+    again = Clean(study=study).run()
+    assert not any(row["files"] for row in again["removed"].values())
+    assert "nothing to remove" in Clean(study=study).text(again)
+
+
+def test_a_dry_run_says_the_same_and_touches_nothing(study):
+    before = contents(study).files
+    dry = Clean(study=study, dry_run=True)
+    promised = dry.run()
+    assert contents(study).files == before and "would go" in dry.text(promised)
+    assert Clean(study=study).run()["removed"] == promised["removed"]
+
+
+def test_it_is_still_sound_finished_and_has_its_ensemble(study):
+    result = json.loads((study / "result.json").read_text())
+    Clean(study=study).run()
+    assert Doctor(study=study).run()["sound"]
+    assert [n.genotype.digest for n in Ensemble.load(study / "ensemble").networks] == [
+        member["digest"] for member in result["members"]
+    ]
+    from tune_jobs.stages.pipeline import run_study  # Ray's import, which the commands do without
+
+    saved = open_saved(study)
+    assert run_study(saved.config, Progress()) == result
+
+
+def test_more_trials_go_on_to_the_numbers_of_a_study_that_was_not_cleaned(finished, study, tmp_path):
+    plain = shutil.copytree(finished, tmp_path / "plain")
+    Clean(study=study).run()
+    results = []
+    for folder in (plain, study):
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "trials": 5}))
+        saved = open_saved(folder)
+        old = saved.finalists()
+        run_trials(saved)
+        # more trials only push trials out of the finalists: no removed prediction is asked for by an old trial
+        assert {f.number for f in saved.finalists()} <= {f.number for f in old} | {3, 4}
+        shutil.rmtree(folder / "hypernetwork")
+        results.append(finish_study(saved))
+    clean, kept = results[1], results[0]
+    assert clean["members"] == kept["members"] and clean["best_trial"] == kept["best_trial"]
+
+
+def test_kept_finalists_need_no_retraining(study):
+    Clean(study=study).run()
+    saved = open_saved(study)
+    data, settings = saved.data(), saved.settings()
+    for job in final.retraining_jobs(settings, saved.finalists()):
+        key = settings.store.key(final.final_training(settings, job.repeat), data, job.genotype)
+        assert settings.store.find(key, weights=True) is not None
+
+
+class TestRefused:
+    def unchanged(self, folder, error, words):
+        before = {name: size for name, size in contents(folder).files.items() if name != "driver.lock"}
+        with pytest.raises(error, match=words):
+            Clean(study=folder).run()
+        assert {name: size for name, size in contents(folder).files.items() if name != "driver.lock"} == before
+
+    def test_a_study_that_is_not_finished(self, tmp_path):
+        saved = begin_study(tmp_path / "study")
+        run_trials(saved, stop_after=2)
+        self.unchanged(saved.folder, StudyError, "is not finished")
+
+    def test_a_study_that_was_begun_again_with_more_trials(self, study):
+        path = study / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "trials": 9}))
+        self.unchanged(study, StudyError, "is not finished")
+
+    def test_a_driven_study(self, study):
+        with study_lock(study):
+            for dry in (False, True):
+                with pytest.raises(StudyError, match=f"process {os.getpid()} on .* drives the study"):
+                    Clean(study=study, dry_run=dry).run()
+            assert (study / "ray").exists()
+
+    def test_a_study_whose_finalist_lost_its_hypernetwork(self, study):
+        [finalist] = open_saved(study).finalists()
+        (study / hypernetwork_path(finalist.number)).unlink()
+        self.unchanged(study, CheckpointError, "see what doctor says")
+
+    def test_a_result_of_other_trials(self, study):
+        path = study / "result.json"
+        result = json.loads(path.read_text())
+        result["best_trial"]["number"] = (result["best_trial"]["number"] + 1) % 3
+        path.write_text(json.dumps(result))
+        self.unchanged(study, StudyError, "does not fit its trials")
+
+    def test_a_folder_with_a_way_out(self, study, tmp_path):
+        (tmp_path / "outside").mkdir()
+        (tmp_path / "outside" / "state.pt").write_text("precious")
+        shutil.rmtree(study / "ray")
+        (study / "ray").symlink_to(tmp_path / "outside")
+        self.unchanged(study, StudyError, "leads out")
+        assert (tmp_path / "outside" / "state.pt").read_text() == "precious"

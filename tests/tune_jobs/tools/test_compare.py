@@ -1,0 +1,210 @@
+"""Two studies side by side: what differs, in pairs where there are pairs, and no more certain than the numbers are."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from edgenes.checkpoint import write_json
+from tests.support.tiny_study import begin_study, finish_study, run_trials
+from tune_jobs.__main__ import main
+from tune_jobs.files.curves import read_curve
+from tune_jobs.study.saved import open_saved
+from tune_jobs.tools.compare_page import CURVES, curves_figure, curves_frame
+from tune_jobs.tools.compare_rows import Side
+
+
+def make(folder, finished=True, **changes):
+    saved = begin_study(folder, **changes)
+    run_trials(saved)
+    if finished:
+        finish_study(saved)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    """Folders of studies: the first, one with another budget, one of another seed, one on other data."""
+    place = tmp_path_factory.mktemp("studies")
+    return {
+        "first": make(place / "first"),
+        "budget": make(place / "budget", hypernetwork_epochs=2),
+        "seed": make(place / "seed", finished=False, seed=1, trials=3),
+        "data": make(place / "data", finished=False, data_seed=7, short_epochs=2, candidates=4),
+    }
+
+
+def compare(a, b, capsys, *options):
+    assert main(["compare", str(a), str(b), "--json", *map(str, options)]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+class TestPairs:
+    def test_trials_of_equal_number_parameters_and_seed_are_pairs(self, studies, capsys):
+        answer = compare(studies["first"], studies["budget"], capsys)
+        assert answer["pairing"]["paired"] and answer["pairing"]["same_seed"]
+        assert "2 of the same number and parameters, the same seed each" in answer["pairing"]["text"]
+        values = [[t.values[0] for t in open_saved(studies[name]).study.trials] for name in ("first", "budget")]
+        main_row = answer["differences"][0]
+        assert main_row["measure"] == "value" and main_row["n"] == [2, 2]
+        assert main_row["difference"] == pytest.approx(np.mean(np.subtract(values[1], values[0])))
+        reference = stats.ttest_rel(values[1], values[0]).confidence_interval()
+        if main_row["low"] is not None:
+            assert main_row["low"] == pytest.approx(reference.low)
+
+    def test_without_two_pairs_all_trials_are_compared_as_groups(self, studies, capsys):
+        answer = compare(studies["first"], studies["seed"], capsys)
+        assert not answer["pairing"]["paired"]
+        assert answer["pairing"]["text"].startswith("compared as two groups, 2 of A and 3 of B: only 1 pair has")
+        assert [row["paired"] for row in answer["trials"]] == [True, False, False]
+        assert answer["differences"][0]["n"] == [2, 3]
+        assert [row["a"] is None for row in answer["trials"]] == [False, False, True]
+
+    def test_trials_without_a_partner_are_left_out_and_said(self, studies, tmp_path, capsys):
+        shutil.copytree(studies["first"], tmp_path / "more")
+        path = tmp_path / "more" / "config.json"
+        write_json(path, json.loads(path.read_text()) | {"trials": 4})
+        run_trials(open_saved(tmp_path / "more"))
+        answer = compare(studies["first"], tmp_path / "more", capsys)
+        assert (answer["pairing"]["pairs"], answer["pairing"]["complete"]) == (2, [2, 4])
+        assert "0 of A and 2 of B have no partner and are left out" in answer["pairing"]["text"]
+        assert answer["differences"][0]["conclusion"] == "equal"
+
+    def test_last_values_of_the_curves_are_compared(self, studies, capsys):
+        answer = compare(studies["first"], studies["budget"], capsys)
+        [row] = [row for row in answer["differences"] if row["measure"] == "loss"]
+        last = [
+            np.mean([read_curve(studies[name] / "trials" / f"{k:04d}.jsonl")[n - 1]["loss"] for k in range(2)])
+            for name, n in (("first", 3), ("budget", 2))
+        ]
+        assert (row["mean_a"], row["mean_b"]) == (pytest.approx(last[0]), pytest.approx(last[1]))
+
+
+class TestSettings:
+    def test_the_settings_that_differ_and_no_others(self, studies, capsys):
+        answer = compare(studies["first"], studies["budget"], capsys)
+        found = {row["setting"]: (row["a"], row["b"]) for row in answer["settings"]}
+        assert found.pop("dataset") == tuple(str(studies[n] / "blobs.npz") for n in ("first", "budget"))
+        assert found == {"hypernetwork_epochs": (3, 2)}
+
+    def test_a_copy_has_the_same(self, studies, tmp_path, capsys):
+        shutil.copytree(studies["first"], tmp_path / "copy")
+        answer = compare(studies["first"], tmp_path / "copy", capsys)
+        assert answer["settings"] == []
+        assert {row["conclusion"] for row in answer["differences"]} == {"equal"}
+        assert answer["conclusion"].startswith("Value of the trials: equal (2 pairs).")
+
+    def test_other_data_and_several_causes_are_said(self, studies, capsys):
+        answer = compare(studies["first"], studies["data"], capsys)
+        assert {"data", "short_epochs", "candidates"} <= {row["setting"] for row in answer["settings"]}
+        notes = " ".join(answer["notes"])
+        assert "the data differ" in notes
+        assert "2 settings differ (short_epochs, candidates)" in notes
+
+    def test_another_environment_is_said(self, studies, tmp_path, capsys):
+        shutil.copytree(studies["first"], tmp_path / "copy")
+        path = tmp_path / "copy" / "environment.json"
+        write_json(path, json.loads(path.read_text()) | {"platform": "another"})
+        answer = compare(studies["first"], tmp_path / "copy", capsys)
+        assert [(row["setting"], row["b"]) for row in answer["settings"]] == [("platform", "another")]
+        assert "ran in other environments" in " ".join(answer["notes"])
+
+
+class TestResults:
+    def test_the_ensembles_and_what_stands_beside_them(self, studies, capsys):
+        answer = compare(studies["first"], studies["budget"], capsys)
+        results = [json.loads((studies[name] / "result.json").read_text()) for name in ("first", "budget")]
+        first = answer["results"][0]
+        assert first["name"] == "EdgeNES ensemble"
+        assert [first["mean_a"], first["mean_b"]] == [result["test"]["accuracy"] for result in results]
+        error = np.hypot(*(result["test"]["standard_error"] for result in results))
+        assert first["standard_error"] == pytest.approx(error)
+        assert len(answer["results"]) == 6
+        assert "not over seeds" in answer["conclusion"]
+
+    def test_an_unfinished_study_has_none(self, studies, capsys):
+        answer = compare(studies["first"], studies["seed"], capsys)
+        assert answer["results"] == [] and not answer["b"]["finished"]
+
+    def test_studies_without_trials_have_nothing_to_compare(self, tmp_path, capsys):
+        for name in "ab":
+            begin_study(tmp_path / name)
+        assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+        assert "No value to compare: both studies need a complete trial." in capsys.readouterr().out
+
+
+class TestText:
+    def test_it_says_settings_trials_differences_results_and_the_conclusion(self, studies, capsys):
+        assert main(["compare", str(studies["first"]), str(studies["budget"])]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert any(re.fullmatch(r"  hypernetwork_epochs +3 +2", line) for line in lines)
+        assert sum(line.startswith("  value of the trial ") for line in lines) == 1
+        assert sum(line.startswith("  EdgeNES ensemble ") for line in lines) == 1
+        assert lines[-1].startswith("Conclusion. Value of the trials:")
+
+
+class TestPage:
+    def test_one_file_that_needs_no_network_and_escapes_names(self, studies, tmp_path, capsys):
+        folder = tmp_path / "a <b> & c"
+        shutil.copytree(studies["budget"], folder)
+        answer = compare(studies["first"], folder, capsys, "--out", tmp_path / "page.html")
+        page = (tmp_path / "page.html").read_text()
+        assert answer["page"] == str(tmp_path / "page.html")
+        assert [path.name for path in tmp_path.glob("*.html")] == ["page.html"]
+        assert "a &lt;b&gt; &amp; c" in page and "a <b> & c" not in page
+        assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
+        for title in ("What differs", "Trials", "Curves", "Results", "All trials"):
+            assert f"<h2>{title}</h2>" in page
+        assert page.count('class="plotly-graph-div"') == 4
+
+    def test_the_curves_are_those_recorded(self, studies):
+        sides = [Side(open_saved(studies[name])) for name in ("first", "budget")]
+        frame = curves_frame(*sides)
+        for study, name in (("A", "first"), ("B", "budget")):
+            for trial in (0, 1):
+                curve = read_curve(studies[name] / "trials" / f"{trial:04d}.jsonl")
+                mine = frame[(frame["study"] == study) & (frame["trial"] == trial)]
+                losses = [record["loss"] for record in curve if "loss" in record]
+                assert mine[mine["metric"] == "loss"]["value"].tolist() == losses
+                means = [record["intermediate"] for record in curve if "intermediate" in record]
+                assert mine[mine["metric"] == "intermediate"]["value"].tolist() == means
+                assert mine[mine["metric"] == "intermediate"]["x"].tolist() == [1, 2, 3]
+        figure = curves_figure(frame)
+        assert len(figure.data) == 4 * len(CURVES), "both studies: trials, and their median"
+        assert {trace.name for trace in figure.data if trace.showlegend} == {
+            "A: median of its trials",
+            "B: median of its trials",
+        }
+
+
+class TestRefused:
+    def test_what_cannot_be_compared(self, studies, tmp_path, capsys):
+        first, budget = str(studies["first"]), str(studies["budget"])
+        for arguments, why in (
+            ([first, first], "is given twice"),
+            ([first, str(tmp_path / "nothing")], "there is no study in"),
+            ([first, budget, "--out", str(tmp_path)], "--out names the page to write"),
+            ([first, budget, "--out", str(tmp_path / "trials.csv")], "--out names the page to write"),
+        ):
+            assert main(["compare", *arguments]) == 1
+            assert why in " ".join(capsys.readouterr().err.split())
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_none_of_the_three_commands_needs_ray(studies, tmp_path):
+    folder = shutil.copytree(studies["first"], tmp_path / "copy")
+    code = (
+        "import sys; from tune_jobs.__main__ import main\n"
+        f"assert main(['replay', {str(folder)!r}, '0']) == 0\n"
+        f"assert main(['ensemble', {str(folder)!r}]) == 0\n"
+        f"assert main(['compare', {str(folder)!r}, {str(studies['budget'])!r}, '--out', '{tmp_path}/x.html']) == 0\n"
+        "assert 'ray' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Trial 0 (COMPLETE), run again on cpu with 1 thread: equal\n")

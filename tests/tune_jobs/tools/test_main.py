@@ -1,0 +1,185 @@
+"""The command line: exit statuses, JSON for programs, words for people, and never a traceback."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgenes.parsing import printable
+from tests.support.tiny_study import begin_study, finish_study, run_trials
+from tune_jobs.__main__ import COMMANDS, main
+from tune_jobs.tools.status import Status
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    saved = begin_study(tmp_path_factory.mktemp("finished") / "study")
+    run_trials(saved)
+    finish_study(saved)
+    return saved.folder
+
+
+@pytest.fixture
+def study(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "study")
+
+
+def run(capsys, *words):
+    """Exit status, standard output, standard error."""
+    status = main([str(word) for word in words])
+    said = capsys.readouterr()
+    assert "Traceback" not in said.out + said.err
+    return status, said.out, said.err
+
+
+def test_every_command_answers_in_json_and_in_words(study, tmp_path, capsys):
+    commands = [
+        ("status", study),
+        ("doctor", study),
+        ("doctor", study, "--repair"),
+        ("export", study, tmp_path / "a.tar"),
+        ("import", tmp_path / "a.tar", tmp_path / "arrived"),
+        ("clean", study, "--dry-run"),
+        ("clean", study),
+    ]
+    for words in commands:
+        status, out, err = run(capsys, *words, "--json")
+        assert status == 0 and err == "" and isinstance(json.loads(out), dict), words
+    (tmp_path / "a.tar").unlink()
+    shutil.rmtree(tmp_path / "arrived")
+    for words in commands:
+        status, out, err = run(capsys, *words)
+        assert status == 0 and err == "" and out.count("\n") >= 1, words
+        folder = tmp_path / "arrived" if words[0] == "import" else study
+        assert str(folder) in out or str(tmp_path / "a.tar") in out
+
+
+@pytest.mark.parametrize("name", ["a%20b?c=d#e", "{0}{}", "new\nline 'é' \"", "[red]x", "-x"])
+def test_a_study_may_have_any_name(study, tmp_path, capsys, name):
+    there, archive, arrived = study.rename(tmp_path / name), tmp_path / f"{name}.tar", tmp_path / f"{name}2"
+    for words in (("status", there), ("doctor", there, "--repair"), ("clean", there)):
+        status, out, _ = run(capsys, *words)
+        assert status == 0 and printable(str(there.parent)) in out, words
+    assert os.listdir(tmp_path) == [name], "nothing is made beside it"
+    assert run(capsys, "export", there, archive)[0] == run(capsys, "import", archive, arrived)[0] == 0
+    assert run(capsys, "status", arrived)[0] == 0 and {*tmp_path.iterdir()} == {there, archive, arrived}
+
+
+def test_damage_is_exit_status_1_until_it_is_repaired(study, capsys):
+    (study / "stages.json").write_text("{")
+    status, out, _ = run(capsys, "doctor", study)
+    assert status == 1 and "stages.json" in out and "--repair" in out
+    status, out, _ = run(capsys, "doctor", study, "--json")
+    assert status == 1 and not json.loads(out)["sound"]
+    status, out, _ = run(capsys, "doctor", study, "--repair")
+    assert status == 0 and "1 repaired" in out
+    assert run(capsys, "doctor", study)[0] == 0
+
+
+def test_mistakes_are_told_in_one_line_with_exit_status_1(study, tmp_path, capsys):
+    tar = tmp_path / "no.tar"
+    mistakes = [
+        ("status", tmp_path / "nothing"),
+        ("status", tmp_path),
+        ("doctor", tmp_path / "nothing"),
+        ("clean", tmp_path / "nothing"),
+        ("export", tmp_path / "nothing", tar),
+        ("export", study, tmp_path / "no" / "folder.tar"),
+        ("import", tar, tmp_path / "new"),
+        ("import", study / "config.json", tmp_path / "new"),
+        ("import", study, tmp_path / "new"),
+        ("import", tar, study),
+        ("status", study, "--storage", f"sqlite:///{tmp_path}/none.db"),
+        ("status", study, "--storage", "postgresql://user:secret@localhost/x"),
+    ]
+    for words in mistakes:
+        for json_too in ([], ["--json"]):
+            status, out, err = run(capsys, *words, *json_too)
+            assert status == 1 and out == "" and err.startswith("error: ") and "secret" not in err, words
+    assert sorted(os.listdir(tmp_path)) == ["study"]
+
+
+def test_a_terminal_obeys_no_name_of_a_stranger(study, tmp_path, capsys):
+    (study / "driver.json").write_text(json.dumps({"host": "\x1b]0;\nowned\x07\ud800", "pid": 1, "heartbeat": 0.1}))
+    os.utime(study / "driver.json", (0, 0))
+    (study / "\x1b[2J").symlink_to(tmp_path)
+    for status, words in ((1, ("status", study)), (1, ("doctor", study))):
+        said = run(capsys, *words)
+        assert said[0] == status and "\\x1b[2J" in "".join(said[1:]) and "\x1b" not in "".join(said[1:])
+    (study / "\x1b[2J").unlink()
+    for words in (("status", study), ("doctor", study)):
+        status, out, err = run(capsys, *words)
+        assert status == 0 and "on ]0; owned" in out and "\x1b" not in out + err
+
+
+def test_a_name_of_colons_is_no_emoji(tmp_path, capsys):
+    assert ":smile:" in run(capsys, "status", tmp_path / ":smile:")[2]
+
+
+def test_an_answer_that_nobody_takes_is_no_traceback(study):
+    words = [sys.executable, "-m", "tune_jobs", "status", str(study)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert done.returncode != 0 and "No space left" in done.stderr and "Traceback" not in done.stderr
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=ascii_only)
+    assert done.returncode == 0 and "\\xb1" in done.stdout and done.stderr == ""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*words, "--json"], stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    os.close(writer)
+    assert done.returncode != 0 and done.stderr == ""
+
+
+def test_json_has_null_for_numbers_that_it_does_not_know(capsys, monkeypatch):
+    monkeypatch.setattr(Status, "run", lambda self: {"values": [math.inf, (math.nan, 1.5)]})
+    status, out, _ = run(capsys, "status", "study", "--json")
+    assert status == 0 and json.loads(out) == {"values": [None, [None, 1.5]]}
+
+
+def test_a_wrong_option_is_exit_status_2(study, capsys):
+    for words in (["status", str(study), "--jsno"], ["stauts", str(study)], ["status"], ["import", "a.tar"]):
+        with pytest.raises(SystemExit) as exit_:
+            main(words)
+        assert exit_.value.code == 2
+    capsys.readouterr()
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["--help"])
+    assert exit_.value.code == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in COMMANDS)
+
+
+SCRIPT = """
+import sys
+from edgenes.untrusted import printable
+from tune_jobs.__main__ import main
+study, tar, arrived = sys.argv[1:]
+for words in (["status", study], ["doctor", study, "--repair"], ["export", study, tar], ["import", tar, arrived],
+              ["clean", study], ["cluster-file", "slurm"],
+              ["submit", "slurm", "--dry-run", "--", "--out", "/shared/x"]):
+    assert main(words) == 0, words
+sys.exit("ray was imported" if "ray" in sys.modules else 0)
+"""
+
+
+def test_no_command_imports_ray(study, tmp_path):
+    words = [sys.executable, "-c", SCRIPT, study, tmp_path / "a.tar", tmp_path / "arrived"]
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_it_runs_as_a_module(tmp_path):
+    words = [sys.executable, "-m", "tune_jobs", "status", str(tmp_path / "nothing")]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1 and "there is no study" in done.stderr and "Traceback" not in done.stderr

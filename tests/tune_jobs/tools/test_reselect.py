@@ -1,0 +1,186 @@
+"""Another ensemble from a study's hypernetwork: the study's own comes back, other settings give others."""
+
+import json
+import shutil
+
+import pytest
+
+from edgenes.ensemble import Ensemble
+from edgenes.errors import ConfigError, DivergedError
+from edgenes.metrics import accuracy
+from edgenes.selection import select_ensemble
+from edgenes.space.genotype import Genotype, shared_edges
+from tests.support.tiny_study import begin_study, finish_study, run_trials
+from tune_jobs.__main__ import main
+from tune_jobs.files import candidate_store as store_module
+from tune_jobs.stages import ensemble as final
+from tune_jobs.stages.finalists import final_training
+from tune_jobs.study.saved import open_saved
+from tune_jobs.tools import reselect
+from tune_jobs.tools.reselect import parse_range
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(folder, result) of a finished study."""
+    folder = tmp_path_factory.mktemp("study")
+    saved = begin_study(folder, trials=2)
+    run_trials(saved)
+    return folder, finish_study(saved)
+
+
+@pytest.fixture
+def study(finished, tmp_path):
+    """A copy that a test may alter."""
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def ensemble(folder, capsys, *options):
+    assert main(["ensemble", str(folder), "--json", *map(str, options)]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+class TestChoice:
+    def test_with_the_studys_settings_it_is_the_studys_ensemble(self, study, finished, capsys):
+        _, result = finished
+        answer = ensemble(study, capsys)
+        for part in ("selection", "members", "validation", "test"):
+            assert answer[part] == result[part]
+        assert answer["cached"] == answer["selection"]["networks"] == 3, "nothing is trained twice"
+        assert answer["study"] == {part: result[part] for part in ("validation", "test")}
+
+    def test_the_members_are_the_best_of_the_candidates_in_the_range(self, study, capsys):
+        answer = ensemble(study, capsys, "--size", 2, "--candidates", 5, "--lambda", "1:2", "--criterion", "accuracy")
+        saved = open_saved(study)
+        settings, data = saved.settings(), saved.data()
+        number = answer["asked"]["trial"]
+        path = study / "hypernetwork" / "hypernetwork.pt"
+        drawn = reselect.draw(saved, reselect.Hypernetwork.load(path), number, 5, 1.0, 2.0)
+        assert len(drawn) == answer["candidates"] == 5
+        keys = [settings.store.key(final_training(settings, 0), data, c.genotype) for c in drawn]
+        records = [settings.store.find(key, weights=True) for key in keys]
+        chosen = select_ensemble([r.probabilities for r in records], data.validation.labels, 2, "accuracy")
+        assert [m["digest"] for m in answer["members"]] == [drawn[k].genotype.digest for k in chosen.members]
+        for member in answer["members"]:
+            assert 1 <= member["lambda"] <= 2
+            assert member["shared"] == shared_edges(Genotype.from_dict(member["genotype"]), saved.optimal)
+
+    def test_a_trial_may_be_named(self, study, finished, capsys):
+        other = 1 - finished[1]["best_trial"]["number"]
+        answer = ensemble(study, capsys, "--trial", other)
+        assert answer["asked"]["trial"] == other
+        drawn = {row["digest"] for row in open_saved(study).study.trials[other].user_attrs["candidates"]}
+        assert {member["digest"] for member in answer["members"]} <= drawn
+
+    def test_too_few_distinct_genotypes_are_said(self, study, capsys):
+        collapse(study)
+        assert main(["ensemble", str(study), "--size", "1", "--lambda", "2:2"]) == 0
+        assert "Only 1 distinct genotypes were found there, of 3 asked for." in capsys.readouterr().out
+        assert main(["ensemble", str(study), "--size", "2", "--lambda", "2:2"]) == 1
+        assert "gives only 1 distinct genotypes at lambda 2 to 2" in capsys.readouterr().err
+
+    def test_a_candidate_that_diverges_is_left_out(self, study, capsys, monkeypatch):
+        train, calls = store_module.train_network, []
+
+        def diverge_once(*arguments, **options):
+            calls.append(arguments)
+            if len(calls) == 1:
+                raise DivergedError("the loss became nan")
+            return train(*arguments, **options)
+
+        monkeypatch.setattr(store_module, "train_network", diverge_once)
+        answer = ensemble(study, capsys, "--candidates", 6)
+        assert (answer["diverged"], answer["candidates"], answer["selection"]["networks"]) == (1, 6, 5)
+
+
+def collapse(folder):
+    """Make the study's hypernetwork give one genotype."""
+    path = folder / "hypernetwork" / "hypernetwork.pt"
+    hypernetwork = reselect.Hypernetwork.load(path)
+    for logits in (hypernetwork.alpha, hypernetwork.beta):
+        logits.data[:] = 1e4 * logits.data[:1]
+    hypernetwork.save(path)
+
+
+class TestSaved:
+    def test_the_ensemble_loads_and_its_card_says_what_was_asked(self, study, finished, capsys):
+        answer = ensemble(study, capsys, "--size", 3, "--candidates", 4, "--lambda", "0.5:2")
+        folder = study / "ensembles" / f"trial-{answer['asked']['trial']}-lambda-0.5-2-best-3-of-4-by-nll"
+        assert answer["folder"] == str(folder)
+        saved = Ensemble.load(folder)
+        test = open_saved(study).data().test
+        assert accuracy(saved.predict(test.images.transpose(0, 2, 3, 1)), test.labels) == answer["test"]["accuracy"]
+        own = json.loads((study / "ensemble" / "card.json").read_text())
+        assert saved.card.keys() == own.keys() | {"asked"}
+        assert saved.card["asked"] == answer["asked"]
+        assert saved.card["hypernetwork"] == own["hypernetwork"] == answer["hypernetwork"]
+
+    def test_the_test_images_are_read_once_and_noted(self, study, capsys):
+        before = final.test_reads(study)
+        answer = ensemble(study, capsys, "--out", study / "mine")
+        assert answer["test_reads"] == final.test_reads(study) == before + 1
+        note = json.loads((study / "test_reads.jsonl").read_text().splitlines()[-1])
+        assert note["purpose"] == "ensemble mine"
+
+    def test_an_ensemble_is_not_overwritten_and_nothing_is_read_or_trained(self, study, capsys):
+        for options in (), ("--out", str(study / "ensemble")):
+            if not options:
+                ensemble(study, capsys)
+            reads, files = final.test_reads(study), sorted(study.rglob("*"))
+            assert main(["ensemble", str(study), *options]) == 1
+            assert "is there already, and is not overwritten" in capsys.readouterr().err
+            assert (final.test_reads(study), sorted(study.rglob("*"))) == (reads, files)
+
+    def test_the_study_itself_is_not_changed(self, study, capsys):
+        names = ("result.json", "hypernetwork/hypernetwork.pt", "ensemble/ensemble.pt", "study.db", "config.json")
+        before = {name: (study / name).read_bytes() for name in names}
+        ensemble(study, capsys, "--candidates", 4)
+        assert {name: (study / name).read_bytes() for name in names} == before
+
+    def test_the_table_shows_the_ensemble_its_members_and_the_studys(self, study, capsys):
+        assert main(["ensemble", str(study), "--lambda", "0:1"]) == 0
+        text = capsys.readouterr().out
+        names = [line.strip().partition("  ")[0] for line in text.splitlines() if "±" in line]
+        assert names == ["ensemble", "member 1", "member 2", "the study's ensemble"]
+        assert "read 2 times" in text
+
+
+class TestRefused:
+    def test_a_study_without_a_hypernetwork(self, tmp_path, capsys):
+        saved = begin_study(tmp_path, trials=1)
+        assert main(["ensemble", str(tmp_path)]) == 1
+        assert "has not chosen its hypernetwork yet: let its command run to the end" in capsys.readouterr().err
+        run_trials(saved)
+        assert main(["ensemble", str(tmp_path)]) == 1
+        assert "give --trial, one of 0, or let" in capsys.readouterr().err
+        assert final.test_reads(tmp_path) == 0
+
+    @pytest.mark.parametrize(
+        "options, why",
+        [
+            (["--trial", "2"], "no trial 2: it has 2"),
+            (["--size", "4"], "--size 4 is more than --candidates 3"),
+            (["--size", "0"], "--size must be at least 1, got 0"),
+            (["--candidates=-1"], "--candidates must be at least 1, got -1"),
+            (["--lambda", "2:9"], "--lambda must be LOW:HIGH within 0:2"),
+        ],
+    )
+    def test_what_cannot_be(self, finished, capsys, options, why):
+        assert main(["ensemble", str(finished[0]), *options]) == 1
+        assert why in capsys.readouterr().err
+
+    def test_a_trial_whose_hypernetwork_is_gone(self, study, capsys):
+        (study / "trials" / "0001-hypernetwork.pt").unlink()
+        assert main(["ensemble", str(study), "--trial", "1"]) == 1
+        assert "trial 1 (COMPLETE) has no hypernetwork" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("text", ["", "2", "x:2", "1:2:3", "2:1", "-1:2", "0:5", "nan:2", "1:inf"])
+    def test_a_range_that_is_none(self, text):
+        with pytest.raises(ConfigError, match="LOW:HIGH within 0:4"):
+            parse_range(text, 4)
+
+    def test_ranges(self):
+        assert parse_range(None, 4) == (0, 4)
+        assert parse_range("2:4", 4) == (2, 4)
+        assert parse_range("0.5:0.5", 4) == (0.5, 0.5)

@@ -1,0 +1,220 @@
+"""How far a study is, told of studies that have begun, run, stopped, failed and finished."""
+
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import time
+
+import optuna
+import pytest
+
+from edgenes.errors import CheckpointError
+from tests.support.tiny_study import begin_study, finish_study, run_trials
+from tune_jobs.errors import StudyError
+from tune_jobs.study.lock import STALE, read_driver, study_lock
+from tune_jobs.study.saved import open_saved
+from tune_jobs.tools.clean import Clean
+from tune_jobs.tools.doctor import Doctor
+from tune_jobs.tools.folder import DRIVER, full_retrainings
+from tune_jobs.tools.replay import Replay
+from tune_jobs.tools.status import Status
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    saved = begin_study(tmp_path_factory.mktemp("finished") / "study")
+    run_trials(saved)
+    result = finish_study(saved)
+    (saved.folder / "stages.json").write_text(json.dumps(result["seconds"] | {"sweep": 75.0}))
+    return saved.folder
+
+
+@pytest.fixture
+def study(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "study")
+
+
+def status(folder, **options):
+    command = Status(study=folder, **options)
+    answer = command.run()
+    json.dumps(answer, allow_nan=False)
+    assert command.status(answer) == 0
+    return answer, command.text(answer)
+
+
+def states(answer):
+    return [stage["state"] for stage in answer["stages"]]
+
+
+def test_a_finished_study(study):
+    answer, text = status(study)
+    result = json.loads((study / "result.json").read_text())
+    assert answer["finished"] and answer["driver"] is None and states(answer) == ["done"] * 4
+    assert answer["trials"] == {"planned": 2, "complete": 2, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
+    planned = len(full_retrainings(open_saved(study)))
+    assert answer["retrainings"] == {"done": planned, "planned": planned}
+    trials = open_saved(study).trials()
+    best = trials[answer["best_trial"]["number"]]
+    assert answer["best_trial"]["value"] == best.values[0]
+    assert answer["best_trial"]["standard_error"] == best.user_attrs["standard_error"]
+    assert answer["best_trial"]["control_error"] == best.user_attrs["control_error"]
+    assert answer["result"]["test"] == result["test"]
+    assert answer["test_reads"] == answer["results"] == 1
+    files = [path for path in study.rglob("*") if path.is_file()]
+    assert (
+        answer["disk"]["bytes"] == sum(path.stat().st_size for path in files) == sum(answer["disk"]["parts"].values())
+    )
+    assert [stage["seconds"] for stage in answer["stages"]] == [1.0, 75.0, 1.0, 1.0]
+    for words in (
+        ": finished",
+        "2 of 2 trials (2 complete), 1m 15s",
+        f"{result['test']['accuracy']:.3f} ± ",
+        "1 for 1",
+    ):
+        assert words in text
+
+
+def test_a_study_that_has_not_begun_its_trials(tmp_path):
+    folder = begin_study(tmp_path / "study").folder
+    answer, text = status(folder)
+    assert states(answer) == ["done", "stopped", "to do", "to do"]
+    assert answer["trials"]["waiting"] == 1 and answer["best_trial"] is None and answer["retrainings"] is None
+    assert "stopped; the sweep's same command goes on with it" in text
+    (folder / "search" / "genotype.json").unlink()
+    assert states(status(folder)[0]) == ["stopped", "to do", "to do", "to do"]
+
+
+def test_a_study_in_mid_run_while_its_driver_writes(tmp_path):
+    saved = begin_study(tmp_path / "study")
+    run_trials(saved, stop_after=2)
+    with open(saved.folder / "trials" / "0000.jsonl", "a") as file:
+        file.write('{"step": 3, "no')  # half a line, as a reader may meet it
+    with study_lock(saved.folder), sqlite3.connect(saved.folder / "study.db") as driver:
+        driver.execute("BEGIN IMMEDIATE")
+        driver.execute("UPDATE studies SET study_name = 'being written'")
+        answer, text = status(saved.folder)
+        driver.rollback()
+    assert answer["driver"]["state"] == "alive" and answer["driver"]["pid"] == os.getpid()
+    assert states(answer) == ["done", "running", "to do", "to do"]
+    [running] = answer["running"]
+    assert (running["trial"], running["step"], running["steps"]) == (0, 2, 6)
+    assert f"driven by process {os.getpid()}" in text and "trial 0: step 2 of 6, hypernetwork, c " in text
+
+
+def test_retrainings_are_counted_as_they_are_stored(study):
+    (study / "result.json").unlink()
+    keys = sorted(full_retrainings(open_saved(study)))
+    (study / "predictions" / f"{keys[0]}.pt").write_bytes(b"damaged")
+    (study / "predictions" / f"{keys[1]}.pt").unlink()
+    answer, text = status(study)
+    assert answer["retrainings"] == {"done": len(keys) - 2, "planned": len(keys)}
+    assert states(answer) == ["done", "done", "stopped", "to do"]
+    assert f"stopped, {len(keys) - 2} of {len(keys)} full retrainings" in text
+
+
+def test_a_study_that_goes_on_shows_its_last_result(study):
+    path = study / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "trials": 4}))
+    answer, text = status(study)
+    assert not answer["finished"] and states(answer) == ["done", "stopped", "to do", "to do"]
+    assert "2 of 4 trials" in text and "of 2 trials, test accuracy" in text
+
+
+def test_failures_and_prunings_are_counted_by_reason(study):
+    saved = open_saved(study)
+    for state, reason in (
+        ("FAIL", "loss 1\nis NaN"),
+        ("PRUNED", "slow"),
+        ("FAIL", "other"),
+        ("FAIL", "loss 27\nis NaN"),
+    ):
+        trial = saved.study.ask()
+        trial.set_user_attr("reason", reason)
+        saved.study.tell(trial, state=optuna.trial.TrialState[state])
+    answer, text = status(study)
+    assert answer["failures"] == [{"reason": "loss 1\nis NaN", "trials": [2, 5]}, {"reason": "other", "trials": [4]}]
+    assert answer["prunings"] == [{"reason": "slow", "trials": [3]}]
+    assert "2 x loss 1 is NaN" in text and "1 x slow" in text
+
+
+@pytest.mark.parametrize("name", ["result.json", "stages.json", "search/genotype.json", "test_reads.jsonl"])
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe"])
+def test_damage_is_a_problem_that_is_told_and_no_end(study, name, content):
+    (study / name).write_bytes(content)
+    answer, text = status(study)
+    assert answer["trials"]["complete"] == 2
+    if name != "test_reads.jsonl" or content == b"\xff\xfe":
+        assert answer["problems"] and f"doctor {study}" in text
+
+
+def test_a_study_that_cannot_be_opened_is_an_error(study, tmp_path):
+    with pytest.raises(StudyError, match="there is no study"):
+        status(tmp_path / "nothing")
+    (study / "study.db").write_bytes(b"")
+    with pytest.raises(StudyError, match=r"study\.db is empty"):
+        status(study)
+    assert (study / "study.db").read_bytes() == b"", "who only reads fills nothing in"
+    (study / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        status(study)
+
+
+TRIALS = {
+    "measure": "UPDATE trial_user_attributes SET value_json = '\"0.1\"' WHERE key = 'control_error'",
+    "no json": "UPDATE trial_user_attributes SET value_json = '{' WHERE key = 'nll'",
+    "constraint": "UPDATE trial_system_attributes SET value_json = '\"x\"' WHERE key LIKE 'constraints%'",
+    "infinite value": "UPDATE trial_values SET value = NULL, value_type = 'INF_POS'",
+    "parameter": "UPDATE trial_params SET param_value = 'x' WHERE param_name = 'c_end'",
+    "number": "UPDATE trials SET number = 7 WHERE number = 0",
+}
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_trials_that_no_sweep_records_are_an_error_of_every_command(study, tmp_path, name):
+    with sqlite3.connect(study / "study.db") as connection:
+        connection.execute(TRIALS[name])
+    connection.close()
+    for command in (Status(study=study), Clean(study=study, dry_run=True), Replay(study=study, trial=0)):
+        with pytest.raises(StudyError, match=r"the trials of the study cannot be read: .*See what doctor says"):
+            command.run()
+    assert "cannot be read" in Doctor(study=study).run()["findings"][0]["what"]
+
+
+class TestDriver:
+    def driven(self, study, host, pid, age):
+        record = {"host": host, "pid": pid, "started": "2026-01-01T00:00:00+00:00", "heartbeat": 15}
+        (study / DRIVER).write_text(json.dumps(record))
+        os.utime(study / DRIVER, (time.time() - age,) * 2)
+        answer, text = status(study)
+        return answer["driver"]["state"], text
+
+    def test_of_this_host(self, study):
+        here = socket.gethostname()
+        assert self.driven(study, here, os.getpid(), 3)[0] == "alive"
+        assert self.driven(study, here, os.getpid(), STALE + 5)[0] == "silent"
+        assert self.driven(study, here, 2**22 + 1, 3)[0] == "dead"  # above Linux's largest process id
+
+    def test_of_another_host(self, study):
+        state, text = self.driven(study, "elsewhere", 2**22 + 1, 3)
+        assert state == "alive" and f"driven by process {2**22 + 1} on elsewhere" in text
+        state, text = self.driven(study, "elsewhere", 1, 300)
+        assert state == "silent" and "no sign of life for 5m 0" in text  # and some seconds on a busy machine
+        assert self.driven(study, "elsewhere", 1, -3600)[0] == "silent", "its clock was put back an hour"
+
+    @pytest.mark.parametrize("record", ['{"pid": "x", "started": 3}', '{"host": null, "pid": -1}', "[]", "{", "\xff"])
+    def test_a_record_of_nonsense(self, study, record):
+        (study / DRIVER).write_text(record, encoding="latin-1")
+        status(study)
+
+    @pytest.mark.parametrize(
+        "record", [{"pid": 10**30, "host": socket.gethostname()}, {"pid": 1, "host": "x", "heartbeat": "soon"}, "deep"]
+    )
+    def test_a_record_of_a_stranger_is_only_an_old_one(self, study, record):
+        text = "[" * 10**5 if record == "deep" else json.dumps(record)
+        (study / DRIVER).write_text(text)
+        os.utime(study / DRIVER, (0, 0))
+        status(study)
+        with study_lock(study, stale=0.1):  # it is taken over
+            assert read_driver(study / DRIVER)["pid"] == os.getpid()

@@ -1,0 +1,143 @@
+"""Pictures and notes of trials: drawn from what a trial recorded, attached before it ends, never in its way."""
+
+import shutil
+from xml.etree import ElementTree
+
+import optuna
+import pytest
+from optuna.artifacts import get_all_artifact_meta
+from optuna.trial import TrialState
+from optuna_dashboard import get_note
+
+from edgenes.space.genotype import random_genotype
+from tests.support.tiny_study import TINY
+from tests.support.toys import seeded
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.files.layout import ARTIFACTS
+from tune_jobs.report.svg import cell_svg, control_svg
+from tune_jobs.study.outcome import Outcome
+from tune_jobs.watch.pictures import Album, artifact_store, study_note, trial_note, trial_pictures
+
+CONFIG = SweepConfig(**TINY)
+CURVE = [{"lambda": k / 2, "shared": k // 2} for k in range(5)]
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def genotype(seed=0):
+    return random_genotype(CONFIG.space, seeded(seed))
+
+
+def attributes(accuracies=(0.8, 0.9)):
+    rows = [
+        {"lambda": float(k), "shared": k, "source": "argmax", "accuracy": accuracy, "genotype": genotype(k).to_dict()}
+        for k, accuracy in enumerate(accuracies)
+    ]
+    return {"control_curve": CURVE, "candidates": rows, "pool_size": len(rows), "seconds": 3.2, "standard_error": 0.02}
+
+
+def texts(svg):
+    return [element.text for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+
+
+def test_the_control_curve_shows_its_error_and_every_retrained_candidate():
+    page = ElementTree.fromstring(control_svg(CURVE, attributes()["candidates"]))
+    assert "Control error 0.00 edges" in texts(control_svg(CURVE))
+    titles = [title.text for title in page.iter(f"{SVG}title")]
+    assert titles[:2] == ["lambda 0.00, accuracy 0.800", "lambda 1.00, accuracy 0.900"]
+    curve = max(page.iter(f"{SVG}polyline"), key=lambda line: len(line.get("points")))
+    points = [tuple(map(float, point.split(","))) for point in curve.get("points").split()]
+    assert len(points) == len(CURVE)
+    heights = [y for _, y in points]
+    assert heights == sorted(heights, reverse=True) and heights[0] > heights[-1]  # up is down the page
+
+
+def test_a_cell_shows_each_edge_and_which_are_not_in_the_optimal_genotype():
+    mine, optimal = genotype(1).to_dict(), genotype(2).to_dict()
+    edges = [edge for node in mine["cells"]["reduction"] for edge in node]
+    known = [edge for node in optimal["cells"]["reduction"] for edge in node]
+    shared = sum(a == b for a, b in zip(edges, known, strict=True))
+    svg = cell_svg(mine, optimal, "a < b")
+    assert {"a < b", "in 0", "in 1", "out"} <= set(texts(svg))
+    assert f"reduction cell: {shared} of {len(edges)} edges shared" in texts(svg)
+    assert svg.count("stroke-dasharray") == len(edges) - shared
+    assert cell_svg(mine, mine).count("stroke-dasharray") == 0
+
+
+def test_pictures_are_of_what_a_trial_has():
+    assert trial_pictures({}, genotype()) == {}
+    assert set(trial_pictures({"control_curve": CURVE}, genotype())) == {"control.svg"}
+    pictures = trial_pictures(attributes(), genotype())
+    assert set(pictures) == {"control.svg", "cell.svg"}
+    assert "Most accurate candidate: 0.900" in texts(pictures["cell.svg"])
+
+
+@pytest.mark.parametrize(
+    "outcome, expected",
+    [
+        (
+            Outcome(TrialState.COMPLETE, [0.912], 0.2, attributes()),
+            "**0.912 ± 0.020**, control error 0.20 edges (allowed), 2 of 2 candidates, 3 s.",
+        ),
+        (Outcome(TrialState.COMPLETE, [0.9], 0.5), "**0.900**, control error 0.50 edges (too much to win)."),
+        (
+            Outcome(TrialState.PRUNED, None, 0.5, {"reason": "as asked."}),
+            "Pruned: as asked. Its control error 0.50 edges.",
+        ),
+        (Outcome(TrialState.FAIL, None, None, {"reason": "no memory"}), "Failed: no memory."),
+    ],
+)
+def test_a_note_says_in_one_line_what_a_trial_found(outcome, expected):
+    assert trial_note(outcome, CONFIG) == expected
+
+
+def test_the_note_of_a_study_names_data_commit_and_what_is_not_the_default():
+    note = study_note(SweepConfig(dataset="digits", value="mean", short_epochs=9), "abc123+")
+    for text in ("digits", "abc123+", "mean accuracy", "| short_epochs | `9` |"):
+        assert text in note
+    assert "final_epochs" not in note and "not known" in study_note(CONFIG, None)
+
+
+@pytest.fixture
+def study(tmp_path):
+    return optuna.create_study(storage=f"sqlite:///{tmp_path / 'study.db'}")
+
+
+@pytest.fixture
+def album(tmp_path):
+    return Album(SweepConfig(**TINY, out=tmp_path), genotype())
+
+
+def test_a_trial_gets_each_picture_once_and_keeps_its_users_note(study, album, tmp_path):
+    trial, outcome = study.ask(), Outcome(TrialState.COMPLETE, [0.9], 0.2, attributes())
+    album(trial, outcome)
+    metas = {meta.filename: meta for meta in get_all_artifact_meta(trial)}
+    assert {meta.mimetype for meta in metas.values()} == {"image/svg+xml"} and set(metas) == {"control.svg", "cell.svg"}
+    before = {path.name: path.read_bytes() for path in (tmp_path / ARTIFACTS).iterdir()}
+    assert set(before) == {meta.artifact_id for meta in metas.values()}
+    assert get_note(trial).startswith("**0.900")
+
+    # A driver may die after Optuna has named an artifact and before its file is there; the next one tells again.
+    (tmp_path / ARTIFACTS / metas["cell.svg"].artifact_id).unlink()
+    album(trial, Outcome(TrialState.COMPLETE, [0.1], 0.2, attributes()))
+    assert {path.name: path.read_bytes() for path in (tmp_path / ARTIFACTS).iterdir()} == before
+    assert get_note(trial).startswith("**0.900")
+
+
+def test_no_picture_fails_a_trial(study, album, tmp_path, caplog):
+    broken = {**attributes(), "candidates": [{"lambda": 0, "accuracy": 1.0, "genotype": "none"}]}
+    for held in (broken, attributes()):
+        trial = study.ask()
+        album(trial, Outcome(TrialState.COMPLETE, [0.9], 0.2, held))
+        assert f"Trial {trial.number} goes without its pictures" in caplog.text
+        assert get_note(trial).startswith("**0.900")
+        study.tell(trial, 0.9)
+        shutil.rmtree(tmp_path / ARTIFACTS, ignore_errors=True)
+        (tmp_path / ARTIFACTS).write_text("a file where the folder should be")
+
+
+def test_artifacts_are_where_optuna_reads_them(study, album, tmp_path):
+    trial = study.ask()
+    album(trial, Outcome(TrialState.PRUNED, None, 0.5, {"control_curve": CURVE, "reason": "x"}))
+    [meta] = get_all_artifact_meta(trial)
+    with artifact_store(tmp_path).open_reader(meta.artifact_id) as stream:
+        ElementTree.fromstring(stream.read())
