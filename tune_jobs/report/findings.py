@@ -1,6 +1,5 @@
-"""What an experiment found: a page that works offline, the same as Markdown, and every table behind it as a CSV."""
+"""What an experiment found: its page, and the same as Markdown."""
 
-import html
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,23 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from edgenes.checkpoint import write_text
-from tune_jobs.report.page import figure_html, page
+from tune_jobs.report.page import Section, heads, write_page
 
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page: plain text, a figure and a table under a heading, each of them if there is one.
-
-    The rows of `table` are shown; `frame` is the data behind it, written as NAME.csv.
-    """
-
-    heading: str
-    text: str = ""
-    figure: go.Figure | None = None
-    table: pd.DataFrame | None = None
+__all__ = ["Findings", "Section", "write_findings"]
 
 
 @dataclass(frozen=True)
@@ -39,26 +26,10 @@ class Findings:
 
 def write_findings(folder: Path, findings: Findings, provenance: dict[str, Any]) -> Path:
     """Write report/index.html, report/report.md and a CSV for each frame; returns the page's path."""
-    target = folder / "report"
-    for name, frame in findings.frames.items():
-        write_text(target / f"{name}.csv", frame.to_csv(index=False))
-    body = [part for section in findings.sections for part in _section(section)]
-    body += ["<h2>Configuration</h2>", f"<pre>{html.escape(json.dumps(provenance, indent=2))}</pre>"]
-    lead = "<br>".join(html.escape(sentence) for sentence in findings.conclusions)
-    write_text(target / "report.md", _markdown(findings))
-    write_text(target / "index.html", page(findings.title, lead, "\n".join(body)))
-    return target / "index.html"
-
-
-def _section(section: Section) -> list[str]:
-    parts = [f"<h2>{html.escape(section.heading)}</h2>"]
-    if section.text:
-        parts.append(f"<p>{html.escape(section.text)}</p>")
-    if section.figure is not None:
-        parts.append(figure_html(section.figure))
-    if section.table is not None:
-        parts.append(f"<div class='wide data'>{section.table.to_html(index=False, border=0, na_rep='')}</div>")
-    return parts
+    sections = [*findings.sections, Section("Configuration", code=json.dumps(provenance, indent=2))]
+    path = write_page(folder / "report", findings.title, findings.conclusions, sections, findings.frames)
+    write_text(path.with_name("report.md"), _markdown(findings))
+    return path
 
 
 def _markdown(findings: Findings) -> str:
@@ -71,10 +42,6 @@ def _markdown(findings: Findings) -> str:
 
 
 def _rows(table: pd.DataFrame) -> str:
-    names = [" ".join(filter(None, name)) if isinstance(name, tuple) else str(name) for name in table.columns]
-    lines = [
-        names,
-        ["---"] * len(names),
-        *table.astype(object).where(table.notna(), "").astype(str).to_numpy().tolist(),
-    ]
+    texts = table.astype(object).where(table.notna(), "").astype(str).to_numpy().tolist()
+    lines = [heads(table), ["---"] * table.shape[1], *texts]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

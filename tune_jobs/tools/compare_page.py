@@ -1,6 +1,5 @@
 """The page of a comparison: the curves, trials and results of two studies in one picture each, and the tables."""
 
-import html
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from tune_jobs.report.page import figure_html, page
+from tune_jobs.report.page import Section, page
 from tune_jobs.report.style import BLUE, VERMILLION, need, style
 from tune_jobs.tools.compare_rows import Side, difference_rows, params_word, result_rows, setting_rows, trials_rows
 
@@ -160,41 +159,31 @@ def results_figure(results: list[dict[str, Any]]) -> go.Figure:
 
 def comparison_page(a: Side, b: Side, answer: dict[str, Any]) -> str:
     """The comparison as one HTML page that works offline."""
-    names = [html.escape(answer[key]["folder"]) for key in ("a", "b")]
-    conclusion = html.escape(answer["conclusion"])
-    lead = f"A is <b>{names[0]}</b>, B is <b>{names[1]}</b>; differences are B - A.<br>{conclusion}"
-    parts = ["<h2>What differs</h2>"]
+    names = [answer[key]["folder"] for key in ("a", "b")]
+    lead = [f"A is {names[0]}, B is {names[1]}; differences are B - A.", answer["conclusion"]]
     if answer["settings"]:
-        parts.append(_table(setting_rows(answer["settings"])))
+        sections = [Section("What differs", table=_table(setting_rows(answer["settings"])))]
     else:
-        parts.append("<p>Settings, data and environment are the same.</p>")
-    if answer["notes"]:
-        parts += ["<ul>", *[f"<li>{html.escape(note)}</li>" for note in answer["notes"]], "</ul>"]
+        sections = [Section("What differs", "Settings, data and environment are the same.")]
+    sections += [Section("", note) for note in answer["notes"]]
     text = answer["pairing"]["text"]
-    parts += ["<h2>Trials</h2>", f"<p>{html.escape(text[:1].upper() + text[1:])}.</p>"]
+    sections.append(Section("Trials", f"{text[:1].upper()}{text[1:]}."))
     values = values_frame(answer)
     if len(values):
-        parts += [figure_html(values_figure(values, "trial", "Value of the trials ± 1 s.e."))]
-        parts += [figure_html(values_figure(values, "c_end", "Value against c"))]
+        sections.append(Section("", figure=values_figure(values, "trial", "Value of the trials ± 1 s.e.")))
+        sections.append(Section("", figure=values_figure(values, "c_end", "Value against c")))
     if answer["differences"]:
-        parts.append(_table(difference_rows(answer["differences"])))
+        sections.append(Section("", table=_table(difference_rows(answer["differences"]))))
     curves = curves_frame(a, b)
     if len(curves):
-        parts += ["<h2>Curves</h2>", figure_html(curves_figure(curves))]
+        sections.append(Section("Curves", figure=curves_figure(curves)))
     if answer["results"]:
-        parts += ["<h2>Results</h2>", figure_html(results_figure(answer["results"]))]
-        parts.append(_table(result_rows(answer["results"])))
-    parts += ["<h2>All trials</h2>", _table(trials_rows(answer["trials"]))]
-    return page("EdgeNES: two studies compared", lead, "\n".join(parts))
+        table = _table(result_rows(answer["results"]))
+        sections.append(Section("Results", figure=results_figure(answer["results"]), table=table))
+    sections.append(Section("All trials", table=_table(trials_rows(answer["trials"]))))
+    return page("EdgeNES: two studies compared", lead, sections)
 
 
-def _table(rows: list[list[str]]) -> str:
-    head, *body = [[html.escape(cell) for cell in row] for row in rows]
-    rows = [_line("th", head), *[_line("td", row) for row in body]]
-    return f"<div class=wide><table>{''.join(rows)}</table></div>"
-
-
-def _line(tag: str, row: list[str]) -> str:
-    """A row of a table; its last cell holds words, and stands to the left."""
-    cells = "".join(f"<{tag}>{cell}</{tag}>" for cell in row[:-1])
-    return f"<tr>{cells}<{tag} style='text-align:left'>{row[-1]}</{tag}></tr>"
+def _table(rows: list[list[str]]) -> pd.DataFrame:
+    head, *body = rows
+    return pd.DataFrame(body, columns=head)
