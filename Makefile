@@ -1,14 +1,23 @@
-# Two commands: `make study` runs the main job, `make test` the tests; both set up .venv first.
+# `make study` runs the main job, `make test` the tests, `make test-unit` those without Ray and processes; each sets up
+# .venv first.
 PYTHON ?= python3
 ARGS ?=
+PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: study test soak setup
+.PHONY: study test test-unit lint soak setup
 study: setup
 	.venv/bin/python studies/anneal_sweep.py $(ARGS)
 
-test: setup
+test: lint
+	$(PYTEST)
+
+test-unit: setup
+	$(PYTEST) -m "not ray and not e2e"
+
+lint: setup
 	.venv/bin/ruff check .
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
+	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports
 
 soak: setup  # every fault that a study survives, up to an hour; rewrites the table
 	.venv/bin/python -m tests.faults.soak --table docs/RELIABILITY.md

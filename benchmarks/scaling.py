@@ -28,7 +28,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from ray.tune.utils.util import flatten_dict
 
 from benchmarks.printing import exponent, machine, quantiles, table
-from benchmarks.sweep_driver import SPACE, result_of
+from benchmarks.trial_result import SPACE, result_of
 from edgenes import SearchConfig, SearchSpace, select_ensemble
 from edgenes.data.dataset import Dataset
 from edgenes.data.loading import load_data

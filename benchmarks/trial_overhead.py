@@ -26,7 +26,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from benchmarks.printing import machine, quantiles, table
-from benchmarks.sweep_driver import CONFIG, SPACE, result_of
+from benchmarks.trial_result import CONFIG, SPACE, result_of
 from edgenes import random_genotype
 from edgenes.data.loading import load_data
 from tune_jobs.config.sweep import SweepConfig

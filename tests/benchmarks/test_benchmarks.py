@@ -15,15 +15,15 @@ FOLDER = Path(__file__).parents[2]
 
 
 def test_each_has_a_line_and_is_listed(capsys):
-    assert {"schedule", "selection", "shared_data", "scaling", "trial_overhead", "two_workers"} <= benchmarks().keys()
-    assert not {"printing", "sweep_driver", "__main__"} & benchmarks().keys()
+    assert {"selection", "shared_data", "scaling", "trial_overhead", "two_workers"} <= benchmarks().keys()
+    assert not {"printing", "trial_result", "__main__"} & benchmarks().keys()
     assert main([]) == main(["--help"]) == 0
     out = capsys.readouterr().out
     for name, line in benchmarks().items():
         assert line.endswith((".", "?")) and f"  {name} " in out and line in out
 
 
-@pytest.mark.parametrize(("name", "hint"), [("schedul", "did you mean schedule?"), ("zzz", "there are ")])
+@pytest.mark.parametrize(("name", "hint"), [("scalin", "did you mean scaling?"), ("zzz", "there are ")])
 def test_an_unknown_one_names_the_nearest(name, hint, capsys):
     assert main([name]) == 2
     error = capsys.readouterr().err

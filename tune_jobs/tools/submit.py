@@ -172,7 +172,7 @@ def authenticated(call: Call, target: str) -> Call:
 
 def _asks_for_token(dashboard: str) -> bool:
     try:
-        urllib.request.urlopen(f"{dashboard.rstrip('/')}/api/version", timeout=10).close()
+        urllib.request.urlopen(f"{dashboard.rstrip('/')}/api/version", timeout=10).close()  # noqa: S310
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             return True

@@ -1,0 +1,54 @@
+"""What a trial of a sweep reports last, with the content of a real one."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgenes import random_genotype
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.study.space import search_space
+
+CONFIG = SweepConfig()
+SPACE = search_space(CONFIG.estimator)
+REPORTS = CONFIG.hypernetwork_epochs + CONFIG.candidates
+
+
+def result_of(number: int, rng: np.random.Generator) -> dict[str, Any]:
+    """The last report of a trial, with attributes as large as a real trial's."""
+    generator = torch.Generator().manual_seed(number)
+    genotypes = [random_genotype(CONFIG.space, generator) for _ in range(CONFIG.candidates)]
+    rows = [
+        {
+            "digest": g.digest,
+            "lambda": k / 2,
+            "source": "sample",
+            "shared": k % 5,
+            "accuracy": 0.8,
+            "genotype": g.to_dict(),
+        }
+        for k, g in enumerate(genotypes)
+    ]
+    attributes = {
+        "candidates": rows,
+        "control_curve": [
+            {"lambda": k / 10, "shared": int(rng.integers(5))} for k in range(10 * CONFIG.space.max_edges + 1)
+        ],
+        "hypernetwork": f"trials/{number:04d}-hypernetwork.pt",
+        **dict.fromkeys(("control_error", "standard_error", "mean_accuracy", "nll", "seconds"), 0.5),
+        **{"pool_size": len(rows), "cache_hits": 1},
+    }
+    value = 0.7 + 0.2 * np.sin(number) + 0.02 * rng.random()
+    return {
+        "stage": "candidates",
+        "step": REPORTS,
+        "steps": REPORTS,
+        "note": f"candidates, mean accuracy {value:.3f}, control error 0.10",
+        "candidate_accuracy": value,
+        "intermediate": value,
+        "intermediate_step": CONFIG.candidates,
+        "control_error": 0.1,
+        "status": "complete",
+        "value": value,
+        "attributes": attributes,
+    }
