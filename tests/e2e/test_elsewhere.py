@@ -1,11 +1,8 @@
 """A real study whose trials are in PostgreSQL and whose files are on a server of the S3 protocol, killed on the way."""
 
-from tests.faults.harness import SMOKE, Fault, drive, go_on, inspect
+from tests.faults.harness import SEARCH_STEPS, SMOKE, STEP, Fault, drive, go_on, inspect
 from tests.support.servers import PASSWORD
 from tune_jobs.files.study_files import Remote
-
-STEP = "edgenes.training.bilevel:Bilevel.weight_step"
-SEARCH_STEPS = 20  # more than the search of a smoke study has
 
 
 def test_killed_it_goes_on_from_its_remote_checkpoints(undisturbed, postgres_database, s3_url, tmp_path, monkeypatch):

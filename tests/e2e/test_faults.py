@@ -9,11 +9,9 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from tests.faults.harness import SMOKE, Fault, drive, go_on, inspect, trials, wait_for
+from tests.faults.harness import PREDICT, SEARCH_STEPS, SMOKE, STEP, Fault, drive, go_on, inspect, trials, wait_for
 from tests.faults.supervise import descendants
 
-STEP = "edgenes.training.bilevel:Bilevel.weight_step"
-SEARCH_STEPS = 20  # more than the search of a smoke study has, so that what follows falls into a trial
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}  # 127.0.0.1, and the same in IPv6's notation
 
 
@@ -39,11 +37,9 @@ def test_a_driver_killed_twice_and_stopped_once_loses_nothing_and_repeats_no_tri
     out = tmp_path / "study"
     killed = drive(out, Fault("kill driver", STEP, nth=SEARCH_STEPS + 20))
     assert (killed.status, killed.fired) == (137, [True])
-    killed = drive(out, Fault("kill", "tune_jobs.execution.searcher:StudySearcher._tell", "after"))
+    killed = drive(out, Fault("kill", "trial told"))
     assert (killed.status, killed.fired) == (137, [True])
-    stopped = drive(
-        out, Fault("signal driver", "edgenes.training.retraining:predict", nth=4, argument=[signal.SIGTERM])
-    )
+    stopped = drive(out, Fault("signal driver", PREDICT, nth=4, argument=[signal.SIGTERM]))
     assert (stopped.status, stopped.fired) == (130, [True])
     assert "same command" in stopped.errors
     go_on(out)

@@ -25,11 +25,18 @@ SCRIPT = HERE.parents[1] / "studies" / "anneal_sweep.py"
 SMOKE = ("--smoke-test", "--sampler", "random")
 STEPS = list(range(1, 16))  # of a smoke trial: 12 epochs and 3 candidates
 LIMIT = 300.0  # seconds that a driver may take
+STEP = "edgenes.training.bilevel:Bilevel.weight_step"
+PREDICT = "edgenes.training.retraining:predict"
+COMMIT = ("sqlalchemy.orm.session:Session.commit", "optuna.storages.journal._file:JournalFileBackend.append_logs")
+SEARCH_STEPS = 20  # more calls than STEP has in the search of a smoke study, so that the fault falls into a trial
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at the `nth` call of one of `points` ("module:name"), `times` times in a row."""
+    """What happens the `nth` time at one of `points`, `times` times in a row.
+
+    A point is a moment of `tune_jobs.moments.reached`, or a public function as "module:name".
+    """
 
     action: str
     points: tuple[str, ...] | str

@@ -1,8 +1,9 @@
 """Faults in the processes of a real study: functions are wrapped as their modules are imported, none is replaced.
 
 A fault is {"points": [...], "when": "before" or "after", "nth": N, "times": M, "action": A, "argument": X}. A point
-is "module:qualified.name". Hits are counted over all processes of a study, in files; the Nth to the (N + M - 1)th
-fire. The environment variable FAULTS names a JSON file of them, FAULT_STATE a folder for the counts.
+is "module:qualified.name", or a moment of `tune_jobs.moments.reached`. Hits are counted over all processes of a study,
+in files; the Nth to the (N + M - 1)th fire. The environment variable FAULTS names a JSON file of them, FAULT_STATE a
+folder for the counts.
 """
 
 import functools
@@ -26,8 +27,8 @@ def install() -> None:
     points: dict[str, list] = {}
     for number, fault in enumerate(faults):
         for point in fault["points"]:
-            module, _, name = point.partition(":")
-            points.setdefault(module, []).append((name, number, fault))
+            module, _, name = point.partition(":") if ":" in point else ("tune_jobs.moments", "", "reached")
+            points.setdefault(module, []).append((name, point, number, fault))
         if fault["action"] == "clock":
             _clock(Path(os.environ["FAULT_STATE"]) / f"fired-{number}")
     if points:
@@ -47,21 +48,21 @@ class _Finder(importlib.abc.MetaPathFinder):
 
         def exec_module(module):
             execute(module)
-            for function, number, fault in wrapped:
-                _wrap(module, function, number, fault)
+            for function, point, number, fault in wrapped:
+                _wrap(module, function, point, number, fault)
 
         spec.loader.exec_module = exec_module
         return spec
 
 
-def _wrap(module, name: str, number: int, fault: dict) -> None:
+def _wrap(module, name: str, point: str, number: int, fault: dict) -> None:
     *owners, last = name.split(".")
     owner = functools.reduce(getattr, owners, module)
     original = getattr(owner, last)
 
     @functools.wraps(original)
     def wrapper(*arguments, **options):
-        fires = _hit(number, fault)
+        fires = (name != "reached" or arguments == (point,)) and _hit(number, fault)
         if fires and fault["when"] == "before":
             _act(fault, None)
         result = original(*arguments, **options)

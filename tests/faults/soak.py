@@ -28,17 +28,24 @@ import optuna
 from optuna.trial import TrialState
 
 from edgenes.checkpoint import read_json, write_json
-from tests.faults.harness import SMOKE, Ended, Fault, Findings, drive, go_on, inspect, small_disk, trials, wait_for
+from tests.faults.harness import (
+    COMMIT,
+    PREDICT,
+    SEARCH_STEPS,
+    SMOKE,
+    STEP,
+    Ended,
+    Fault,
+    Findings,
+    drive,
+    go_on,
+    inspect,
+    small_disk,
+    trials,
+    wait_for,
+)
 from tests.support.servers import s3
 from tune_jobs.files.environment import commit, hardware, versions
-
-STEP = "edgenes.training.bilevel:Bilevel.weight_step"
-SEARCHER = "tune_jobs.execution.searcher:StudySearcher."
-SWEEP = "tune_jobs.stages.pipeline:"
-FINAL = "tune_jobs.stages.ensemble:"
-CURVE = "tune_jobs.files.curves:CurveWriter.append"
-COMMIT = "sqlalchemy.orm.session:Session.commit"
-SEARCH_STEPS = 20  # more calls than STEP has in the search of a smoke study, so that the fault falls into a trial
 
 
 @dataclass
@@ -100,29 +107,29 @@ def kill_chain(out: Path, undisturbed: Path, moments: list[tuple[str, Fault]]) -
 
 MOMENTS = [
     ("in the search, in mid-epoch", Fault("kill driver", STEP, nth=5)),
-    ("between search and sweep", Fault("kill", SWEEP + "search_stage", "after")),
-    ("while asking for a trial", Fault("kill", "optuna.study.study:Study.ask")),
-    ("just after a trial started", Fault("kill", SEARCHER + "_hand_out", "after")),
+    ("between search and sweep", Fault("kill", "search finished")),
+    ("while asking for a trial", Fault("kill", "ask")),
+    ("just after a trial started", Fault("kill", "trial started")),
     ("in a trial, in mid-epoch", Fault("kill driver", STEP, nth=31)),
-    ("between a checkpoint and its record", Fault("kill", SEARCHER + "note_checkpoint")),
-    ("between a report and its curve", Fault("kill", CURVE, nth=3)),
+    ("between a checkpoint and its record", Fault("kill", "checkpoint reported")),
+    ("between a report and its curve", Fault("kill", "curve", nth=3)),
     ("during a write to the study", Fault("kill", COMMIT, nth=25)),
-    ("in a short retraining", Fault("kill driver", "tune_jobs.files.candidate_store:PredictionStore._train", "after")),
-    ("just before a trial is told", Fault("kill", SEARCHER + "_tell")),
-    ("just after a trial completed", Fault("kill", SEARCHER + "_tell", "after")),
-    ("between sweep and finalists", Fault("kill", SWEEP + "sweep_stage", "after")),
-    ("in a full retraining", Fault("kill driver", "edgenes.training.retraining:predict")),
+    ("in a short retraining", Fault("kill driver", "candidate retrained")),
+    ("just before a trial is told", Fault("kill", "tell")),
+    ("just after a trial completed", Fault("kill", "trial told")),
+    ("between sweep and finalists", Fault("kill", "sweep finished")),
+    ("in a full retraining", Fault("kill driver", PREDICT)),
     (
         "between two full retrainings",
-        Fault("kill driver", "tune_jobs.files.candidate_store:PredictionStore._train", "after", nth=2),
+        Fault("kill driver", "candidate retrained", nth=2),
     ),
-    ("while the hypernetwork is chosen", Fault("kill", SWEEP + "choose_finalist")),
-    ("between finalists and ensemble", Fault("kill", SWEEP + "finalists_stage", "after")),
-    ("in the final trial, before the test is read", Fault("kill driver", FINAL + "read_test")),
-    ("in the final trial, while the ensemble is saved", Fault("kill driver", "edgenes.ensemble:Ensemble.save")),
-    ("after the final trial", Fault("kill", SWEEP + "ensemble_stage", "after")),
-    ("before the report", Fault("kill", SWEEP + "write_report")),
-    ("between report and result", Fault("kill", SWEEP + "write_report", "after")),
+    ("while the hypernetwork is chosen", Fault("kill", "choice of the hypernetwork")),
+    ("between finalists and ensemble", Fault("kill", "finalists finished")),
+    ("in the final trial, before the test is read", Fault("kill driver", "test read")),
+    ("in the final trial, while the ensemble is saved", Fault("kill driver", "ensemble saved")),
+    ("after the final trial", Fault("kill", "ensemble finished")),
+    ("before the report", Fault("kill", "results complete")),
+    ("between report and result", Fault("kill", "report written")),
 ]
 
 
@@ -136,11 +143,11 @@ def driver_killed_ten_times_at_random(out: Path, undisturbed: Path) -> list[Row]
     """At a random write, report, checkpoint or step; more kills than an undisturbed study has drivers."""
     draw = random.Random(0)
     points = (
-        COMMIT,
+        *COMMIT,
         STEP,
-        SEARCHER + "judge",
+        "report",
         "edgenes.checkpoint:write_atomically",
-        "tune_jobs.files.curves:CurveWriter.append",
+        "curve",
     )
     kills = 0
     while kills < 10:
@@ -159,7 +166,7 @@ def tpe_in_parallel(out: Path, undisturbed: Path) -> list[Row]:
     """What TPE proposes depends on the order in which trials end, so each trial is compared with its replay."""
     options = ("--smoke-test", "--trials", "6")
     for nth in (60, 90):
-        ended = fires(out, Fault("kill driver", (STEP, SEARCHER + "judge"), nth=nth), options=options)
+        ended = fires(out, Fault("kill driver", (STEP, "report"), nth=nth), options=options)
         assert ended.status == 137
     go_on(out, options)
     found = inspect(out, undisturbed, same=False, planned=6)
@@ -188,10 +195,10 @@ def stopped_by_a_signal(out: Path, undisturbed: Path) -> list[Row]:
     once, twice, slurm = [signal.SIGINT], [signal.SIGINT] * 2, [signal.SIGTERM]
     moments = [
         ("in the search", Fault("", STEP, nth=3), (once, slurm)),
-        ("just after a trial started", Fault("", SEARCHER + "_hand_out", "after"), (once, slurm)),
+        ("just after a trial started", Fault("", "trial started"), (once, slurm)),
         ("in a trial", Fault("", STEP, nth=31), (once, twice, slurm)),
-        ("in a full retraining", Fault("", "edgenes.training.retraining:predict"), (twice,)),
-        ("in the final trial", Fault("", FINAL + "final_ensemble"), (slurm,)),
+        ("in a full retraining", Fault("", PREDICT), (twice,)),
+        ("in the final trial", Fault("", "test read"), (slurm,)),
     ]
     rows = []
     for name, fault, sent in moments:
@@ -213,10 +220,10 @@ def worker_killed(out: Path, undisturbed: Path) -> list[Row]:
     kills = [
         ("in the search", Fault("kill", STEP, nth=5)),
         ("in a trial, in mid-epoch", Fault("kill", STEP, nth=SEARCH_STEPS + 30)),
-        ("in a short retraining", Fault("kill", "edgenes.training.retraining:predict", nth=4)),
-        ("in a full retraining", Fault("kill", "tune_jobs.execution.worker:final_training", nth=2)),
-        ("in the final trial", Fault("kill", FINAL + "read_test")),
-        ("in the final trial, after the test was read", Fault("kill", "edgenes.ensemble:Ensemble.save")),
+        ("in a short retraining", Fault("kill", PREDICT, nth=4)),
+        ("in a full retraining", Fault("kill", "full retraining", nth=2)),
+        ("in the final trial", Fault("kill", "test read")),
+        ("in the final trial, after the test was read", Fault("kill", "ensemble saved")),
     ]
     ended = fires(out, *(fault for _, fault in kills))
     assert ended.status == 0, ended
@@ -242,7 +249,7 @@ def node_lost(out: Path, undisturbed: Path) -> list[Row]:
     rows = []
     for moment, fault in (
         ("in a trial", Fault("", STEP, nth=SEARCH_STEPS + 30)),
-        ("in a full retraining", Fault("", "tune_jobs.execution.worker:final_training", nth=2)),
+        ("in a full retraining", Fault("", "full retraining", nth=2)),
     ):
         here = out.parent / moment.replace(" ", "-")
         victim = here.with_suffix(".victim")
@@ -315,10 +322,10 @@ def disk_full(out: Path, undisturbed: Path) -> list[Row]:
     """A small disk, filled up at the moment; then space is made, and the same command goes on."""
     rows = []
     for moment, fault in (
-        ("at a checkpoint", Fault("fill disk", "tune_jobs.execution.worker:save_checkpoint", nth=2)),
-        ("at a prediction", Fault("fill disk", "tune_jobs.files.candidate_store:save_checkpoint")),
-        ("at a write to the study", Fault("fill disk", SEARCHER + "_tell")),
-        ("at the report", Fault("fill disk", SWEEP + "write_report")),
+        ("at a checkpoint", Fault("fill disk", "trial checkpoint", nth=2)),
+        ("at a prediction", Fault("fill disk", "prediction")),
+        ("at a write to the study", Fault("fill disk", "tell")),
+        ("at the report", Fault("fill disk", "results complete")),
     ):
         disk = out.parent / moment.replace(" ", "-")
         with small_disk(disk):
@@ -333,8 +340,8 @@ def disk_full(out: Path, undisturbed: Path) -> list[Row]:
 def folder_read_only(out: Path, undisturbed: Path) -> list[Row]:
     rows = []
     for moment, point in (
-        ("in the sweep", SEARCHER + "_hand_out"),
-        ("before the finalists", SWEEP + "finalists_stage"),
+        ("in the sweep", "trial started"),
+        ("before the finalists", "sweep finished"),
     ):
         here = out.parent / moment.replace(" ", "-")
         fault = Fault("run", point, argument=f"chmod -R a-w {here}")
@@ -353,7 +360,7 @@ def checkpoint_damaged(out: Path, undisturbed: Path) -> list[Row]:
         here = out.parent / what.replace(" ", "-")
         # The second driver goes on with the trial and saves each epoch; it dies with two checkpoints there.
         fires(here, Fault("kill driver", STEP, nth=SEARCH_STEPS + 11), options=options)
-        fires(here, Fault("kill", SEARCHER + "note_checkpoint", "after", nth=4), options=options)
+        fires(here, Fault("kill", "checkpoint recorded", nth=4), options=options)
         [orphan] = [trial for trial in trials(here) if trial.state == TrialState.RUNNING]
         newest = here / orphan.user_attrs["checkpoint"] / "state.pt"
         content = bytearray(newest.read_bytes())
@@ -371,7 +378,7 @@ def checkpoint_damaged(out: Path, undisturbed: Path) -> list[Row]:
 @scenario
 def prediction_damaged(out: Path, undisturbed: Path) -> list[Row]:
     """Fully retrained candidates are cut short or altered between two drivers: set aside, and computed again."""
-    fires(out, Fault("kill", SWEEP + "choose_finalist"))
+    fires(out, Fault("kill", "choice of the hypernetwork"))
     short, flipped = sorted((out / "predictions").glob("*.pt"), key=lambda path: path.stat().st_size)[-2:]
     short.write_bytes(short.read_bytes()[:1000])
     content = bytearray(flipped.read_bytes())
@@ -397,14 +404,14 @@ def database_locked(out: Path, undisturbed: Path) -> list[Row]:
         connection.execute("ROLLBACK")
         connection.close()
 
-    ended = fires(out, Fault("mark", SEARCHER + "judge"), meanwhile=lock)
+    ended = fires(out, Fault("mark", "report"), meanwhile=lock)
     assert ended.status == 0, ended
     return [Row("database locked by another program", "30 s in the sweep", 1, cost(sound(out, undisturbed)))]
 
 
 @scenario
 def clock_jumps_back(out: Path, undisturbed: Path) -> list[Row]:
-    ended = fires(out, Fault("clock", SEARCHER + "judge", nth=3))
+    ended = fires(out, Fault("clock", "report", nth=3))
     assert ended.status == 0, ended
     return [Row("clock jumps back an hour", "in the sweep, in driver and workers", 1, cost(sound(out, undisturbed)))]
 
@@ -422,7 +429,7 @@ def second_driver(out: Path, undisturbed: Path) -> list[Row]:
         refused.append(ended)
         os.kill(first["pid"], signal.SIGKILL)
 
-    ended = fires(out, Fault("mark", SEARCHER + "_hand_out"), meanwhile=second)
+    ended = fires(out, Fault("mark", "trial started"), meanwhile=second)
     assert ended.status == 137 and refused
     # As if on another host: its heartbeat is there, and then it is not.
     presence = {"host": "another-host", "pid": 7, "started": "today", "heartbeat": 15.0, "token": "theirs"}
@@ -458,7 +465,7 @@ def files_elsewhere(out: Path, undisturbed: Path) -> list[Row]:
     rows = []
     with s3() as bucket:
         trial = Fault("kill driver", STEP, nth=SEARCH_STEPS + 30)
-        retraining = Fault("kill driver", "edgenes.training.retraining:predict", nth=8)
+        retraining = Fault("kill driver", PREDICT, nth=8)
         for where, url, faults in (
             ("in a shared folder", str(out.parent / "shared"), {"a trial": trial}),
             ("on S3", bucket, {"a trial": trial, "a retraining": retraining}),

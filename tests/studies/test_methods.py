@@ -14,13 +14,12 @@ import pytest
 from edgenes.errors import ConfigError
 from edgenes.methods.catalogue import NAMES
 from studies.methods import MethodsConfig, conclusions, costs, findings, table
-from tests.faults.harness import Ended, Fault, drive
+from tests.faults.harness import PREDICT, STEP, Ended, Fault, drive
 from tests.support import small_study
 from tune_jobs.__main__ import main as tools
 from tune_jobs.execution.run import no_handler_left
 from tune_jobs.files.layout import EXPERIMENT
 
-STEP = "edgenes.training.bilevel:Bilevel.weight_step"
 METHODS = ("random-nes", "edge-nes")
 
 
@@ -194,9 +193,7 @@ def test_killed_workers_and_drivers_and_a_failed_job_change_no_number(finished, 
     assert killed.fired == [True, True] and killed.status == 137
     failed = run(out, faults=(Fault("raise", "edgenes.methods.catalogue:draw_candidates", argument="once"),))
     assert failed.status == 1 and "1 of " in failed.errors and "an accident: once" in failed.errors
-    stopped = run(
-        out, faults=(Fault("signal driver", "edgenes.training.retraining:predict", nth=4, argument=[signal.SIGTERM]),)
-    )
+    stopped = run(out, faults=(Fault("signal driver", PREDICT, nth=4, argument=[signal.SIGTERM]),))
     assert stopped.status == 130 and "Run the same command again" in stopped.errors
     assert run(out).status == 0
     exact = [name for name in pd.read_csv(out / "report" / "methods.csv") if not name.endswith("seconds")]

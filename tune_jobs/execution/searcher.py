@@ -29,6 +29,7 @@ from tune_jobs.errors import StudyError
 from tune_jobs.files.curves import CurveWriter, plain
 from tune_jobs.files.layout import RAY, curve_path
 from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.moments import reached
 from tune_jobs.study.cached_storage import written_together
 from tune_jobs.study.optuna_study import study_seed, trial_seed
 from tune_jobs.study.outcome import NOT_METRICS, Outcome, finite, outcome
@@ -135,6 +136,7 @@ class StudySearcher(Searcher):
             return None
         self._seed_sampler(self._next_number())
         with written_together(self._study):
+            reached("ask")
             return self._hand_out(trial_id, self._study.ask(self._space))
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -147,6 +149,7 @@ class StudySearcher(Searcher):
 
     def judge(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Pass an intermediate value on to the study; True if its pruner stops the trial."""
+        reached("report")
         self.on_trial_result(trial_id, result)
         running = self._running.get(trial_id)
         value = finite(result.get("intermediate"))
@@ -188,6 +191,7 @@ class StudySearcher(Searcher):
         running = self._running.get(trial_id)
         if running is None:
             return
+        reached("checkpoint reported")
         before = running.trial.user_attrs.get("checkpoint")
         name = self._shared.name_of(checkpoint.path)
         with written_together(self._study):
@@ -197,6 +201,7 @@ class StudySearcher(Searcher):
                 if running.trial.user_attrs.get("stalled_attempts"):  # in a journal, each writing waits for the disk
                     running.trial.set_user_attr("stalled_attempts", 0)
         self._forget_earlier(running, posixpath.dirname(name), before)
+        reached("checkpoint recorded")
 
     def _forget_earlier(self, running: _Running, current: str, before: str | None) -> None:
         """Remove what earlier drivers kept of a trial under Ray's folder, except the checkpoint just `before`.
@@ -243,6 +248,7 @@ class StudySearcher(Searcher):
         return outcome(last, len(self._study.directions))
 
     def _tell(self, trial: optuna.Trial, result: Outcome) -> None:
+        reached("tell")
         # After `tell` the trial can no longer be written, so everything else comes first.
         self._before_tell(trial, result)
         attributes = json.loads(json.dumps(dict(result.attributes), default=plain))
@@ -259,6 +265,7 @@ class StudySearcher(Searcher):
             _log.warning("Trial %d: %s", trial.number, warning)
         if result.state == TrialState.FAIL:
             _log.warning("Trial %d failed: %s", trial.number, attributes.get("reason"))
+        reached("trial told")
 
     def _hand_out(self, trial_id: str, trial: optuna.Trial) -> dict[str, Any]:
         params = with_derived(trial.params)
@@ -266,6 +273,7 @@ class StudySearcher(Searcher):
             trial.set_user_attr(name, params[name])
         running = _Running(trial, self._count_attempt(trial), self._reported(trial.number))
         self._running[trial_id] = running
+        reached("trial started")
         return {
             "trial": trial.number,
             "seed": trial_seed(self._seed, trial.number),
@@ -348,6 +356,7 @@ class RecordCallback(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         record = self._searcher.record(trial.trial_id, result)
         if record is not None:
+            reached("curve")
             self._curves.append(*record)
 
     def on_checkpoint(self, iteration: int, trials: list, trial: Any, checkpoint: tune.Checkpoint, **info: Any) -> None:

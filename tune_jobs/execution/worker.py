@@ -22,6 +22,7 @@ from edgenes.errors import CheckpointError, EdgeNESError
 from tune_jobs.files.environment import hardware
 from tune_jobs.files.layout import RAY
 from tune_jobs.files.study_files import Remote
+from tune_jobs.moments import reached
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt(3)
 LARGEST_BLOCK = 1 << 25
@@ -122,6 +123,7 @@ class Reporter:
             tune.report(metrics)
             return
         with tempfile.TemporaryDirectory() as folder:
+            reached("trial checkpoint")
             save_checkpoint(Path(folder) / _STATE, "trial", state)
             with self._shared.reaching():
                 tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))

@@ -27,6 +27,7 @@ from tune_jobs.files.cache import Cache
 from tune_jobs.files.claims import claimed
 from tune_jobs.files.environment import environment, numerics
 from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.moments import reached
 
 log = logging.getLogger(__name__)
 SAVE_EVERY = 30.0
@@ -221,9 +222,11 @@ class PredictionStore:
             "seconds": earlier + time.monotonic() - start,
             "out_of_memory": out_of_memory,
         }
+        reached("prediction")
         save_checkpoint(self.folder / f"{key}.pt", "prediction", record)
         self.files.publish(f"{key}.pt")
         self.files.forget(unfinished.name)
+        reached("candidate retrained")
         trained = Retrained(key, log_probabilities, state, record["seconds"], cached=False, out_of_memory=out_of_memory)
         return trained, begun == computed and out_of_memory is None
 

@@ -25,6 +25,7 @@ from tune_jobs.execution.worker import outcome_of, use_resources
 from tune_jobs.files.environment import environment
 from tune_jobs.files.integrity import set_aside
 from tune_jobs.files.layout import HYPERNETWORK, TEST_READS, file_digest
+from tune_jobs.moments import reached
 from tune_jobs.stages.finalists import Pool, final_training, finalist_pool, pool_of, random_baseline
 from tune_jobs.study.context import TrialSettings
 from tune_jobs.study.finalists import Finalist
@@ -94,6 +95,7 @@ def final_ensemble(settings: TrialSettings, data: Dataset, finalist: Finalist, d
     labels = data.validation.labels
     pool = finalist_pool(settings, data, finalist)
     selection = select_affordable(pool.predictions, labels, config.ensemble_size, config.criterion)
+    reached("test read")
     test = read_test(data, settings.files, f"final ensemble of trial {finalist.number}")
     target = settings.folder / "ensemble"
     chosen = save_ensemble(settings, data, pool, selection, test, target, {"hypernetwork": digest})
@@ -149,6 +151,7 @@ def save_ensemble(
         "device": settings.device,
     }
     configs = [final_training(settings, pool.repeats[k]) for k in members]
+    reached("ensemble saved")
     Ensemble.of(networks, configs, data, card).save(folder)
     found = {
         "criterion": selection.criterion,

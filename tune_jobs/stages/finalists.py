@@ -19,6 +19,7 @@ from tune_jobs.execution.run import Run, failure
 from tune_jobs.execution.worker import outcome_of, use_resources
 from tune_jobs.files.candidate_store import Retrained
 from tune_jobs.files.layout import FINALISTS, HYPERNETWORK
+from tune_jobs.moments import reached
 from tune_jobs.stages.hits import Hits
 from tune_jobs.study.context import TrialSettings
 from tune_jobs.study.finalists import Finalist, finalist_entries
@@ -178,6 +179,7 @@ def finalists_stage(run: Run) -> tuple[Finalist, bool, Hits]:
             for outcome in failed:
                 run.progress.say(f"a retraining failed: {outcome['reason']}")
         run.clean("finalists")
+    reached("choice of the hypernetwork")
     best, table = choose_finalist(settings, data, entries)
     chosen = settings.hypernetwork(best.number).read_bytes()
     write_atomically(run.folder / HYPERNETWORK, lambda file: file.write(chosen))
@@ -193,6 +195,7 @@ def candidate_retraining(config: dict[str, Any], data: Dataset, settings: TrialS
     job = jobs[config["job"]]
 
     def run() -> dict[str, Any]:
+        reached("full retraining")
         training = final_training(settings, job["repeat"])
         genotype = Genotype.from_dict(job["genotype"])
         retrained = settings.store.retrained(training, data, genotype, weights=True)

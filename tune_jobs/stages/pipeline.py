@@ -18,6 +18,7 @@ from tune_jobs.execution.run import Run
 from tune_jobs.files.cache import cache_setting
 from tune_jobs.files.environment import environment
 from tune_jobs.files.layout import CONFIG, DATABASE, RAY
+from tune_jobs.moments import reached
 from tune_jobs.progress.display import Progress
 from tune_jobs.stages.ensemble import ensemble_stage
 from tune_jobs.stages.estimate import prediction_bytes
@@ -108,16 +109,20 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
             run.measure()
             with _timed(config.folder, "search"):
                 optimal = search_stage(run)
+            reached("search finished")
             run.settings = TrialSettings(config, config.folder, optimal, run.device, run.files.remote, config.cache)
             with _timed(config.folder, "sweep"):
                 sweep_stage(run)
+            reached("sweep finished")
             with _timed(config.folder, "finalists"):
                 best, allowed, full = finalists_stage(run)
+            reached("finalists finished")
             candidates = {"sweep": sweep_hits(study), "finalists": full}
             for stage, hits in candidates.items():
                 progress.say(f"Candidates of the {stage}: {hits}.")
             with _timed(config.folder, "ensemble"):
                 outcome = ensemble_stage(run, best)
+            reached("ensemble finished")
             device = run.device
         with suppress(WriteError):
             run.files.shared.remove(RAY)
@@ -139,7 +144,9 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
         }
         from tune_jobs.report.sweep_report import write_report  # plotly would delay the start
 
+        reached("results complete")
         write_report(config.folder, study, result)
+        reached("report written")
         archive_result(config.folder)
         write_json(config.folder / "result.json", result)  # last: it marks the study as finished
         return result

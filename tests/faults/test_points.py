@@ -1,0 +1,39 @@
+"""The points at which faults are injected exist: a renamed one would let a scenario pass without its fault."""
+
+import ast
+import importlib
+import re
+from functools import reduce
+from pathlib import Path
+
+import pytest
+
+from tests.faults.harness import COMMIT, PREDICT, STEP
+
+ROOT = Path(__file__).parents[2]
+SOURCES = [path.read_text() for path in (ROOT / "tune_jobs").rglob("*.py")]
+MOMENTS = {moment for source in SOURCES for moment in re.findall(r'reached\("(.+?)"\)', source)}
+
+
+def used() -> set[str]:
+    """Every point that stands in a `Fault(...)` of the tests, and those with a name."""
+    found = {STEP, PREDICT, *COMMIT}
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Fault" and len(node.args) > 1:
+                points = ast.walk(node.args[1])
+                found |= {leaf.value for leaf in points if isinstance(leaf, ast.Constant)}
+    return found
+
+
+def test_the_moments_of_the_code_are_used():
+    assert len(MOMENTS) > 10 and used() >= MOMENTS
+
+
+@pytest.mark.parametrize("point", sorted(used()))
+def test_a_point_exists(point):
+    module, colon, name = point.partition(":")
+    if colon:
+        assert callable(reduce(getattr, name.split("."), importlib.import_module(module)))
+    else:
+        assert point in MOMENTS
