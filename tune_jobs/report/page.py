@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,7 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 td,th{padding:.25em .8em;text-align:left;white-space:nowrap;border-bottom:1px solid #eee}
 td.number,th.number{text-align:right}
 pre{background:#f6f6f6;padding:1em;overflow-x:auto;font-size:.8rem}
-.drawings{display:flex;flex-wrap:wrap;gap:1rem}.drawings>*{margin:0;max-width:100%}
-.drawings svg{max-width:100%;height:auto;display:block}
+.drawings{display:flex;flex-wrap:wrap;gap:1rem}.drawings svg{max-width:100%;height:auto}
 """
 
 
@@ -30,7 +29,7 @@ class Section:
     """A part of a page, each thing in it optional; one without a heading continues the section above.
 
     Args:
-        drawings: SVG by its caption.
+        drawings: SVG, side by side where the page is wide.
         code: text whose lines and spaces are kept.
     """
 
@@ -38,7 +37,7 @@ class Section:
     text: str = ""
     figure: go.Figure | None = None
     table: pd.DataFrame | None = None
-    drawings: Mapping[str, str] = field(default_factory=dict)
+    drawings: Sequence[str] = ()
     code: str = ""
 
 
@@ -98,8 +97,7 @@ def _section(section: Section) -> str:
     if section.table is not None:
         parts.append(table_html(section.table))
     if section.drawings:
-        drawings = (f"<figure><b>{html.escape(name)}</b>{svg}</figure>" for name, svg in section.drawings.items())
-        parts.append(f"<div class=drawings>{''.join(drawings)}</div>")
+        parts.append(f"<div class=drawings>{''.join(section.drawings)}</div>")
     if section.code:
         parts.append(f"<pre>{html.escape(section.code)}</pre>")
     return "".join(parts)

@@ -11,19 +11,13 @@ import plotly.graph_objects as go
 from optuna import visualization
 from optuna.trial import TrialState
 
-from tune_jobs.report.cell_drawing import cell_frame
+from edgenes.space.genotype import Genotype
+from tune_jobs.report.cell_drawing import cell_frame, cell_svg
 from tune_jobs.report.comparison import NAMES, comparison, member_rows
-from tune_jobs.report.figures import (
-    control_figure,
-    control_frame,
-    ensemble_figure,
-    members_frame,
-    weight_figure,
-    weight_frame,
-)
+from tune_jobs.report.control_drawing import control_frame, control_svg
+from tune_jobs.report.figures import ensemble_figure, members_frame, weight_figure, weight_frame
 from tune_jobs.report.page import Section, write_page
 from tune_jobs.report.style import with_error
-from tune_jobs.report.svg import cell_svg
 from tune_jobs.study.trials import trials_frame
 
 
@@ -34,12 +28,14 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
         trials["value"] = trials["value"].fillna(trials["pruned_value"])
     best = study.get_trials(deepcopy=False)[result["best_trial"]["number"]]
     rows = comparison(result)
+    genotypes = _genotypes(result)
+    optimal = genotypes["Optimal genotype"]
     frames = {
         "weights": weight_frame(trials),
         "control": control_frame(best.user_attrs["control_curve"], best.user_attrs.get("candidates", [])),
         "comparison": pd.DataFrame(rows),
         "members": pd.DataFrame(member_rows(result)),
-        "cells": _cells_frame(result),
+        "cells": pd.concat(cell_frame(genotype, optimal).assign(cell=title) for title, genotype in genotypes.items()),
         "trials": trials,
     }
     if _has_importances(study):
@@ -62,9 +58,13 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
             f"Control of the diversity: trial {best.number}",
             "Edges shared with the optimal genotype against lambda, and the validation accuracy of shortly "
             "retrained candidates.",
-            control_figure(frames["control"]),
+            drawings=[control_svg(frames["control"])],
         ),
-        Section("Cells", drawings=_cells(result)),
+        Section(
+            "Cells",
+            "Dashed edges are not in the optimal genotype.",
+            drawings=[cell_svg(g, None if g is optimal else optimal, title) for title, g in genotypes.items()],
+        ),
         Section("The study"),
         *(Section("", figure=figure) for figure in _study_figures(study)),
         Section("Configuration", code=json.dumps(_provenance(result), indent=2)),
@@ -106,22 +106,13 @@ def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     )
 
 
-def _cells(result: dict[str, Any]) -> dict[str, str]:
-    optimal = result["optimal"]
-    drawings = {"Optimal genotype": cell_svg(optimal)}
+def _genotypes(result: dict[str, Any]) -> dict[str, Genotype]:
+    """The optimal genotype and the members', by their titles."""
+    genotypes = {"Optimal genotype": Genotype.from_dict(result["optimal"])}
     for k, member in enumerate(result["members"], start=1):
-        name = f"Member {k}: lambda {member['lambda']:.2f}, test {member['test']['accuracy']:.3f}"
-        drawings[name] = cell_svg(member["genotype"], optimal)
-    return drawings
-
-
-def _cells_frame(result: dict[str, Any]) -> pd.DataFrame:
-    """The edges of the optimal cell and of the members' cells, one a row."""
-    optimal = result["optimal"]
-    frames = [cell_frame(optimal).assign(cell="optimal genotype")]
-    for k, member in enumerate(result["members"], start=1):
-        frames.append(cell_frame(member["genotype"], optimal).assign(cell=f"member {k}"))
-    return pd.concat(frames, ignore_index=True)
+        title = f"Member {k}: lambda {member['lambda']:.2f}, test {member['test']['accuracy']:.3f}"
+        genotypes[title] = Genotype.from_dict(member["genotype"])
+    return genotypes
 
 
 def _has_importances(study: optuna.Study) -> bool:

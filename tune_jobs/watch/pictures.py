@@ -17,7 +17,8 @@ from edgenes.space.genotype import Genotype
 from edgenes.space.hypernetwork import CONTROL_LIMIT
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.files.layout import ARTIFACTS
-from tune_jobs.report.svg import cell_svg, control_svg
+from tune_jobs.report.cell_drawing import cell_svg
+from tune_jobs.report.control_drawing import control_frame, control_svg
 from tune_jobs.study.cached_storage import written_together
 from tune_jobs.study.outcome import Outcome
 
@@ -35,11 +36,11 @@ _VALUES = {
 def trial_pictures(attributes: Mapping[str, Any], optimal: Genotype) -> dict[str, str]:
     """File names and SVG of what a trial's attributes hold: its control curve, its most accurate candidate's cell."""
     curve, candidates = attributes.get("control_curve"), attributes.get("candidates", [])
-    pictures = {"control.svg": control_svg(curve, candidates)} if curve else {}
+    pictures = {"control.svg": control_svg(control_frame(curve, candidates))} if curve else {}
     if candidates:
         best = max(candidates, key=lambda row: row["accuracy"])
         title = f"Most accurate candidate: {best['accuracy']:.3f}"
-        pictures["cell.svg"] = cell_svg(best["genotype"], optimal.to_dict(), title)
+        pictures["cell.svg"] = cell_svg(Genotype.from_dict(best["genotype"]), optimal, title)
     return pictures
 
 

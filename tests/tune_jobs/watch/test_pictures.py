@@ -14,13 +14,11 @@ from tests.support.tiny_study import TINY
 from tests.support.toys import seeded
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.files.layout import ARTIFACTS
-from tune_jobs.report.svg import cell_svg, control_svg
 from tune_jobs.study.outcome import Outcome
 from tune_jobs.watch.pictures import Album, artifact_store, study_note, trial_note, trial_pictures
 
 CONFIG = SweepConfig(**TINY)
 CURVE = [{"lambda": k / 2, "shared": k // 2} for k in range(5)]
-SVG = "{http://www.w3.org/2000/svg}"
 
 
 def genotype(seed=0):
@@ -35,40 +33,12 @@ def attributes(accuracies=(0.8, 0.9)):
     return {"control_curve": CURVE, "candidates": rows, "pool_size": len(rows), "seconds": 3.2, "standard_error": 0.02}
 
 
-def texts(svg):
-    return [element.text for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
-
-
-def test_the_control_curve_shows_its_error_and_every_retrained_candidate():
-    page = ElementTree.fromstring(control_svg(CURVE, attributes()["candidates"]))
-    assert "Control error 0.00 edges" in texts(control_svg(CURVE))
-    titles = [title.text for title in page.iter(f"{SVG}title")]
-    assert titles[:2] == ["lambda 0.00, accuracy 0.800", "lambda 1.00, accuracy 0.900"]
-    curve = max(page.iter(f"{SVG}polyline"), key=lambda line: len(line.get("points")))
-    points = [tuple(map(float, point.split(","))) for point in curve.get("points").split()]
-    assert len(points) == len(CURVE)
-    heights = [y for _, y in points]
-    assert heights == sorted(heights, reverse=True) and heights[0] > heights[-1]  # up is down the page
-
-
-def test_a_cell_shows_each_edge_and_which_are_not_in_the_optimal_genotype():
-    mine, optimal = genotype(1).to_dict(), genotype(2).to_dict()
-    edges = [edge for node in mine["cells"]["reduction"] for edge in node]
-    known = [edge for node in optimal["cells"]["reduction"] for edge in node]
-    shared = sum(a == b for a, b in zip(edges, known, strict=True))
-    svg = cell_svg(mine, optimal, "a < b")
-    assert {"a < b", "in 0", "in 1", "out"} <= set(texts(svg))
-    assert f"reduction cell: {shared} of {len(edges)} edges shared" in texts(svg)
-    assert svg.count("stroke-dasharray") == len(edges) - shared
-    assert cell_svg(mine, mine).count("stroke-dasharray") == 0
-
-
 def test_pictures_are_of_what_a_trial_has():
     assert trial_pictures({}, genotype()) == {}
     assert set(trial_pictures({"control_curve": CURVE}, genotype())) == {"control.svg"}
     pictures = trial_pictures(attributes(), genotype())
     assert set(pictures) == {"control.svg", "cell.svg"}
-    assert "Most accurate candidate: 0.900" in texts(pictures["cell.svg"])
+    assert "Most accurate candidate: 0.900" in pictures["cell.svg"]
 
 
 @pytest.mark.parametrize(
