@@ -86,7 +86,7 @@ def in_trials(run: Run, genotypes: list[Genotype]) -> None:
             lambda trial: f"retraining {trial.config['job'] + 1}" if "job" in trial.config else "retraining",
             {"data": run.data_ref, "settings": run.settings, "jobs": jobs},
         )
-    assert all(outcome["status"] == "complete" and not outcome["cached"] for outcome in outcomes)
+    assert all(outcome.status == "complete" and not outcome.attributes["cached"] for outcome in outcomes)
 
 
 def main(options: Options) -> None:

@@ -95,8 +95,8 @@ def study_with(trials: int, storage: str | BaseStorage) -> optuna.Study:
                 optuna.trial.create_trial(
                     params={name: drawn(distribution, rng) for name, distribution in SPACE.items()},
                     distributions=SPACE,
-                    value=float(result["value"] + 0.01 * rng.random()),
-                    user_attrs=result["attributes"],
+                    value=float(result.value + 0.01 * rng.random()),
+                    user_attrs=result.attributes,
                 )
             )
     return study
@@ -120,7 +120,7 @@ def time_trials(study: optuna.Study, sampler: str, asks: int, folder: Path) -> t
         start = time.perf_counter()
         config = searcher.suggest(name)
         middle = time.perf_counter()
-        result = flatten_dict(result_of(config["trial"], rng))
+        result = flatten_dict(result_of(config["trial"], rng).to_dict())
         end = time.perf_counter()
         searcher.on_trial_complete(name, result)
         if k:  # the first one reads the study

@@ -31,7 +31,9 @@ from edgenes.training.retraining import predict
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.execution.resources import live_nodes
 from tune_jobs.execution.run import Run
+from tune_jobs.execution.worker import send
 from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.messages import Report, Status
 from tune_jobs.progress.display import Progress
 from tune_jobs.watch.callbacks import Watch
 
@@ -84,7 +86,8 @@ def use(config: dict[str, Any], data: Dataset, together: Path, workers: int, cop
     (together / f"{os.getpid()}").touch()
     while len(list(together.iterdir())) < workers:
         time.sleep(0.05)
-    tune.report({"status": "complete", "own": own_memory(), "pages": pages, "copies": len(copies)})
+    found = {"own": own_memory(), "pages": pages, "copies": len(copies)}
+    send(Report(status=Status.COMPLETE, attributes=found))
 
 
 def measured(data: Dataset, workers: int, copy: bool, folder: Path) -> tuple[list[float], float]:
@@ -103,7 +106,7 @@ def measured(data: Dataset, workers: int, copy: bool, folder: Path) -> tuple[lis
         with progress.stage("Memory", workers):
             outcomes = run.tune("memory", use, space, lambda trial: trial.trial_id, parameters)
         held = (total - ray.available_resources()["object_store_memory"]) / MIB
-        return [outcome["own"] for outcome in outcomes], held
+        return [outcome.attributes["own"] for outcome in outcomes], held
     finally:
         ray.shutdown()
 

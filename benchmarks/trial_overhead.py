@@ -33,6 +33,7 @@ from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.execution.resources import live_nodes
 from tune_jobs.execution.run import Run
 from tune_jobs.execution.searcher import RecordCallback, StudyPruning, StudySearcher
+from tune_jobs.execution.worker import send
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.progress.display import Progress
 from tune_jobs.stages.sweep import BestCallback
@@ -76,7 +77,7 @@ class Clock(tune.Callback):
 
 def no_op(config: dict[str, Any]) -> None:
     """A trial that reports a real trial's result at once."""
-    tune.report(result_of(config["trial"], np.random.default_rng(config["trial"])))
+    send(result_of(config["trial"], np.random.default_rng(config["trial"])))
 
 
 def sweep(storage: str, options: Options, folder: Path) -> tuple[list[float], float]:

@@ -1,12 +1,11 @@
 """What a trial of a sweep reports last, with the content of a real one."""
 
-from typing import Any
-
 import numpy as np
 import torch
 
 from edgenes import random_genotype
 from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.messages import Report, Status
 from tune_jobs.study.space import search_space
 
 CONFIG = SweepConfig()
@@ -14,7 +13,7 @@ SPACE = search_space(CONFIG.estimator)
 REPORTS = CONFIG.hypernetwork_epochs + CONFIG.candidates
 
 
-def result_of(number: int, rng: np.random.Generator) -> dict[str, Any]:
+def result_of(number: int, rng: np.random.Generator) -> Report:
     """The last report of a trial, with attributes as large as a real trial's."""
     generator = torch.Generator().manual_seed(number)
     genotypes = [random_genotype(CONFIG.space, generator) for _ in range(CONFIG.candidates)]
@@ -39,16 +38,16 @@ def result_of(number: int, rng: np.random.Generator) -> dict[str, Any]:
         **{"pool_size": len(rows), "cache_hits": 1},
     }
     value = 0.7 + 0.2 * np.sin(number) + 0.02 * rng.random()
-    return {
-        "stage": "candidates",
-        "step": REPORTS,
-        "steps": REPORTS,
-        "note": f"candidates, mean accuracy {value:.3f}, control error 0.10",
-        "candidate_accuracy": value,
-        "intermediate": value,
-        "intermediate_step": CONFIG.candidates,
-        "control_error": 0.1,
-        "status": "complete",
-        "value": value,
-        "attributes": attributes,
-    }
+    return Report(
+        status=Status.COMPLETE,
+        stage="candidates",
+        step=REPORTS,
+        steps=REPORTS,
+        note=f"candidates, mean accuracy {value:.3f}, control error 0.10",
+        value=value,
+        control_error=0.1,
+        intermediate=value,
+        intermediate_step=CONFIG.candidates,
+        metrics={"candidate_accuracy": value},
+        attributes=attributes,
+    )

@@ -17,6 +17,7 @@ from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.execution.run import Run
 from tune_jobs.execution.worker import outcome_of
 from tune_jobs.files.candidate_store import PredictionStore
+from tune_jobs.messages import Status
 from tune_jobs.progress.display import Progress
 from tune_jobs.stages.pipeline import open_optuna
 from tune_jobs.stages.trial import run_trial
@@ -240,10 +241,10 @@ def test_a_trial_whose_loss_diverges_fails_with_the_reason(tmp_path):
     params = with_derived(DEFAULT_PARAMS | {"c_end": 1e300, "c_ratio": 1.0})
     reports = []
     outcome = outcome_of(
-        lambda: run_trial(settings, blobs(), 0, 0, params, lambda metrics, state: reports.append(metrics), None)
+        lambda: run_trial(settings, blobs(), 0, 0, params, lambda seen, state: reports.append(seen), None)
     )
-    assert outcome["status"] == "failed"
-    assert "became nan in epoch 0" in outcome["reason"] and "DivergedError" in outcome["traceback"]
+    assert outcome.status == Status.FAILED
+    assert "became nan in epoch 0" in outcome.reason and "DivergedError" in outcome.traceback
     assert reports == [] and not settings.hypernetwork(0).exists()
 
 

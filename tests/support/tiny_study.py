@@ -14,6 +14,7 @@ from tune_jobs.files.curves import CurveWriter
 from tune_jobs.files.environment import environment
 from tune_jobs.files.layout import CONFIG, GENOTYPE
 from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.messages import Report, Status
 from tune_jobs.stages import ensemble as final
 from tune_jobs.stages.pipeline import open_optuna
 from tune_jobs.stages.trial import run_trial
@@ -72,10 +73,10 @@ def run_trials(saved: SavedStudy, stop_after=None, dies=False, pruner=None) -> N
     class Gone(Exception):
         pass
 
-    def report(metrics, _state=None):
-        stop = searcher.judge("ray", metrics)
-        curves.append(*searcher.record("ray", metrics))
-        if stop or metrics["step"] == stop_after:
+    def report(seen, _state=None):
+        stop = searcher.judge("ray", seen.to_dict())
+        curves.append(*searcher.record("ray", seen.to_dict()))
+        if stop or seen.step == stop_after:
             raise Gone
 
     while isinstance(asked := searcher.suggest("ray"), dict):
@@ -88,8 +89,8 @@ def run_trials(saved: SavedStudy, stop_after=None, dies=False, pruner=None) -> N
             searcher.on_trial_complete("ray", error=dies)
             continue
         except ArithmeticError as error:
-            last = {"status": "failed", "reason": str(error), "traceback": "Traceback"}
-        searcher.on_trial_complete("ray", last)
+            last = Report(status=Status.FAILED, reason=str(error), traceback="Traceback")
+        searcher.on_trial_complete("ray", last.to_dict())
 
 
 def begun_study(folder) -> SavedStudy:

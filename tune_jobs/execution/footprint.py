@@ -10,7 +10,6 @@ from typing import Any
 
 import ray
 import torch
-from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from edgenes.data.dataset import Dataset, Part
@@ -22,7 +21,8 @@ from edgenes.training.memory import is_out_of_memory
 from edgenes.training.retraining import PREDICTION_BATCH, predict, train_network
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.execution.resources import UNIT, trials_on
-from tune_jobs.execution.worker import outcome_of
+from tune_jobs.execution.worker import outcome_of, send
+from tune_jobs.messages import Report
 
 CONTEXT = 2**29
 """Bytes of a card that a process takes by being there: CUDA's context and its libraries."""
@@ -197,15 +197,15 @@ def when_memory_is_free(
     half of the share has to be free. A trial for which that takes longer than `seconds` fails with the reason.
     """
 
-    def wait() -> dict[str, Any]:
+    def wait() -> Report:
         wait_for_memory(needed or int(min(share, 1) * probe()[1] / 2), lambda: probe()[0], seconds)
-        return {}
+        return Report()
 
     @functools.wraps(trainable)
     def waiting(config: dict[str, Any], **parameters: Any) -> None:
         waited = outcome_of(wait)
-        if "status" in waited:
-            tune.report(waited)
+        if waited.status is not None:
+            send(waited)
         else:
             trainable(config, **parameters)
 

@@ -21,6 +21,7 @@ from tune_jobs.execution.footprint import Footprint, measure, when_memory_is_fre
 from tune_jobs.execution.resources import check_fits, slots
 from tune_jobs.files.layout import RAY
 from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.messages import Report, Status
 from tune_jobs.progress.callback import ProgressCallback
 from tune_jobs.progress.display import Progress
 from tune_jobs.study.context import TrialSettings
@@ -108,7 +109,7 @@ class Run:
         parameters: dict[str, Any],
         callbacks: list[tune.Callback] | None = None,
         **options: Any,
-    ) -> list[dict[str, Any]]:
+    ) -> list[Report]:
         """One Ray Tune run under `ray/`, a folder of its own a driver; returns each trial's last report."""
         self.check()
         shared, reused = self.files.shared, self.gpus == 0
@@ -143,7 +144,7 @@ class Run:
         with no_handler_left():
             outcomes = [_outcome(result) for result in tuner.fit()]
         if "search_alg" not in options:  # a searcher has recorded those of its trials, and said them
-            for warning in dict.fromkeys(text for outcome in outcomes for text in outcome.get("warnings", ())):
+            for warning in dict.fromkeys(text for outcome in outcomes for text in outcome.warnings):
                 self.progress.say(warning)
         return outcomes
 
@@ -161,18 +162,20 @@ def describe(config: dict[str, Any]) -> str:
     return f"c {params['c_start']:.3g} to {params['c_end']:.3g}, {params['pivots']} pivots" if params else ""
 
 
-def _outcome(result: tune.Result) -> dict[str, Any]:
+def _outcome(result: tune.Result) -> Report:
     """A trial's last report; one whose worker died too often has failed, and is not merely interrupted."""
-    outcome = result.metrics or {}
-    if result.error is not None and "status" not in outcome:
-        outcome = {**outcome, "status": "failed", "reason": "its worker died more often than allowed; out of memory?"}
+    outcome = Report.from_dict(result.metrics or {})
+    if result.error is not None and outcome.status is None:
+        reason = "its worker died more often than allowed; out of memory?"
+        return dataclasses.replace(outcome, status=Status.FAILED, reason=reason)
     return outcome
 
 
-def failure(outcome: dict[str, Any], what: str) -> StudyError:
-    if not outcome.get("status"):
+def failure(outcome: Report, what: str) -> StudyError:
+    """The error that ends a stage whose only job did not complete."""
+    if outcome.status is None:
         return Interrupted(f"{what} was interrupted. Run the same command again to go on.")
-    return StudyError(f"{what} failed: {outcome.get('reason')}")
+    return StudyError(f"{what} failed: {outcome.reason}")
 
 
 @contextmanager

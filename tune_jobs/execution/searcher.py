@@ -9,7 +9,7 @@ import json
 import logging
 import posixpath
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +29,17 @@ from tune_jobs.errors import StudyError
 from tune_jobs.files.curves import CurveWriter, plain
 from tune_jobs.files.layout import RAY, curve_path
 from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.messages import Report, Status
 from tune_jobs.moments import reached
 from tune_jobs.study.cached_storage import written_together
 from tune_jobs.study.optuna_study import study_seed, trial_seed
-from tune_jobs.study.outcome import NOT_METRICS, Outcome, finite, outcome
+from tune_jobs.study.outcome import finite, settled
 from tune_jobs.study.samplers import AvoidFailures
 from tune_jobs.study.space import CONSTRAINT, with_derived
 
 _log = logging.getLogger(__name__)
-NOT_METRICS |= {"attributes", "traceback", "warnings"}
-"""Keys of a report that are no measurement."""
-
-
-def _attributes(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes of a report, which Ray may have flattened to keys that begin with attributes/."""
-    flat = {key: value for key, value in result.items() if key.partition("/")[0] == "attributes"}
-    return unflatten_dict(flat).get("attributes") or {}
+_STATES = {Status.COMPLETE: TrialState.COMPLETE, Status.PRUNED: TrialState.PRUNED, Status.FAILED: TrialState.FAIL}
+_TRACEBACK_CHARACTERS = 4000  # the end of a traceback says what broke
 
 
 def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:
@@ -63,8 +58,9 @@ class _Running:
     trial: optuna.Trial
     attempt: int
     reported: set[int]  # steps whose intermediate value the study has
-    last: dict[str, Any] = field(default_factory=dict)
-    control_error: float | None = None
+    last: Report = field(default_factory=Report)
+    host: str | None = None
+    control_error: float | None = None  # the newest that was finite
     pruned_step: int | None = None
     checkpoints: int = 0
 
@@ -77,7 +73,7 @@ class StudySearcher(Searcher):
     process `max_attempts` times without a new checkpoint in between is a FAIL; most of these were the driver's
     deaths, since Ray itself gives up a trial whose worker died three times. `files` are the study's;
     `check`, if given, runs before each suggestion and raises if the study must not be driven any more;
-    `before_tell`, if given, gets each trial and its outcome while the trial can still be written.
+    `before_tell`, if given, gets each trial and its last report while the trial can still be written.
 
     `unwritable` says why the sweep was stopped, where a disk is full or read-only: no trial is asked for any more,
     and those that met with it stay RUNNING, to go on with the next driver.
@@ -94,7 +90,7 @@ class StudySearcher(Searcher):
         files: StudyFiles,
         max_attempts: int = 10,
         check: Callable[[], None] | None = None,
-        before_tell: Callable[[optuna.Trial, Outcome], None] | None = None,
+        before_tell: Callable[[optuna.Trial, Report], None] | None = None,
     ):
         super().__init__()
         self._files = files
@@ -106,7 +102,7 @@ class StudySearcher(Searcher):
         self._make_sampler = make_sampler
         self._max_attempts = max_attempts
         self._check = check or (lambda: None)
-        self._before_tell = before_tell or (lambda trial, outcome: None)
+        self._before_tell = before_tell or (lambda trial, report: None)
         self._seed = study_seed(study)
         self.unwritable: str | None = None
         self._running: dict[str, _Running] = {}
@@ -143,8 +139,9 @@ class StudySearcher(Searcher):
         """Remember the newest report of a trial."""
         running = self._running.get(trial_id)
         if running is not None:
-            running.last = result
-            error = finite(result.get("control_error"))
+            running.last = Report.from_dict(unflatten_dict(result))  # Tune gives its searcher flat results
+            running.host = result.get("hostname")
+            error = finite(running.last.control_error)
             running.control_error = running.control_error if error is None else error
 
     def judge(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -152,15 +149,16 @@ class StudySearcher(Searcher):
         reached("report")
         self.on_trial_result(trial_id, result)
         running = self._running.get(trial_id)
-        value = finite(result.get("intermediate"))
-        if running is None or value is None or len(self._study.directions) > 1:
+        if running is None or len(self._study.directions) > 1:
             return False
-        step = int(result["intermediate_step"])
+        value, step = finite(running.last.intermediate), running.last.intermediate_step
+        if value is None:
+            return False
         if step in running.reported:
             return False  # a resumed trial repeats what followed its checkpoint
         running.trial.report(value, step)
         running.reported.add(step)
-        if "status" in result or not running.trial.should_prune():
+        if running.last.status or not running.trial.should_prune():
             return False
         running.pruned_step = step
         return True
@@ -170,9 +168,10 @@ class StudySearcher(Searcher):
         running = self._running.get(trial_id)
         if running is None:
             return
-        self.on_trial_result(trial_id, result or running.last)
-        if running.last.get("status") == "unwritable":
-            self.unwritable = self.unwritable or str(running.last.get("reason"))
+        if result:
+            self.on_trial_result(trial_id, result)
+        if running.last.status == Status.UNWRITABLE:
+            self.unwritable = self.unwritable or str(running.last.reason)
             del self._running[trial_id]
             return
         self._tell(running.trial, self._outcome(running, error))
@@ -181,10 +180,10 @@ class StudySearcher(Searcher):
     def record(self, trial_id: str, result: Mapping[str, Any]) -> tuple[Path, dict[str, Any]] | None:
         """The curve file of a trial and the line that `result` is in it; None if there is nothing to record."""
         running = self._running.get(trial_id)
-        if running is None or "step" not in result:
+        report = Report.from_dict(result)
+        if running is None or report.step is None:
             return None
-        metrics = {key: value for key, value in result.items() if key not in NOT_METRICS}
-        return curve_path(self._files.folder, running.trial.number), {**metrics, "attempt": running.attempt}
+        return curve_path(self._files.folder, running.trial.number), report.record() | {"attempt": running.attempt}
 
     def note_checkpoint(self, trial_id: str, checkpoint: tune.Checkpoint, step: int | None) -> None:
         """Store where the newest checkpoint of a trial lies among the files that driver and workers share."""
@@ -232,39 +231,47 @@ class StudySearcher(Searcher):
             with written_together(self._study):
                 running.attempt = self._count_attempt(running.trial)
 
-    def _outcome(self, running: _Running, error: bool) -> Outcome:
-        last = running.last | {"attributes": _attributes(running.last)}
+    def _outcome(self, running: _Running, error: bool) -> Report:
+        """How a trial ended, with a status."""
+        last = replace(running.last, control_error=running.control_error)
         if running.pruned_step is not None:
-            attributes = {
-                **last["attributes"],
-                "reason": f"pruned by the study's pruner at step {running.pruned_step}",
-                "pruned_step": running.pruned_step,
-            }
-            return Outcome(TrialState.PRUNED, None, running.control_error, attributes)
-        if error and "status" not in last:
-            reason = "worker died: its process ended, or lost its node, more often than allowed; out of memory?"
-            attributes = {"reason": reason, "hardware": {"host": last.get("hostname")}}
-            return Outcome(TrialState.FAIL, None, running.control_error, attributes)
-        return outcome(last, len(self._study.directions))
+            return replace(
+                last,
+                status=Status.PRUNED,
+                reason=f"pruned by the study's pruner at step {running.pruned_step}",
+                attributes={**last.attributes, "pruned_step": running.pruned_step},
+            )
+        if error and last.status is None:
+            return replace(
+                last,
+                status=Status.FAILED,
+                reason="worker died: its process ended, or lost its node, more often than allowed; out of memory?",
+                attributes={"hardware": {"host": running.host}},
+            )
+        return settled(running.last)
 
-    def _tell(self, trial: optuna.Trial, result: Outcome) -> None:
+    def _tell(self, trial: optuna.Trial, ended: Report) -> None:
         reached("tell")
         # After `tell` the trial can no longer be written, so everything else comes first.
-        self._before_tell(trial, result)
-        attributes = json.loads(json.dumps(dict(result.attributes), default=plain))
-        if result.control_error is not None:
-            attributes["control_error"] = result.control_error
+        self._before_tell(trial, ended)
+        complete, failed = ended.status == Status.COMPLETE, ended.status == Status.FAILED
+        error = finite(ended.control_error)
+        beside = {"warnings": ended.warnings or None, "reason": ended.reason, "control_error": error}
+        if failed and ended.traceback:
+            beside["traceback"] = ended.traceback[-_TRACEBACK_CHARACTERS:]
+        beside = {key: value for key, value in beside.items() if value is not None}
+        attributes = json.loads(json.dumps({**ended.attributes, **beside}, default=plain))
+        values = [ended.value, error][: len(self._study.directions)] if complete else None
         with written_together(self._study):
-            constrained = result.control_error is not None and result.state != TrialState.FAIL
-            if constrained and CONSTRAINT not in trial.constraints:
-                trial.set_constraint(CONSTRAINT, result.control_error - CONTROL_LIMIT)
+            if error is not None and not failed and CONSTRAINT not in trial.constraints:
+                trial.set_constraint(CONSTRAINT, error - CONTROL_LIMIT)
             for key, value in attributes.items():
                 trial.set_user_attr(key, value)
-            self._study.tell(trial, result.values, result.state, skip_if_finished=True)
-        for warning in attributes.get("warnings", ()):
+            self._study.tell(trial, values, _STATES[ended.status], skip_if_finished=True)
+        for warning in ended.warnings:
             _log.warning("Trial %d: %s", trial.number, warning)
-        if result.state == TrialState.FAIL:
-            _log.warning("Trial %d failed: %s", trial.number, attributes.get("reason"))
+        if failed:
+            _log.warning("Trial %d failed: %s", trial.number, ended.reason)
         reached("trial told")
 
     def _hand_out(self, trial_id: str, trial: optuna.Trial) -> dict[str, Any]:
@@ -293,7 +300,7 @@ class StudySearcher(Searcher):
             if orphan.user_attrs.get("stalled_attempts", 0) >= self._max_attempts:
                 self._orphans.remove(orphan)
                 reason = f"lost its process {self._max_attempts} times without a new checkpoint in between"
-                self._tell(self._recreate(orphan), Outcome(TrialState.FAIL, attributes={"reason": reason}))
+                self._tell(self._recreate(orphan), Report(status=Status.FAILED, reason=reason))
 
     def _recreate(self, orphan: FrozenTrial) -> optuna.Trial:
         self._seed_sampler(orphan.number)
@@ -360,7 +367,7 @@ class RecordCallback(tune.Callback):
             self._curves.append(*record)
 
     def on_checkpoint(self, iteration: int, trials: list, trial: Any, checkpoint: tune.Checkpoint, **info: Any) -> None:
-        self._searcher.note_checkpoint(trial.trial_id, checkpoint, trial.last_result.get("step"))
+        self._searcher.note_checkpoint(trial.trial_id, checkpoint, Report.from_dict(trial.last_result).step)
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._searcher.note_retry(trial.trial_id)

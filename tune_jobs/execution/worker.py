@@ -9,6 +9,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from edgenes.errors import CheckpointError, EdgeNESError
 from tune_jobs.files.environment import hardware
 from tune_jobs.files.layout import RAY
 from tune_jobs.files.study_files import Remote
+from tune_jobs.messages import Report, Status
 from tune_jobs.moments import reached
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt(3)
@@ -85,11 +87,8 @@ class _Collected(logging.Handler):
         self.texts.append(record.getMessage())
 
 
-def outcome_of(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `run` returns, with the "warnings" it logged; if it raises, its "status", "reason", "traceback".
-
-    The status is "failed", or "unwritable" where the disk is full or read-only: that is not the trial's fault.
-    """
+def outcome_of(run: Callable[[], Report]) -> Report:
+    """What `run` returns, with the warnings it logged; if it raises, that it failed, or that a disk is unwritable."""
     collected, loggers = _Collected(), [logging.getLogger(name) for name in ("edgenes", "tune_jobs")]
     for logger in loggers:
         logger.addHandler(collected)
@@ -97,36 +96,41 @@ def outcome_of(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         outcome = run()
     except Exception as error:  # a trial's fault is recorded with the trial, and the sweep goes on
         known = isinstance(error, EdgeNESError)
-        outcome = {
-            "status": "unwritable" if is_unwritable(error) else "failed",
-            "reason": str(error) if known else f"{type(error).__name__}: {error}",
-            "traceback": traceback.format_exc()[-_TRACEBACK:],
-            "attributes": {"hardware": hardware()},
-        }
+        outcome = Report(
+            status=Status.UNWRITABLE if is_unwritable(error) else Status.FAILED,
+            reason=str(error) if known else f"{type(error).__name__}: {error}",
+            traceback=traceback.format_exc()[-_TRACEBACK:],
+            attributes={"hardware": hardware()},
+        )
     finally:
         for logger in loggers:
             logger.removeHandler(collected)
-    return outcome | {"warnings": collected.texts}
+    return replace(outcome, warnings=collected.texts)
+
+
+def send(report: Report) -> None:
+    """Send a report to the driver."""
+    tune.report(report.to_dict())
 
 
 class Reporter:
-    """Passes metrics to Tune, with a checkpoint of the state when the last one is `every` seconds old."""
+    """Sends reports, with a checkpoint of the state when the last one is `every` seconds old."""
 
     def __init__(self, shared: Remote, every: float = CHECKPOINT_SECONDS):
         self._shared = shared
         self._every = every
         self._saved = time.monotonic()
 
-    def __call__(self, metrics: dict[str, Any], state: dict[str, Any] | None, last: bool = False) -> None:
+    def __call__(self, report: Report, state: dict[str, Any] | None, last: bool = False) -> None:
         now = time.monotonic()
         if state is None or (now - self._saved < self._every and not last):
-            tune.report(metrics)
+            send(report)
             return
         with tempfile.TemporaryDirectory() as folder:
             reached("trial checkpoint")
             save_checkpoint(Path(folder) / _STATE, "trial", state)
             with self._shared.reaching():
-                tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
+                tune.report(report.to_dict(), checkpoint=tune.Checkpoint.from_directory(folder))
         self._saved = time.monotonic()
 
 

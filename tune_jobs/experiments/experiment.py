@@ -29,13 +29,14 @@ from tune_jobs.config.experiment import ExperimentConfig
 from tune_jobs.errors import Interrupted, StudyError
 from tune_jobs.execution.cluster import check_job_folder, ray_cluster, terminations
 from tune_jobs.execution.run import Run, failure
-from tune_jobs.execution.worker import outcome_of, use_resources
+from tune_jobs.execution.worker import outcome_of, send, use_resources
 from tune_jobs.files.cache import cache_setting, open_cache
 from tune_jobs.files.candidate_store import PredictionStore
 from tune_jobs.files.environment import environment
 from tune_jobs.files.layout import EXPERIMENT, RAY
 from tune_jobs.files.search_store import SearchStore, StoredTrainer
 from tune_jobs.files.study_files import Remote, StudyFiles, join_remote
+from tune_jobs.messages import Report, Status
 from tune_jobs.progress.display import Progress
 from tune_jobs.report.findings import Findings, write_findings
 from tune_jobs.study.folder import prepare_folder, write_errors
@@ -114,17 +115,17 @@ def experiment_job(
     def say(text: str) -> None:
         nonlocal steps
         steps += 1
-        tune.report({"step": steps, "steps": 0, "note": text})
+        send(Report(step=steps, steps=0, note=text))
 
-    def run() -> dict[str, Any]:
+    def run() -> Report:
         found = function(job, place.bench(data, say), **extra)
         name = _result_name(stage, job)
         about = {"job": job, "device": place.setting.search.device, "environment": environment()}
         write_json(place.files.folder / name, {**about, "result": found, "digest": digest(found)})
         place.files.publish(name)
-        return {"status": "complete", "note": str(found.get("note", ""))}
+        return Report(status=Status.COMPLETE, note=str(found.get("note", "")))
 
-    tune.report(outcome_of(run) | {"step": steps + 1, "steps": steps + 1})
+    send(replace(outcome_of(run), step=steps + 1, steps=steps + 1))
 
 
 @dataclass
@@ -177,15 +178,15 @@ class Experiment:
                     },
                 )
                 for outcome in outcomes:
-                    if outcome.get("status") == "unwritable":
+                    if outcome.status == Status.UNWRITABLE:
                         raise failure(outcome, "a job")
-                failed = [outcome for outcome in outcomes if outcome.get("status") == "failed"]
+                failed = [outcome for outcome in outcomes if outcome.status == Status.FAILED]
                 if failed:
                     raise StudyError(
-                        f"{len(failed)} of {len(missing)} jobs failed, the others are stored: {failed[0]['reason']} "
+                        f"{len(failed)} of {len(missing)} jobs failed, the others are stored: {failed[0].reason} "
                         "Run the same command again when that is mended; with other settings, give another --out."
                     )
-                if any(not outcome.get("status") for outcome in outcomes):
+                if any(outcome.status is None for outcome in outcomes):
                     raise Interrupted("stopped; all finished jobs are stored. Run the same command again to go on.")
             self.run.clean(stage)
             found = [self._stored(stage, job) for job in jobs]

@@ -8,8 +8,8 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial
 
+from tune_jobs.messages import Report, Status
 from tune_jobs.progress.display import Progress
-from tune_jobs.progress.state import STATES
 
 _FAULT = 120  # characters: Ray's account of a dead worker runs to a paragraph
 
@@ -25,9 +25,7 @@ def _fault(trial: Trial) -> str:
 class ProgressCallback(tune.Callback):
     """Passes starts, reports and ends of trials on to a `Progress`.
 
-    Reports hold `step` and `steps`, and may hold `stage` and `note`; the last one of a trial holds `status`
-    (complete, cached, pruned or failed) and may hold `reason` and `note`. A trial that ends without a status was
-    stopped by the scheduler: pruned.
+    A trial that ends without a status was stopped by the scheduler: pruned.
 
     Args:
         name: a trial's readable name, under which all is told of it.
@@ -52,18 +50,16 @@ class ProgressCallback(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """Tell a trial's step; how it ends is told when it has."""
-        if self._progress and "status" not in result and "step" in result:
-            note = result.get("note") or result.get("stage") or ""
-            self._progress.step(self._name(trial), result["step"], result.get("steps", 0), note)
+        report = Report.from_dict(result)
+        if self._progress and report.status is None and report.step is not None:
+            self._progress.step(self._name(trial), report.step, report.steps or 0, report.note or report.stage or "")
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Tell how a trial ended."""
         if self._progress:
-            last = trial.last_result or {}
-            status = last.get("status")
-            note = last.get("reason") or last.get("note") or ""
-            told = "failed" if status == "unwritable" else status if status in STATES else "pruned"
-            self._progress.finished(self._name(trial), told, note)
+            last = Report.from_dict(trial.last_result or {})
+            status = Status.FAILED if last.status == Status.UNWRITABLE else last.status or Status.PRUNED
+            self._progress.finished(self._name(trial), status, last.reason or last.note or "")
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Tell that a trial was lost and will be tried again."""
@@ -73,4 +69,4 @@ class ProgressCallback(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Tell that a trial was given up."""
         if self._progress:
-            self._progress.finished(self._name(trial), "failed", _fault(trial))
+            self._progress.finished(self._name(trial), Status.FAILED, _fault(trial))

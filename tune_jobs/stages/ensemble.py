@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ray import tune
 
 from edgenes.checkpoint import read_json
 from edgenes.data.dataset import Dataset, Part
@@ -21,10 +20,11 @@ from edgenes.space.genotype import Genotype, shared_edges
 from edgenes.space.hypernetwork import Hypernetwork, control_error
 from edgenes.training.retraining import predict
 from tune_jobs.execution.run import Run, failure
-from tune_jobs.execution.worker import outcome_of, use_resources
+from tune_jobs.execution.worker import outcome_of, send, use_resources
 from tune_jobs.files.environment import environment
 from tune_jobs.files.integrity import set_aside
 from tune_jobs.files.layout import HYPERNETWORK, TEST_READS, file_digest
+from tune_jobs.messages import Report, Status
 from tune_jobs.moments import reached
 from tune_jobs.stages.finalists import Pool, final_training, finalist_pool, pool_of, random_baseline
 from tune_jobs.study.context import TrialSettings
@@ -231,12 +231,12 @@ def ensemble_stage(run: Run, best: Finalist) -> dict[str, Any]:
             lambda trial: "final ensemble",
             {"data": run.data_ref, "test": run.data.test, "settings": run.settings, "finalist": best},
         )
-        if not outcomes or outcomes[0].get("status") != "complete":
-            raise failure(outcomes[0] if outcomes else {}, "the final ensemble")
+        if not outcomes or outcomes[0].status != Status.COMPLETE:
+            raise failure(outcomes[0] if outcomes else Report(), "the final ensemble")
     run.clean("ensemble")
     for name in ("ensemble/ensemble.pt", "ensemble/card.json", TEST_READS):
         run.files.fetch(name, fresh=True)
-    return json.loads(outcomes[0]["result"])
+    return json.loads(outcomes[0].attributes["result"])
 
 
 def ensemble_selection(
@@ -246,8 +246,8 @@ def ensemble_selection(
     use_resources()
     settings = settings.on_this_node()
 
-    def run() -> dict[str, Any]:
+    def run() -> Report:
         result = final_ensemble(settings, replace(data, test=test), finalist, config["hypernetwork"])
-        return {"status": "complete", "result": json.dumps(result)}
+        return Report(status=Status.COMPLETE, attributes={"result": json.dumps(result)})
 
-    tune.report(outcome_of(run) | {"step": 1, "steps": 1})
+    send(replace(outcome_of(run), step=1, steps=1))

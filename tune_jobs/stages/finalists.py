@@ -16,9 +16,10 @@ from edgenes.selection import cross_fitted
 from edgenes.space.genotype import Genotype, random_genotypes
 from tune_jobs.errors import Interrupted, StudyError
 from tune_jobs.execution.run import Run, failure
-from tune_jobs.execution.worker import outcome_of, use_resources
+from tune_jobs.execution.worker import outcome_of, send, use_resources
 from tune_jobs.files.candidate_store import Retrained
 from tune_jobs.files.layout import FINALISTS, HYPERNETWORK
+from tune_jobs.messages import Report, Status
 from tune_jobs.moments import reached
 from tune_jobs.stages.hits import Hits
 from tune_jobs.study.context import TrialSettings
@@ -169,15 +170,15 @@ def finalists_stage(run: Run) -> tuple[Finalist, bool, Hits]:
                 lambda trial: f"retraining {trial.config['job'] + 1}" if "job" in trial.config else "retraining",
                 {"data": run.data_ref, "settings": settings, "jobs": [job.to_dict() for job in missing]},
             )
-            failed = [outcome for outcome in outcomes if outcome.get("status") == "failed"]
+            failed = [outcome for outcome in outcomes if outcome.status == Status.FAILED]
             for outcome in outcomes:
-                if outcome.get("status") == "unwritable":
+                if outcome.status == Status.UNWRITABLE:
                     raise failure(outcome, "a retraining")
-            if any(not outcome.get("status") for outcome in outcomes):
+            if any(outcome.status is None for outcome in outcomes):
                 raise Interrupted("stopped while retraining the finalists. Run the same command again to go on.")
             hits += Hits.of(outcomes)
             for outcome in failed:
-                run.progress.say(f"a retraining failed: {outcome['reason']}")
+                run.progress.say(f"a retraining failed: {outcome.reason}")
         run.clean("finalists")
     reached("choice of the hypernetwork")
     best, table = choose_finalist(settings, data, entries)
@@ -194,12 +195,12 @@ def candidate_retraining(config: dict[str, Any], data: Dataset, settings: TrialS
     settings = settings.on_this_node()
     job = jobs[config["job"]]
 
-    def run() -> dict[str, Any]:
+    def run() -> Report:
         reached("full retraining")
         training = final_training(settings, job["repeat"])
         genotype = Genotype.from_dict(job["genotype"])
         retrained = settings.store.retrained(training, data, genotype, weights=True)
         hits = {"cached": retrained.cached, "shared": retrained.shared}
-        return {"status": "complete", "key": retrained.key, "seconds": retrained.seconds, **hits}
+        return Report(status=Status.COMPLETE, attributes=hits)
 
-    tune.report(outcome_of(run) | {"step": 1, "steps": 1})
+    send(replace(outcome_of(run), step=1, steps=1))

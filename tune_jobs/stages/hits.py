@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import optuna
+
+from tune_jobs.messages import Report
 
 
 @dataclass(frozen=True)
@@ -16,10 +17,11 @@ class Hits:
     shared: int = 0
 
     @classmethod
-    def of(cls, outcomes: Iterable[dict[str, Any]]) -> "Hits":
+    def of(cls, outcomes: Iterable[Report]) -> "Hits":
         """The hits among retrainings that were begun, by their outcomes; as such they are not counted as asked for."""
-        outcomes = list(outcomes)
-        return cls(0, sum(o.get("cached", False) for o in outcomes), sum(o.get("shared", False) for o in outcomes))
+        found = [outcome.attributes for outcome in outcomes]
+        cached, shared = (sum(each.get(name, False) for each in found) for name in ("cached", "shared"))
+        return cls(0, cached, shared)
 
     def __add__(self, other: "Hits") -> "Hits":
         return Hits(self.asked + other.asked, self.found + other.found, self.shared + other.shared)

@@ -2,11 +2,11 @@
 
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from ray import tune
 
 from edgenes.checkpoint import save_checkpoint, write_text
 from edgenes.data.dataset import Dataset
@@ -28,6 +28,7 @@ from tune_jobs.execution.worker import (
     newest_checkpoint,
     outcome_of,
     resume_state,
+    send,
     use_resources,
 )
 from tune_jobs.files.cache import Cache, open_cache
@@ -35,6 +36,7 @@ from tune_jobs.files.candidate_store import PredictionStore
 from tune_jobs.files.layout import GENOTYPE, LOGITS
 from tune_jobs.files.search_store import SearchStore, StoredTrainer, searched
 from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.messages import Report, Status
 from tune_jobs.study.saved import stored_genotype
 
 
@@ -61,10 +63,10 @@ def search_stage(run: Run) -> Genotype:
                 "cache": run.config.cache,
             },
         )
-        if not outcomes or outcomes[0].get("status") != "complete":
-            raise failure(outcomes[0] if outcomes else {}, "the search")
+        if not outcomes or outcomes[0].status != Status.COMPLETE:
+            raise failure(outcomes[0] if outcomes else Report(), "the search")
     run.clean("search")
-    run.progress.say(outcomes[0]["summary"])
+    run.progress.say(outcomes[0].attributes["summary"])
     if run.config.optimal == "darts":
         run.files.fetch(LOGITS)
     run.files.fetch(GENOTYPE)
@@ -103,8 +105,8 @@ def genotype_search(
 
     def report(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:
         note = f"loss {metrics['loss']:.3f}, {metrics['parameter_free']} of {study.space.max_edges} edges pool or skip"
-        progress = {"step": epoch + 1, "steps": study.search_epochs, "note": note}
-        reporter({**progress, **metrics, **speed.measured()}, state)
+        metrics = {**metrics, **speed.measured()}
+        reporter(Report(step=epoch + 1, steps=study.search_epochs, note=note, metrics=metrics), state)
         speed.restart()
 
     def search(resume: dict[str, Any] | None, accumulate: int) -> SearchResult:
@@ -125,7 +127,7 @@ def genotype_search(
         def say(note: str) -> None:
             nonlocal trained
             trained += 1
-            tune.report({"step": trained, "steps": 0, "note": f"halving, {note}"})
+            send(Report(step=trained, steps=0, note=f"halving, {note}"))
 
         trainer = StoredTrainer(data, *stores, say, weights=False)
         return best_by_halving(study.setting(device), trainer, search_work(study.search_config(device), data))
@@ -141,7 +143,7 @@ def genotype_search(
         files.publish(LOGITS)
         return genotype, cached
 
-    def run() -> dict[str, Any]:
+    def run() -> Report:
         start, opened = time.monotonic(), open_cache(cache)
         genotype, cached = (halved(opened), False) if study.optimal == "halving" else searched_genotype(opened)
         seconds = f"{time.monotonic() - start:.0f} s" + (", from the cache" if cached else "")
@@ -163,6 +165,6 @@ def genotype_search(
             )
         write_text(files.folder / GENOTYPE, genotype.to_json() + "\n")
         files.publish(GENOTYPE)
-        return {"status": "complete", "summary": note}
+        return Report(status=Status.COMPLETE, attributes={"summary": note})
 
-    tune.report(outcome_of(run) | {"step": study.search_epochs, "steps": study.search_epochs})
+    send(replace(outcome_of(run), step=study.search_epochs, steps=study.search_epochs))

@@ -10,7 +10,8 @@ from edgenes.data.dataset import Dataset
 from tune_jobs.errors import Interrupted, StudyError
 from tune_jobs.execution.run import Run
 from tune_jobs.execution.searcher import RecordCallback, StudyPruning, StudySearcher
-from tune_jobs.execution.worker import CHECKPOINT_SECONDS, Reporter, outcome_of, resume_state, use_resources
+from tune_jobs.execution.worker import CHECKPOINT_SECONDS, Reporter, outcome_of, resume_state, send, use_resources
+from tune_jobs.messages import Report
 from tune_jobs.progress.display import Progress
 from tune_jobs.stages.trial import run_trial
 from tune_jobs.study.context import TrialSettings
@@ -108,11 +109,11 @@ def sweep_trial(config: dict[str, Any], data: Dataset, settings: TrialSettings) 
     reporter = Reporter(shared, CHECKPOINT_SECONDS if config["attempt"] == 1 else 0)
     epochs = settings.config.hypernetwork_epochs
 
-    def report(metrics: dict[str, Any], state: dict[str, Any] | None) -> None:
-        reporter(metrics, state, last=metrics["step"] == epochs)
+    def report(seen: Report, state: dict[str, Any] | None) -> None:
+        reporter(seen, state, last=seen.step == epochs)
 
-    def run() -> dict[str, Any]:
+    def run() -> Report:
         resume = resume_state(config.get("checkpoint"), shared, settings.device)
         return run_trial(settings, data, config["trial"], config["seed"], config["params"], report, resume)
 
-    tune.report(outcome_of(run))
+    send(outcome_of(run))

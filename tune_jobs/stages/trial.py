@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,14 @@ from edgenes.training.memory import with_less_memory
 from edgenes.training.retraining import predict
 from tune_jobs.execution.speed import Speed
 from tune_jobs.files.layout import hypernetwork_path
+from tune_jobs.messages import Report, Status
 from tune_jobs.study.context import TrialSettings, trial_candidates
 
 CALIBRATION_IMAGES = 512
 """Images of W that set a path's batch-norm statistics when it is scored with the supernet's weights."""
 CURVE_POINTS = 10
 """Points an edge of the recorded control curve."""
-Report = Callable[[dict[str, Any], dict[str, Any] | None], None]
+ReportFunction = Callable[[Report, dict[str, Any] | None], None]
 
 
 def run_trial(
@@ -33,12 +35,12 @@ def run_trial(
     number: int,
     seed: int,
     params: dict[str, Any],
-    report: Report,
+    report: ReportFunction,
     resume: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Run one trial and return its outcome: {"status": "complete" or "pruned", "value", "control_error", ...}.
+) -> Report:
+    """Run one trial and return its last report: complete, with a value, or pruned, with a reason.
 
-    `report(metrics, state)` is called after each epoch of the hypernetwork, with the state that `resume` takes,
+    `report(report, state)` is called after each epoch of the hypernetwork, with the state that `resume` takes,
     and after each retrained candidate, without one (the store remembers those). `data` needs no test part.
     """
     config = settings.config
@@ -49,8 +51,15 @@ def run_trial(
 
     def report_epoch(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:
         note = f"hypernetwork, c {metrics['c']:.3g}, control error {metrics['control_error']:.2f}"
-        progress = {"stage": "hypernetwork", "step": epoch + 1, "steps": steps, "note": note}
-        report({**progress, **metrics, **speed.measured()}, state)
+        seen = Report(
+            stage="hypernetwork",
+            step=epoch + 1,
+            steps=steps,
+            note=note,
+            control_error=metrics["control_error"],
+            metrics={**metrics, **speed.measured()},
+        )
+        report(seen, state)
         speed.restart()
 
     def train(resume: dict[str, Any] | None, accumulate: int) -> HypernetworkResult:
@@ -68,28 +77,22 @@ def run_trial(
     name = hypernetwork_path(number)
     hypernetwork.save(settings.folder / name)
     settings.files.publish(name)
-    outcome: dict[str, Any] = {
-        "stage": "candidates",
-        "step": steps,
-        "steps": steps,
+    attributes: dict[str, Any] = {
         "control_error": error,
-        "attributes": {
-            "control_error": error,
-            "control_curve": control_curve(hypernetwork, settings.optimal, CURVE_POINTS),
-            "hypernetwork": name,
-        },
+        "control_curve": control_curve(hypernetwork, settings.optimal, CURVE_POINTS),
+        "hypernetwork": name,
     }
-    attributes = outcome["attributes"]
+    outcome = Report(stage="candidates", step=steps, steps=steps, control_error=error, attributes=attributes)
     if out_of_memory:
         attributes["out_of_memory"] = out_of_memory
     if config.prune_infeasible and error > CONTROL_LIMIT:
         reason = f"control error {error:.2f} is above {CONTROL_LIMIT}"
-        return outcome | {"status": "pruned", "reason": reason}
+        return replace(outcome, status=Status.PRUNED, reason=reason)
     candidates = trial_candidates(config, hypernetwork, seed)
     attributes["pool_size"] = len(candidates)
     if len(candidates) < config.ensemble_size:
         reason = f"only {len(candidates)} distinct genotypes for an ensemble of {config.ensemble_size}"
-        return outcome | {"status": "pruned", "reason": reason}
+        return replace(outcome, status=Status.PRUNED, reason=reason)
 
     labels = data.validation.labels
     calibration = torch.arange(min(CALIBRATION_IMAGES, len(data.weights)))
@@ -106,25 +109,24 @@ def run_trial(
             probabilities = retrained.probabilities
             hits, shared = hits + retrained.cached, shared + retrained.shared
             if not retrained.cached:
-                seen = config.short_epochs * len(data.training)
-                pace = {"images_per_second": round(seen / max(retrained.seconds, 1e-9), 1)}
+                images = config.short_epochs * len(data.training)
+                pace = {"images_per_second": round(images / max(retrained.seconds, 1e-9), 1)}
             if retrained.out_of_memory:
                 attributes["out_of_memory"] = retrained.out_of_memory
         predictions.append(probabilities)
         rows.append(candidate_row(candidate, settings.optimal) | {"accuracy": accuracy(probabilities, labels)})
         mean = float(np.mean([row["accuracy"] for row in rows]))
-        progress = {
-            "stage": "candidates",
-            "step": epochs + k + 1,
-            "steps": steps,
-            "note": f"candidates, mean accuracy {mean:.3f}, control error {error:.2f}",
-            "candidate_accuracy": rows[-1]["accuracy"],
-            "intermediate": mean,
-            "intermediate_step": k + 1,
-            "control_error": error,
-            **pace,
-        }
-        report(progress, None)
+        seen = Report(
+            stage="candidates",
+            step=epochs + k + 1,
+            steps=steps,
+            note=f"candidates, mean accuracy {mean:.3f}, control error {error:.2f}",
+            control_error=error,
+            intermediate=mean,
+            intermediate_step=k + 1,
+            metrics={"candidate_accuracy": rows[-1]["accuracy"], **pace},
+        )
+        report(seen, None)
 
     worth = cross_fitted(np.stack(predictions), labels, config.ensemble_size, config.criterion)
     value, standard_error = worth.accuracy, worth.standard_error
@@ -142,7 +144,7 @@ def run_trial(
     if config.value != "one-shot":
         attributes["shared_hits"] = shared
     note = f"value {value:.3f}, control error {error:.2f}"
-    return outcome | {"status": "complete", "value": value, "note": note}
+    return replace(outcome, status=Status.COMPLETE, value=value, note=note)
 
 
 def candidate_row(candidate: Candidate, optimal: Genotype) -> dict[str, Any]:

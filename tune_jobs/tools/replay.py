@@ -20,10 +20,12 @@ from edgenes.space.genotype import Genotype
 from tune_jobs.errors import StudyError
 from tune_jobs.files.curves import CurveWriter, read_curve
 from tune_jobs.files.layout import curve_path
+from tune_jobs.messages import Report, Status
 from tune_jobs.progress.text import aligned, one_line
 from tune_jobs.stages.trial import run_trial
 from tune_jobs.study.context import TrialSettings
 from tune_jobs.study.optuna_study import study_seed, trial_seed
+from tune_jobs.study.outcome import settled
 from tune_jobs.study.saved import SavedStudy
 from tune_jobs.study.space import search_space, with_derived
 from tune_jobs.tools.command import StudyCommand
@@ -183,16 +185,16 @@ def run_again(saved: SavedStudy, trial: FrozenTrial, device: str, recorded: list
         settings = TrialSettings(saved.config, folder, saved.optimal, device)
         path, writer = curve_path(folder, trial.number), CurveWriter()
 
-        def report(metrics: dict[str, Any], _state: dict[str, Any] | None) -> None:
-            writer.append(path, metrics)
-            show(metrics["step"], metrics["steps"], metrics.get("note", ""))
-            if metrics["step"] == last or (pruned_step is not None and metrics.get("intermediate_step") == pruned_step):
+        def report(seen: Report, _state: dict[str, Any] | None) -> None:
+            writer.append(path, seen.record())
+            show(seen.step, seen.steps, seen.note)
+            if seen.step == last or (pruned_step is not None and seen.intermediate_step == pruned_step):
                 raise _Enough
 
-        state, reason, outcome = None, None, {}
+        state, reason, outcome = None, None, None
         try:
             outcome = run_trial(settings, data, trial.number, seed, with_derived(trial.params), report)
-            writer.append(path, {key: value for key, value in outcome.items() if key != "attributes"})
+            writer.append(path, outcome.record())
             state, reason = _ending(outcome)
         except _Enough:
             state = None if last is not None else "PRUNED"
@@ -204,16 +206,14 @@ def run_again(saved: SavedStudy, trial: FrozenTrial, device: str, recorded: list
             state, reason = "FAIL", f"{type(error).__name__}: {error}"
         file = settings.hypernetwork(trial.number)
         hypernetwork = load_checkpoint(file, "hypernetwork") if file.exists() else None
-        return Replayed(read_curve(path), state, reason, json.loads(json.dumps(outcome)), hypernetwork)
+        found = json.loads(json.dumps(outcome.to_dict())) if outcome else {}
+        return Replayed(read_curve(path), state, reason, found, hypernetwork)
 
 
-def _ending(outcome: dict[str, Any]) -> tuple[str, str | None]:
+def _ending(outcome: Report) -> tuple[str, str | None]:
     """State and reason that the study gives an outcome."""
-    if outcome["status"] == "pruned":
-        return "PRUNED", outcome.get("reason")
-    if math.isfinite(outcome["value"]) and math.isfinite(outcome["control_error"]):
-        return "COMPLETE", None
-    return "FAIL", "no usable result"
+    ended = settled(outcome)
+    return {Status.COMPLETE: "COMPLETE", Status.PRUNED: "PRUNED", Status.FAILED: "FAIL"}[ended.status], ended.reason
 
 
 def _lost(trial: FrozenTrial) -> bool:

@@ -16,7 +16,7 @@ from tune_jobs.config.passwords import has_password
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.files.environment import commit
 from tune_jobs.files.layout import ARTIFACTS
-from tune_jobs.study.outcome import Outcome
+from tune_jobs.messages import Report
 from tune_jobs.watch.loggers import loggers
 from tune_jobs.watch.metrics import Metrics, MetricsCallback
 from tune_jobs.watch.names import named
@@ -43,7 +43,7 @@ class Watch:
         """The callbacks of a stage."""
         return [MetricsCallback(self._metrics, stage, name_of), *loggers(self._config, stage, name_of)]
 
-    def album(self, optimal: Genotype) -> Callable[[optuna.Trial, Outcome], None]:
+    def album(self, optimal: Genotype) -> Callable[[optuna.Trial, Report], None]:
         """What gives the sweep's trials their pictures and notes; the study has its own note from then on."""
         # Only now: plotly, boto3 and optuna-dashboard would delay a study's start.
         from tune_jobs.watch.pictures import Album, note_once, study_note

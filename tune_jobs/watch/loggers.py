@@ -13,7 +13,7 @@ from ray.tune.result import TRAINING_ITERATION
 
 from edgenes.errors import ConfigError
 from tune_jobs.config.sweep import SweepConfig
-from tune_jobs.study.outcome import NOT_METRICS
+from tune_jobs.messages import Report, Status
 
 _log = logging.getLogger(__name__)
 PACKAGES = {"tensorboard": ("tensorboardX", "tensorboardX"), "mlflow": ("mlflow", "mlflow-skinny")}
@@ -76,14 +76,15 @@ class _Lenient(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        if "step" in result:
-            numbers = {key: value for key, value in result.items() if _is_number(key, value)}
+        report = Report.from_dict(result)
+        if report.step is not None:
+            numbers = {key: value for key, value in report.record().items() if _is_number(value)}
             # A resumed trial's reports are counted anew by Ray; its steps are not.
-            numbers[TRAINING_ITERATION] = result["step"]
+            numbers[TRAINING_ITERATION] = report.step
             self._pass("on_trial_result", iteration, trials, trial, numbers, **info)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        failed = (trial.last_result or {}).get("status") == "failed"  # to Tune it ended well: it reported so
+        failed = Report.from_dict(trial.last_result or {}).status == Status.FAILED  # to Tune it ended well
         self._pass("on_trial_error" if failed else "on_trial_complete", iteration, trials, trial, **info)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -93,8 +94,8 @@ class _Lenient(tune.Callback):
         self._pass("on_experiment_end", trials, **info)
 
 
-def _is_number(key: str, value: Any) -> bool:
-    return key not in NOT_METRICS and isinstance(value, int | float) and not isinstance(value, bool)
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class _TensorBoard(TBXLoggerCallback):

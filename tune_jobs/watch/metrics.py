@@ -11,6 +11,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.util.metrics import Counter, Gauge
 
+from tune_jobs.messages import Report, Status
 from tune_jobs.study.trials import best_trial
 
 LINGER = 30.0
@@ -28,7 +29,7 @@ TRIAL_GAUGES = {
     "edgenes_trial_images_per_second": ("images_per_second", "Training images a second, in the last epoch."),
     "edgenes_trial_gpu_memory_bytes": ("gpu_memory_bytes", "The most GPU memory that the trial's worker reserved."),
 }
-"""A trial's gauges by name: the key in its reports, and what it means."""
+"""A trial's gauges by name: what it shows of a report, and what it means."""
 _TRIAL = ("study", "stage", "trial")
 _RUNNING = "edgenes_trial_running"
 
@@ -58,18 +59,18 @@ class Metrics:
         self._set(_RUNNING, 1, stage, trial)
         self.study()
 
-    def reported(self, stage: str, trial: str, result: dict[str, Any]) -> None:
+    def reported(self, stage: str, trial: str, report: Report) -> None:
         """Show the numbers of a trial's report."""
         self._reports.inc(1, {"study": self._name, "stage": stage})
-        result = {"gpu_memory_bytes": 0, **result}  # a trial on the CPU holds none
+        numbers = {"gpu_memory_bytes": 0, **report.record()}  # a trial on the CPU holds none
         for metric, (key, _) in TRIAL_GAUGES.items():
-            value = result.get(key)
+            value = numbers.get(key)
             if isinstance(value, int | float) and math.isfinite(value):
                 self._set(metric, value, stage, trial)
 
-    def ended(self, stage: str, trial: str, status: str) -> None:
+    def ended(self, stage: str, trial: str, status: Status) -> None:
         """Count how a trial ended, and let its values go after a while."""
-        self._ends.inc(1, {"study": self._name, "stage": stage, "status": status})
+        self._ends.inc(1, {"study": self._name, "stage": stage, "status": status.value})
         self._set(_RUNNING, 0, stage, trial)
         self._ended[stage, trial] = self._clock()
         self.study()
@@ -119,16 +120,16 @@ class MetricsCallback(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         if self._metrics:
-            self._metrics.reported(self._stage, self._name(trial), result)
+            self._metrics.reported(self._stage, self._name(trial), Report.from_dict(result))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         if self._metrics:
-            status = (trial.last_result or {}).get("status")  # none: its scheduler stopped it
-            self._metrics.ended(self._stage, self._name(trial), str(status or "pruned"))
+            status = Report.from_dict(trial.last_result or {}).status  # none: its scheduler stopped it
+            self._metrics.ended(self._stage, self._name(trial), status or Status.PRUNED)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         if self._metrics:
-            self._metrics.ended(self._stage, self._name(trial), "failed")
+            self._metrics.ended(self._stage, self._name(trial), Status.FAILED)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         if self._metrics:

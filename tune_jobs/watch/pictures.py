@@ -11,16 +11,15 @@ from typing import Any
 import optuna
 from optuna.artifacts import ArtifactMeta, FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
 from optuna.artifacts.exceptions import ArtifactNotFound
-from optuna.trial import TrialState
 
 from edgenes.space.genotype import Genotype
 from edgenes.space.hypernetwork import CONTROL_LIMIT
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.files.layout import ARTIFACTS
+from tune_jobs.messages import Report, Status
 from tune_jobs.report.cell_drawing import cell_svg
 from tune_jobs.report.control_drawing import control_frame, control_svg
 from tune_jobs.study.cached_storage import written_together
-from tune_jobs.study.outcome import Outcome
 
 _log = logging.getLogger(__name__)
 
@@ -44,21 +43,21 @@ def trial_pictures(attributes: Mapping[str, Any], optimal: Genotype) -> dict[str
     return pictures
 
 
-def trial_note(outcome: Outcome, config: SweepConfig) -> str:
+def trial_note(ended: Report, config: SweepConfig) -> str:
     """One line in Markdown: what a trial found, or why it did not."""
-    found = outcome.attributes
-    error = "" if outcome.control_error is None else f"control error {outcome.control_error:.2f} edges"
-    if outcome.state == TrialState.COMPLETE:
+    found = ended.attributes
+    error = "" if ended.control_error is None else f"control error {ended.control_error:.2f} edges"
+    if ended.status == Status.COMPLETE:
         spread = f" ± {found['standard_error']:.3f}" if "standard_error" in found else ""
-        fit = "allowed" if outcome.control_error <= CONTROL_LIMIT else "too much to win"
-        words = [f"**{outcome.values[0]:.3f}{spread}**", f"{error} ({fit})"]
+        fit = "allowed" if ended.control_error <= CONTROL_LIMIT else "too much to win"
+        words = [f"**{ended.value:.3f}{spread}**", f"{error} ({fit})"]
         if "pool_size" in found:
             words.append(f"{config.ensemble_size} of {found['pool_size']} candidates")
         if "seconds" in found:
             words.append(f"{found['seconds']:.0f} s")
         return ", ".join(words) + "."
-    reason = str(found.get("reason") or "its first candidates did worse than those of other trials").rstrip(".")
-    word = "Pruned" if outcome.state == TrialState.PRUNED else "Failed"
+    reason = str(ended.reason).rstrip(".")
+    word = "Pruned" if ended.status == Status.PRUNED else "Failed"
     return f"{word}: {reason}." + (f" Its {error}." if error else "")
 
 
@@ -95,12 +94,12 @@ class Album:
         self._config, self._optimal = config, optimal
         self._store = artifact_store(config.folder)
 
-    def __call__(self, trial: optuna.Trial, outcome: Outcome) -> None:
-        """Add what `outcome` holds to a running trial."""
+    def __call__(self, trial: optuna.Trial, ended: Report) -> None:
+        """Add what its last report holds to a running trial."""
         try:
-            note_once(trial, trial_note(outcome, self._config))
+            note_once(trial, trial_note(ended, self._config))
             (self._config.folder / ARTIFACTS).mkdir(exist_ok=True)
-            pictures = trial_pictures(outcome.attributes, self._optimal)
+            pictures = trial_pictures(ended.attributes, self._optimal)
             with written_together(trial.study):
                 for name, svg in pictures.items():
                     self._attach(trial, name, svg)

@@ -143,10 +143,10 @@ def test_auto_measures_on_a_worker_and_trials_then_ask_for_that_memory(ray_local
     )
 
     def trainable(config):
-        tune.report({"given": ray.get_runtime_context().get_assigned_resources()["memory"]})
+        tune.report({"value": ray.get_runtime_context().get_assigned_resources()["memory"]})
 
     with run.progress.stage("Probe", total=1):
-        assert run.tune("probe", trainable, {}, lambda trial: "probe", {})[0]["given"] == run.footprint.memory
+        assert run.tune("probe", trainable, {}, lambda trial: "probe", {})[0].value == run.footprint.memory
 
 
 def test_what_a_trial_would_raise_on_a_worker_is_raised_here(ray_local, tmp_path):

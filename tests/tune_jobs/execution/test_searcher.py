@@ -24,8 +24,9 @@ from tune_jobs.execution.searcher import RecordCallback, StudyPruning, StudySear
 from tune_jobs.files.curves import CurveWriter, read_curve
 from tune_jobs.files.layout import curve_path
 from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.messages import Report, Status
 from tune_jobs.study.optuna_study import open_study
-from tune_jobs.study.outcome import outcome
+from tune_jobs.study.outcome import settled
 from tune_jobs.study.samplers import make_sampler
 from tune_jobs.study.space import DEFAULT_PARAMS, search_space
 from tune_jobs.study.trials import common_failure, trials_frame
@@ -53,7 +54,7 @@ def trainable(config, folder):
     if config["checkpoint"]:
         done = json.loads((folder / config["checkpoint"] / "state.json").read_text())["step"]
     for step in range(done + 1, STEPS + 1):
-        seen = {"stage": "hypernetwork", "step": step, "loss": config["seed"] / step}
+        seen = {"stage": "hypernetwork", "step": step, "metrics": {"loss": config["seed"] / step}}
         yield seen, {"step": step} if step % 2 == 0 else None
     yield complete(config["params"], step=STEPS), None
 
@@ -298,9 +299,8 @@ class TestTelling:
             ({"status": "complete", "value": 0.5}, "control_error is None"),
             ({"status": "failed", "reason": "boom", "traceback": "x" * 9000}, "boom"),
             ({"status": "failed"}, "no reason"),
-            ({"status": "done"}, "'done'"),
-            ({"stage": "candidates", "step": 3}, "None"),
-            ({}, "without a result"),
+            ({"stage": "candidates", "step": 3}, "no status"),
+            ({}, "no status"),
         ],
     )
     def test_what_is_no_result_is_a_failure_with_a_reason(self, tmp_path, result, reason):
@@ -313,8 +313,8 @@ class TestTelling:
 
     @given(st.floats(0, 1), st.floats(0, 8))
     def test_a_result_is_read_as_it_is(self, value, error):
-        read = outcome({"status": "complete", "value": value, "control_error": error}, 2)
-        assert (read.state, read.values, read.control_error) == (TrialState.COMPLETE, [value, error], error)
+        report = Report(status=Status.COMPLETE, value=value, control_error=error)
+        assert settled(report) == report
 
     def test_attributes_arrive_nested_as_they_were_and_as_plain_values(self, tmp_path):
         driver = Driver(tmp_path / "s.db", tmp_path)
@@ -500,7 +500,7 @@ class TestCurves:
     def test_two_reports_of_one_step_are_one_record_without_what_is_not_a_metric(self, tmp_path):
         driver = Driver(tmp_path / "s.db", tmp_path)
         trial, config = driver.suggest()
-        driver.report(trial, {"step": 1, "loss": np.float32(0.5), "pid": 3, "config": {}, "done": False})
+        driver.report(trial, {"step": 1, "metrics": {"loss": np.float32(0.5)}, "pid": 3, "config": {}, "done": False})
         driver.finish(trial, complete(config["params"], step=1, value=0.5))
         expected = {"step": 1, "loss": 0.5, "attempt": 1, "status": "complete", "value": 0.5, "control_error": 0.1}
         assert read_curve(curve_path(tmp_path, 0)) == [expected]

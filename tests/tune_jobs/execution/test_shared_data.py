@@ -66,20 +66,18 @@ def probe():
         total = int(sum(array.sum(dtype=int) for array in arrays))  # every page is read
         after = own()
         kept = data.training.images.copy() if config["copy"] else None
-        tune.report(
-            {
-                "status": "complete",
-                "grown": after - before,
-                "copied": own() - after,
-                "writeable": any(array.flags.writeable for array in arrays),
-                "same": training.images.data_ptr() == data.weights.images.ctypes.data,
-                "test": data.test is not None,
-                "total": total,
-                "threads": torch.get_num_threads(),
-                "pid": os.getpid(),
-                "kept": kept is not None,
-            }
-        )
+        found = {
+            "grown": after - before,
+            "copied": own() - after,
+            "writeable": any(array.flags.writeable for array in arrays),
+            "same": training.images.data_ptr() == data.weights.images.ctypes.data,
+            "test": data.test is not None,
+            "total": total,
+            "threads": torch.get_num_threads(),
+            "pid": os.getpid(),
+            "kept": kept is not None,
+        }
+        tune.report({"status": "complete", "attributes": found})
 
     return trainable
 
@@ -91,6 +89,7 @@ def test_two_workers_use_one_copy_of_the_data_and_one_thread_each(run_of, data):
         outcomes = run.tune("probe", probe(), space, lambda trial: trial.trial_id, {"data": run.data_ref})
     size = data.training.images.nbytes / MIB
     parts = (data.training, data.weights, data.architecture, data.validation)
+    outcomes = [outcome.attributes for outcome in outcomes]
     for outcome in outcomes:
         assert outcome["total"] == sum(int(part.images.sum(dtype=int)) for part in parts)
         assert not outcome["writeable"] and outcome["same"] and not outcome["test"]

@@ -10,6 +10,7 @@ from edgenes.checkpoint import save_checkpoint
 from edgenes.errors import DivergedError, WriteError
 from tune_jobs.execution.worker import newest_checkpoint, outcome_of, resume_state
 from tune_jobs.files.study_files import Remote
+from tune_jobs.messages import Report
 
 
 def raiser(error):
@@ -32,9 +33,9 @@ def raiser(error):
 )
 def test_what_is_raised_is_an_outcome_with_the_machine_it_happened_on(error, status, reason):
     outcome = outcome_of(raiser(error))
-    assert outcome["status"] == status and reason in outcome["reason"]
-    assert type(error).__name__ in outcome["traceback"]
-    assert outcome["attributes"]["hardware"]["cpus"] >= 1
+    assert outcome.status == status and reason in outcome.reason
+    assert type(error).__name__ in outcome.traceback
+    assert outcome.attributes["hardware"]["cpus"] >= 1
 
 
 def test_warnings_of_the_run_come_with_its_outcome_and_only_those():
@@ -43,11 +44,11 @@ def test_warnings_of_the_run_come_with_its_outcome_and_only_those():
     def run():
         log.warning("half the batch of %d", 64)
         log.info("not this")
-        return {"status": "complete"}
+        return Report(value=0.5)
 
-    assert outcome_of(run) == {"status": "complete", "warnings": ["half the batch of 64"]}
+    assert outcome_of(run) == Report(value=0.5, warnings=["half the batch of 64"])
     log.warning("nor this")
-    assert outcome_of(lambda: {"status": "complete"})["warnings"] == []
+    assert outcome_of(Report).warnings == []
 
 
 PLACE = "ray/sweep-1/trial-0-x"
@@ -75,8 +76,8 @@ def damage(shared, number):
 
 def resumed(shared, number):
     noted = None if number is None else f"{PLACE}/checkpoint_00000{number}"
-    outcome = outcome_of(lambda: {"state": resume_state(noted, shared, "cpu")})
-    return outcome["state"] and int(outcome["state"]["epoch"]), outcome["warnings"]
+    outcome = outcome_of(lambda: Report(attributes=resume_state(noted, shared, "cpu") or {}))
+    return outcome.attributes.get("epoch"), outcome.warnings
 
 
 def test_the_noted_checkpoint_is_taken_and_not_a_newer_one_that_nobody_noted(shared):

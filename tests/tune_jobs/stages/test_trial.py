@@ -1,6 +1,7 @@
 """A trial of the sweep without Ray, on the digits: its outcome, reproduced, resumed, pruned, valued in each way."""
 
 import json
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -14,6 +15,7 @@ from edgenes.space.genotype import Genotype, random_genotype, shared_edges
 from edgenes.space.hypernetwork import CONTROL_LIMIT, Hypernetwork, control_error
 from tests.support.toys import seeded
 from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.messages import Status
 from tune_jobs.stages.trial import run_trial
 from tune_jobs.study.context import TrialSettings, trial_candidates
 from tune_jobs.study.space import DEFAULT_PARAMS, with_derived
@@ -34,31 +36,32 @@ def settings_for(folder, **changes):
     return TrialSettings(config, folder, random_genotype(config.space, seeded(2)), "cpu")
 
 
-def run(settings, params=PARAMS, report=lambda metrics, state: None, resume=None, seed=SEED):
+def run(settings, params=PARAMS, report=lambda seen, state: None, resume=None, seed=SEED):
     return run_trial(settings, digits(), 3, seed, params, report, resume)
 
 
 def comparable(outcome):
     """The outcome without the time it took."""
-    attributes = {name: value for name, value in outcome["attributes"].items() if name != "seconds"}
-    return {**outcome, "attributes": attributes}
+    attributes = {name: value for name, value in outcome.attributes.items() if name != "seconds"}
+    return replace(outcome, attributes=attributes)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """(settings, outcome, reports) of a trial that nothing interrupted."""
     settings, reports = settings_for(tmp_path_factory.mktemp("whole")), []
-    outcome = run(settings, report=lambda metrics, state: reports.append((metrics, state is not None)))
+    outcome = run(settings, report=lambda seen, state: reports.append((seen, state is not None)))
     return settings, outcome, reports
 
 
 def test_the_outcome_says_what_the_hypernetwork_is_worth(whole):
     settings, outcome, _ = whole
-    attributes = outcome["attributes"]
-    assert outcome["status"] == "complete"
-    assert json.loads(json.dumps(outcome, allow_nan=False)) == outcome, "Optuna and Ray take plain values"
+    attributes = outcome.attributes
+    assert outcome.status == Status.COMPLETE
+    plain = outcome.to_dict()
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain, "Optuna and Ray take plain values"
     hypernetwork = Hypernetwork.load(settings.folder / attributes["hypernetwork"])
-    assert outcome["control_error"] == attributes["control_error"] == control_error(hypernetwork, settings.optimal)
+    assert outcome.control_error == attributes["control_error"] == control_error(hypernetwork, settings.optimal)
 
     candidates = trial_candidates(settings.config, hypernetwork, SEED)
     assert len(candidates) == attributes["pool_size"] == 3
@@ -73,18 +76,18 @@ def test_the_outcome_says_what_the_hypernetwork_is_worth(whole):
         assert row["accuracy"] == accuracy(record.probabilities, labels)
         assert row["shared"] == shared_edges(genotype, settings.optimal)
     worth = cross_fitted(np.stack(predictions), labels, 2, "nll")
-    assert (outcome["value"], attributes["standard_error"]) == (worth.accuracy, worth.standard_error)
+    assert (outcome.value, attributes["standard_error"]) == (worth.accuracy, worth.standard_error)
     assert attributes["mean_accuracy"] == pytest.approx(np.mean([row["accuracy"] for row in rows]))
 
 
 def test_each_epoch_is_reported_with_a_state_and_each_candidate_without(whole):
     _, outcome, reports = whole
-    assert [metrics["step"] for metrics, _ in reports] == list(range(1, 16))
+    assert [seen.step for seen, _ in reports] == list(range(1, 16))
     assert [has_state for _, has_state in reports] == [True] * 12 + [False] * 3
-    assert {metrics["steps"] for metrics, _ in reports} == {15}
-    candidates = [metrics for metrics, _ in reports[12:]]
-    assert [metrics["intermediate_step"] for metrics in candidates] == [1, 2, 3]
-    assert candidates[-1]["intermediate"] == pytest.approx(outcome["attributes"]["mean_accuracy"])
+    assert {seen.steps for seen, _ in reports} == {15}
+    candidates = [seen for seen, _ in reports[12:]]
+    assert [seen.intermediate_step for seen in candidates] == [1, 2, 3]
+    assert candidates[-1].intermediate == pytest.approx(outcome.attributes["mean_accuracy"])
 
 
 def test_a_trial_cut_off_between_epochs_goes_on_to_the_same_outcome(whole, tmp_path):
@@ -94,17 +97,15 @@ def test_a_trial_cut_off_between_epochs_goes_on_to_the_same_outcome(whole, tmp_p
     class Stopped(Exception):
         pass
 
-    def stop(metrics, state):
-        if metrics["step"] == 5:
+    def stop(seen, state):
+        if seen.step == 5:
             save_checkpoint(path, "trial", state)
             raise Stopped
 
     with pytest.raises(Stopped):
         run(settings, report=stop)
     steps = []
-    outcome = run(
-        settings, report=lambda metrics, _: steps.append(metrics["step"]), resume=load_checkpoint(path, "trial")
-    )
+    outcome = run(settings, report=lambda seen, _: steps.append(seen.step), resume=load_checkpoint(path, "trial"))
     assert steps == list(range(6, 16))
     assert comparable(outcome) == comparable(expected)
 
@@ -112,29 +113,29 @@ def test_a_trial_cut_off_between_epochs_goes_on_to_the_same_outcome(whole, tmp_p
 def test_another_seed_trains_another_hypernetwork(whole, tmp_path):
     _, expected, _ = whole
     other = run(settings_for(tmp_path, value="one-shot"), seed=SEED + 1)
-    assert other["attributes"]["control_curve"] != expected["attributes"]["control_curve"]
+    assert other.attributes["control_curve"] != expected.attributes["control_curve"]
 
 
 def test_an_infeasible_hypernetwork_is_pruned_with_its_reason_and_trains_no_candidate(tmp_path):
     settings = settings_for(tmp_path, prune_infeasible=True, nodes=4)
     params = PARAMS | {"c_start": 1e-6, "c_end": 1e-6}
     outcome = run(settings, params)
-    assert outcome["status"] == "pruned" and "value" not in outcome
-    assert outcome["control_error"] > CONTROL_LIMIT
-    assert f"control error {outcome['control_error']:.2f}" in outcome["reason"]
+    assert outcome.status == Status.PRUNED and outcome.value is None
+    assert outcome.control_error > CONTROL_LIMIT
+    assert f"control error {outcome['control_error']:.2f}" in outcome.reason
     assert not settings.store.folder.exists()
-    assert (settings.folder / outcome["attributes"]["hypernetwork"]).exists()
+    assert (settings.folder / outcome.attributes["hypernetwork"]).exists()
 
 
 def test_the_mean_value_is_the_mean_accuracy_with_its_binomial_error(whole):
     settings, expected, _ = whole
     again = TrialSettings(SweepConfig(**TINY, value="mean"), settings.folder, settings.optimal, "cpu")
     outcome = run(again)
-    value = expected["attributes"]["mean_accuracy"]
-    assert outcome["value"] == outcome["attributes"]["mean_accuracy"] == value
+    value = expected.attributes["mean_accuracy"]
+    assert outcome.value == outcome.attributes["mean_accuracy"] == value
     error = np.sqrt(value * (1 - value) / len(digits().validation))
-    assert outcome["attributes"]["standard_error"] == pytest.approx(error)
-    hits = [each["attributes"]["cache_hits"] for each in (expected, outcome)]
+    assert outcome.attributes["standard_error"] == pytest.approx(error)
+    hits = [each.attributes["cache_hits"] for each in (expected, outcome)]
     assert hits == [0, 3], "the same trial finds its candidates in the store"
 
 
@@ -142,8 +143,8 @@ def test_the_one_shot_value_trains_no_candidate(whole, tmp_path):
     _, expected, _ = whole
     settings = settings_for(tmp_path, value="one-shot")
     outcome = run(settings)
-    assert outcome["status"] == "complete" and 0 <= outcome["value"] <= 1
+    assert outcome.status == Status.COMPLETE and 0 <= outcome.value <= 1
     assert not settings.store.folder.exists()
-    assert outcome["attributes"]["cache_hits"] == 0
-    digests = [[row["digest"] for row in each["attributes"]["candidates"]] for each in (outcome, expected)]
+    assert outcome.attributes["cache_hits"] == 0
+    digests = [[row["digest"] for row in each.attributes["candidates"]] for each in (outcome, expected)]
     assert digests[0] == digests[1], "the way a trial is valued does not change what it draws"

@@ -7,6 +7,7 @@ import pytest
 
 from edgenes.errors import ConfigError
 from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.messages import Report
 from tune_jobs.watch import loggers as module
 from tune_jobs.watch.loggers import check_loggers, loggers
 from tune_jobs.watch.names import tracking_uri
@@ -46,7 +47,8 @@ def drive(config, steps, status="complete", number=3):
         callback.setup(stop=None, num_samples=1, total_num_samples=1)
         callback.on_trial_start(**told)
         for count, step in enumerate(steps, start=1):
-            result = {"step": step, "loss": 1 / step, "note": "text", "training_iteration": count, "pid": 1}
+            report = Report(step=step, metrics={"loss": 1 / step}, note="text")
+            result = {**report.to_dict(), "training_iteration": count, "pid": 1}
             callback.on_trial_result(**told, result=result)
         if status:
             mine.last_result = {"status": status}

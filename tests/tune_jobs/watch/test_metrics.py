@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.watching import get
 from tune_jobs.execution.speed import Speed
+from tune_jobs.messages import Report, Status
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_a_trials_numbers_are_shown_while_it_runs_and_go_with_it(scraped):
     trial = study.ask()
     for name in ("trial 0", "trial 1"):
         metrics.started("sweep", name)
-        metrics.reported("sweep", name, {"step": 3, "steps": 15, "c": 0.5, "loss": math.nan, "note": "text"})
+        metrics.reported("sweep", name, Report(step=3, steps=15, metrics={"c": 0.5, "loss": math.nan}, note="text"))
     key = ("s", "sweep", "trial 0")
     found = scraped({("trial_step", *key): 3, ("trials", "s", "running"): 1, ("reports_total", "s", "sweep"): 2})
     assert found["trial_step", *key] == 3 and found["trial_planned_steps", *key] == 15
@@ -62,7 +63,7 @@ def test_a_trials_numbers_are_shown_while_it_runs_and_go_with_it(scraped):
 
     trial.set_constraint("control_error", 0.1)
     study.tell(trial, 0.75)
-    metrics.ended("sweep", "trial 0", "complete")
+    metrics.ended("sweep", "trial 0", Status.COMPLETE)
     now[0] += LINGER
     metrics.fade()  # not yet
     found = scraped({("trial_running", *key): 0, ("best_value_ratio", "s"): 0.75})
@@ -94,5 +95,5 @@ def test_a_study_of_any_name_has_metrics():
 
     metrics = Metrics('ü\n"', optuna.create_study())
     metrics.started("search", "trial 0")
-    metrics.reported("search", "trial 0", {"loss": 1.0})
-    metrics.ended("search", "trial 0", "complete")
+    metrics.reported("search", "trial 0", Report(metrics={"loss": 1.0}))
+    metrics.ended("search", "trial 0", Status.COMPLETE)

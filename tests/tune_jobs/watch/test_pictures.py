@@ -6,7 +6,6 @@ from xml.etree import ElementTree
 import optuna
 import pytest
 from optuna.artifacts import get_all_artifact_meta
-from optuna.trial import TrialState
 from optuna_dashboard import get_note
 
 from edgenes.space.genotype import random_genotype
@@ -14,7 +13,7 @@ from tests.support.tiny_study import TINY
 from tests.support.toys import seeded
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.files.layout import ARTIFACTS
-from tune_jobs.study.outcome import Outcome
+from tune_jobs.messages import Report, Status
 from tune_jobs.watch.pictures import Album, artifact_store, study_note, trial_note, trial_pictures
 
 CONFIG = SweepConfig(**TINY)
@@ -33,6 +32,10 @@ def attributes(accuracies=(0.8, 0.9)):
     return {"control_curve": CURVE, "candidates": rows, "pool_size": len(rows), "seconds": 3.2, "standard_error": 0.02}
 
 
+def ended(value, attributes=(), error=0.2):
+    return Report(status=Status.COMPLETE, value=value, control_error=error, attributes=dict(attributes))
+
+
 def test_pictures_are_of_what_a_trial_has():
     assert trial_pictures({}, genotype()) == {}
     assert set(trial_pictures({"control_curve": CURVE}, genotype())) == {"control.svg"}
@@ -42,22 +45,22 @@ def test_pictures_are_of_what_a_trial_has():
 
 
 @pytest.mark.parametrize(
-    "outcome, expected",
+    "report, expected",
     [
         (
-            Outcome(TrialState.COMPLETE, [0.912], 0.2, attributes()),
+            ended(0.912, attributes()),
             "**0.912 ± 0.020**, control error 0.20 edges (allowed), 2 of 2 candidates, 3 s.",
         ),
-        (Outcome(TrialState.COMPLETE, [0.9], 0.5), "**0.900**, control error 0.50 edges (too much to win)."),
+        (ended(0.9, error=0.5), "**0.900**, control error 0.50 edges (too much to win)."),
         (
-            Outcome(TrialState.PRUNED, None, 0.5, {"reason": "as asked."}),
+            Report(status=Status.PRUNED, control_error=0.5, reason="as asked."),
             "Pruned: as asked. Its control error 0.50 edges.",
         ),
-        (Outcome(TrialState.FAIL, None, None, {"reason": "no memory"}), "Failed: no memory."),
+        (Report(status=Status.FAILED, reason="no memory"), "Failed: no memory."),
     ],
 )
-def test_a_note_says_in_one_line_what_a_trial_found(outcome, expected):
-    assert trial_note(outcome, CONFIG) == expected
+def test_a_note_says_in_one_line_what_a_trial_found(report, expected):
+    assert trial_note(report, CONFIG) == expected
 
 
 def test_the_note_of_a_study_names_data_commit_and_what_is_not_the_default():
@@ -78,8 +81,8 @@ def album(tmp_path):
 
 
 def test_a_trial_gets_each_picture_once_and_keeps_its_users_note(study, album, tmp_path):
-    trial, outcome = study.ask(), Outcome(TrialState.COMPLETE, [0.9], 0.2, attributes())
-    album(trial, outcome)
+    trial = study.ask()
+    album(trial, ended(0.9, attributes()))
     metas = {meta.filename: meta for meta in get_all_artifact_meta(trial)}
     assert {meta.mimetype for meta in metas.values()} == {"image/svg+xml"} and set(metas) == {"control.svg", "cell.svg"}
     before = {path.name: path.read_bytes() for path in (tmp_path / ARTIFACTS).iterdir()}
@@ -88,7 +91,7 @@ def test_a_trial_gets_each_picture_once_and_keeps_its_users_note(study, album, t
 
     # A driver may die after Optuna has named an artifact and before its file is there; the next one tells again.
     (tmp_path / ARTIFACTS / metas["cell.svg"].artifact_id).unlink()
-    album(trial, Outcome(TrialState.COMPLETE, [0.1], 0.2, attributes()))
+    album(trial, ended(0.1, attributes()))
     assert {path.name: path.read_bytes() for path in (tmp_path / ARTIFACTS).iterdir()} == before
     assert get_note(trial).startswith("**0.900")
 
@@ -97,7 +100,7 @@ def test_no_picture_fails_a_trial(study, album, tmp_path, caplog):
     broken = {**attributes(), "candidates": [{"lambda": 0, "accuracy": 1.0, "genotype": "none"}]}
     for held in (broken, attributes()):
         trial = study.ask()
-        album(trial, Outcome(TrialState.COMPLETE, [0.9], 0.2, held))
+        album(trial, ended(0.9, held))
         assert f"Trial {trial.number} goes without its pictures" in caplog.text
         assert get_note(trial).startswith("**0.900")
         study.tell(trial, 0.9)
@@ -107,7 +110,7 @@ def test_no_picture_fails_a_trial(study, album, tmp_path, caplog):
 
 def test_artifacts_are_where_optuna_reads_them(study, album, tmp_path):
     trial = study.ask()
-    album(trial, Outcome(TrialState.PRUNED, None, 0.5, {"control_curve": CURVE, "reason": "x"}))
+    album(trial, Report(status=Status.PRUNED, attributes={"control_curve": CURVE}, reason="x"))
     [meta] = get_all_artifact_meta(trial)
     with artifact_store(tmp_path).open_reader(meta.artifact_id) as stream:
         ElementTree.fromstring(stream.read())
