@@ -13,8 +13,8 @@ import torch
 
 from edgenes import Dataset, Part, SearchSpace, TrainingConfig, predict, random_genotype, train_network
 from edgenes.data.dataset import build_dataset
-from edgenes.data.loading import split_indices
 from edgenes.data.sources import read_file
+from edgenes.data.split import split_indices
 from edgenes.errors import DataError
 from edgenes.metrics import accuracy
 

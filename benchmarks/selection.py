@@ -30,7 +30,7 @@ from edgenes import metrics, select_ensemble
 from edgenes.selection import CRITERIA, METHODS, exact_memory
 from edgenes.selection.problem import Problem
 
-HEURISTICS = tuple(name for name in METHODS if name != "exact")
+HEURISTICS = tuple(name for name in METHODS if name not in ("exact", "auto"))
 POOLS = {"nll": (10, 20, 40, 80), "accuracy": (10, 20, 40)}
 UNIT = {"nll": (1e3, "1e-3 nats"), "accuracy": (1e2, "points")}
 

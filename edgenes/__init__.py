@@ -3,6 +3,7 @@
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
 from edgenes.data.dataset import Dataset, Part
 from edgenes.data.loading import load_data
+from edgenes.data.sources import Source, register_source
 from edgenes.ensemble import Ensemble
 from edgenes.errors import CheckpointError, ConfigError, DataError, DivergedError, EdgeNESError
 from edgenes.nn.network import Network
@@ -11,6 +12,7 @@ from edgenes.selection import Selection, select_ensemble
 from edgenes.space.genotype import Edge, Genotype, SearchSpace, deviate, random_genotype, shared_edges
 from edgenes.space.hypernetwork import Candidate, Hypernetwork, control_curve, control_error, draw_candidates
 from edgenes.space.logits import ArchitectureLogits
+from edgenes.space.operations import register_operation
 from edgenes.space.penalty import shared_edge_penalty
 from edgenes.training.darts import search_genotype
 from edgenes.training.edgenes import train_hypernetwork
@@ -37,6 +39,7 @@ __all__ = [
     "SearchConfig",
     "SearchSpace",
     "Selection",
+    "Source",
     "Supernet",
     "TrainingConfig",
     "control_curve",
@@ -46,6 +49,8 @@ __all__ = [
     "load_data",
     "predict",
     "random_genotype",
+    "register_operation",
+    "register_source",
     "search_genotype",
     "select_ensemble",
     "shared_edge_penalty",

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgenes.errors import ConfigError
-from edgenes.nn.operations import PARAMETER_FREE
 from edgenes.nn.supernet import FORWARDS
 from edgenes.parsing import shown
 from edgenes.space.genotype import SearchSpace
 from edgenes.space.hypernetwork import INTERPOLATIONS
+from edgenes.space.operations import is_parameter_free
 from edgenes.space.penalty import ESTIMATORS
 from edgenes.validation import check_at_least, check_choice, check_positive, check_types
 
@@ -99,7 +99,7 @@ class SearchConfig(NetworkConfig):
         if not 0 <= self.warmup < 1:
             raise ConfigError(f"warmup must be a fraction in [0, 1), got {shown(self.warmup)}.")
         check_at_least(self, 0, *_given(self, "max_parameter_free", "stop_parameter_free"))
-        if self.max_parameter_free is not None and set(self.space.operations) <= set(PARAMETER_FREE):
+        if self.max_parameter_free is not None and all(map(is_parameter_free, self.space.operations)):
             raise ConfigError(
                 "max_parameter_free needs operations with parameters in the search space, which has "
                 f"{', '.join(self.space.operations)}."

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from edgenes.errors import ConfigError
-from edgenes.methods.catalogue import METHODS, NAMES, run_method
+from edgenes.methods.catalogue import METHODS, run_method
 from edgenes.methods.result import Member
 from edgenes.metrics import ensemble_probabilities, summary
 from edgenes.space.genotype import Genotype
@@ -79,7 +79,7 @@ def methods_frame(jobs: list[dict], results: list[dict], tested: dict[str, dict]
     rows = []
     for job, result in zip(jobs, results, strict=True):
         test = tested[job["name"]]
-        row = {"method": NAMES[job["method"]], "seed": job["seed"], "members": len(result["members"])}
+        row = {"method": METHODS[job["method"]].label, "seed": job["seed"], "members": len(result["members"])}
         for score in ("accuracy", "nll", "ece"):
             row[f"test_{score}"] = test["ensemble"][score]
             row[f"member_{score}"] = float(np.mean([member[score] for member in test["members"]]))
@@ -107,7 +107,7 @@ def findings(frame: pd.DataFrame, test_images: int) -> Findings:
                 "larger than the ensemble, its members were chosen on V; DartsEns and DeepEns train what they need "
                 "and choose nothing. Pools, skips: the share of the members' edges without parameters; of random "
                 "genotypes 0.43. " + one_test_set(frame["test_accuracy"].mean(), test_images),
-                dots_figure(accuracy, "method", "test accuracy of the ensemble", "Methods", NAMES["edge-nes"]),
+                dots_figure(accuracy, "method", "test accuracy of the ensemble", "Methods", METHODS["edge-nes"].label),
                 table(frame),
             ),
             Section(
@@ -127,7 +127,7 @@ def findings(frame: pd.DataFrame, test_images: int) -> Findings:
 def conclusions(frame: pd.DataFrame, score: str = "test_accuracy") -> list[str]:
     """What the paired comparisons with EdgeNES say, corrected together by Holm."""
     wide = frame.pivot(index="seed", columns="method", values=score)
-    reference = NAMES["edge-nes"]
+    reference = METHODS["edge-nes"].label
     if reference not in wide:
         return ["EdgeNES was not run, so that nothing is compared with it."]
     others = {name: wide[name] for name in dict.fromkeys(frame["method"]) if name != reference}

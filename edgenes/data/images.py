@@ -35,7 +35,7 @@ def read_pictures(files: Sequence[str], image_size: int | None = None) -> np.nda
         (first, here), (second, there) = list(sizes.items())[:2]
         raise DataError(
             f"pictures differ in size: {here} is {first[0]}x{first[1]} (width x height), {there} is "
-            f"{second[0]}x{second[1]}. Pass image_size (--image-size) to bring all to one size."
+            f"{second[0]}x{second[1]}. Set image_size to bring all to one size."
         )
     grey = all(mode in ("1", "L", "LA") for mode, _ in headers)
     images = np.empty((len(files), height, width, 1 if grey else 3), dtype=np.uint8)

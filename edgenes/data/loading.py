@@ -1,43 +1,19 @@
 """Loading a data set and splitting it into its four parts."""
 
 import difflib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from edgenes.data.batches import DeviceData
 from edgenes.data.dataset import Dataset, Part, build_dataset
-from edgenes.data.sources import TORCHVISION, Source, read_digits, read_file, read_folder, read_torchvision
+from edgenes.data.sources import SOURCES, Source, read_file, read_folder
+from edgenes.data.split import split_indices
 from edgenes.errors import DataError
 
-__all__ = ["NAMES", "Dataset", "DeviceData", "Part", "build_dataset", "load_data", "split_indices"]
-NAMES = ("digits", *TORCHVISION)
 LARGEST = 4096
 """Pixels a side to which images are resized at most: a slip of the keyboard could ask for terabytes."""
 SPLIT = (0.4, 0.4, 0.2)
 """Shares of W, H and V in the training split: a fifth for V, the rest in halves."""
-
-
-def split_indices(labels: np.ndarray, fractions: Sequence[float], seed: int) -> list[np.ndarray]:
-    """Indices of disjoint parts that together hold every image once, each part in random order.
-
-    Stratified: of a class with n images, part i gets floor(fractions[i] * n), and the rest goes, one each, to
-    the parts with the largest remainders, ties drawn at random. `labels` (N,) int; `fractions` sum to 1.
-    """
-    if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
-        raise DataError(f"fractions of a split should be at least 0 and sum to 1, got {tuple(fractions)}.")
-    rng = np.random.default_rng(seed)
-    parts: list[list[np.ndarray]] = [[] for _ in fractions]
-    for label in np.unique(labels):
-        indices = rng.permutation(np.flatnonzero(labels == label))
-        exact = np.asarray(fractions) * len(indices)
-        counts = np.floor(exact).astype(int)
-        by_remainder = np.lexsort((rng.random(len(parts)), counts - exact))
-        counts[by_remainder[: len(indices) - counts.sum()]] += 1
-        for part, chosen in zip(parts, np.split(indices, np.cumsum(counts)[:-1]), strict=True):
-            part.append(chosen)
-    return [rng.permutation(np.concatenate(part)) for part in parts]
 
 
 def load_data(
@@ -57,13 +33,21 @@ def load_data(
       same for every `seed`, is T;
     - `cifar10`, `cifar100`, `fashionmnist`, in torchvision's layout under `root` (~/.cache/edgenes if None),
       fetched only with `download`;
+    - a name of your own, see `register_source`;
     - the path of an `.npz` with x_train, y_train, x_test, y_test (images uint8 (N, H, W) or (N, H, W, C),
       labels 0..K-1) and, if wanted, class_names;
     - the path of a folder with pictures in train/CLASS/ and test/CLASS/.
 
     `image_size` resizes to squares of that many pixels. `seed` decides the split. `flip` says whether a
-    horizontal flip keeps the label; None means yes for torchvision's data, no for all others. Of more than `images`
-    training images only so many are used, drawn class by class, the same for every `seed`. Raises DataError.
+    horizontal flip keeps the label; None means yes for torchvision's data, no for all others, and for your own what
+    their `Source` says. Of more than `images` training images only so many are used, drawn class by class, the same
+    for every `seed`. Raises DataError.
+
+    Example:
+        >>> from edgenes import load_data
+        >>> data = load_data("digits", images=100)
+        >>> len(data.weights), len(data.architecture), len(data.validation), len(data.test)
+        (40, 40, 20, 359)
     """
     if image_size is not None and not 1 <= image_size <= LARGEST:
         raise DataError(f"image_size should be 1 to {LARGEST} pixels, got {image_size}.")
@@ -84,7 +68,7 @@ def load_data(
         )
     parts = [Part(_channels_first(pixels[indices]), labels[indices]) for indices in split]
     test = Part(_channels_first(source.test_images), source.test_labels)
-    flip = source.name in TORCHVISION if flip is None else flip
+    flip = source.flip if flip is None else flip
     return build_dataset(source.name, source.class_names, *parts, test, flip=flip)
 
 
@@ -99,12 +83,8 @@ def _channels_first(images: np.ndarray) -> np.ndarray:
 
 def _read(name_or_path: str | Path, root: str | Path | None, download: bool, image_size: int | None) -> Source:
     name = str(name_or_path)
-    if name == "digits":
-        images, labels = read_digits()
-        train, test = split_indices(labels, (0.8, 0.2), seed=0)
-        return Source(name, None, images[train], labels[train], images[test], labels[test])
-    if name in TORCHVISION:
-        return read_torchvision(name, root, download)
+    if name in SOURCES:
+        return SOURCES[name](root, download)
     path = Path(name).expanduser()
     if path.is_dir():
         return read_folder(path, image_size)
@@ -112,9 +92,9 @@ def _read(name_or_path: str | Path, root: str | Path | None, download: bool, ima
         return read_file(path)
     if path.suffix == ".npz" or len(path.parts) > 1:
         raise DataError(f"{path} does not exist. Expected an .npz file or a folder with train/ and test/.")
-    near = difflib.get_close_matches(name.lower(), NAMES, n=1)
+    near = difflib.get_close_matches(name.lower(), SOURCES, n=1)
     raise DataError(
         f"unknown data set {name!r}{f', did you mean {near[0]!r}?' if near else '.'} "
-        f"Known: {', '.join(NAMES)}; or give the path of an .npz file (x_train, y_train, x_test, y_test), "
+        f"Known: {', '.join(SOURCES)}; or give the path of an .npz file (x_train, y_train, x_test, y_test), "
         "or of a folder with train/CLASS/*.png and test/CLASS/*.png."
     )

@@ -1,19 +1,23 @@
 """Where images come from: scikit-learn's digits, torchvision, `.npz` files, folders of pictures.
 
-Each reader returns a `Source`, the data as they were published; `Source.checked` makes them uniform.
+Each reader returns a `Source`, the data as they were published; `Source.checked` makes them uniform. Files and folders
+are found by their path, all others by their name in `SOURCES`.
 """
 
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from edgenes.data.images import read_pictures, resize
 from edgenes.data.npz import read_npz
+from edgenes.data.split import split_indices
 from edgenes.errors import DataError
+from edgenes.registry import Registry
 
-TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashionmnist": "FashionMNIST"}
 DEFAULT_ROOT = Path("~/.cache/edgenes")
 MIN_TRAIN_IMAGES = 5
 """Images a class needs in the training split, for one at least to fall into each of its three parts."""
@@ -24,7 +28,7 @@ class Source:
     """A data set before any split of ours.
 
     As read: images (N, H, W) or (N, H, W, C), labels (N,), unchecked. After `checked`: uint8 (N, S, S, C)
-    and int64, each class named and present in both halves.
+    and int64, each class named and present in both halves. `flip` says whether a horizontal flip keeps the label.
     """
 
     name: str
@@ -33,6 +37,7 @@ class Source:
     train_labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
+    flip: bool = False
 
     def checked(self, image_size: int | None = None) -> "Source":
         """The same data in uniform arrays, resized to squares of `image_size` pixels where one is given.
@@ -46,13 +51,13 @@ class Source:
         if image_size is None:
             if train.shape[1:] != test.shape[1:]:
                 raise DataError(
-                    f"images of x_train are {_size(train)}, of x_test {_size(test)}. Give both one size, or "
-                    "pass image_size (--image-size) to bring them to one."
+                    f"images of x_train are {_size(train)}, of x_test {_size(test)}. Give both one size, or set "
+                    "image_size to bring them to one."
                 )
             if train.shape[1] != train.shape[2]:
                 raise DataError(
-                    f"images should be square, got {_size(train)} (rows x columns). Crop them, or pass "
-                    "image_size (--image-size) to resize them."
+                    f"images should be square, got {_size(train)} (rows x columns). Crop them, or set "
+                    "image_size to resize them."
                 )
         else:
             train, test = resize(train, image_size), resize(test, image_size)
@@ -64,7 +69,7 @@ class Source:
             classes = min(int(train_labels.max()), len(train_labels)) + 1
             names = tuple(str(label) for label in range(classes))
         _check_classes(names, train_labels, test_labels)
-        return Source(self.name, names, train, train_labels, test, test_labels)
+        return Source(self.name, names, train, train_labels, test, test_labels, self.flip)
 
 
 def _size(images: np.ndarray) -> str:
@@ -120,23 +125,25 @@ def _check_classes(names: tuple[str, ...], train: np.ndarray, test: np.ndarray) 
             )
 
 
-def read_digits() -> tuple[np.ndarray, np.ndarray]:
-    """scikit-learn's 1,797 embedded digits: uint8 (N, 8, 8), their 0..16 stretched to 0..255, and labels."""
+def read_digits(root: str | Path | None = None, download: bool = False) -> Source:
+    """scikit-learn's 1,797 embedded digits, 8x8, their 0..16 stretched to 0..255; a fixed fifth is the test half."""
     # Its file, without `import sklearn`: that takes a second, which every study on digits would begin with.
     package = importlib.util.find_spec("sklearn")
     table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
-    images, labels = table[:, :-1].reshape(-1, 8, 8), table[:, -1]
-    return np.rint(images * (255 / 16)).astype(np.uint8), labels.astype(np.int64)
+    images = np.rint(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    labels = table[:, -1].astype(np.int64)
+    train, test = split_indices(labels, (0.8, 0.2), seed=0)
+    return Source("digits", None, images[train], labels[train], images[test], labels[test])
 
 
-def read_torchvision(name: str, root: str | Path | None, download: bool) -> Source:
+def read_torchvision(kind_name: str, root: str | Path | None, download: bool) -> Source:
     """CIFAR-10, CIFAR-100 or Fashion-MNIST from `root`, in torchvision's own layout on disk.
 
     Raises DataError if the files are absent or damaged, or cannot be downloaded.
     """
     from torchvision import datasets
 
-    kind = getattr(datasets, TORCHVISION[name])
+    kind, name = getattr(datasets, kind_name), kind_name.lower()
     root = Path(DEFAULT_ROOT if root is None else root).expanduser()
     if name == "fashionmnist":
         folder = place = root / kind.__name__ / "raw"
@@ -152,16 +159,15 @@ def read_torchvision(name: str, root: str | Path | None, download: bool) -> Sour
             raise DataError(
                 f"{name} could not be downloaded into {root}, or not be read there ({cause}). Without a "
                 f"network, fetch by hand {', '.join(archives)}, put it into {place}, and run again with "
-                "download=True (--download): what is there already is unpacked, not fetched. If a damaged "
-                f"{folder} is there, delete it first."
+                f"download=True: what is there already is unpacked, not fetched. If a damaged {folder} is there, "
+                "delete it first."
             ) from error
         raise DataError(
-            f"{name} is not in {folder}, or is incomplete or damaged there (then delete it). Pass "
-            "download=True (--download) to fetch it, or root (--root) if another folder holds "
-            f"{folder.relative_to(root)}."
+            f"{name} is not in {folder}, or is incomplete or damaged there (then delete it). Set download=True to "
+            f"fetch it, or root if another folder holds {folder.relative_to(root)}."
         ) from error
     arrays = [np.asarray(array) for half in (train, test) for array in (half.data, half.targets)]
-    return Source(name, tuple(train.classes), *arrays)
+    return Source(name, tuple(train.classes), *arrays, flip=True)
 
 
 def read_file(path: Path) -> Source:
@@ -207,3 +213,31 @@ def read_folder(path: Path, image_size: int | None = None) -> Source:
     cut = len(train.samples)
     name = path.resolve().name
     return Source(name, tuple(train.classes), images[:cut], labels[:cut], images[cut:], labels[cut:])
+
+
+Read = Callable[[str | Path | None, bool], Source]
+SOURCES: Registry[Read] = Registry("data set")
+SOURCES.add("digits", read_digits, built_in=True)
+for _name in ("CIFAR10", "CIFAR100", "FashionMNIST"):
+    SOURCES.add(_name.lower(), partial(read_torchvision, _name), built_in=True)
+
+
+def register_source(name: str, read: Read) -> None:
+    """Add a data set of your own, for `load_data(name)`: `read(root, download)` gives its `Source`.
+
+    Whatever process loads the data set has to register it first. Raises ConfigError for the name of a data set of the
+    package.
+
+    Example:
+        >>> import numpy as np
+        >>> from edgenes import Source, load_data, register_source
+        >>> def bars(root, download):
+        ...     images = np.zeros((40, 8, 8), np.uint8)
+        ...     images[::2, 3], images[1::2, :, 3] = 255, 255
+        ...     labels = np.arange(40) % 2
+        ...     return Source("bars", ("row", "column"), images[:30], labels[:30], images[30:], labels[30:])
+        >>> register_source("bars", bars)
+        >>> load_data("bars").classes
+        2
+    """
+    SOURCES.add(name, read)

@@ -6,6 +6,7 @@ cost, search and retraining apart. All retrain by the same configuration and cho
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from edgenes.methods.cost import Work, retraining_work, search_work
 from edgenes.methods.halving import affordable_rungs, halve
 from edgenes.methods.result import Counted, Member, Outcome
 from edgenes.methods.trainer import Trainer
-from edgenes.selection import select_affordable, select_ensemble
+from edgenes.registry import Registry
+from edgenes.selection import select_ensemble
 from edgenes.space.genotype import Genotype, deviate, random_genotype
 from edgenes.space.hypernetwork import Hypernetwork, draw_candidates
 
@@ -30,7 +32,7 @@ Method = Callable[[Setting, Trainer], Found]
 def run_method(name: str, setting: Setting, trainer: Trainer) -> Outcome:
     """Run the method of `METHODS` called `name`."""
     counted = Counted(trainer)
-    pool, chosen = METHODS[name](setting, counted)
+    pool, chosen = METHODS.find(name).run(setting, counted)
     members = tuple(pool[k] for k in chosen)
     return Outcome(
         method=name,
@@ -48,9 +50,8 @@ def _predictions(pool: Sequence[Member], trainer: Trainer) -> np.ndarray:
 
 def best_ensemble(pool: list[Member], setting: Setting, trainer: Trainer) -> Found:
     """The pool, and its ensemble that is best on V: with proof, where that is cheap."""
-    found = select_affordable(
-        _predictions(pool, trainer), trainer.data.validation.labels, setting.size, setting.criterion
-    )
+    labels = trainer.data.validation.labels
+    found = select_ensemble(_predictions(pool, trainer), labels, setting.size, setting.criterion, "auto")
     return pool, list(found.members)
 
 
@@ -206,33 +207,38 @@ def _filled(genotypes: list[Genotype], setting: Setting, count: int | None = Non
     return [Member(genotype, setting.training_config(genotype, r)) for r in rounds for genotype in genotypes][:count]
 
 
-METHODS: dict[str, Method] = {
-    "darts": darts,
-    "random": random_single,
-    "darts-ens": darts_ens,
-    "random-nes": random_nes,
-    "random-d-nes": random_d_nes,
-    "edge-nes": edge_nes,
-    "edges": edges,
-    "deep-ens": deep_ens,
-    "nes-rs": nes_rs,
-    "nes-re": nes_re,
-    "halving": halving,
-}
-NAMES = {
-    "darts": "DARTS",
-    "random": "Random",
-    "darts-ens": "DartsEns",
-    "random-nes": "Random-NES",
-    "random-d-nes": "RandomD-NES",
-    "edge-nes": "EdgeNES",
-    "edges": "Edges, eq. (2.1)",
-    "deep-ens": "DeepEns",
-    "nes-rs": "NES-RS",
-    "nes-re": "NES-RE",
-    "halving": "Halving",
-}
-"""What the methods are called in tables."""
+@dataclass(frozen=True)
+class Baseline:
+    """How a method is run, and its name in tables."""
+
+    run: Method
+    label: str
+
+
+METHODS: Registry[Baseline] = Registry("method")
+for _name, _method in {
+    "darts": Baseline(darts, "DARTS"),
+    "random": Baseline(random_single, "Random"),
+    "darts-ens": Baseline(darts_ens, "DartsEns"),
+    "random-nes": Baseline(random_nes, "Random-NES"),
+    "random-d-nes": Baseline(random_d_nes, "RandomD-NES"),
+    "edge-nes": Baseline(edge_nes, "EdgeNES"),
+    "edges": Baseline(edges, "Edges, eq. (2.1)"),
+    "deep-ens": Baseline(deep_ens, "DeepEns"),
+    "nes-rs": Baseline(nes_rs, "NES-RS"),
+    "nes-re": Baseline(nes_re, "NES-RE"),
+    "halving": Baseline(halving, "Halving"),
+}.items():
+    METHODS.add(_name, _method, built_in=True)
+
+
+def register_method(name: str, run: Method, label: str | None = None) -> None:
+    """Add a method of your own, for `run_method(name, ...)`: `run(setting, trainer)` gives its pool and its members.
+
+    The pool are fully retrained networks, members positions in it; `label` is its name in tables. Raises ConfigError
+    for the name of a method of the package.
+    """
+    METHODS.add(name, Baseline(run, name if label is None else label))
 
 
 def logistic_regression(data: Dataset, parts: list[Part]) -> list[np.ndarray]:

@@ -2,7 +2,8 @@
 
 All edges that leave a state read the same tensor. So its pools, its ReLU and what they give after batch norm are
 computed once; the convolutions of its edges run as one call for each kind, an edge a group of channels; and an
-operation's weight in the sum is the scale of its last batch norm, so that it costs no pass over the data.
+operation's weight in the sum is the scale of its last batch norm, so that it costs no pass over the data. An operation
+that has no such way, as a user's own, is evaluated by its module on each edge.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from edgenes.space.genotype import SearchSpace
 
 SEPARABLE = ("sep_conv_3x3", "sep_conv_5x5")
 DILATED = ("dil_conv_3x3", "dil_conv_5x5")
+FAST = (*SEPARABLE, *DILATED, "max_pool_3x3", "avg_pool_3x3", "skip_connect")
 TOGETHER = 1 << 20
 """Bytes up to which edges share a call: what does not stay in the processor's cache gains nothing by it."""
 
@@ -49,17 +51,17 @@ def mixed_nodes(
             x, others = partial_channels(x, parts, step)
         outputs = _outgoing(modules, space.operations, x, weights[edges], step)
         for node, edge, out in zip(targets, edges, outputs, strict=True):
-            _add(sums[node], 0, out)
+            sums[node][0] = _sum(sums[node][0], out)
             if others is not None:
-                _add(sums[node], 1, weights[edge].sum() * others)
+                sums[node][1] = _sum(sums[node][1], weights[edge].sum() * others)
         if state > 0:  # the node that this state was the last input of
             first, others = sums[state - 1]
             nodes.append(first if others is None else shuffled(first, others, parts))
     return nodes
 
 
-def _add(sums: list[Tensor | None], which: int, term: Tensor) -> None:
-    sums[which] = term if sums[which] is None else sums[which] + term
+def _sum(first: Tensor | None, second: Tensor) -> Tensor:
+    return second if first is None else first + second
 
 
 def _outgoing(
@@ -73,6 +75,8 @@ def _outgoing(
     for first in range(0, len(modules), size):
         part = slice(first, first + size)
         own += _own(modules[part], {name: weight[part] for name, weight in of.items()}, rectified, stride)
+    for name in (name for name in names if name not in FAST):
+        own = [_sum(out, of[name][k] * edge[name](x)) for k, (edge, out) in enumerate(zip(modules, own, strict=True))]
     alike = {}  # the same for all edges, up to the weight
     if "max_pool_3x3" in of:
         alike["max_pool_3x3"] = _norm(F.max_pool2d(x, 3, stride, 1))
@@ -85,7 +89,7 @@ def _outgoing(
     shared = torch.stack([out.permute(0, 2, 3, 1) for out in alike.values()])  # as it lies in memory
     mixed = torch.stack([of[name] for name in alike], 1) @ shared.flatten(1)
     mixed = mixed.view(-1, *shared.shape[1:]).permute(0, 1, 4, 2, 3)
-    return [m if out is None else m + out for m, out in zip(mixed, own, strict=True)]
+    return [_sum(out, m) for m, out in zip(mixed, own, strict=True)]
 
 
 def _own(

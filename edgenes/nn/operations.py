@@ -1,4 +1,4 @@
-"""The seven candidate operations of a cell's edge, as in DARTS (Liu et al. 2018, section 3.1).
+"""The package's own operations, those of DARTS (Liu et al. 2018, section 3.1).
 
 The supernet and the retrained networks use this one code; `affine` gives batch norm its scale and shift
 (off in the search, where a path must not win by its scale) and `track` its running statistics.
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgenes.nn.depthwise import Depthwise, subsample
+from edgenes.space.operations import OPERATIONS, Make, Operation
 
 
 def _norm(channels: int, affine: bool, track: bool) -> nn.BatchNorm2d:
@@ -37,7 +38,9 @@ def relu_conv_norm(inputs: int, outputs: int, affine: bool, track: bool) -> nn.S
     return nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, outputs, 1, bias=False), _norm(outputs, affine, track))
 
 
-def _depthwise_separable(channels: int, kernel: int, stride: int, dilation: int, affine: bool, track: bool):
+def _depthwise_separable(
+    channels: int, kernel: int, stride: int, dilation: int, affine: bool, track: bool
+) -> list[nn.Module]:
     return [
         nn.ReLU(),
         Depthwise(channels, kernel, stride, dilation),
@@ -46,7 +49,7 @@ def _depthwise_separable(channels: int, kernel: int, stride: int, dilation: int,
     ]
 
 
-def _separable(kernel: int):
+def _separable(kernel: int) -> Make:
     def make(channels: int, stride: int, affine: bool, track: bool) -> nn.Module:
         first = _depthwise_separable(channels, kernel, stride, 1, affine, track)
         return nn.Sequential(*first, *_depthwise_separable(channels, kernel, 1, 1, affine, track))
@@ -54,7 +57,7 @@ def _separable(kernel: int):
     return make
 
 
-def _dilated(kernel: int):
+def _dilated(kernel: int) -> Make:
     def make(channels: int, stride: int, affine: bool, track: bool) -> nn.Module:
         return nn.Sequential(*_depthwise_separable(channels, kernel, stride, 2, affine, track))
 
@@ -74,18 +77,17 @@ def _skip(channels: int, stride: int, affine: bool, track: bool) -> nn.Module:
     return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine, track)
 
 
-_MAKERS = {
-    "max_pool_3x3": _max_pool,
-    "avg_pool_3x3": _average_pool,
-    "skip_connect": _skip,
-    "sep_conv_3x3": _separable(3),
-    "sep_conv_5x5": _separable(5),
-    "dil_conv_3x3": _dilated(3),
-    "dil_conv_5x5": _dilated(5),
-}
-OPERATIONS: tuple[str, ...] = tuple(_MAKERS)
-PARAMETER_FREE = ("max_pool_3x3", "avg_pool_3x3", "skip_connect")
-"""Pools and skips; what batch norm and a reduction add to them does not count."""
+for _name, _operation in {
+    # What batch norm and a reduction add to pools and skips does not count as parameters.
+    "max_pool_3x3": Operation(_max_pool, "max 3×3", parameter_free=True),
+    "avg_pool_3x3": Operation(_average_pool, "avg 3×3", parameter_free=True),
+    "skip_connect": Operation(_skip, "skip", parameter_free=True),
+    "sep_conv_3x3": Operation(_separable(3), "sep 3×3", parameter_free=False),
+    "sep_conv_5x5": Operation(_separable(5), "sep 5×5", parameter_free=False),
+    "dil_conv_3x3": Operation(_dilated(3), "dil 3×3", parameter_free=False),
+    "dil_conv_5x5": Operation(_dilated(5), "dil 5×5", parameter_free=False),
+}.items():
+    OPERATIONS.add(_name, _operation, built_in=True)
 
 
 class Partial(nn.Module):
@@ -123,6 +125,7 @@ def make_operation(
 
     With `parts` above 1, of which `channels` is a multiple, on as small a part of the channels.
     """
+    make = OPERATIONS.find(name).make
     if parts == 1:
-        return _MAKERS[name](channels, stride, affine, track)
-    return Partial(_MAKERS[name](channels // parts, stride, affine, track), parts, stride)
+        return make(channels, stride, affine, track)
+    return Partial(make(channels // parts, stride, affine, track), parts, stride)

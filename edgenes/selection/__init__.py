@@ -8,12 +8,12 @@ the best, and of those the lexicographically smallest tuple of members wins. The
 not between neighbours, so it needs no transitivity and does not depend on the order of the enumeration; the
 float noise of adding the same predictions in another order, 1e-16, is far below it.
 
-`METHODS` names the methods; `exact` proves what it finds, with the bounds of `likelihood` and `correctness`.
+`METHODS` names the methods; `exact` proves what it finds, with the bounds of `nll_bound` and `accuracy_bound`.
 """
 
 from edgenes.selection.branch_and_bound import Progress, exact_memory
 from edgenes.selection.cross_fit import CrossFit, cross_fitted
-from edgenes.selection.methods import METHODS, exact_seconds, select_affordable, select_ensemble
+from edgenes.selection.methods import METHODS, exact_seconds, register_selection, select_ensemble
 from edgenes.selection.problem import CRITERIA, TIE, Selection
 
 __all__ = [
@@ -26,6 +26,6 @@ __all__ = [
     "cross_fitted",
     "exact_memory",
     "exact_seconds",
-    "select_affordable",
+    "register_selection",
     "select_ensemble",
 ]

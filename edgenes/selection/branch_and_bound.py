@@ -56,11 +56,11 @@ def exact_memory(shape: tuple[int, ...], size: int, criterion: str = "nll") -> i
 
 def exact(
     problem: Problem,
-    max_seconds: float = np.inf,
+    max_seconds: float = 3600.0,
     progress: Callable[[Progress], None] | None = None,
     max_bytes: float = MAX_BYTES,
 ) -> Selection:
-    """The best subset, proven: branch and bound with the bounds of `likelihood` or `correctness`.
+    """The best subset, proven: branch and bound with the bounds of `nll_bound` or `accuracy_bound`.
 
     After `max_seconds` it ends with the best found, its bound and `proven_optimal=False`; at least greedy's choice
     is then there, improved by exchanges as long as time allows. `progress` is called after each batch of nodes.

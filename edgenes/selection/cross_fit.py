@@ -1,19 +1,20 @@
-"""What the best of many subsets is worth on images that did not choose it."""
+"""The score of the best of many subsets on images that did not choose it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgenes import metrics
 from edgenes.errors import ConfigError
-from edgenes.selection.methods import select_affordable
+from edgenes.selection.methods import select_ensemble
 from edgenes.selection.problem import Problem, Selection
 
 
 @dataclass(frozen=True)
 class CrossFit:
-    """What the best subset of a pool is worth on images that did not choose it.
+    """The score of the best subset of a pool on images that did not choose it.
 
     `standard_error` is over the images alone (std of the per-image correctness / sqrt(samples)); it knows
     nothing of training seeds. `members` holds the choices of the first and of the second half;
@@ -33,14 +34,15 @@ def cross_fitted(
     size: int,
     criterion: str = "nll",
     seed: int = 0,
-    max_seconds: float = 60.0,
+    method: str = "auto",
+    **options: Any,
 ) -> CrossFit:
     """Accuracy of the best `size` candidates, chosen on one half of the images and scored on the other.
 
     The best of many subsets, scored on the images that chose it, is worth the more the larger the pool is,
     even if all are noise. So the images are split in two halves with the same share of each class
     (deterministic in `seed`), each half chooses, each choice is scored on the other half, and the two are
-    pooled over all images. A selection that would take longer than `max_seconds` by the estimate is greedy.
+    pooled over all images. `method` and its `options` are those of `select_ensemble`.
 
     Raises ConfigError as `select_ensemble` does, and for fewer than two samples.
     """
@@ -52,9 +54,9 @@ def cross_fitted(
     mean = np.empty(predictions.shape[1:])
     halves = stratified_halves(labels, seed)
     for choosing, scoring in (halves, halves[::-1]):
-        selection = select_affordable(predictions[:, choosing], labels[choosing], size, criterion, max_seconds)
+        selection = select_ensemble(predictions[:, choosing], labels[choosing], size, criterion, method, **options)
         chosen.append(selection)
-        mean[scoring] = metrics.ensemble_probabilities(predictions[list(selection.members)][:, scoring])
+        mean[scoring] = selection.combine(predictions[:, scoring])
     right = metrics.correct(mean, labels)
     return CrossFit(
         accuracy=float(right.mean()),

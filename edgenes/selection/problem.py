@@ -35,6 +35,11 @@ class Selection:
     bound: float | None = None
     weights: tuple[float, ...] | None = None
 
+    def combine(self, predictions: ArrayLike) -> Array:
+        """The ensemble's probabilities, (samples, classes), from all candidates' (candidates, samples, classes)."""
+        chosen = np.asarray(predictions, dtype=np.float64)[list(self.members)]
+        return metrics.ensemble_probabilities(chosen) if self.weights is None else np.tensordot(self.weights, chosen, 1)
+
     @property
     def gap(self) -> float | None:
         """How far the score is from the bound, at least 0; None without a bound."""

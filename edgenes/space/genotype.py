@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from edgenes.errors import ConfigError
-from edgenes.nn.operations import OPERATIONS
 from edgenes.parsing import parse_json, reason, shown
+from edgenes.space.operations import DARTS_OPERATIONS, OPERATIONS
 
 CELL_TYPES = ("normal", "reduction")
 
@@ -29,7 +29,7 @@ class SearchSpace:
     nodes: int = 4
     inputs_per_node: int = 1
     cell_types: tuple[str, ...] = ("reduction",)
-    operations: tuple[str, ...] = OPERATIONS
+    operations: tuple[str, ...] = DARTS_OPERATIONS
 
     def __post_init__(self):
         if type(self.nodes) is not int or not 1 <= self.nodes <= 8:  # neither 4.0 nor True: JSON tells them apart

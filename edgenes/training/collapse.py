@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from edgenes.config import SearchConfig
-from edgenes.nn.operations import PARAMETER_FREE
 from edgenes.space.genotype import Genotype, SearchSpace
 from edgenes.space.logits import ArchitectureLogits, argmax_genotype, node_logits
+from edgenes.space.operations import is_parameter_free
 
 log = logging.getLogger(__name__)
 RARE = 0.05
@@ -32,7 +32,7 @@ def operation_counts(genotype: Genotype) -> dict[str, int]:
 
 def parameter_free(genotype: Genotype) -> int:
     """Number of edges that are pools or skips, 0 .. Lambda."""
-    return sum(edge.operation in PARAMETER_FREE for _, _, edge in genotype.edge_set)
+    return sum(is_parameter_free(edge.operation) for _, _, edge in genotype.edge_set)
 
 
 def _relative_entropy(logits: Tensor, choices: Tensor) -> float:
@@ -60,7 +60,7 @@ def architecture_metrics(logits: ArchitectureLogits, space: SearchSpace) -> dict
 
 def chance(space: SearchSpace, count: int) -> float:
     """Share of the space's genotypes that have at least `count` parameter-free edges."""
-    edges, share = space.max_edges, len(set(PARAMETER_FREE) & set(space.operations)) / len(space.operations)
+    edges, share = space.max_edges, sum(map(is_parameter_free, space.operations)) / len(space.operations)
     return sum(math.comb(edges, k) * share**k * (1 - share) ** (edges - k) for k in range(count, edges + 1))
 
 
@@ -70,7 +70,8 @@ def warn_of_collapse(genotype: Genotype) -> None:
     share = chance(genotype.space, count)
     if share >= RARE:
         return
-    which = ", ".join(f"{n} {name}" for name, n in operation_counts(genotype).items() if n and name in PARAMETER_FREE)
+    counts = operation_counts(genotype)
+    which = ", ".join(f"{n} {name}" for name, n in counts.items() if n and is_parameter_free(name))
     log.warning(
         "%d of %d edges of the searched genotype are pools or skips (%s); of random genotypes %.2g%% have as many. The "
         "search has probably collapsed: docs/COLLAPSE.md says what --max-parameter-free, --stop-parameter-free, "
@@ -92,7 +93,7 @@ def capped_genotype(logits: ArchitectureLogits, space: SearchSpace, most: int | 
     edges, operations = genotype.indices  # (types, nodes, inputs_per_node)
     types = torch.arange(len(edges)).view(-1, 1, 1)
     scores = logits.alpha.detach().cpu()[types, edges]  # of an edge's operations: log-probabilities but for a constant
-    free = torch.tensor([name in PARAMETER_FREE for name in space.operations])
+    free = torch.tensor([is_parameter_free(name) for name in space.operations])
     best, replacement = scores.masked_fill(free, -torch.inf).max(-1)
     cost = (scores.amax(-1) - best).masked_fill(~free[operations], torch.inf)
     changed = cost.flatten().argsort(stable=True)[:excess]

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from edgenes.errors import ConfigError
-from edgenes.methods.catalogue import NAMES
+from edgenes.methods import catalogue
 from studies.methods import MethodsConfig, conclusions, costs, findings, table
 from tests.faults.harness import PREDICT, STEP, Ended, Fault, drive
 from tests.support import small_study
@@ -26,7 +26,7 @@ METHODS = ("random-nes", "edge-nes")
 def frame(differences: dict[str, list[float]]) -> pd.DataFrame:
     """Rows of methods whose test accuracies differ from EdgeNES's by so much, seed by seed."""
     base, rows = [0.80, 0.82, 0.81, 0.84, 0.79], []
-    for name, less in {NAMES["edge-nes"]: [0.0] * 5, **differences}.items():
+    for name, less in {catalogue.METHODS["edge-nes"].label: [0.0] * 5, **differences}.items():
         for seed, difference in enumerate(less):
             accuracy = base[seed] + difference
             scores = {f"{who}_{what}": accuracy for who in ("test", "member") for what in ("accuracy", "nll", "ece")}

@@ -7,9 +7,9 @@ import torch
 from hypothesis import strategies as st
 
 from edgenes.data.dataset import Dataset, Part, build_dataset
-from edgenes.nn.operations import OPERATIONS
 from edgenes.space.genotype import CELL_TYPES, Edge, Genotype, SearchSpace, random_genotype
 from edgenes.space.logits import ArchitectureLogits
+from edgenes.space.operations import DARTS_OPERATIONS
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -22,7 +22,7 @@ def spaces(max_nodes: int = 5) -> st.SearchStrategy[SearchSpace]:
         nodes=st.integers(1, max_nodes),
         inputs_per_node=st.sampled_from([1, 2]),
         cell_types=st.sampled_from([CELL_TYPES, *((name,) for name in CELL_TYPES)]),
-        operations=st.sampled_from([OPERATIONS, OPERATIONS[2:4]]),
+        operations=st.sampled_from([DARTS_OPERATIONS, DARTS_OPERATIONS[2:4]]),
     )
 
 

@@ -13,18 +13,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from edgenes.space.genotype import Genotype
+from edgenes.space.operations import label
 from tune_jobs.report.style import BLUE, GREY, VERMILLION
 from tune_jobs.report.svg import box, drawing, line, path, text
 
-OPERATION_NAMES = {
-    "max_pool_3x3": "max 3×3",
-    "avg_pool_3x3": "avg 3×3",
-    "skip_connect": "skip",
-    "sep_conv_3x3": "sep 3×3",
-    "sep_conv_5x5": "sep 5×5",
-    "dil_conv_3x3": "dil 3×3",
-    "dil_conv_5x5": "dil 5×5",
-}
 LANE, STEP, BOX = 27, 92, 36  # a lane's height, a step to the right, a box's width
 INPUT_STEP = 26  # in 1 stands only so far right of in 0 that the wires of in 0 pass it
 LANE_GAP = 16  # between one node's lanes and the next's, so that a label above a lane is clear of the box above
@@ -77,7 +69,7 @@ def cell_frame(genotype: Genotype, optimal: Genotype | None = None) -> pd.DataFr
             "node": node + 2,
             "input": edge.input,
             "operation": edge.operation,
-            "label": OPERATION_NAMES.get(edge.operation, edge.operation.replace("_", " ")),
+            "label": label(edge.operation),
             "shared": None if optimal is None else (cell, node, edge) in optimal.edge_set,
         }
         for cell, name in enumerate(genotype.space.cell_types)

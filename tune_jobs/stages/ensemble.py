@@ -15,7 +15,7 @@ from edgenes.errors import CheckpointError
 from edgenes.methods.catalogue import logistic_regression
 from edgenes.metrics import ensemble_probabilities, summary
 from edgenes.nn.network import Network
-from edgenes.selection import Selection, select_affordable
+from edgenes.selection import Selection, select_ensemble
 from edgenes.space.genotype import Genotype, shared_edges
 from edgenes.space.hypernetwork import Hypernetwork, control_error
 from edgenes.training.retraining import predict
@@ -94,7 +94,7 @@ def final_ensemble(settings: TrialSettings, data: Dataset, finalist: Finalist, d
     error = control_error(Hypernetwork.load(hypernetwork), settings.optimal)
     labels = data.validation.labels
     pool = finalist_pool(settings, data, finalist)
-    selection = select_affordable(pool.predictions, labels, config.ensemble_size, config.criterion)
+    selection = select_ensemble(pool.predictions, labels, config.ensemble_size, config.criterion, "auto")
     reached("test read")
     test = read_test(data, settings.files, f"final ensemble of trial {finalist.number}")
     target = settings.folder / "ensemble"
@@ -182,7 +182,7 @@ def _baselines(evaluate: _Evaluator, members: list[dict[str, Any]]) -> dict[str,
     seeds = range(config.seeds_per_candidate)
     rivals = pool_of(settings, data, [(g, None, r) for g in random_baseline(settings) for r in seeds])
     if len(rivals.records) >= config.ensemble_size:
-        chosen = select_affordable(rivals.predictions, labels, config.ensemble_size, config.criterion)
+        chosen = select_ensemble(rivals.predictions, labels, config.ensemble_size, config.criterion, "auto")
         found["random_ensemble"] = evaluate.ensemble(rivals, list(chosen.members))
     return found
 

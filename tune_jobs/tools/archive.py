@@ -23,7 +23,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from tyro.conf import Positional
 
-from edgenes.data.loading import NAMES
+from edgenes.data.sources import SOURCES
 from edgenes.errors import CheckpointError
 from edgenes.parsing import JSON_BYTES, parse_json, reason, shown
 from tune_jobs.config.sweep import SweepConfig
@@ -404,7 +404,7 @@ def paths_elsewhere(saved: SavedStudy) -> list[dict[str, Any]]:
     """Options that name files of the machine that the study comes from: [{"option", "value", "found", "said"}]."""
     config = saved.config
     rows = []
-    if config.dataset not in NAMES:
+    if config.dataset not in SOURCES:
         said = f"the data were read from {config.dataset}; give their path here (digest {saved.data_digest})"
         rows.append(("--dataset", Path(config.dataset), said))
     if config.root is not None:

@@ -11,7 +11,7 @@ from edgenes.checkpoint import read_json
 from edgenes.data.dataset import Dataset
 from edgenes.errors import CheckpointError, ConfigError, DivergedError
 from edgenes.seeds import stable_seed
-from edgenes.selection import CRITERIA, select_affordable
+from edgenes.selection import CRITERIA, select_ensemble
 from edgenes.space.hypernetwork import Candidate, Hypernetwork, draw_candidates
 from tune_jobs.errors import StudyError
 from tune_jobs.files.layout import FINALISTS, HYPERNETWORK, file_digest
@@ -86,7 +86,7 @@ class Reselect(StudyCommand):
                 pool, cached, diverged = retrain(settings, data, drawn, show)
             if len(pool.records) < size:
                 raise StudyError(f"only {len(pool.records)} retrainings did not diverge, too few for {size} members.")
-            selection = select_affordable(pool.predictions, data.validation.labels, size, criterion)
+            selection = select_ensemble(pool.predictions, data.validation.labels, size, criterion, "auto")
             make_folder(target)
             inside = target.is_relative_to(saved.folder)
             purpose = f"ensemble {target.relative_to(saved.folder) if inside else target}"

@@ -19,7 +19,7 @@ import yaml
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
-from edgenes.data.loading import NAMES
+from edgenes.data.sources import SOURCES
 from edgenes.errors import ConfigError
 from tune_jobs.config.passwords import IN_FILE, VARIABLE, refuse_passwords
 from tune_jobs.config.sweep import SweepConfig
@@ -120,7 +120,7 @@ def study_config(arguments: tuple[str, ...]) -> SweepConfig:
     if config.out is None:
         raise ConfigError("give --out: an absolute folder that all nodes share, as --out /shared/anneal-digits.")
     paths = {"out": config.out, "root": config.root}
-    if config.dataset not in NAMES:
+    if config.dataset not in SOURCES:
         paths["dataset"] = config.dataset
     if config.genotype_file:
         paths["optimal"] = config.optimal
@@ -129,7 +129,7 @@ def study_config(arguments: tuple[str, ...]) -> SweepConfig:
             paths["storage"] = config.storage.removeprefix(prefix)
     for name, path in paths.items():
         if path is not None and not Path(path).is_absolute():
-            known = f"one of {', '.join(NAMES)}, or " if name == "dataset" else ""
+            known = f"one of {', '.join(SOURCES)}, or " if name == "dataset" else ""
             raise ConfigError(
                 f"--{name} {path} is another place on the cluster: give {known}an absolute path that all nodes share."
             )

@@ -10,7 +10,7 @@ from edgenes.data.loading import load_data
 from edgenes.errors import ConfigError
 from edgenes.methods import catalogue as baselines
 from edgenes.methods.budget import Setting
-from edgenes.methods.catalogue import METHODS, NAMES, deviations, run_method
+from edgenes.methods.catalogue import METHODS, deviations, run_method
 from edgenes.methods.cost import Work, retraining_work, search_work
 from edgenes.methods.halving import affordable_rungs, best_by_halving, rungs
 from edgenes.methods.result import Member
@@ -94,9 +94,6 @@ class TestEveryMethod:
 class TestMethods:
     def test_no_method_sees_the_test_part(self, trainer):
         assert trainer.data.test is None
-
-    def test_all_have_a_name(self):
-        assert NAMES.keys() == METHODS.keys()
 
     def test_the_best_ensemble_is_chosen_on_validation_images(self, outcomes, trainer, data):
         for name in ("random-nes", "random-d-nes", "edge-nes"):

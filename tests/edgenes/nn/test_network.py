@@ -7,10 +7,10 @@ import torch
 
 from edgenes.errors import ConfigError
 from edgenes.nn.network import Network, calibrate, cell_layout, check_image_size
-from edgenes.nn.operations import OPERATIONS, FactorizedReduce, make_operation
 from edgenes.nn.supernet import Supernet, straight_through
 from edgenes.space.genotype import Edge, Genotype, SearchSpace, random_genotype
 from edgenes.space.logits import ArchitectureLogits, gumbel_weights
+from edgenes.space.operations import DARTS_OPERATIONS
 from edgenes.training.bilevel import initialised
 from tests.support.toys import one_hot_logits, random_logits, seeded
 
@@ -113,7 +113,7 @@ def test_a_mixture_weights_every_edge_and_operation():
     bias = supernet.classifier.bias
     expected = bias + sum(
         edges[0, i] * operations[0, i, o] * (supernet.sampled(IMAGES.double(), one_node(i, name)) - bias)
-        for i, (o, name) in itertools.product((0, 1), enumerate(OPERATIONS))
+        for i, (o, name) in itertools.product((0, 1), enumerate(DARTS_OPERATIONS))
     )
     assert torch.allclose(supernet.mixture(IMAGES.double(), operations, edges), expected, atol=1e-9)
 
@@ -123,7 +123,7 @@ def test_gdas_is_soft_in_the_edges_and_evaluates_one_operation_on_each():
     logits = random_logits(ONE_NODE, 3, dtype=torch.float64)
     soft, edges = gumbel_weights(logits, ONE_NODE, 0.8, seeded(4))
     output = supernet.relaxed(IMAGES.double(), logits, "gdas", 0.8, seeded(4))
-    best = [OPERATIONS[o] for o in soft[0].argmax(-1)]
+    best = [DARTS_OPERATIONS[o] for o in soft[0].argmax(-1)]
     bias = supernet.classifier.bias
     expected = bias + sum(
         edges[0, i] * (supernet.sampled(IMAGES.double(), one_node(i, best[i])) - bias) for i in (0, 1)
@@ -214,68 +214,6 @@ def test_calibration_replaces_what_was_there():
     convolved = network.stem[0](images)
     assert torch.allclose(network.stem[1].running_mean, convolved.mean((0, 2, 3)), atol=1e-4)
     assert torch.allclose(network.stem[1].running_var, convolved.var((0, 2, 3)), rtol=1e-4)
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [4, 7])
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_operations_keep_channels_and_halve_the_size_only_with_stride(name, size, stride):
-    operation = make_operation(name, 6, stride)
-    expected = (3, 6, -(-size // stride), -(-size // stride))
-    assert operation(torch.randn(3, 6, size, size, generator=seeded())).shape == expected
-
-
-@pytest.mark.parametrize(
-    ("name", "weights"),
-    [
-        ("max_pool_3x3", 0),
-        ("avg_pool_3x3", 0),
-        ("skip_connect", 0),
-        ("sep_conv_3x3", 2 * (9 * 6 + 36)),
-        ("sep_conv_5x5", 2 * (25 * 6 + 36)),
-        ("dil_conv_3x3", 9 * 6 + 36),
-        ("dil_conv_5x5", 25 * 6 + 36),
-    ],
-)
-def test_operations_have_the_weights_of_darts(name, weights):
-    search, final = make_operation(name, 6, 1, affine=False, track=False), make_operation(name, 6, 1)
-    assert sum(p.numel() for p in search.parameters()) == weights
-    norms = {"skip_connect": 0, "sep_conv_3x3": 2, "sep_conv_5x5": 2}.get(name, 1)
-    assert sum(p.numel() for p in final.parameters()) == weights + norms * 2 * 6
-    assert not list(search.buffers())
-
-
-@pytest.mark.parametrize(
-    ("name", "reach"),
-    [("sep_conv_3x3", 2), ("sep_conv_5x5", 4), ("dil_conv_3x3", 2), ("dil_conv_5x5", 4), ("max_pool_3x3", 1)],
-)
-def test_operations_see_as_far_as_their_kernels(name, reach):
-    operation = make_operation(name, 2, 1).eval()
-    seen = torch.zeros(15, 15, dtype=torch.bool)
-    for seed in range(30):  # a pool or a ReLU hides some pixels of some images
-        images = torch.rand(1, 2, 15, 15, generator=seeded(seed), requires_grad=True)
-        (gradient,) = torch.autograd.grad(operation(images)[0, :, 7, 7].sum(), images)
-        seen |= gradient[0].any(0)
-    rows, columns = torch.nonzero(seen, as_tuple=True)
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (7 - reach, 7 + reach, 7 - reach, 7 + reach)
-    assert seen.sum() == {True: (reach + 1) ** 2, False: (2 * reach + 1) ** 2}[name.startswith("dil")]
-
-
-def test_average_pooling_does_not_count_the_border():
-    pooled = make_operation("avg_pool_3x3", 1, 1, affine=False, track=False)[0](torch.ones(1, 1, 4, 4))
-    assert torch.allclose(pooled, torch.ones(1, 1, 4, 4))
-
-
-def test_factorized_reduce_looks_at_even_and_odd_pixels():
-    reduce = FactorizedReduce(1, 2, affine=False, track=False)
-    with torch.no_grad():
-        reduce.even.weight[:] = 1
-        reduce.odd.weight[:] = 1
-    reduce.norm = torch.nn.Identity()
-    image = torch.arange(25.0).view(1, 1, 5, 5)
-    even, odd = reduce(image)[0]
-    assert even.tolist() == [[0, 2, 4], [10, 12, 14], [20, 22, 24]]
-    assert odd.tolist() == [[6, 8, 0], [16, 18, 0], [0, 0, 0]]
 
 
 @EVERY_SPACE

@@ -222,7 +222,7 @@ def test_every_method_chooses_validly_and_scores_what_it_chose(problem, criterio
     assert found.criterion == criterion and np.isfinite(found.score)
     if method in WITHOUT_WEIGHTS:
         assert len(found.members) == size and found.weights is None
-        assert found.proven_optimal == (method == "exact" or size in (1, len(predictions)))
+        assert found.proven_optimal == (method in ("exact", "auto") or size in (1, len(predictions)))
         weights = np.full(size, 1 / size)
     else:
         assert len(found.members) <= size and not found.proven_optimal

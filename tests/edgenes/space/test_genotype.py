@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgenes.errors import ConfigError
-from edgenes.nn.operations import OPERATIONS
 from edgenes.space.genotype import Edge, Genotype, SearchSpace, deviate, random_genotype, shared_edges
+from edgenes.space.operations import DARTS_OPERATIONS
 from tests.support.toys import enumerate_genotypes, genotypes, seeded, spaces
 
 TINY = SearchSpace(nodes=2, operations=("skip_connect", "max_pool_3x3"))
@@ -112,7 +112,7 @@ def test_the_order_of_a_nodes_edges_does_not_name_another_genotype():
 
 def test_the_digest_never_changes():
     """It names files of studies that are to be resumed: a new value would orphan them all."""
-    nodes = [(Edge(j, OPERATIONS[j]),) for j in range(4)]
+    nodes = [(Edge(j, DARTS_OPERATIONS[j]),) for j in range(4)]
     assert Genotype(SearchSpace(), (tuple(nodes),)).digest == "078469f523affdd1"
 
 
@@ -122,7 +122,7 @@ def test_different_genotypes_have_different_digests():
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(OPERATIONS),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(DARTS_OPERATIONS),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=8,
 )

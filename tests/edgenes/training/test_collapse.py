@@ -14,9 +14,9 @@ from edgenes.checkpoint import load_checkpoint, save_checkpoint
 from edgenes.config import HypernetworkConfig, SearchConfig
 from edgenes.errors import ConfigError
 from edgenes.methods.trainer import traced_search
-from edgenes.nn.operations import OPERATIONS, PARAMETER_FREE
 from edgenes.space.genotype import CELL_TYPES, Genotype, SearchSpace, random_genotype
 from edgenes.space.logits import ArchitectureLogits, argmax_genotype, log_probability
+from edgenes.space.operations import DARTS_OPERATIONS, is_parameter_free
 from edgenes.training.collapse import (
     RARE,
     architecture_metrics,
@@ -35,7 +35,7 @@ from tune_jobs.study.saved import read_config
 from tune_jobs.study.space import search_space
 from tune_jobs.tools.checks import _genotype_elsewhere
 
-FREE, LEARNT = OPERATIONS[:3], OPERATIONS[3:]
+FREE, LEARNT = DARTS_OPERATIONS[:3], DARTS_OPERATIONS[3:]
 SMALL = {"space": SearchSpace(nodes=2), "channels": 4, "epochs": 5, "batch_size": 32, "paths": 3, "path_batch": 16}
 DATA = blobs()
 
@@ -54,13 +54,13 @@ class TestNumbers:
     """What an epoch reports."""
 
     def test_the_operations_without_parameters_are_those_three(self):
-        assert set(FREE) == set(PARAMETER_FREE)
+        assert set(FREE) == set(filter(is_parameter_free, DARTS_OPERATIONS))
 
     def test_counts_are_those_of_the_argmax_genotype(self):
         names = ("skip_connect", "max_pool_3x3", "skip_connect", "sep_conv_5x5")
         found = architecture_metrics(one_hot_logits(of_operations(*names)), SearchSpace())
-        counts = {name: found[f"edges_{name}"] for name in OPERATIONS}
-        assert counts == {name: names.count(name) for name in OPERATIONS}
+        counts = {name: found[f"edges_{name}"] for name in DARTS_OPERATIONS}
+        assert counts == {name: names.count(name) for name in DARTS_OPERATIONS}
         assert found["parameter_free"] == 3
         assert all(type(value) in (int, float) for value in found.values())
 
@@ -88,7 +88,7 @@ class TestNumbers:
         reports = [metrics for _, metrics, *_ in told(SMALL)[0]]
         assert len(reports) == 5
         for metrics in reports:
-            assert sum(metrics[f"edges_{name}"] for name in OPERATIONS) == 2
+            assert sum(metrics[f"edges_{name}"] for name in DARTS_OPERATIONS) == 2
             assert metrics["parameter_free"] == sum(metrics[f"edges_{name}"] for name in FREE)
         entropies = [metrics["operation_entropy"] for metrics in reports]
         assert 1 >= entropies[0] > 0.999 > entropies[-1] > 0  # the first epoch is one of the warm-up
@@ -102,7 +102,7 @@ class TestWarning:
         [
             SearchSpace(nodes=2),
             SearchSpace(nodes=1, inputs_per_node=2),
-            SearchSpace(nodes=2, operations=OPERATIONS[1:5]),
+            SearchSpace(nodes=2, operations=DARTS_OPERATIONS[1:5]),
         ],
     )
     def test_chance_is_the_share_of_all_genotypes(self, space):
@@ -156,9 +156,9 @@ class TestCap:
     @pytest.mark.parametrize(
         "space",
         [
-            SearchSpace(nodes=2, operations=OPERATIONS[1:5]),
-            SearchSpace(nodes=2, inputs_per_node=2, operations=OPERATIONS[2:4]),
-            SearchSpace(nodes=1, inputs_per_node=2, cell_types=CELL_TYPES, operations=OPERATIONS[1:4]),
+            SearchSpace(nodes=2, operations=DARTS_OPERATIONS[1:5]),
+            SearchSpace(nodes=2, inputs_per_node=2, operations=DARTS_OPERATIONS[2:4]),
+            SearchSpace(nodes=1, inputs_per_node=2, cell_types=CELL_TYPES, operations=DARTS_OPERATIONS[1:4]),
         ],
     )
     def test_it_is_the_best_of_all_genotypes_on_the_chosen_edges(self, space):

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgenes.nn.operations import OPERATIONS
 from edgenes.space.genotype import Genotype, SearchSpace, random_genotype
+from edgenes.space.operations import DARTS_OPERATIONS, label
 from tests.support.toys import seeded
-from tune_jobs.report.cell_drawing import BOX, OPERATION_NAMES, cell_frame, cell_svg, layout_cell
+from tune_jobs.report.cell_drawing import BOX, cell_frame, cell_svg, layout_cell
 from tune_jobs.report.control_drawing import control_error, control_frame, control_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -168,7 +168,7 @@ def test_cell_frame_knows_shared_edges_by_node_input_and_operation():
 
 
 def test_every_operation_has_a_short_name_of_its_own():
-    assert len({OPERATION_NAMES[name] for name in OPERATIONS}) == len(OPERATIONS)
+    assert len({label(name) for name in DARTS_OPERATIONS}) == len(DARTS_OPERATIONS)
 
 
 def test_a_drawing_has_each_cell_below_the_other_and_dashes_edges_that_differ():

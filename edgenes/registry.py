@@ -1,0 +1,46 @@
+"""What a user may add to by name: operations, data sources, selection methods, baselines."""
+
+from collections.abc import Iterator, Mapping
+from typing import Generic, TypeVar
+
+from edgenes.errors import ConfigError
+from edgenes.parsing import shown
+from edgenes.validation import check_choice
+
+Entry = TypeVar("Entry")
+
+
+class Registry(Mapping[str, Entry], Generic[Entry]):
+    """Entries by name, the package's own first. `what` is the word for an entry in messages."""
+
+    def __init__(self, what: str):
+        self._what = what
+        self._entries: dict[str, Entry] = {}
+        self._built_in: set[str] = set()
+
+    def add(self, name: str, entry: Entry, built_in: bool = False) -> None:
+        """Add an entry. A user's own one may be replaced, as a notebook's cell that runs twice does.
+
+        Raises ConfigError for a name that is no text, or that is one of the package's own.
+        """
+        if not isinstance(name, str) or not name:
+            raise ConfigError(f"the name of a {self._what} must be a text, got {shown(name)}.")
+        if name in self._built_in:
+            raise ConfigError(f"{name!r} is a {self._what} of the package: choose another name.")
+        self._entries[name] = entry
+        if built_in:
+            self._built_in.add(name)
+
+    def find(self, name: str) -> Entry:
+        """The entry; raises ConfigError, with the nearest known name, if there is none."""
+        check_choice(self._what, name, tuple(self))
+        return self[name]
+
+    def __getitem__(self, name: str) -> Entry:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)

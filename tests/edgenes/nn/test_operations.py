@@ -1,0 +1,159 @@
+"""Operations: their sizes and weights, and one of a user's own in every place that knows operations."""
+
+import pytest
+import torch
+from torch import nn
+
+from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
+from edgenes.errors import ConfigError
+from edgenes.nn.operations import FactorizedReduce, make_operation
+from edgenes.nn.supernet import FORWARDS, Supernet
+from edgenes.space.genotype import Edge, Genotype, SearchSpace, shared_edges
+from edgenes.space.operations import DARTS_OPERATIONS, OPERATIONS, label, register_operation
+from edgenes.training.collapse import capped_genotype, parameter_free
+from edgenes.training.darts import search_genotype
+from edgenes.training.edgenes import train_hypernetwork
+from edgenes.training.retraining import predict, train_network
+from tests.support.toys import blobs, random_logits, seeded
+
+
+def dense_3x3(channels, stride, affine, track):
+    norm = nn.BatchNorm2d(channels, affine=affine, track_running_stats=track)
+    return nn.Sequential(nn.ReLU(), nn.Conv2d(channels, channels, 3, stride, 1, bias=False), norm)
+
+
+@pytest.fixture
+def own(monkeypatch):
+    """An operation of a user's own, registered for one test."""
+    monkeypatch.setattr(OPERATIONS, "_entries", dict(OPERATIONS))
+    register_operation("own", dense_3x3, label="3×3")
+
+
+class TestOwn:
+    def test_it_is_no_part_of_a_space_that_does_not_name_it(self, own):
+        assert SearchSpace().operations == DARTS_OPERATIONS
+        assert SearchSpace(operations=("own", "skip_connect")).operations == ("own", "skip_connect")
+
+    def test_it_can_be_searched_retrained_and_drawn(self, own):
+        space, data = SearchSpace(nodes=2, operations=("own",)), blobs()
+        sizes = {"channels": 2, "epochs": 1, "batch_size": 32}
+        for forward in FORWARDS:
+            found = search_genotype(SearchConfig(space=space, forward=forward, **sizes), data).genotype
+            config = HypernetworkConfig(space=space, forward=forward, **sizes)
+            hypernetwork = train_hypernetwork(config, data, found).hypernetwork
+            assert shared_edges(hypernetwork.genotype(0), found) >= 1  # the first node has one operation, two inputs
+        network = train_network(TrainingConfig(**sizes), data, found)
+        assert predict(network, data.validation, data).shape == (len(data.validation), data.classes)
+        assert any("operations" in name and "own" in name for name, _ in network.named_parameters())
+        assert label("own") == "3×3" and label("not_known") == "not known"
+        assert Genotype.from_json(found.to_json()) == found
+
+    @pytest.mark.parametrize("free", [False, True])
+    def test_it_is_parameter_free_if_told_so(self, own, free):
+        register_operation("own", dense_3x3, parameter_free=free)
+        space = SearchSpace(nodes=1, operations=("own", "sep_conv_3x3"))
+        assert parameter_free(Genotype(space, (((Edge(0, "own"),),),))) == free
+        assert parameter_free(capped_genotype(random_logits(space), space, 0)) == 0
+
+    @pytest.mark.parametrize("parts", [1, 2])
+    @pytest.mark.parametrize("names", [("own",), ("own", "skip_connect"), ("sep_conv_3x3", "own", "max_pool_3x3")])
+    def test_a_mixture_gives_it_its_weight(self, own, names, parts):
+        """The mixture is the sum over edges and operations of weight times module, also for what has no fast way."""
+        space = SearchSpace(nodes=2, operations=names)
+        supernet = Supernet(space, 1, 3, 4, 2, parts=parts).double()
+        images = torch.randn(6, 1, 9, 9, generator=seeded(1), dtype=torch.float64)
+        operations, edges = (
+            torch.rand(shape, generator=seeded(2), dtype=torch.float64).requires_grad_()
+            for shape in ((1, 5, len(names)), (1, 5))
+        )
+
+        def plain(cell, states):
+            for node in range(space.nodes):
+                states.append(
+                    sum(
+                        edges[0, edge] * operations[0, edge, o] * cell.operations[str(edge)][name](states[i])
+                        for i in range(node + 2)
+                        for edge in [space.edge(node, i)]
+                        for o, name in enumerate(names)
+                    )
+                )
+            return states[2:]
+
+        expected = supernet.classify(supernet.features(images, lambda cell_type: plain)[-1])
+        output = supernet.mixture(images, operations, edges)
+        torch.testing.assert_close(output, expected)
+        leaves = (operations, edges, *supernet.parameters())
+        for found, wanted in zip(
+            torch.autograd.grad(output.square().sum(), leaves, allow_unused=True),
+            torch.autograd.grad(expected.square().sum(), leaves, allow_unused=True),
+            strict=True,
+        ):
+            torch.testing.assert_close(found, wanted)
+
+    def test_unknown_ones_are_refused_where_they_are_named(self):
+        with pytest.raises(ConfigError, match=r"operations .*own"):
+            SearchSpace(operations=("own",))
+        with pytest.raises(ConfigError, match="own"):
+            make_operation("own", 2, 1)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [4, 7])
+@pytest.mark.parametrize("name", [*OPERATIONS, "own"])
+def test_operations_keep_channels_and_halve_the_size_only_with_stride(own, name, size, stride):
+    operation = make_operation(name, 6, stride)
+    expected = (3, 6, -(-size // stride), -(-size // stride))
+    assert operation(torch.randn(3, 6, size, size, generator=seeded())).shape == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("max_pool_3x3", 0),
+        ("avg_pool_3x3", 0),
+        ("skip_connect", 0),
+        ("sep_conv_3x3", 2 * (9 * 6 + 36)),
+        ("sep_conv_5x5", 2 * (25 * 6 + 36)),
+        ("dil_conv_3x3", 9 * 6 + 36),
+        ("dil_conv_5x5", 25 * 6 + 36),
+    ],
+)
+def test_operations_have_the_weights_of_darts(name, weights):
+    search, final = make_operation(name, 6, 1, affine=False, track=False), make_operation(name, 6, 1)
+    assert sum(p.numel() for p in search.parameters()) == weights
+    norms = {"skip_connect": 0, "sep_conv_3x3": 2, "sep_conv_5x5": 2}.get(name, 1)
+    assert sum(p.numel() for p in final.parameters()) == weights + norms * 2 * 6
+    assert not list(search.buffers())
+
+
+@pytest.mark.parametrize(
+    ("name", "reach"),
+    [("sep_conv_3x3", 2), ("sep_conv_5x5", 4), ("dil_conv_3x3", 2), ("dil_conv_5x5", 4), ("max_pool_3x3", 1)],
+)
+def test_operations_see_as_far_as_their_kernels(name, reach):
+    operation = make_operation(name, 2, 1).eval()
+    seen = torch.zeros(15, 15, dtype=torch.bool)
+    for seed in range(30):  # a pool or a ReLU hides some pixels of some images
+        images = torch.rand(1, 2, 15, 15, generator=seeded(seed), requires_grad=True)
+        (gradient,) = torch.autograd.grad(operation(images)[0, :, 7, 7].sum(), images)
+        seen |= gradient[0].any(0)
+    rows, columns = torch.nonzero(seen, as_tuple=True)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (7 - reach, 7 + reach, 7 - reach, 7 + reach)
+    assert seen.sum() == {True: (reach + 1) ** 2, False: (2 * reach + 1) ** 2}[name.startswith("dil")]
+
+
+def test_average_pooling_does_not_count_the_border():
+    pooled = make_operation("avg_pool_3x3", 1, 1, affine=False, track=False)[0](torch.ones(1, 1, 4, 4))
+    assert torch.allclose(pooled, torch.ones(1, 1, 4, 4))
+
+
+def test_factorized_reduce_looks_at_even_and_odd_pixels():
+    reduce = FactorizedReduce(1, 2, affine=False, track=False)
+    with torch.no_grad():
+        reduce.even.weight[:] = 1
+        reduce.odd.weight[:] = 1
+    reduce.norm = torch.nn.Identity()
+    image = torch.arange(25.0).view(1, 1, 5, 5)
+    even, odd = reduce(image)[0]
+    assert even.tolist() == [[0, 2, 4], [10, 12, 14], [20, 22, 24]]
+    assert odd.tolist() == [[6, 8, 0], [16, 18, 0], [0, 0, 0]]
