@@ -74,8 +74,8 @@ def warn_of_collapse(genotype: Genotype) -> None:
     which = ", ".join(f"{n} {name}" for name, n in counts.items() if n and is_parameter_free(name))
     log.warning(
         "%d of %d edges of the searched genotype are pools or skips (%s); of random genotypes %.2g%% have as many. The "
-        "search has probably collapsed: docs/COLLAPSE.md says what --max-parameter-free, --stop-parameter-free, "
-        "--search-warmup and --search-weight-decay do about it.",
+        "search has probably collapsed. Set max_parameter_free or stop_parameter_free, or raise the search's warmup "
+        "or weight_decay.",
         *(count, genotype.space.max_edges, which, 100 * share),
     )
 
@@ -115,7 +115,7 @@ def ends_early(config: SearchConfig, epoch: int, before: ArchitectureLogits, aft
         return False
     log.warning(
         "The search ends after %d of %d epochs, with %d pools or skips: the next epoch brought %d, more than "
-        "--stop-parameter-free %d.",
+        "stop_parameter_free=%d.",
         *(epoch, config.epochs, had, has, most),
     )
     return True

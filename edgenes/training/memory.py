@@ -66,8 +66,8 @@ def with_less_memory(
         if not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(
-            f"out of memory, with half the batch too: {_first_line(error)}. Lower --batch-size, --channels or "
-            "--search-channels, or give a trial more of the device."
+            f"out of memory, with half the batch too: {_first_line(error)}. Lower batch_size or "
+            "channels, of the search too, or give a trial more of the device."
         ) from error
 
 

@@ -69,7 +69,7 @@ def test_what_fits_is_run_once_and_an_earlier_retry_is_still_recorded():
 
 
 def test_a_second_failure_and_other_errors_are_raised():
-    with pytest.raises(OutOfMemoryError, match="batch-size"):
+    with pytest.raises(OutOfMemoryError, match="batch_size"):
         with_less_memory(lambda state, pieces: exhaust(), None)
     with pytest.raises(ZeroDivisionError):
         with_less_memory(lambda state, pieces: 1 / 0, None)
