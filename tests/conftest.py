@@ -1,4 +1,4 @@
-"""What tests share: a local Ray, started once and only if a test asks for it."""
+"""What tests share: marks, a local Ray, servers, and one finished study, each started once and only where used."""
 
 import os
 import sys
@@ -18,6 +18,42 @@ os.environ.update(
     RAY_metrics_report_interval_ms="1000",  # ten seconds else
     TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
 )
+
+
+E2E_FIXTURES = {"undisturbed", "postgres_url", "s3_url"}
+RAY_FIXTURES = {"ray_local"}
+_unit_test: str | None = None  # the id of the test that runs now, if it may start neither Ray nor a process
+
+
+def pytest_collection_modifyitems(items):
+    """Mark by folder and fixture: `e2e` for real drivers and servers, `ray` for a Ray in this process."""
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if folder == "e2e" or fixtures & E2E_FIXTURES:
+            item.add_marker("e2e")
+        if fixtures & RAY_FIXTURES:
+            item.add_marker("ray")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """A test without a mark may start no process: it would slow down `make test-unit` unseen."""
+    global _unit_test
+    marked = item.get_closest_marker("e2e") or item.get_closest_marker("ray")
+    _unit_test = None if marked else item.nodeid
+    try:
+        return (yield)
+    finally:
+        _unit_test = None
+
+
+@sys.addaudithook
+def _refuse_processes(event, arguments):
+    if _unit_test and event in ("subprocess.Popen", "os.fork", "os.posix_spawn"):
+        program = Path(os.fsdecode(arguments[0])).name if arguments else ""
+        if program not in ("git", "uname"):
+            raise RuntimeError(f"{_unit_test} starts {program or 'a process'}: mark it with e2e or ray")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -38,6 +38,7 @@ def test_each_says_its_options(name, capsys):
     assert f"python -m benchmarks {name}" in capsys.readouterr().out
 
 
+@pytest.mark.e2e
 def test_one_runs(tmp_path):
     command = [sys.executable, "-m", "benchmarks", "scaling", "--nodes", "1", "2", "--images", "16", "32"]
     command += ["--candidates", "4", "8", "--trials", "6", "12", "--asks", "2", "--steps", "2"]

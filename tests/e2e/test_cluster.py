@@ -1,7 +1,6 @@
 """The files that start clusters: checked without one (Ray's schema, EC2's model, shellcheck, KubeRay), and run."""
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -103,7 +102,7 @@ def test_what_is_copied_is_what_pip_needs(name):
     copied = {Path(local) for remote, local in load(name)["file_mounts"].items() if "source" in remote}
     assert all((ROOT / path).exists() for path in copied)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages = {Path(package.split(".")[0]) for package in project["tool"]["setuptools"]["packages"]}
+    packages = {Path(name.rstrip("*")) for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
     assert copied == packages | {Path("pyproject.toml"), Path(project["project"]["readme"])}
 
 
@@ -243,13 +242,6 @@ def test_a_study_waits_for_its_nodes(ray_local):
     assert said == ["Waiting for nodes: 1 of 2 are there."]
 
 
-@pytest.fixture
-def real_clusters():
-    """What takes minutes is run where it is asked for."""
-    if not os.environ.get("EDGENES_CLUSTERS"):
-        pytest.skip("real clusters, minutes each: EDGENES_CLUSTERS=1 python -m pytest tests/e2e/test_cluster.py")
-
-
 STUDY = '--smoke-test --sampler random --dataset digits --out "$SHARED/study"'
 
 LOCAL = rf"""
@@ -263,7 +255,7 @@ ray down -y "$HOME/local.yaml"
 """
 
 
-def test_a_study_on_machines_over_ssh(real_clusters, undisturbed, tmp_path):
+def test_a_study_on_machines_over_ssh(undisturbed, tmp_path):
     done = in_network(tmp_path, LOCAL, limit=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not inspect(tmp_path / "fetched", undisturbed).problems  # the same numbers as on this machine
@@ -281,7 +273,7 @@ until [ -e "$SHARED/job/ended" ]; do sleep 0.5; done
 """
 
 
-def test_a_study_on_slurm_stops_in_time_and_goes_on_when_it_is_requeued(real_clusters, undisturbed, tmp_path):
+def test_a_study_on_slurm_stops_in_time_and_goes_on_when_it_is_requeued(undisturbed, tmp_path):
     done = in_network(tmp_path, SLURM, limit=900)
     job = tmp_path / "shared" / "job"
     said = (job / "log").read_text()

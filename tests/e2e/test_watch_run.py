@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.support.servers import only_where_asked
 from tests.support.watching import Seen, dashboard_panels, watch
 from tune_jobs.watch.names import tracking_uri
 
@@ -42,6 +43,7 @@ def test_the_addresses_are_printed_at_once(seen):
 
 
 def test_every_panel_of_the_grafana_dashboard_shows_data_of_a_real_prometheus(seen):
+    only_where_asked()
     if shutil.which("prometheus") is None:
         pytest.skip("needs Debian's package prometheus")
     assert not set(dashboard_panels()) - set(seen.panels)

@@ -163,6 +163,7 @@ for write in (
 """
 
 
+@pytest.mark.e2e
 def test_a_full_disk_leaves_the_old_files_whole_and_no_rubbish(path):
     write_json(path.with_suffix(".json"), {"epoch": 3})
     subprocess.run(

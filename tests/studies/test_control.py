@@ -202,6 +202,7 @@ def test_a_report_has_all_sections_whatever_was_run():
     assert len(alone.sections) == 4 and "first of 8 cells" in alone.sections[-1].text
 
 
+@pytest.mark.e2e
 def test_the_command_ends_with_conclusions_and_a_report(tmp_path):
     out = tmp_path / "study"
     done = run("control", out, "--genotypes", "1", "--seeds", "1")
@@ -215,6 +216,7 @@ def test_the_command_ends_with_conclusions_and_a_report(tmp_path):
     assert not (out / "test_reads.jsonl").exists()
 
 
+@pytest.mark.e2e
 def test_a_mistake_is_told_at_once(tmp_path):
     done = run("control", tmp_path / "study", "--genotypes", "0")
     assert done.status != 0 and "genotypes must be a number of at least 1" in words(done)

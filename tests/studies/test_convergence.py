@@ -172,6 +172,7 @@ def test_tables_and_page_have_a_row_a_curve():
     assert lines == set(names)
 
 
+@pytest.mark.e2e
 def test_the_command_ends_with_a_conclusion_and_is_not_changed_after_it(tmp_path):
     out = tmp_path / "study"
     done = run("convergence", out)

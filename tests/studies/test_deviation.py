@@ -92,6 +92,7 @@ def test_few_searches_and_missing_cells_are_no_trouble():
     assert "the hypernetwork gave 0" in found_told(alone, control, 2)
 
 
+@pytest.mark.e2e
 def test_the_command_ends_with_a_conclusion_and_a_report(tmp_path):
     done = run("deviation", tmp_path / "study")
     assert done.status == 0, done.errors

@@ -119,6 +119,7 @@ def finished(tmp_path_factory):
     return out, done.output
 
 
+@pytest.mark.e2e
 def test_the_command_ends_with_a_conclusion_and_a_report(finished):
     out, said = finished
     assert "EdgeNES" in said and "The report:" in said
@@ -133,6 +134,7 @@ def test_the_command_ends_with_a_conclusion_and_a_report(finished):
     assert len(reads) == 1 and "4 ensembles, all chosen before" in reads[0]
 
 
+@pytest.mark.e2e
 def test_a_finished_study_is_read_but_for_an_altered_job_and_more_seeds_go_on(finished, tmp_path):
     out = tmp_path / "moved"
     shutil.copytree(finished[0], out)
@@ -149,11 +151,13 @@ def test_a_finished_study_is_read_but_for_an_altered_job_and_more_seeds_go_on(fi
     assert len(pd.read_csv(out / "report" / "methods.csv")) == 3 * len(METHODS)
 
 
+@pytest.mark.e2e
 def test_other_settings_are_refused(finished):
     refused = run(finished[0], "--final-epochs", "3")
     assert refused.status == 1 and "final_epochs: stored 2, asked 3" in refused.errors
 
 
+@pytest.mark.e2e
 def test_the_tools_and_the_command_of_another_kind_of_study_say_so(finished, capsys):
     for tool in ("status", "doctor"):
         assert tools([tool, str(finished[0])]) == 1
@@ -172,18 +176,21 @@ def test_the_tools_and_the_command_of_another_kind_of_study_say_so(finished, cap
         (("--ensemble-size", "4"), "an ensemble of 4 cannot be chosen from 3 candidates"),
     ],
 )
+@pytest.mark.e2e
 def test_a_mistake_is_told_at_once(tmp_path, options, said):
     done = run(tmp_path / "study", *options)
     assert done.status != 0 and said in small_study.words(done)
     assert not (tmp_path / "study" / EXPERIMENT).exists()
 
 
+@pytest.mark.e2e
 def test_a_damaged_account_of_the_experiment_is_told_with_what_to_do(tmp_path):
     (tmp_path / EXPERIMENT).write_text('{"defining": {')
     done = run(tmp_path)
     assert done.status == 1 and "cannot be read as JSON" in done.errors and "put it back from a copy" in done.errors
 
 
+@pytest.mark.e2e
 def test_killed_workers_and_drivers_and_a_failed_job_change_no_number(finished, tmp_path):
     out = tmp_path / "disturbed"
     killed = run(
@@ -201,6 +208,7 @@ def test_killed_workers_and_drivers_and_a_failed_job_change_no_number(finished, 
     pd.testing.assert_frame_equal(*tables, check_exact=True)
 
 
+@pytest.mark.e2e
 def test_ctrl_c_during_the_imports_is_a_line():
     studies = [path for path in small_study.STUDIES.glob("*.py") if path.name != "__init__.py"]
     for path in studies:

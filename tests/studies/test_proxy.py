@@ -106,6 +106,7 @@ def test_what_makes_no_sense_is_refused(changes, said):
         ProxyConfig(**changes)
 
 
+@pytest.mark.e2e
 def test_the_command_ends_with_a_conclusion_and_a_report(tmp_path):
     done = run("proxy", tmp_path / "study", "--seeds", "1", "--genotypes", "3", "--pool", "2")
     assert done.status == 0, done.errors

@@ -130,6 +130,7 @@ def test_all_presets_follow_paths():
     assert {SpeedupConfig(preset=preset).forward for preset in ("laptop", "paper", "darts")} == {"sampled"}
 
 
+@pytest.mark.e2e
 def test_the_command_counts_what_the_paths_really_are(tmp_path):
     out = tmp_path / "study"
     done = run("speedup", out, "--draws", "2000", "--seeds", "1")

@@ -141,6 +141,7 @@ def test_options_are_checked_and_kept_in_order():
     assert WarmupConfig(estimator="exact").setting("cpu").hypernetwork.estimator == "exact"
 
 
+@pytest.mark.e2e
 def test_the_command_ends_with_conclusions_and_a_report(tmp_path):
     out = tmp_path / "study"
     done = run("warmup", out, "--edges", "1", "2", "--seeds", "1")
@@ -162,6 +163,7 @@ def test_the_command_ends_with_conclusions_and_a_report(tmp_path):
         (("--c-end", "0"), "c_end must be a number above 0"),
     ],
 )
+@pytest.mark.e2e
 def test_a_mistake_is_told_at_once(tmp_path, options, said):
     done = run("warmup", tmp_path / "study", *options)
     assert done.status != 0 and said in words(done)

@@ -57,7 +57,7 @@ def started(command: list[str], log: Path, **options: Any) -> Iterator[subproces
 def prometheus(folder: Path, ray: Path) -> Iterator[str | None]:
     """Prometheus, scraping the Ray whose files are in `ray`; yields its address, None where it is not installed."""
     program = shutil.which("prometheus")
-    if program is None:
+    if program is None or os.environ.get("EVERY_SERVER") != "1":
         yield None
         return
     (folder / "prometheus.yml").write_text(PROMETHEUS.format(found=ray / "ray" / "prom_metrics_service_discovery.json"))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.servers import only_where_asked
+
 NETWORK = Path(__file__).parent / "network.py"
 OWN = ["unshare", "--net", "--pid", "--mount", "--uts", "--fork", "--kill-child", "--mount-proc"]
 NEEDED = {
@@ -24,6 +26,7 @@ def in_network(work: Path, script: str, limit: float = 600.0) -> subprocess.Comp
 
     The test is skipped where a package is missing, or this is not root.
     """
+    only_where_asked()
     path = f"{os.environ['PATH']}{os.pathsep}/usr/sbin{os.pathsep}/sbin"
     for command, package in NEEDED.items():
         if shutil.which(command, path=path) is None:

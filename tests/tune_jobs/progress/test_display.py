@@ -443,6 +443,7 @@ ray.shutdown()
 """
 
 
+@pytest.mark.e2e
 def test_ray_keeps_quiet(tmp_path):
     """A real sweep, one of whose workers kills itself twice: all that is printed is ours."""
     unset = ("RAY_", "TUNE_", "PYTHONWARNINGS")

@@ -50,6 +50,7 @@ def end(process):
 
 
 @pytest.mark.parametrize("place", ["{}/folder", "sqlite:///{}/folder/study.db", "journal:{}/folder/study.log"])
+@pytest.mark.e2e
 def test_a_second_driver_is_told_of_the_first_and_takes_over_when_that_is_killed(tmp_path, place):
     place = place.format(tmp_path)
     first, child = start(HOLD, place)

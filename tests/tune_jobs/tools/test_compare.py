@@ -196,6 +196,7 @@ class TestRefused:
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.e2e
 def test_none_of_the_three_commands_needs_ray(studies, tmp_path):
     folder = shutil.copytree(studies["first"], tmp_path / "copy")
     code = (

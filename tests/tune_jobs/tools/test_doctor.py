@@ -434,6 +434,7 @@ class TestOrphans:
 
 
 class TestDriver:
+    @pytest.mark.e2e
     def test_a_dead_one_is_told_and_removed(self, study):
         gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
         record = {"host": socket.gethostname(), "pid": int(gone.stdout), "started": "2026-01-01T00:00:00+00:00"}

@@ -123,6 +123,7 @@ def test_a_name_of_colons_is_no_emoji(tmp_path, capsys):
     assert ":smile:" in run(capsys, "status", tmp_path / ":smile:")[2]
 
 
+@pytest.mark.e2e
 def test_an_answer_that_nobody_takes_is_no_traceback(study):
     words = [sys.executable, "-m", "tune_jobs", "status", str(study)]
     with open("/dev/full", "w") as full:
@@ -173,12 +174,14 @@ sys.exit("ray was imported" if "ray" in sys.modules else 0)
 """
 
 
+@pytest.mark.e2e
 def test_no_command_imports_ray(study, tmp_path):
     words = [sys.executable, "-c", SCRIPT, study, tmp_path / "a.tar", tmp_path / "arrived"]
     done = subprocess.run(list(map(str, words)), capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.e2e
 def test_it_runs_as_a_module(tmp_path):
     words = [sys.executable, "-m", "tune_jobs", "status", str(tmp_path / "nothing")]
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)

@@ -84,6 +84,7 @@ def test_the_line_that_is_printed_is_the_command_that_is_run(submit, target):
         assert out.count("\n") == 1
 
 
+@pytest.mark.e2e
 def test_a_yaml_becomes_ray_submit_whose_arguments_survive_the_shell_of_the_head(submit, tmp_path):
     said = answer(submit, YAML, *ARGUMENTS)
     words = said["command"]
@@ -171,6 +172,7 @@ exit 3
 """
 
 
+@pytest.mark.e2e
 def test_the_exit_status_is_that_of_the_command_and_json_stays_json(monkeypatch, tmp_path, capfd):
     (tmp_path / "sbatch").write_text(SBATCH.format(folder=tmp_path))
     (tmp_path / "sbatch").chmod(0o755)
@@ -248,6 +250,7 @@ ray stop
 """
 
 
+@pytest.mark.e2e
 def test_jobs_on_a_real_cluster_with_and_without_a_token(tmp_path):
     """A study by `submit`; one whose output would be lost; again with a token; and from one who has no token."""
     (tmp_path / "genotype.json").write_text(random_genotype(SweepConfig().space, seeded(0)).to_json())
