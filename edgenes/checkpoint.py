@@ -128,7 +128,7 @@ def load_checkpoint(path: Path, kind: str, device: str | torch.device = "cpu") -
     if not path.is_file():
         raise CheckpointError(f"{path} is missing.")
     try:
-        content = torch.load(_verified(path), map_location=device, weights_only=True)
+        content = torch.load(_verified(path), map_location=device, weights_only=True)  # noqa: TID251
         content = _Measure(path.stat().st_size).plain(content)
     # zipfile, pickle and torch each have their own; the file is unusable in any case
     except Exception as error:
