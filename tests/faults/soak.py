@@ -1,4 +1,4 @@
-"""All faults, injected into real studies one after another: `make soak`. Writes the table of docs/RELIABILITY.md.
+"""All faults, injected into real studies one after another: `make soak`. Prints the table of docs/RELIABILITY.md.
 
 A scenario is a study of its own: drivers that are disturbed, then one that is not and has to finish it. What it
 leaves is compared with an undisturbed study of the same seed. `--only NAME` runs the scenarios of that name.
@@ -27,7 +27,6 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from edgenes.checkpoint import read_json, write_json
 from tests.faults.harness import (
     COMMIT,
     PREDICT,
@@ -45,7 +44,7 @@ from tests.faults.harness import (
     wait_for,
 )
 from tests.support.servers import s3
-from tune_jobs.files.environment import commit, hardware, versions
+from tune_jobs.files.environment import commit, versions
 
 
 @dataclass
@@ -58,10 +57,11 @@ class Row:
     lost: str = "nothing"
 
 
-SCENARIOS: dict[str, Callable[[Path, Path], list[Row]]] = {}
+Scenario = Callable[[Path, Path], list[Row]]
+SCENARIOS: dict[str, Scenario] = {}
 
 
-def scenario(function: Callable[[Path, Path], list[Row]]) -> Callable[[Path, Path], list[Row]]:
+def scenario(function: Scenario) -> Scenario:
     SCENARIOS[function.__name__] = function
     return function
 
@@ -482,57 +482,29 @@ def files_elsewhere(out: Path, undisturbed: Path) -> list[Row]:
 
 
 def main() -> int:
-    """Run the scenarios; exit status 1 if one is not survived."""
+    """Run the scenarios and print the table of docs/RELIABILITY.md; exit status 1 if one is not survived."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", choices=SCENARIOS, default=list(SCENARIOS))
-    parser.add_argument("--results", type=Path, default=Path("runs/soak.json"), help="what was seen, a scenario each")
-    parser.add_argument("--table", type=Path, help="write the table of all results to this file")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    broken = []
+    broken, start = [], time.monotonic()
+    print("| fault | moment | times | lost |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         undisturbed = Path(folder) / "undisturbed" / "study"
-        if arguments.only:
-            go_on(undisturbed)
+        go_on(undisturbed)
         for name in arguments.only:
-            start = time.monotonic()
             try:
-                rows = SCENARIOS[name](Path(folder) / name / "study", undisturbed)
+                for row in SCENARIOS[name](Path(folder) / name / "study", undisturbed):
+                    print(f"| {row.fault} | {row.moment} | {row.times} | {row.lost} |", flush=True)
             except Exception:
                 broken.append(name)
                 print(f"{name}: BROKEN\n{traceback.format_exc()}", flush=True)
-                continue
-            seconds = round(time.monotonic() - start)
-            seen = {"commit": commit(), "seconds": seconds, "rows": [dataclasses.asdict(row) for row in rows]}
-            results = read_json(arguments.results) if arguments.results.exists() else {}
-            write_json(arguments.results, results | {name: seen})
-            print(f"{name}: {sum(row.times for row in rows)} injected, {seconds} s", flush=True)
-    results = read_json(arguments.results) if arguments.results.exists() else {}
-    missing = [name for name in SCENARIOS if name not in results]
-    print(f"broken: {', '.join(broken) or 'none'}; never run: {', '.join(missing) or 'none'}")
-    if arguments.table and not broken and not missing:
-        arguments.table.write_text(table([results[name] for name in SCENARIOS]))
-    return 1 if broken else 0
-
-
-def table(results: list[dict]) -> str:
-    """docs/RELIABILITY.md."""
-    merged: dict[tuple[str, str, str], int] = {}
-    for row in (row for result in results for row in result["rows"]):
-        key = (row["fault"], row["moment"], row["lost"])
-        merged[key] = merged.get(key, 0) + row["times"]
-    machine, minutes = hardware(), sum(result["seconds"] for result in results) / 60
-    commits = ", ".join(dict.fromkeys((result["commit"] or "unknown")[:10] for result in results))
-    lines = [f"| {fault} | {moment} | {times} | {lost} |" for (fault, moment, lost), times in merged.items()]
-    return (
-        Path(__file__).with_name("reliability.md").read_text()
-        + f"\n{sum(merged.values())} injections in {minutes:.0f} minutes, none of which left a study wrong. "
-        + f"{date.today()}, {machine['cpus']} cores, {machine['memory_gib']:.0f} GiB, "
-        + ", ".join(f"{name} {versions()[name]}" for name in ("python", "torch", "ray", "optuna"))
-        + f", commit {commits}.\n\n| fault | moment | times | lost |\n|---|---|---|---|\n"
-        + "\n".join(lines)
-        + "\n"
+    known = ", ".join(f"{name} {versions()[name]}" for name in ("python", "torch", "ray", "optuna"))
+    print(
+        f"\n{(time.monotonic() - start) / 60:.0f} minutes, {date.today()}, {machine['cpus']} cores, {known}, commit {commit()}"
     )
+    print(f"broken: {', '.join(broken) or 'none'}")
+    return 1 if broken else 0
 
 
 if __name__ == "__main__":
