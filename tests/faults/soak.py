@@ -499,10 +499,9 @@ def main() -> int:
             except Exception:
                 broken.append(name)
                 print(f"{name}: BROKEN\n{traceback.format_exc()}", flush=True)
-    known = ", ".join(f"{name} {versions()[name]}" for name in ("python", "torch", "ray", "optuna"))
-    print(
-        f"\n{(time.monotonic() - start) / 60:.0f} minutes, {date.today()}, {machine['cpus']} cores, {known}, commit {commit()}"
-    )
+    minutes, known = (time.monotonic() - start) / 60, versions()
+    known = ", ".join(f"{name} {known[name]}" for name in ("python", "torch", "ray", "optuna"))
+    print(f"\n{minutes:.0f} minutes, {date.today()}, {hardware()['cpus']} cores, {known}, commit {commit()}")
     print(f"broken: {', '.join(broken) or 'none'}")
     return 1 if broken else 0
 
