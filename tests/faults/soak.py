@@ -44,7 +44,7 @@ from tests.faults.harness import (
     wait_for,
 )
 from tests.support.servers import s3
-from tune_jobs.files.environment import commit, versions
+from tune_jobs.files.environment import commit, hardware, versions
 
 
 @dataclass
