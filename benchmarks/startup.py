@@ -43,7 +43,7 @@ def child(out: str, begun: str) -> None:
 
     import tune_jobs.stages.pipeline  # noqa: F401
     from studies.anneal_sweep import main as study
-    from tune_jobs.progress.callback import ProgressCallback
+    from tune_jobs.watch.stage_callback import StageCallback
 
     seen: dict[str, float] = {}
 
@@ -65,7 +65,7 @@ def child(out: str, begun: str) -> None:
 
         setattr(owner, name, wrapper)
 
-    reported = ProgressCallback.on_trial_result
+    reported = StageCallback.on_trial_result
 
     def first_epoch(*args: object, **kwargs: object) -> None:
         reported(*args, **kwargs)
@@ -76,7 +76,7 @@ def child(out: str, begun: str) -> None:
 
     marked(ray, "init", "ray", "started")
     marked(tune.Tuner, "fit", "fit")
-    ProgressCallback.on_trial_result = first_epoch
+    StageCallback.on_trial_result = first_epoch
     sys.exit(study(["--smoke-test", "--out", out]))
 
 

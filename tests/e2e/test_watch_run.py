@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.servers import only_where_asked
 from tests.support.watching import Seen, dashboard_panels, watch
-from tune_jobs.watch.names import tracking_uri
+from tune_jobs.watch.loggers import tracking_uri
 
 OPTIONS = ("--smoke-test", "--trials", "1", "--no-baselines", "--dashboard", "--log", "tensorboard", "mlflow")
 

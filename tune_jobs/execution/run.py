@@ -22,7 +22,6 @@ from tune_jobs.execution.resources import check_fits, slots
 from tune_jobs.files.layout import RAY
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.messages import Report, Status
-from tune_jobs.progress.callback import ProgressCallback
 from tune_jobs.progress.display import Progress
 from tune_jobs.study.context import TrialSettings
 from tune_jobs.watch.callbacks import Watch
@@ -120,7 +119,7 @@ class Run:
             trainable = when_memory_is_free(trainable, self.gpus, needed)
         trainable = tune.with_resources(tune.with_parameters(trainable, **parameters), self.asked)
         trainable = self.watch.trainable(trainable, stage, name_of, reused)
-        watching = [ProgressCallback(self.progress, name_of, describe), *self.watch.callbacks(stage, name_of)]
+        watching = self.watch.callback(self.progress, stage, name_of, describe)
         tuner = tune.Tuner(
             trainable,
             param_space=space,
@@ -136,7 +135,7 @@ class Run:
                 storage_path=shared.path(RAY),
                 storage_filesystem=None if shared.local else shared.filesystem,
                 verbose=0,
-                callbacks=[*(callbacks or []), *watching],
+                callbacks=[*(callbacks or []), watching],
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
                 failure_config=tune.FailureConfig(max_failures=2),
             ),

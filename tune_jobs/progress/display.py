@@ -1,28 +1,31 @@
-"""Progress for a person: a live table on a terminal, plain lines anywhere else."""
+"""Progress for a person: bars on a terminal, plain lines anywhere else."""
 
 import contextlib
 import re
+import statistics
 import textwrap
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 
-from rich.console import Console, Group, RenderableType
-from rich.constrain import Constrain
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.progress import BarColumn, MofNCompleteColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Column
 from rich.text import Text
 
-from tune_jobs.progress.state import Job, StageState
-from tune_jobs.progress.text import duration, time_left
+from edgenes.errors import ConfigError
+from tune_jobs.progress.text import counted, duration, time_left
 
+STATES = ("complete", "cached", "pruned", "failed")
+"""How a job can end; "cached": an earlier run had computed it."""
 STEP_SECONDS = 10.0
-"""Where lines are plain, a running job is told of no oftener than this."""
+"""Where lines are plain, the running jobs together write no more than one in this time."""
 WIDTH = 100
 """Columns that a plain line of a running job keeps to."""
+ROWS = 19
+"""Rows of the live table that fit a terminal of 24 lines with what stands around them."""
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
-_COLOURS = {"complete": "cyan", "cached": "blue", "pruned": "yellow", "failed": "bold magenta"}  # not red and green
 
 
 def _one_line(text: str) -> str:
@@ -34,8 +37,110 @@ def _joined(head: str, tail: str) -> str:
     return f"{head}: {tail}" if tail else head
 
 
+class _Narrow(Group):
+    """Renders in two columns less: a terminal's echo of ^C must not begin a line that nobody would erase."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(Group(*self.renderables), options.update_width(max(1, options.max_width - 2)))
+
+
+class _Table(Bars):
+    """A row for the stage and one for each running job, under the stage's title and the best result."""
+
+    title = best = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        lines = [Text(line, no_wrap=True, overflow="ellipsis") for line in (self.title, self.best) if line]
+        hidden = len(self.tasks) - ROWS
+        more = [Text(f"and {hidden} more")] if hidden > 0 else []
+        yield _Narrow(*lines, self.make_tasks_table(self.tasks[:ROWS]), *more)
+
+
+class _Stage:
+    """What one stage's jobs are doing and have done: running ones are rows of a table, shown or not."""
+
+    def __init__(self, title: str, total: int, earlier: int, unit: str, replaces_failed: bool, table: _Table):
+        if not 0 <= earlier <= total:
+            raise ConfigError(f"a stage of {total} jobs cannot begin with {earlier} of them done")
+        self.title, self.total, self.unit = title, total, unit
+        self._earlier, self._replaces_failed = earlier, replaces_failed
+        self.table = table
+        self.row = table.add_task(f"{unit}s", total=total, completed=earlier, note="")
+        self.running: dict[str, TaskID] = {}
+        self.ended: dict[str, str] = {}
+        self._seconds: list[float] = []
+        self._at_once = 0
+
+    def begin(self, name: str, note: str) -> bool:
+        """Add a running job; True if it had begun, or had even ended, before."""
+        again = self._drop(name) is not None or self.ended.pop(name, None) is not None
+        self.running[name] = self.table.add_task(name, total=None, note=note, spoke=self.table.get_time())
+        self._at_once = max(self._at_once, len(self.running))
+        self._update()
+        return again
+
+    def step(self, name: str, step: int, of: int, note: str) -> Task:
+        """Show how far a running job is; returns its row."""
+        self.table.update(self.running[name], completed=step, total=of or None, note=note)
+        self._update()
+        return self.task(name)
+
+    def end(self, name: str, state: str) -> float | None:
+        """Count how a job ended; returns the seconds it took, None if it had not begun."""
+        if state not in STATES:
+            raise ConfigError(f"a job ends as one of {', '.join(STATES)}, not as {state!r}")
+        task = self._drop(name)
+        self.ended[name] = state
+        if task and state != "cached":
+            self._seconds.append(task.elapsed)
+        self._update()
+        return task.elapsed if task else None
+
+    def task(self, name: str) -> Task:
+        """The row of a running job."""
+        return next(task for task in self.table.tasks if task.id == self.running[name])
+
+    @property
+    def done(self) -> int:
+        """Jobs that count towards `total`."""
+        failed = Counter(self.ended.values())["failed"] if self._replaces_failed else 0
+        return self._earlier + len(self.ended) - failed
+
+    def outcomes(self) -> str:
+        """How jobs ended, in words."""
+        counts = Counter(self.ended.values())
+        parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
+        return ", ".join(parts + ([f"{self._earlier} from an earlier run"] if self._earlier else []))
+
+    def seconds_left(self) -> float | None:
+        """An estimate for the rest, None before a first job took its time here and when nothing is left.
+
+        A job costs the mean of those finished in this run. What is left is shared by as many jobs as have run at
+        once, and is no shorter than the longest rest of any one of them.
+        """
+        waiting = max(0, self.total - self.done - len(self.running))
+        rests = [1 - task.percentage / 100 for task in self.table.tasks if task.id != self.row] + [1.0] * waiting
+        if not self._seconds or not any(rests):
+            return None
+        return statistics.fmean(self._seconds) * max(sum(rests) / self._at_once, max(rests))
+
+    def _drop(self, name: str) -> Task | None:
+        """Take away a running job's row, and return it."""
+        if name not in self.running:
+            return None
+        task = self.task(name)
+        self.table.remove_task(self.running.pop(name))
+        return task
+
+    def _update(self) -> None:
+        left = self.seconds_left()
+        self.table.update(self.row, completed=self.done, note="" if left is None else time_left(left))
+        outcomes = self.outcomes()
+        self.table.title = f"{self.title}: {len(self.running)} running{', ' if outcomes else ''}{outcomes}"
+
+
 class Progress:
-    """Shows a stage's jobs: live if `console` is a terminal that can, else in lines that need no terminal.
+    """Shows a stage's jobs: with bars if `console` is a terminal that can, else in lines that need no terminal.
 
     To be called from one thread. Console and clock (seconds, monotonic) may be given.
     """
@@ -43,14 +148,9 @@ class Progress:
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic):
         self._console = console or Console()
         self._clock = clock
+        self._ascii = self._console.options.ascii_only
         self._live = self._console.is_terminal and not self._console.is_dumb_terminal and not self._ascii
-        self._state: StageState | None = None
-        self._best = ""
-        self._lock = threading.Lock()  # the live table is drawn by a thread of its own
-
-    @property
-    def _ascii(self) -> bool:
-        return self._console.options.ascii_only
+        self._running: _Stage | None = None
 
     @contextlib.contextmanager
     def stage(
@@ -65,48 +165,40 @@ class Progress:
 
         Raises:
             ConfigError: `done` is not between 0 and `total`.
-            RuntimeError: another stage is under way.
+            RuntimeError: another stage is running.
         """
-        if self._state is not None:
-            raise RuntimeError(f"the stage {title!r} begins inside of {self._state.title!r}")
-        state = StageState(_one_line(title), total, done, unit, replaces_failed, self._clock())
-        self._state, self._best = state, ""
+        if self._running is not None:
+            raise RuntimeError(f"the stage {title!r} begins inside of {self._running.title!r}")
+        begun = self._clock()
+        stage = self._running = _Stage(_one_line(title), total, done, unit, replaces_failed, self._table())
         try:
-            if self._live:
-                live = Live(get_renderable=self.render, console=self._console, transient=True, refresh_per_second=4)
-            else:
+            if not self._live:
                 earlier = f", {done} of them from an earlier run" if done else ""
-                self.say(f"{state.title}: {state.amount(total)}{earlier}")
-                live = contextlib.nullcontext()
-            with live:
+                self.say(f"{stage.title}: {counted(total, unit)}{earlier}")
+            with stage.table:
                 yield
-            self.say(self._summary(state))
+            self.say(self._summary(stage, self._clock() - begun))
         finally:
-            self._state = None
+            self._running = None
 
     def started(self, job: str, description: str = "") -> None:
         """A job began, or began again after it was lost."""
         job, description = _one_line(job), _one_line(description)
-        with self._lock:
-            again = self._stage.begin(job, description, self._clock())
+        again = self._stage.begin(job, description or "starting")
         if not self._live:
             self._short_line(_joined(f"{job} started{' again' if again else ''}", description))
 
     def step(self, job: str, step: int, of: int, note: str = "") -> None:
         """A job is at step `step` of `of` (0: unknown); `note` says what it is doing. Ignored if the job has ended."""
-        name, note, now = _one_line(job), _one_line(note), self._clock()
-        with self._lock:
-            if name in self._stage.ended:
-                return
-            if name not in self._stage.running:
-                self._stage.begin(name, "", now)
-            job = self._stage.running[name]
-            job.step, job.of, job.note = step, of, note
-            speak = not self._live and now - job.spoke >= STEP_SECONDS
-            if speak:
-                job.spoke = now
-        if speak:
-            self._short_line(_joined(f"{name} at step {step}" + (f" of {of}" if of else ""), note))
+        stage, job, note, now = self._stage, _one_line(job), _one_line(note), self._clock()
+        if job in stage.ended:
+            return
+        if job not in stage.running:
+            stage.begin(job, note)
+        task = stage.step(job, step, of, note)
+        if not self._live and now - task.fields["spoke"] >= STEP_SECONDS * len(stage.running):
+            task.fields["spoke"] = now
+            self._short_line(_joined(f"{job} at step {step}" + (f" of {of}" if of else ""), note))
 
     def finished(self, job: str, state: str, note: str = "") -> None:
         """A job ended as complete, cached, pruned or failed.
@@ -114,11 +206,8 @@ class Progress:
         Raises:
             ConfigError: `state` is something else.
         """
-        job, note = _one_line(job), _one_line(note)
-        with self._lock:
-            stage = self._stage
-            seconds = stage.end(job, state, self._clock())
-            left = stage.seconds_left()
+        stage, job, note = self._stage, _one_line(job), _one_line(note)
+        seconds, left = stage.end(job, state), stage.seconds_left()
         if not self._live:
             times = [] if seconds is None else [duration(seconds)]
             times += [] if left is None else [time_left(left)]
@@ -129,11 +218,10 @@ class Progress:
 
     def best(self, text: str) -> None:
         """The best result so far."""
-        text = _one_line(text)
-        if not self._live and text != self._best:
-            self.say(f"best so far: {text}")
-        with self._lock:
-            self._best = text
+        table, text = self._stage.table, f"best so far: {_one_line(text)}"
+        if not self._live and text != table.best:
+            self.say(text)
+        table.best = text
 
     def say(self, text: str) -> None:
         """Leave a line: a warning, a decision, a result."""
@@ -143,84 +231,30 @@ class Progress:
         # A pipe has no width: whoever reads it, wraps.
         self._console.print(Text(text), soft_wrap=not self._live)
 
-    def render(self) -> RenderableType:
-        """The live table as it stands now, to fit the console."""
-        with self._lock:
-            width, height = self._console.size
-            width = max(1, width - 2)  # a terminal's echo of ^C must not begin a line that nobody would erase
-            return Constrain(self._table(width, height), width)
+    def _table(self) -> _Table:
+        def words(field: str, **column: int | str) -> TextColumn:
+            return TextColumn(field, markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", **column))
+
+        width = self._console.width
+        name, note = words("{task.description}", max_width=width // 3), words("{task.fields[note]}", ratio=1)
+        wide = [BarColumn(12, complete_style="cyan", finished_style="cyan"), TimeElapsedColumn()] if width >= 60 else []
+        columns = [name, *wide[:1], MofNCompleteColumn(table_column=Column(justify="right")), *wide[1:], note]
+        options = {"console": self._console, "get_time": self._clock, "disable": not self._live}
+        return _Table(*columns, **options, transient=True, expand=True, refresh_per_second=4)
 
     @property
-    def _stage(self) -> StageState:
-        if self._state is None:
+    def _stage(self) -> _Stage:
+        if self._running is None:
             raise RuntimeError("jobs belong to a stage: call this inside of `with progress.stage(...)`")
-        return self._state
+        return self._running
 
     def _short_line(self, text: str) -> None:
         self.say(textwrap.shorten(text, WIDTH, placeholder=" ..."))
 
-    def _summary(self, state: StageState) -> str:
-        took = duration(self._clock() - state.start)
-        outcomes = f" ({state.outcomes()})" if state.outcomes() else ""
-        if state.done < state.total:
-            return f"{state.title} stopped: {state.done} of {state.amount(state.total)}{outcomes} in {took}"
+    def _summary(self, stage: _Stage, seconds: float) -> str:
+        outcomes = f" ({stage.outcomes()})" if stage.outcomes() else ""
+        if stage.done < stage.total:
+            amount = counted(stage.total, stage.unit)
+            return f"{stage.title} stopped: {stage.done} of {amount}{outcomes} in {duration(seconds)}"
         mark = "" if self._ascii else "✓ "
-        return f"{mark}{state.title}: {state.amount(state.done)}{outcomes} in {took}"
-
-    def _table(self, width: int, height: int) -> Group:
-        state = self._stage
-        left = state.seconds_left()
-        times = duration(self._clock() - state.start) + ("" if left is None else f", {time_left(left)}")
-        top = Table.grid(expand=True, padding=(0, 2, 0, 0), pad_edge=False)
-        top.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-        top.add_column(justify="right", no_wrap=True, min_width=len(times))
-        top.add_row(Text(state.title, style="bold"), Text(times))
-        done = f"{state.done}/{state.total}"
-        bar = Table.grid(expand=True, padding=(0, 2, 0, 0), pad_edge=False)
-        bar.add_column(ratio=1)
-        bar.add_column(no_wrap=True, min_width=len(done))
-        bar.add_row(_bar(state.done, state.total), Text(done))
-
-        jobs = list(state.running.values())
-        room = max(1, height - 6)  # title, bar, counts, best, the line for "more", and the cursor's
-        lines = [top, bar, self._counts(state), _jobs(jobs[:room], width)] if jobs else [top, bar, self._counts(state)]
-        if len(jobs) > room:
-            lines.append(Text(f"and {len(jobs) - room} more", style="dim"))
-        if self._best:
-            lines.append(Text(f"best so far: {self._best}", no_wrap=True, overflow="ellipsis"))
-        return Group(*lines)
-
-    @staticmethod
-    def _counts(state: StageState) -> Text:
-        counts = state.counts
-        parts = [(f"{counts[word]} {word}", style) for word, style in _COLOURS.items() if counts[word]]
-        parts.append((f"{len(state.running)} running", ""))
-        if state.earlier:
-            parts.append((f"{state.earlier} from an earlier run", "dim"))
-        line = Text(", ").join(Text(words, style=style) for words, style in parts)
-        line.no_wrap, line.overflow = True, "ellipsis"
-        return line
-
-
-def _bar(done: float, total: int, width: int | None = None) -> ProgressBar:
-    style = "cyan"
-    return ProgressBar(max(1, total), min(done, total), width, complete_style=style, finished_style=style)
-
-
-def _jobs(jobs: list[Job], width: int) -> Table:
-    """Rows of running jobs; where `width` does not suffice the notes are cut, never a step, a name only if huge."""
-    table = Table.grid(padding=(0, 2, 0, 0), expand=True, pad_edge=False)
-    steps = [f"{job.step}/{job.of}" if job.of else "" for job in jobs]
-    name = min(width // 2, max(len(job.name) for job in jobs))
-    table.add_column(width=name, no_wrap=True, overflow="ellipsis")
-    bars = width >= 58
-    if bars:
-        table.add_column(width=10)
-    table.add_column(justify="right", width=max(map(len, steps)), no_wrap=True)
-    table.add_column(ratio=1, no_wrap=True, overflow="ellipsis", style="dim")
-    for job, step in zip(jobs, steps, strict=True):
-        cells = [Text(job.name), Text(step), Text(job.note if job.note or job.step else "starting")]
-        if bars:
-            cells.insert(1, _bar(job.step, job.of, 10) if job.of else Text(""))
-        table.add_row(*cells)
-    return table
+        return f"{mark}{stage.title}: {counted(stage.done, stage.unit)}{outcomes} in {duration(seconds)}"

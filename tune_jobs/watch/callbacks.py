@@ -9,7 +9,6 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from ray import tune
 
 from edgenes.space.genotype import Genotype
 from tune_jobs.config.passwords import has_password
@@ -17,9 +16,11 @@ from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.files.environment import commit
 from tune_jobs.files.layout import ARTIFACTS
 from tune_jobs.messages import Report
-from tune_jobs.watch.loggers import loggers
-from tune_jobs.watch.metrics import Metrics, MetricsCallback
+from tune_jobs.progress.display import Progress
+from tune_jobs.watch.loggers import Logs
+from tune_jobs.watch.metrics import Metrics
 from tune_jobs.watch.names import named
+from tune_jobs.watch.stage_callback import StageCallback
 
 
 class Watch:
@@ -39,9 +40,15 @@ class Watch:
         """The trainable of a stage, its actors named after study, stage and trial."""
         return named(trainable, self._config.folder.name, stage, name_of, reused)
 
-    def callbacks(self, stage: str, name_of: Callable[[Any], str]) -> list[tune.Callback]:
-        """The callbacks of a stage."""
-        return [MetricsCallback(self._metrics, stage, name_of), *loggers(self._config, stage, name_of)]
+    def callback(
+        self,
+        progress: Progress,
+        stage: str,
+        name_of: Callable[[Any], str],
+        describe: Callable[[dict[str, Any]], str],
+    ) -> StageCallback:
+        """The callback of a stage's run."""
+        return StageCallback(progress, self._metrics, Logs(self._config, stage), stage, name_of, describe)
 
     def album(self, optimal: Genotype) -> Callable[[optuna.Trial, Report], None]:
         """What gives the sweep's trials their pictures and notes; the study has its own note from then on."""

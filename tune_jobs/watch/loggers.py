@@ -1,29 +1,27 @@
-"""TensorBoard and MLflow, by Ray's own callbacks: written in the study's folder, where a resumed study goes on."""
+"""Learning curves for TensorBoard and MLflow, which a resumed study continues."""
 
 import logging
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Mapping
+from functools import cached_property
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
-
-from ray import tune
-from ray.tune.experiment import Trial
-from ray.tune.logger import LoggerCallback, TBXLoggerCallback
-from ray.tune.result import TRAINING_ITERATION
 
 from edgenes.errors import ConfigError
 from tune_jobs.config.sweep import SweepConfig
-from tune_jobs.messages import Report, Status
+from tune_jobs.messages import Report
 
 _log = logging.getLogger(__name__)
 PACKAGES = {"tensorboard": ("tensorboardX", "tensorboardX"), "mlflow": ("mlflow", "mlflow-skinny")}
 """By kind of log: the module that it needs, and the package of pip that has it."""
 _CURVES = ("search", "sweep")
-_FLUSH_SECONDS = 2  # Ray's call to flush does not wait for what is still in the writer's queue
+_RUN = "edgenes.run"
 
 
 def check_loggers(config: SweepConfig) -> None:
-    """Raise ConfigError, before anything is run, if a log is asked for whose package is missing."""
+    """Raise ConfigError, before anything is run, if a log is wanted whose package is missing."""
     for kind in config.log:
         module, package = PACKAGES[kind]
         if find_spec(module) is None:
@@ -33,89 +31,124 @@ def check_loggers(config: SweepConfig) -> None:
             )
 
 
-def loggers(config: SweepConfig, stage: str, name_of: Callable[[Trial], str]) -> list[tune.Callback]:
-    """The callbacks of one stage that `config.log` asks for; only the search and the sweep have curves to log."""
-    if stage not in _CURVES:
-        return []
-    makers = {"tensorboard": _TensorBoard, "mlflow": _mlflow}
-    return [_Lenient(kind, makers[kind](config, stage, name_of)) for kind in config.log]
+def tracking_uri(folder: Path) -> str:
+    """Where MLflow keeps its runs: MLFLOW_TRACKING_URI, else a database in the study's folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}"
 
 
-def _mlflow(*arguments: Any) -> LoggerCallback:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would begin when MLflow is imported
-    from tune_jobs.watch.mlflow_runs import MLflowRuns  # takes seconds
+class Logs:
+    """The logs that `config.log` names of one stage; only the search and the sweep have curves.
 
-    return MLflowRuns(*arguments)
+    A log that cannot be written ends with a warning: the study continues without it.
+    """
 
+    def __init__(self, config: SweepConfig, stage: str):
+        makers = {"tensorboard": _TensorBoard, "mlflow": _MLflow}
+        kinds = config.log if stage in _CURVES else ()
+        self._loggers = {kind: makers[kind](config.folder, stage) for kind in kinds}
 
-class _Lenient(tune.Callback):
-    """A logger that stops logging, and says so once, where it would have stopped the study."""
+    def started(self, trial: str, config: Mapping[str, Any]) -> None:
+        """A trial began, or began again."""
+        self._each("started", trial, config)
 
-    def __init__(self, kind: str, logger: LoggerCallback):
-        self._kind, self._logger = kind, logger
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_kind": self._kind, "_logger": None}  # Ray pickles it; open files and connections stay here
-
-    def _pass(self, hook: str, *arguments: Any, **info: Any) -> None:
-        if self._logger is None:
-            return
-        try:
-            getattr(self._logger, hook)(*arguments, **info)
-        except Exception as error:  # a log is worth less than what it tells of
-            self._logger = None
-            reason = str(error).strip().partition("\n")[0]
-            _log.warning("--log %s ends here: %s: %s. The study goes on.", self._kind, type(error).__name__, reason)
-
-    def setup(self, *arguments: Any, **info: Any) -> None:
-        self._pass("setup", *arguments, **info)
-
-    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._pass("on_trial_start", iteration, trials, trial, **info)
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
-    ) -> None:
-        report = Report.from_dict(result)
+    def reported(self, trial: str, report: Report) -> None:
+        """Log the numbers of a report that has a step."""
         if report.step is not None:
             numbers = {key: value for key, value in report.record().items() if _is_number(value)}
-            # A resumed trial's reports are counted anew by Ray; its steps are not.
-            numbers[TRAINING_ITERATION] = report.step
-            self._pass("on_trial_result", iteration, trials, trial, numbers, **info)
+            self._each("reported", trial, numbers, report.step)
 
-    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        failed = Report.from_dict(trial.last_result or {}).status == Status.FAILED  # to Tune it ended well
-        self._pass("on_trial_error" if failed else "on_trial_complete", iteration, trials, trial, **info)
+    def ended(self, trial: str, failed: bool) -> None:
+        """A trial ended."""
+        self._each("ended", trial, failed)
 
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._pass("on_trial_error", iteration, trials, trial, **info)
+    def close(self) -> None:
+        """The stage ended; some of its trials may have been interrupted."""
+        self._each("close")
 
-    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        self._pass("on_experiment_end", trials, **info)
+    def _each(self, method: str, *arguments: Any) -> None:
+        for kind, logger in list(self._loggers.items()):
+            try:
+                getattr(logger, method)(*arguments)
+            except Exception as error:  # any of a library's or server's: no log may end a study
+                del self._loggers[kind]
+                reason = str(error).strip().partition("\n")[0]
+                _log.warning("--log %s ends here: %s: %s. The study continues.", kind, type(error).__name__, reason)
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-class _TensorBoard(TBXLoggerCallback):
-    """Ray's callback, with a folder a trial under STUDY/tensorboard instead of Ray's, which goes with the stage."""
+class _TensorBoard:
+    """A folder a trial under STUDY/tensorboard."""
 
-    def __init__(self, config: SweepConfig, stage: str, name_of: Callable[[Trial], str]):
-        super().__init__()
-        self._folder, self._name_of = config.folder / "tensorboard" / stage, name_of
+    def __init__(self, folder: Path, stage: str):
+        self._folder, self._writers = folder / "tensorboard" / stage, {}
 
-    def log_trial_start(self, trial: Trial) -> None:
-        if trial in self._trial_writer:
-            self._trial_writer[trial].close()
-        place = self._folder / self._name_of(trial).replace(" ", "-")
+    def started(self, trial: str, config: Mapping[str, Any]) -> None:
+        from tensorboardX import SummaryWriter
+
+        self.ended(trial)
+        place = self._folder / trial.replace(" ", "-")
         # A file is named after the second it is begun in: one begun again in the same would replace it.
         suffix = f".{len(list(place.glob('*')))}"
-        self._trial_writer[trial] = self._summary_writer_cls(
-            str(place), flush_secs=_FLUSH_SECONDS, filename_suffix=suffix
-        )
-        self._trial_result[trial] = {}
+        self._writers[trial] = SummaryWriter(str(place), flush_secs=2, filename_suffix=suffix)
 
-    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        for writer in self._trial_writer.values():  # of trials that were interrupted
-            writer.close()
+    def reported(self, trial: str, numbers: Mapping[str, float], step: int) -> None:
+        for key, value in numbers.items():
+            self._writers[trial].add_scalar(key, value, step)
+
+    def ended(self, trial: str, failed: bool = False) -> None:
+        if trial in self._writers:
+            self._writers.pop(trial).close()
+
+    def close(self) -> None:
+        for trial in list(self._writers):
+            self.ended(trial)
+
+
+class _MLflow:
+    """One run a trial, which the next driver continues; a report is one transaction."""
+
+    def __init__(self, folder: Path, stage: str):
+        self._folder, self._stage, self._runs = folder, stage, {}
+
+    @cached_property
+    def _client(self) -> Any:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would begin when MLflow is imported
+        from mlflow import MlflowClient  # takes seconds
+
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        (self._folder / "mlflow").mkdir(exist_ok=True)
+        return MlflowClient(tracking_uri(self._folder))
+
+    @cached_property
+    def _experiment(self) -> str:
+        found = self._client.get_experiment_by_name(self._folder.name)
+        return found.experiment_id if found else self._client.create_experiment(self._folder.name)
+
+    def started(self, trial: str, config: Mapping[str, Any]) -> None:
+        run = f"{self._folder}|{self._stage}|{trial}"
+        found = self._client.search_runs([self._experiment], f"tags.`{_RUN}` = '{run}'", max_results=1)
+        if found:
+            self._runs[trial] = found[0].info.run_id
+            self._client.update_run(self._runs[trial], status="RUNNING")
+            return
+        tags = {"stage": self._stage, _RUN: run}
+        self._runs[trial] = self._client.create_run(self._experiment, run_name=trial, tags=tags).info.run_id
+        described = {key: value for key, value in config.items() if key in ("trial", "seed", "job")}
+        for key, value in {**described, **config.get("params", {})}.items():
+            self._client.log_param(self._runs[trial], key, value)
+
+    def reported(self, trial: str, numbers: Mapping[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(key, float(value), now, step) for key, value in numbers.items()]
+        self._client.log_batch(self._runs[trial], metrics=metrics)
+
+    def ended(self, trial: str, failed: bool) -> None:
+        self._client.set_terminated(self._runs[trial], "FAILED" if failed else "FINISHED")
+
+    def close(self) -> None:
+        pass

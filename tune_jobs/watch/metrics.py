@@ -4,11 +4,8 @@ import math
 import time
 from collections import Counter as Counted
 from collections.abc import Callable
-from typing import Any
 
 import optuna
-from ray import tune
-from ray.tune.experiment import Trial
 from ray.util.metrics import Counter, Gauge
 
 from tune_jobs.messages import Report, Status
@@ -100,37 +97,3 @@ class Metrics:
 
     def _tags(self, stage: str, trial: str) -> dict[str, str]:
         return {"study": self._name, "stage": stage, "trial": trial}
-
-
-class MetricsCallback(tune.Callback):
-    """Passes what Tune's trials do in one stage on to `Metrics`; `name` gives a trial's readable name."""
-
-    def __init__(self, metrics: Metrics, stage: str, name: Callable[[Trial], str]):
-        self._metrics: Metrics | None = metrics
-        self._stage, self._name = stage, name
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_metrics": None, "_stage": self._stage, "_name": None}  # Ray pickles it; a copy has nothing to show
-
-    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        if self._metrics:
-            self._metrics.started(self._stage, self._name(trial))
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
-    ) -> None:
-        if self._metrics:
-            self._metrics.reported(self._stage, self._name(trial), Report.from_dict(result))
-
-    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        if self._metrics:
-            status = Report.from_dict(trial.last_result or {}).status  # none: its scheduler stopped it
-            self._metrics.ended(self._stage, self._name(trial), status or Status.PRUNED)
-
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        if self._metrics:
-            self._metrics.ended(self._stage, self._name(trial), Status.FAILED)
-
-    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        if self._metrics:
-            self._metrics.fade()

@@ -1,8 +1,6 @@
 """Readable names on Ray's dashboard: of the job, of a stage's actors, and of the trial that a worker is at."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ray._raylet import setproctitle
@@ -53,8 +51,3 @@ def named(trainable: Callable, study: str, stage: str, name_of: Callable[[Any], 
 
     Named.__name__ = Named.__qualname__ = trainable.__name__
     return Named
-
-
-def tracking_uri(folder: Path) -> str:
-    """Where MLflow keeps its runs: MLFLOW_TRACKING_URI, else a database in the study's folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}"

@@ -1,7 +1,6 @@
 """TensorBoard's and MLflow's own readers read what a study logged, over two drivers, and no log ends a study."""
 
 import logging
-from types import SimpleNamespace
 
 import pytest
 
@@ -9,8 +8,7 @@ from edgenes.errors import ConfigError
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.messages import Report
 from tune_jobs.watch import loggers as module
-from tune_jobs.watch.loggers import check_loggers, loggers
-from tune_jobs.watch.names import tracking_uri
+from tune_jobs.watch.loggers import Logs, check_loggers, tracking_uri
 
 KINDS = ("tensorboard", "mlflow")
 
@@ -20,40 +18,17 @@ def no_server(monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-def name_of(trial):
-    return f"trial {trial.config['trial']}"
-
-
-class Trial(SimpleNamespace):
-    """What the callbacks take of Tune's trial, which comes with an experiment of its own."""
-
-    __hash__ = object.__hash__
-
-    def __str__(self):
-        return "Ray's name of it"
-
-
-def trial(number):
+def drive(config, steps, ends=True, failed=False, number=3):
+    """One driver: the trial goes through `steps` and ends, or does not end."""
+    logs, name = Logs(config, "sweep"), f"trial {number}"
     params = {"c_end": 2.5, "pivots": 4}
-    config = {"trial": number, "seed": 11, "attempt": 1, "checkpoint": None, "params": params}
-    return Trial(config=config, evaluated_params={"params/c_end": 2.5}, last_result={})
-
-
-def drive(config, steps, status="complete", number=3):
-    """One driver: the trial goes through `steps` and ends with `status`, or does not end."""
-    callbacks, mine = loggers(config, "sweep", name_of), trial(number)
-    told = {"iteration": 0, "trials": [mine], "trial": mine}
-    for callback in callbacks:
-        callback.setup(stop=None, num_samples=1, total_num_samples=1)
-        callback.on_trial_start(**told)
-        for count, step in enumerate(steps, start=1):
-            report = Report(step=step, metrics={"loss": 1 / step}, note="text")
-            result = {**report.to_dict(), "training_iteration": count, "pid": 1}
-            callback.on_trial_result(**told, result=result)
-        if status:
-            mine.last_result = {"status": status}
-            callback.on_trial_complete(**told)
-        callback.on_experiment_end(trials=[mine])
+    logs.started(name, {"trial": number, "seed": 11, "attempt": 1, "checkpoint": None, "params": params})
+    for step in steps:
+        logs.reported(name, Report(step=step, metrics={"loss": 1 / step}, note="text"))
+    logs.reported(name, Report(metrics={"loss": 99.0}))  # without a step
+    if ends:
+        logs.ended(name, failed)
+    logs.close()
 
 
 def test_what_two_drivers_wrote_is_one_trial_in_tensorboard(tmp_path):
@@ -61,21 +36,21 @@ def test_what_two_drivers_wrote_is_one_trial_in_tensorboard(tmp_path):
         "tensorboard.backend.event_processing.event_accumulator", reason="needs the package tensorboard"
     )
     config = SweepConfig(out=tmp_path, log=("tensorboard",))
-    drive(config, [1, 2], status=None)
+    drive(config, [1, 2], ends=False)
     drive(config, [3, 4])
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard" / "sweep" / "trial-3")).Reload()
-    losses = events.Scalars("ray/tune/loss")
+    losses = events.Scalars("loss")
     assert [(event.step, event.value) for event in losses] == [(k, pytest.approx(1 / k)) for k in (1, 2, 3, 4)]
-    assert "ray/tune/note" not in events.Tags()["scalars"] and "ray/tune/pid" not in events.Tags()["scalars"]
+    assert set(events.Tags()["scalars"]) == {"loss", "step"}
 
 
 def test_what_two_drivers_wrote_is_one_run_in_mlflow(tmp_path, monkeypatch):
     tracking = pytest.importorskip("mlflow.tracking", reason="needs the package mlflow-skinny")
     monkeypatch.chdir(tmp_path / "..")
     config = SweepConfig(out=tmp_path, log=("mlflow",))
-    drive(config, [1, 2], status=None)
+    drive(config, [1, 2], ends=False)
     drive(config, [3, 4])
-    drive(config, [1], "failed", number=4)
+    drive(config, [1], failed=True, number=4)
     client = tracking.MlflowClient(tracking_uri(tmp_path))
     experiment = client.get_experiment_by_name(tmp_path.name).experiment_id
     runs = {run.info.run_name: run for run in client.search_runs([experiment])}
@@ -113,5 +88,9 @@ def test_a_log_that_cannot_be_written_says_so_once_and_stops(kind, tmp_path, cap
 
 def test_a_log_is_no_setting_of_the_study():
     assert SweepConfig(log=KINDS).defining() == SweepConfig().defining()
-    assert loggers(SweepConfig(log=KINDS), "finalists", name_of) == []  # it reports no curve
     assert SweepConfig(log=["mlflow", "mlflow"]).log == ("mlflow",)
+
+
+def test_a_stage_without_curves_logs_nothing(tmp_path):
+    Logs(SweepConfig(out=tmp_path, log=KINDS), "finalists").started("trial 0", {})
+    assert not list(tmp_path.iterdir())
