@@ -14,6 +14,7 @@ from studies.control import (
     error_frame,
     findings,
     ignorant,
+    main,
     slope_frame,
     slope_sentences,
     slope_table,
@@ -21,7 +22,7 @@ from studies.control import (
     twin_sentence,
     twins,
 )
-from tests.support.small_study import run, words
+from tests.support.small_study import refusal, run
 from tests.support.toys import seeded
 
 DEFAULT = {"estimator": "exact", "pivots": "fixed", "interpolation": "corrected", "epsilon": 0.2, "Lambda": 4}
@@ -216,7 +217,5 @@ def test_the_command_ends_with_conclusions_and_a_report(tmp_path):
     assert not (out / "test_reads.jsonl").exists()
 
 
-@pytest.mark.e2e
-def test_a_mistake_is_told_at_once(tmp_path):
-    done = run("control", tmp_path / "study", "--genotypes", "0")
-    assert done.status != 0 and "genotypes must be a number of at least 1" in words(done)
+def test_a_mistake_is_told_at_once(tmp_path, capsys):
+    assert "genotypes must be a number of at least 1" in refusal(main, capsys, tmp_path, "--genotypes", "0")

@@ -1,6 +1,9 @@
 """The commands of the experiments as a person runs them, on few images and with tiny networks."""
 
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from tests.faults.harness import Ended, Fault, drive
 
@@ -14,6 +17,12 @@ def run(study: str, out: Path, *options: str, faults: tuple[Fault, ...] = ()) ->
     return drive(out, *faults, options=(*SMALL, *options), script=STUDIES / f"{study}.py")
 
 
-def words(ended: Ended) -> str:
-    """What it said of a mistake, out of the box that it stands in."""
-    return " ".join(ended.errors.replace("│", " ").split())
+def refusal(main: Callable[[list[str]], int], capsys: pytest.CaptureFixture, out: Path, *options: str) -> str:
+    """What a study's `main`, called in this process, says of a mistake, out of the box that it stands in."""
+    try:
+        status = main([*SMALL, *options, "--out", str(out)])
+    except SystemExit as stop:  # tyro's own refusals
+        status = stop.code
+    said = capsys.readouterr().err
+    assert status and "Traceback" not in said, said
+    return " ".join(said.replace("│", " ").split())

@@ -60,7 +60,7 @@ def problems(draw):
     )
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 @given(
     problems(),
     st.sampled_from(selection.CRITERIA),
@@ -81,7 +81,7 @@ def test_exact_is_the_brute_force(problem, criterion, paths, open_nodes):
     assert type(found.score) is float and all(type(member) is int for member in found.members)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(problems(), st.sampled_from(selection.CRITERIA))
 def test_no_subset_beats_the_bound_of_its_node(problem, criterion):
     predictions, labels, size = problem
@@ -210,7 +210,7 @@ everything = pytest.mark.parametrize(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(problems(), st.sampled_from(selection.CRITERIA), st.sampled_from(list(METHODS)))
 def test_every_method_chooses_validly_and_scores_what_it_chose(problem, criterion, method):
     predictions, labels, size = problem

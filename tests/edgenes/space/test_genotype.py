@@ -18,7 +18,7 @@ TINY = SearchSpace(nodes=2, operations=("skip_connect", "max_pool_3x3"))
 TINY_PAIRS = replace(TINY, inputs_per_node=2)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(genotype=genotypes(), seed=st.integers(0, 2**32), data=st.data())
 def test_deviate_replaces_exactly_as_many_edges_as_told(genotype, seed, data):
     edges = data.draw(st.integers(0, genotype.space.max_edges))
@@ -128,14 +128,14 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(value=json_values)
 def test_any_other_json_is_a_config_error(value):
     with pytest.raises(ConfigError):
         Genotype.from_json(json.dumps(value))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(genotype=genotypes(2), junk=json_values, data=st.data())
 def test_a_genotype_with_one_value_replaced_is_another_genotype_or_a_config_error(genotype, junk, data):
     root = {"": genotype.to_dict()}
