@@ -1,11 +1,13 @@
 """What tests share: marks, a local Ray, servers, and one finished study, each started once and only where used."""
 
 import os
+import sqlite3
 import sys
 import uuid
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 os.environ["EDGENES_CACHE"] = "off"  # no test takes from the user's own, and those that compare start cold
 
@@ -18,6 +20,15 @@ os.environ.update(
     RAY_metrics_report_interval_ms="1000",  # ten seconds else
     TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
 )
+
+
+os.fsync = lambda file: None  # no power fails here, and a wait for the disk is most of a small test's time
+
+
+@sqlalchemy.event.listens_for(sqlalchemy.Engine, "connect")
+def _without_fsync(connection, record):
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 E2E_FIXTURES = {"undisturbed", "postgres_url", "s3_url"}
@@ -94,8 +105,6 @@ def postgres_url():
 @pytest.fixture
 def postgres_database(postgres_url):
     """URL of an empty database for one test."""
-    import sqlalchemy
-
     name = f"d{uuid.uuid4().hex}"
     engine = sqlalchemy.create_engine(postgres_url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
