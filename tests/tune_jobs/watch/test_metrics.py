@@ -73,7 +73,7 @@ def test_a_trials_numbers_are_shown_while_it_runs_and_go_with_it(scraped):
 
     now[0] += 0.1
     metrics.fade()
-    metrics.reported("sweep", "trial 1", {"step": 4})
+    metrics.reported("sweep", "trial 1", Report(step=4))
     gone = ("trial_running", "trial_step", "trial_planned_steps", "trial_penalty_weight", "trial_gpu_memory_bytes")
     found = scraped({("trial_step", "s", "sweep", "trial 1"): 4, **{(metric, *key): None for metric in gone}})
     assert found["trial_step", "s", "sweep", "trial 1"] == 4
