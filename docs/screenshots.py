@@ -1,6 +1,6 @@
 """Take the pictures of docs/: a real study on digits, seen in a headless Chromium while it runs.
 
-PYTHONPATH=tests python docs/screenshots.py [OPTIONS OF THE STUDY]    # needs playwright and Debian's package chromium
+PYTHONPATH=. python docs/screenshots.py [OPTIONS OF THE STUDY]    # needs playwright and Debian's package chromium
 """
 
 import shutil
@@ -12,7 +12,8 @@ from pathlib import Path
 from urllib.error import URLError
 
 from playwright.sync_api import Page, sync_playwright
-from watching import dashboard_address, get, optuna_dashboard, study
+
+from tests.support.watching import dashboard_address, get, optuna_dashboard, study
 
 HERE = Path(__file__).parent
 CHROMIUM = "/usr/bin/chromium"
