@@ -37,7 +37,6 @@ from edgenes.training.bilevel import Bilevel
 from tune_jobs.config.sweep import SAMPLERS
 from tune_jobs.execution.searcher import StudySearcher
 from tune_jobs.files.study_files import StudyFiles
-from tune_jobs.study.cached_storage import written_together
 from tune_jobs.study.optuna_study import open_study
 from tune_jobs.study.samplers import make_sampler
 
@@ -88,17 +87,16 @@ def study_with(trials: int, storage: str | BaseStorage) -> optuna.Study:
     results = [result_of(k, rng) for k in range(KINDS)]
     have = study.get_trials(deepcopy=False)
     added = range(sum(trial.state.is_finished() for trial in have), trials)
-    with written_together(study):
-        for number in added:
-            result = results[number % KINDS]
-            study.add_trial(
-                optuna.trial.create_trial(
-                    params={name: drawn(distribution, rng) for name, distribution in SPACE.items()},
-                    distributions=SPACE,
-                    value=float(result.value + 0.01 * rng.random()),
-                    user_attrs=result.attributes,
-                )
+    for number in added:
+        result = results[number % KINDS]
+        study.add_trial(
+            optuna.trial.create_trial(
+                params={name: drawn(distribution, rng) for name, distribution in SPACE.items()},
+                distributions=SPACE,
+                value=float(result.value + 0.01 * rng.random()),
+                user_attrs=result.attributes,
             )
+        )
     return study
 
 

@@ -2,11 +2,9 @@
 
 Everything around a trial is the real thing: Ray Tune with reused actors, the searcher, the callbacks, notes and
 pictures, in the temporary folder (TMPDIR). A value is the time from the end of one trial to the end of the next; the
-first two of a sweep, which start the worker, are left out. Sweeps of the rows take turns. The second row writes to the
-same database as Optuna does by itself, with a commit for each attribute.
+first two of a sweep, which start the worker, are left out. Sweeps of the rows take turns.
 """
 
-import contextlib
 import io
 import tempfile
 import time
@@ -14,7 +12,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import optuna
@@ -37,17 +34,12 @@ from tune_jobs.execution.worker import send
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.progress.display import Progress
 from tune_jobs.stages.sweep import BestCallback
-from tune_jobs.study.cached_storage import SoleWriterStorage
 from tune_jobs.study.optuna_study import open_study
 from tune_jobs.study.samplers import make_sampler
 from tune_jobs.watch.callbacks import Watch
 from tune_jobs.watch.names import trial_name
 
-ROWS = {
-    "SQLite": ("study.db", True),
-    "SQLite, a commit for each write": ("study.db", False),
-    "journal": ("journal:study.log", True),
-}
+ROWS = {"SQLite": "study.db", "journal": "journal:study.log"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,12 +133,10 @@ def main(options: Options) -> None:
         ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         try:
             for k in range(options.sweeps):
-                for name, (storage, together) in ROWS.items():
+                for name, storage in ROWS.items():
                     folder = Path(place) / f"{len(seconds[name])}-{k}-{name}".replace(" ", "-")
                     folder.mkdir()
-                    apart = mock.patch.object(SoleWriterStorage, "together", lambda self: contextlib.nullcontext())
-                    with contextlib.nullcontext() if together else apart:
-                        taken, written = sweep(storage, options, folder)
+                    taken, written = sweep(storage, options, folder)
                     seconds[name] += taken
                     commits[name] = written
         finally:

@@ -31,7 +31,6 @@ from tune_jobs.files.layout import RAY, curve_path
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.messages import Report, Status
 from tune_jobs.moments import reached
-from tune_jobs.study.cached_storage import written_together
 from tune_jobs.study.optuna_study import study_seed, trial_seed
 from tune_jobs.study.outcome import finite, settled
 from tune_jobs.study.samplers import AvoidFailures
@@ -122,8 +121,7 @@ class StudySearcher(Searcher):
         if self._count(TrialState.FAIL) >= self._max_failures:
             return Searcher.FINISHED
         if self._orphans:
-            with written_together(self._study):
-                return self._hand_out(trial_id, self._recreate(self._orphans.pop(0)))
+            return self._hand_out(trial_id, self._recreate(self._orphans.pop(0)))
         done = self._count(TrialState.COMPLETE, TrialState.PRUNED)
         if done >= self._budget:
             return Searcher.FINISHED
@@ -131,9 +129,8 @@ class StudySearcher(Searcher):
         if done + self._count(TrialState.RUNNING) >= self._budget:
             return None
         self._seed_sampler(self._next_number())
-        with written_together(self._study):
-            reached("ask")
-            return self._hand_out(trial_id, self._study.ask(self._space))
+        reached("ask")
+        return self._hand_out(trial_id, self._study.ask(self._space))
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Remember the newest report of a trial."""
@@ -193,12 +190,11 @@ class StudySearcher(Searcher):
         reached("checkpoint reported")
         before = running.trial.user_attrs.get("checkpoint")
         name = self._shared.name_of(checkpoint.path)
-        with written_together(self._study):
-            running.trial.set_user_attr("checkpoint", name)
-            if step is not None and step > running.trial.user_attrs.get("checkpoint_step", -1):
-                running.trial.set_user_attr("checkpoint_step", int(step))
-                if running.trial.user_attrs.get("stalled_attempts"):  # in a journal, each writing waits for the disk
-                    running.trial.set_user_attr("stalled_attempts", 0)
+        running.trial.set_user_attr("checkpoint", name)
+        if step is not None and step > running.trial.user_attrs.get("checkpoint_step", -1):
+            running.trial.set_user_attr("checkpoint_step", int(step))
+            if running.trial.user_attrs.get("stalled_attempts"):  # each write waits for the disk
+                running.trial.set_user_attr("stalled_attempts", 0)
         self._forget_earlier(running, posixpath.dirname(name), before)
         reached("checkpoint recorded")
 
@@ -228,8 +224,7 @@ class StudySearcher(Searcher):
         """Count an attempt that Ray makes by itself after a worker died."""
         running = self._running.get(trial_id)
         if running is not None:
-            with written_together(self._study):
-                running.attempt = self._count_attempt(running.trial)
+            running.attempt = self._count_attempt(running.trial)
 
     def _outcome(self, running: _Running, error: bool) -> Report:
         """How a trial ended, with a status."""
@@ -262,12 +257,11 @@ class StudySearcher(Searcher):
         beside = {key: value for key, value in beside.items() if value is not None}
         attributes = json.loads(json.dumps({**ended.attributes, **beside}, default=plain))
         values = [ended.value, error][: len(self._study.directions)] if complete else None
-        with written_together(self._study):
-            if error is not None and not failed and CONSTRAINT not in trial.constraints:
-                trial.set_constraint(CONSTRAINT, error - CONTROL_LIMIT)
-            for key, value in attributes.items():
-                trial.set_user_attr(key, value)
-            self._study.tell(trial, values, _STATES[ended.status], skip_if_finished=True)
+        if error is not None and not failed and CONSTRAINT not in trial.constraints:
+            trial.set_constraint(CONSTRAINT, error - CONTROL_LIMIT)
+        for key, value in attributes.items():
+            trial.set_user_attr(key, value)
+        self._study.tell(trial, values, _STATES[ended.status], skip_if_finished=True)
         for warning in ended.warnings:
             _log.warning("Trial %d: %s", trial.number, warning)
         if failed:

@@ -33,20 +33,18 @@ from tune_jobs.execution.worker import outcome_of, send, use_resources
 from tune_jobs.files.cache import cache_setting, open_cache
 from tune_jobs.files.candidate_store import PredictionStore
 from tune_jobs.files.environment import environment
-from tune_jobs.files.layout import EXPERIMENT, RAY
+from tune_jobs.files.layout import EXPERIMENT, JOBS, PREDICTIONS, RAY, RESULT, SEARCHES
+from tune_jobs.files.lease import study_lock
 from tune_jobs.files.search_store import SearchStore, StoredTrainer
 from tune_jobs.files.study_files import Remote, StudyFiles, join_remote
 from tune_jobs.messages import Report, Status
 from tune_jobs.progress.display import Progress
 from tune_jobs.report.findings import Findings, write_findings
 from tune_jobs.study.folder import prepare_folder, write_errors
-from tune_jobs.study.lock import study_lock
 from tune_jobs.study.optuna_study import check_settings
 from tune_jobs.study.result import read_test, test_reads
 from tune_jobs.watch.callbacks import Watch
 
-JOBS = "jobs"
-"""The folder of the jobs' results."""
 JOBS_VERSION = 1
 """Raise it with every change of the methods or of a study's jobs after which their results are no longer comparable."""
 Job = dict[str, Any]
@@ -89,8 +87,8 @@ class _Workplace:
 
     def bench(self, data: Dataset, say: Callable[[str], None]) -> Bench:
         cache = open_cache(self.cache)
-        store = PredictionStore(self.files.below("predictions"), cache)
-        trainer = StoredTrainer(data, SearchStore(self.files.below("searches"), cache), store, say)
+        store = PredictionStore(self.files.below(PREDICTIONS), cache)
+        trainer = StoredTrainer(data, SearchStore(self.files.below(SEARCHES), cache), store, say)
         return Bench(trainer, self.setting, store)
 
 
@@ -271,7 +269,7 @@ def run_experiment(
             device = run.device
         with suppress(WriteError):
             files.shared.remove(RAY)
-        for name in ("searches", "predictions"):  # the folder is then a whole study
+        for name in (SEARCHES, PREDICTIONS):  # the folder is then a whole study
             files.fetch_all(name, ".pt")
         reads = test_reads(config.folder)
         if reads > 1:
@@ -281,7 +279,7 @@ def run_experiment(
         provenance = {"config": config.to_dict(), "data": data.digest, "device": device, "test_reads": reads}
         provenance |= {"job_commits": sorted(experiment.commits), **environment()}
         path = write_findings(config.folder, findings, provenance)
-        write_json(config.folder / "result.json", {"conclusions": list(findings.conclusions), **provenance})
+        write_json(config.folder / RESULT, {"conclusions": list(findings.conclusions), **provenance})
         return findings, path
 
 

@@ -24,8 +24,8 @@ from edgenes.space.genotype import Genotype
 from edgenes.training.memory import with_less_memory
 from edgenes.training.retraining import TRAINING_VERSION, make_network, predict, train_network
 from tune_jobs.files.cache import Cache
-from tune_jobs.files.claims import claimed
 from tune_jobs.files.environment import environment, numerics
+from tune_jobs.files.lease import claimed
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.moments import reached
 

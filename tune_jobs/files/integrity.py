@@ -108,7 +108,7 @@ def _ends_with(file: Path, end: bytes) -> bool:
 
 
 _TEMPORARY = re.compile(
-    r"\.(clock|.+\.(json|pt|csv|html|unfinished))-[a-z0-9_]{8}|\.writable|.+\.pt\.new|driver\.json\.[0-9a-f]{32}"
+    r"\.(clock|.+\.(json|pt|csv|html|unfinished))-[a-z0-9_]{8}|\.writable|.+\.pt\.new|driver\.json\.[0-9a-f]{32}(\.new)?"
 )
 _DAMAGED = re.compile(r".+\.damaged(-\d+)?")
 

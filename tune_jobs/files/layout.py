@@ -1,41 +1,61 @@
-"""The names of everything in a study's folder."""
+"""The names of everything in a study's folder, relative to it."""
 
 import hashlib
 from pathlib import Path
 
+# What the study is.
+CONFIG = "config.json"
+EXPERIMENT = "experiment.json"
+"""What an experiment (studies/ without the sweep) has in the place of CONFIG."""
+ENVIRONMENT = "environment.json"
+DATABASE = "study.db"
+"""The Optuna study, where no other storage is given."""
+OWNER = "study.txt"
+"""The study's identifier, in a folder under --storage-path."""
+
+# What its stages leave.
+STAGES = "stages.json"
+"""The seconds that each stage took."""
+GENOTYPE = "search/genotype.json"
+LOGITS = "search/logits.pt"
+TRIALS = "trials"
+TRIALS_TABLE = "trials.csv"
+PREDICTIONS = "predictions"
+SEARCHES = "searches"
+JOBS = "jobs"
+"""Results of an experiment's jobs, a folder a stage."""
+ARTIFACTS = "artifacts"
+"""Pictures of trials, as optuna-dashboard shows them."""
+HYPERNETWORK = "hypernetwork/hypernetwork.pt"
+"""The hypernetwork that was chosen."""
+FINALISTS = "hypernetwork/finalists.json"
+ENSEMBLE_FOLDER = "ensemble"
+ENSEMBLE = Path(ENSEMBLE_FOLDER) / "ensemble.pt"
+CARD = Path(ENSEMBLE_FOLDER) / "card.json"
+TEST_READS = "test_reads.jsonl"
+RESULT = "result.json"
+"""All numbers; a sweep is finished once it is there."""
+
+# What only a running driver needs.
+DRIVER = "driver.json"
+"""The lease of the process that drives the study."""
+DRIVER_LOCK = "driver.lock"
+RAY = "ray"
+"""Ray's own files, a folder a stage and driver in it, among the files that driver and workers share."""
+TENSORBOARD = "tensorboard"
+MLFLOW = "mlflow"
+
 
 def curve_path(folder: str | Path, number: int) -> Path:
     """The curve file of trial `number` in the study's folder; `read_curve` reads it."""
-    return Path(folder) / "trials" / f"{number:04d}.jsonl"
+    return Path(folder) / TRIALS / f"{number:04d}.jsonl"
 
 
-TEST_READS = "test_reads.jsonl"
-HYPERNETWORK = "hypernetwork/hypernetwork.pt"
-"""The hypernetwork that was chosen, in the study's folder."""
-FINALISTS = "hypernetwork/finalists.json"
+def hypernetwork_path(trial: int) -> str:
+    """Where in the study's folder a trial leaves its hypernetwork."""
+    return f"{TRIALS}/{trial:04d}-hypernetwork.pt"
 
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, 64 hexadecimal digits."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-DRIVER = "driver"
-"""What the names of a driver's own files in a study's folder begin with."""
-ARTIFACTS = "artifacts"
-CONFIG = "config.json"
-EXPERIMENT = "experiment.json"
-"""What an experiment (studies/ without the sweep) has in the place of CONFIG."""
-GENOTYPE = "search/genotype.json"
-LOGITS = "search/logits.pt"
-RAY = "ray"
-"""The folder of Ray's own files, a folder a stage and driver in it, among the files that driver and workers share."""
-DATABASE = "study.db"
-"""The Optuna study's file in the study's folder, where no other storage is given."""
-CARD = Path("ensemble") / "card.json"
-ENSEMBLE = Path("ensemble") / "ensemble.pt"
-
-
-def hypernetwork_path(trial: int) -> str:
-    """Where in the study's folder a trial leaves its hypernetwork."""
-    return f"trials/{trial:04d}-hypernetwork.pt"

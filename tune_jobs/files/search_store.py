@@ -26,8 +26,8 @@ from edgenes.training.collapse import warn_of_collapse
 from edgenes.training.memory import with_less_memory
 from tune_jobs.files.cache import Cache
 from tune_jobs.files.candidate_store import SAVE_EVERY, PredictionStore, Retrained
-from tune_jobs.files.claims import claimed
 from tune_jobs.files.environment import numerics
+from tune_jobs.files.lease import claimed
 from tune_jobs.files.study_files import StudyFiles
 
 log = logging.getLogger(__name__)

@@ -19,9 +19,9 @@ from edgenes.checkpoint import write_atomically
 from edgenes.errors import ConfigError, WriteError
 from edgenes.parsing import shown
 from tune_jobs.errors import StudyError
+from tune_jobs.files.layout import OWNER
 
 _OBJECT_STORES = ("s3", "gcs", "abfs")  # an object appears whole, and cannot be renamed cheaply
-_OWNER = "study.txt"
 
 
 @cache
@@ -159,9 +159,9 @@ def join_remote(url: str, name: str, study: str) -> Remote:
         raise StudyError(f"the study's identifier is {shown(study)}, which no study was given.")
     remote = Remote(url, name, study)
     try:
-        owner = remote.read(_OWNER)
+        owner = remote.read(OWNER)
         if owner is None:
-            remote.write(_OWNER, study.encode())
+            remote.write(OWNER, study.encode())
     except WriteError as error:
         raise StudyError(
             f"{str(error).partition('. ')[0]}. Check --storage-path and the credentials for it."

@@ -23,7 +23,7 @@ from tune_jobs.execution.run import Run, failure
 from tune_jobs.execution.worker import outcome_of, send, use_resources
 from tune_jobs.files.environment import environment
 from tune_jobs.files.integrity import set_aside
-from tune_jobs.files.layout import HYPERNETWORK, TEST_READS, file_digest
+from tune_jobs.files.layout import CARD, ENSEMBLE, ENSEMBLE_FOLDER, HYPERNETWORK, TEST_READS, file_digest
 from tune_jobs.messages import Report, Status
 from tune_jobs.moments import reached
 from tune_jobs.stages.finalists import Pool, final_training, finalist_pool, pool_of, random_baseline
@@ -97,10 +97,10 @@ def final_ensemble(settings: TrialSettings, data: Dataset, finalist: Finalist, d
     selection = select_ensemble(pool.predictions, labels, config.ensemble_size, config.criterion, "auto")
     reached("test read")
     test = read_test(data, settings.files, f"final ensemble of trial {finalist.number}")
-    target = settings.folder / "ensemble"
+    target = settings.folder / ENSEMBLE_FOLDER
     chosen = save_ensemble(settings, data, pool, selection, test, target, {"hypernetwork": digest})
     for path in target.iterdir():
-        settings.files.publish(f"ensemble/{path.name}")
+        settings.files.publish(f"{ENSEMBLE_FOLDER}/{path.name}")
     return {
         "control_error": error,
         **chosen,
@@ -207,7 +207,7 @@ def rebuild_ensemble(saved: SavedStudy, result: dict[str, Any]) -> None:
             raise CheckpointError(f"the weights of a member are not in predictions/{key}.pt: add --trials to go on.")
         networks.append(settings.store.network(record, training, data, genotype))
         configs.append(training)
-    target = folder / "ensemble"
+    target = folder / ENSEMBLE_FOLDER
     try:
         card = read_json(target / "card.json")
     except CheckpointError:
@@ -234,7 +234,7 @@ def ensemble_stage(run: Run, best: Finalist) -> dict[str, Any]:
         if not outcomes or outcomes[0].status != Status.COMPLETE:
             raise failure(outcomes[0] if outcomes else Report(), "the final ensemble")
     run.clean("ensemble")
-    for name in ("ensemble/ensemble.pt", "ensemble/card.json", TEST_READS):
+    for name in (str(ENSEMBLE), str(CARD), TEST_READS):
         run.files.fetch(name, fresh=True)
     return json.loads(outcomes[0].attributes["result"])
 

@@ -17,7 +17,8 @@ from tune_jobs.execution.cluster import check_job_folder, ray_cluster, terminati
 from tune_jobs.execution.run import Run
 from tune_jobs.files.cache import cache_setting
 from tune_jobs.files.environment import environment
-from tune_jobs.files.layout import CONFIG, DATABASE, RAY
+from tune_jobs.files.layout import CONFIG, DATABASE, ENVIRONMENT, PREDICTIONS, RAY, RESULT, STAGES, TRIALS
+from tune_jobs.files.lease import study_lock
 from tune_jobs.moments import reached
 from tune_jobs.progress.display import Progress
 from tune_jobs.stages.ensemble import ensemble_stage
@@ -28,7 +29,6 @@ from tune_jobs.stages.search import read_genotype, search_stage
 from tune_jobs.stages.sweep import finished_trials, sweep_stage
 from tune_jobs.study.context import TrialSettings
 from tune_jobs.study.folder import prepare_folder, study_files, write_errors
-from tune_jobs.study.lock import study_lock
 from tune_jobs.study.optuna_study import open_study
 from tune_jobs.study.postgres_lock import database_lock
 from tune_jobs.study.result import archive_result, finished
@@ -64,7 +64,7 @@ def _timed(folder: Path, stage: str) -> Iterator[None]:
     finally:
         seconds[stage] = round(seconds.get(stage, 0) + time.monotonic() - start, 2)
         with suppress(WriteError):  # a full disk has been met before, or is by the next who writes
-            write_json(folder / "stages.json", seconds)
+            write_json(folder / STAGES, seconds)
 
 
 def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
             progress.say(f"This study is finished ({result['trials']} trials); nothing to do. --trials adds more.")
             return result
         write_json(config.folder / CONFIG, plain_config(config, data.digest))
-        write_json(config.folder / "environment.json", environment())
+        write_json(config.folder / ENVIRONMENT, environment())
         files = study_files(config, study)
 
         def check() -> None:
@@ -126,7 +126,7 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
             device = run.device
         with suppress(WriteError):
             run.files.shared.remove(RAY)
-        for folder, suffix in (("trials", ".pt"), ("predictions", ".pt")):  # the folder is then a whole study
+        for folder, suffix in ((TRIALS, ".pt"), (PREDICTIONS, ".pt")):  # the folder is then a whole study
             run.files.fetch_all(folder, suffix)
         trial = study.get_trials(deepcopy=False)[best.number]
         result = {
@@ -148,5 +148,5 @@ def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
         write_report(config.folder, study, result)
         reached("report written")
         archive_result(config.folder)
-        write_json(config.folder / "result.json", result)  # last: it marks the study as finished
+        write_json(config.folder / RESULT, result)  # last: it marks the study as finished
         return result

@@ -33,7 +33,7 @@ from tune_jobs.execution.worker import (
 )
 from tune_jobs.files.cache import Cache, open_cache
 from tune_jobs.files.candidate_store import PredictionStore
-from tune_jobs.files.layout import GENOTYPE, LOGITS
+from tune_jobs.files.layout import GENOTYPE, LOGITS, PREDICTIONS, SEARCHES
 from tune_jobs.files.search_store import SearchStore, StoredTrainer, searched
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.messages import Report, Status
@@ -121,7 +121,7 @@ def genotype_search(
 
     def halved(opened: Cache | None) -> Genotype:
         """By successive halving of random genotypes, which the search it stands for pays for."""
-        stores = SearchStore(files.below("searches"), opened), PredictionStore(files.below("predictions"), opened)
+        stores = SearchStore(files.below(SEARCHES), opened), PredictionStore(files.below(PREDICTIONS), opened)
         trained = 0
 
         def say(note: str) -> None:
@@ -149,7 +149,7 @@ def genotype_search(
         seconds = f"{time.monotonic() - start:.0f} s" + (", from the cache" if cached else "")
         note = f"Optimal genotype: {genotype} ({seconds})."
         if study.baselines:
-            store = PredictionStore(files.below("predictions"), opened)
+            store = PredictionStore(files.below(PREDICTIONS), opened)
             # Halving chose by the first retraining's score, which would flatter its choice.
             training = study.training_config(study.short_epochs, int(study.optimal == "halving"), device)
             generator = torch.Generator().manual_seed(stable_seed("search baseline", study.seed))

@@ -11,6 +11,7 @@ from tune_jobs.errors import Interrupted, StudyError
 from tune_jobs.execution.run import Run
 from tune_jobs.execution.searcher import RecordCallback, StudyPruning, StudySearcher
 from tune_jobs.execution.worker import CHECKPOINT_SECONDS, Reporter, outcome_of, resume_state, send, use_resources
+from tune_jobs.files.layout import TRIALS_TABLE
 from tune_jobs.messages import Report
 from tune_jobs.progress.display import Progress
 from tune_jobs.stages.trial import run_trial
@@ -79,7 +80,7 @@ def sweep_stage(run: Run) -> None:
                 scheduler=StudyPruning(searcher),
                 num_samples=-1,
             )
-            write_text(run.folder / "trials.csv", trials_frame(study).to_csv(index=False))
+            write_text(run.folder / TRIALS_TABLE, trials_frame(study).to_csv(index=False))
             if searcher.unwritable:
                 raise StudyError(f"the sweep stopped: {searcher.unwritable}")
             done = finished_trials(study)
@@ -88,7 +89,7 @@ def sweep_stage(run: Run) -> None:
                 shared = common_failure(study)
                 raise StudyError(
                     f"the sweep gave up: {failed} trials failed"
-                    + (f", all for the same reason: {shared}" if shared else "; see trials.csv for the reasons.")
+                    + (f", all for the same reason: {shared}" if shared else "; see {TRIALS_TABLE} for the reasons.")
                 )
             if done < config.trials:
                 raise Interrupted(
@@ -97,7 +98,7 @@ def sweep_stage(run: Run) -> None:
                 )
         run.clean("sweep")
     else:
-        write_text(run.folder / "trials.csv", trials_frame(study).to_csv(index=False))
+        write_text(run.folder / TRIALS_TABLE, trials_frame(study).to_csv(index=False))
 
 
 def sweep_trial(config: dict[str, Any], data: Dataset, settings: TrialSettings) -> None:

@@ -11,7 +11,7 @@ from edgenes.space.hypernetwork import Candidate, Hypernetwork, draw_candidates
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.files.cache import OFF, open_cache
 from tune_jobs.files.candidate_store import PredictionStore
-from tune_jobs.files.layout import hypernetwork_path
+from tune_jobs.files.layout import PREDICTIONS, hypernetwork_path
 from tune_jobs.files.study_files import Remote, StudyFiles
 
 
@@ -37,7 +37,7 @@ class TrialSettings:
     @property
     def store(self) -> PredictionStore:
         """The retrained candidates of the study."""
-        return PredictionStore(self.files.below("predictions"), open_cache(self.cache))
+        return PredictionStore(self.files.below(PREDICTIONS), open_cache(self.cache))
 
     def on_this_node(self) -> "TrialSettings":
         """The settings of a worker, whose folder may be on another machine than the driver's."""

@@ -13,7 +13,7 @@ from edgenes.errors import EdgeNESError
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import StudyError
 from tune_jobs.files.integrity import check_folder
-from tune_jobs.files.layout import DRIVER
+from tune_jobs.files.layout import DRIVER, DRIVER_LOCK
 from tune_jobs.files.study_files import StudyFiles, join_remote
 from tune_jobs.study.storage import plain_reason
 
@@ -27,7 +27,7 @@ def prepare_folder(folder: Path, *own: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         check_folder(folder)  # before the probe, which a link of its name would send elsewhere
         known = any((folder / name).exists() for name in own)
-        if not known and any(not path.name.startswith(DRIVER) for path in folder.iterdir()):
+        if not known and any(not path.name.startswith((DRIVER, DRIVER_LOCK)) for path in folder.iterdir()):
             raise StudyError(
                 f"{folder} holds other files and no study of this kind: give --out a folder that is new or empty."
             )

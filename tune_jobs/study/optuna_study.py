@@ -8,14 +8,13 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage
 from sqlalchemy.exc import SQLAlchemyError
 
 from edgenes.errors import ConfigError
 from edgenes.parsing import shown
 from edgenes.seeds import stable_seed
 from tune_jobs.errors import StudyError
-from tune_jobs.study.cached_storage import SoleWriterStorage
 from tune_jobs.study.samplers import make_pruner
 from tune_jobs.study.space import DEFAULT_PARAMS
 from tune_jobs.study.storage import plain_reason, storage_from
@@ -61,7 +60,7 @@ def open_study(
     try:
         study = optuna.create_study(
             study_name=name,
-            storage=SoleWriterStorage(opened) if isinstance(opened, RDBStorage) else opened,
+            storage=opened,
             directions=[DIRECTIONS[objective] for objective in objectives],
             pruner=make_pruner(pruner, startup=startup, candidates=candidates),
             load_if_exists=True,

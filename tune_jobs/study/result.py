@@ -10,7 +10,7 @@ from edgenes.data.dataset import Dataset, Part
 from edgenes.errors import CheckpointError, ConfigError
 from edgenes.parsing import reason, shown
 from edgenes.space.genotype import Genotype
-from tune_jobs.files.layout import TEST_READS
+from tune_jobs.files.layout import RESULT, TEST_READS
 from tune_jobs.files.study_files import StudyFiles
 
 _SCORES = ("accuracy", "standard_error", "nll", "ece")
@@ -36,7 +36,7 @@ def test_reads(folder: Path, strict: bool = False) -> int:
 
 def archive_result(folder: Path) -> None:
     """Keep result.json as the next free result-K.json before it is written anew."""
-    path = folder / "result.json"
+    path = folder / RESULT
     if path.exists():
         k = 1
         while (folder / f"result-{k}.json").exists():
@@ -46,7 +46,7 @@ def archive_result(folder: Path) -> None:
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """result.json, or None without one; raises CheckpointError if it is damaged or not a whole result."""
-    path = folder / "result.json"
+    path = folder / RESULT
     if not path.exists():
         return None
     result = read_json(path)

@@ -25,7 +25,7 @@ from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import StudyError
 from tune_jobs.files.cache import OFF
 from tune_jobs.files.integrity import check_folder
-from tune_jobs.files.layout import CONFIG, DATABASE, EXPERIMENT, GENOTYPE
+from tune_jobs.files.layout import CONFIG, DATABASE, EXPERIMENT, GENOTYPE, STAGES
 from tune_jobs.study.context import TrialSettings
 from tune_jobs.study.finalists import Finalist, finalist_entries
 from tune_jobs.study.storage import plain_reason, resolve, sqlite_url, storage_file, storage_from, storage_reference
@@ -208,7 +208,7 @@ def stored_genotype(folder: Path, config: SweepConfig) -> Genotype:
 
 def stage_seconds(folder: Path) -> dict[str, float]:
     """Seconds that each stage took, over all drivers; raises CheckpointError if stages.json is damaged."""
-    path = folder / "stages.json"
+    path = folder / STAGES
     seconds = read_json(path) if path.exists() else {}
     if not isinstance(seconds, dict) or not all(type(v) in (int, float) and 0 <= v < 1e12 for v in seconds.values()):
         raise CheckpointError(f"{path} does not hold the seconds of stages.")

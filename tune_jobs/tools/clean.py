@@ -8,8 +8,8 @@ from typing import Any
 from edgenes.errors import CheckpointError
 from tune_jobs.errors import StudyError
 from tune_jobs.files.integrity import is_damaged, is_temporary
+from tune_jobs.files.lease import study_lock
 from tune_jobs.progress.text import counted, size_text
-from tune_jobs.study.lock import study_lock
 from tune_jobs.study.result import read_result
 from tune_jobs.study.saved import SavedStudy
 from tune_jobs.tools.command import StudyCommand

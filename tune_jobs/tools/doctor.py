@@ -8,8 +8,9 @@ from typing import Any
 from edgenes.errors import EdgeNESError
 from tune_jobs.errors import StudyError
 from tune_jobs.files.integrity import check_folder
+from tune_jobs.files.layout import CONFIG, DATABASE, TRIALS
+from tune_jobs.files.lease import study_lock
 from tune_jobs.progress.text import counted
-from tune_jobs.study.lock import study_lock
 from tune_jobs.study.saved import refuse_experiment
 from tune_jobs.tools.checks import Case, Finding, examine
 from tune_jobs.tools.command import StudyCommand
@@ -33,7 +34,7 @@ class Doctor(StudyCommand):
                 f"there is no study in {folder}: give the folder that --out named, or runs/anneal-DATASET."
             )
         refuse_experiment(folder)
-        if not any((folder / name).exists() for name in ("config.json", "study.db", "trials", "search")):
+        if not any((folder / name).exists() for name in (CONFIG, DATABASE, TRIALS, "search")):
             raise StudyError(f"there is no study in {folder}: it holds none of a study's files.")
         holder = driver(folder)
         driven = holder is not None and holder["state"] == "alive"

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from tune_jobs.files.candidate_store import PredictionStore
+from tune_jobs.files.layout import DRIVER
+from tune_jobs.files.lease import STALE, read_driver
 from tune_jobs.progress.text import one_line
 from tune_jobs.stages.finalists import Job, final_training, retraining_jobs
-from tune_jobs.study.lock import STALE, read_driver
 from tune_jobs.study.saved import SavedStudy
-
-DRIVER = "driver.json"
 
 
 @dataclass(frozen=True)

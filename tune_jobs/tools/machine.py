@@ -10,6 +10,7 @@ import torch
 from edgenes.checkpoint import read_json
 from edgenes.errors import CheckpointError, ConfigError
 from tune_jobs.files.environment import environment
+from tune_jobs.files.layout import ENVIRONMENT
 from tune_jobs.study.result import read_result
 from tune_jobs.study.saved import SavedStudy
 
@@ -24,7 +25,7 @@ def recorded_environment(folder: Path) -> dict[str, Any]:
 
     Raises CheckpointError if it is damaged, or says nothing of versions.
     """
-    path = folder / "environment.json"
+    path = folder / ENVIRONMENT
     found = read_json(path) if path.exists() else {}
     if not isinstance(found, dict) or not isinstance(found.get("versions", {}), dict):
         raise CheckpointError(f"{path} does not hold an environment.")

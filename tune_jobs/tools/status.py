@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from edgenes.errors import CheckpointError, EdgeNESError
 from tune_jobs.files.candidate_store import read_prediction
 from tune_jobs.files.curves import read_curve
-from tune_jobs.files.layout import GENOTYPE, curve_path
+from tune_jobs.files.layout import GENOTYPE, PREDICTIONS, curve_path
 from tune_jobs.progress.text import counted, duration, one_line, size_text
 from tune_jobs.study.result import read_result, test_reads
 from tune_jobs.study.saved import SavedStudy, stage_seconds
@@ -165,7 +165,7 @@ def _step(folder: Path, trial: FrozenTrial) -> dict[str, Any]:
 def _retrainings(saved: SavedStudy) -> dict[str, int]:
     """How many of the full retrainings are stored with their weights."""
     keys = full_retrainings(saved)
-    return {"done": sum(_has_weights(saved.folder / "predictions" / f"{key}.pt") for key in keys), "planned": len(keys)}
+    return {"done": sum(_has_weights(saved.folder / PREDICTIONS / f"{key}.pt") for key in keys), "planned": len(keys)}
 
 
 def _has_weights(path: Path) -> bool:

@@ -19,7 +19,6 @@ from tune_jobs.files.layout import ARTIFACTS
 from tune_jobs.messages import Report, Status
 from tune_jobs.report.cell_drawing import cell_svg
 from tune_jobs.report.control_drawing import control_frame, control_svg
-from tune_jobs.study.cached_storage import written_together
 
 _log = logging.getLogger(__name__)
 
@@ -100,9 +99,8 @@ class Album:
             note_once(trial, trial_note(ended, self._config))
             (self._config.folder / ARTIFACTS).mkdir(exist_ok=True)
             pictures = trial_pictures(ended.attributes, self._optimal)
-            with written_together(trial.study):
-                for name, svg in pictures.items():
-                    self._attach(trial, name, svg)
+            for name, svg in pictures.items():
+                self._attach(trial, name, svg)
         except Exception as error:  # a trial is worth more than its picture
             _log.warning("Trial %d goes without its pictures: %s: %s", trial.number, type(error).__name__, error)
 

@@ -11,7 +11,7 @@ from edgenes.errors import ConfigError, WriteError
 from tests.tune_jobs.files.test_candidate_store import CONFIG, DATA, GENOTYPE, assert_same
 from tune_jobs.errors import StudyError
 from tune_jobs.files.candidate_store import PredictionStore
-from tune_jobs.files.claims import claimed
+from tune_jobs.files.lease import claimed
 from tune_jobs.files.study_files import Remote, StudyFiles, join_remote
 
 STUDY = "0123456789abcdef"

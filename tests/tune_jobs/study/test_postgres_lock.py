@@ -8,13 +8,13 @@ import pytest
 import sqlalchemy
 
 from tests.support.servers import PASSWORD
-from tests.tune_jobs.study.test_lock import end, start
+from tests.tune_jobs.files.test_lease import end, start
 from tune_jobs.errors import StudyError
 from tune_jobs.study.postgres_lock import database_lock
 
 HOLD = """
 import os, sys
-from tune_jobs.database_lock import database_lock
+from tune_jobs.study.postgres_lock import database_lock
 with database_lock(os.environ["URL"], "study"):
     print("held", flush=True)
     sys.stdin.read()

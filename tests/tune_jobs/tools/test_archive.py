@@ -21,7 +21,7 @@ from edgenes.errors import CheckpointError
 from tests.support.tiny_study import begin_study, begun_study, finish_study, run_trials
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import StudyError
-from tune_jobs.study.lock import study_lock
+from tune_jobs.files.lease import study_lock
 from tune_jobs.study.saved import open_saved
 from tune_jobs.tools import archive as archive_module
 from tune_jobs.tools.archive import MANIFEST, Export, Import, command_line

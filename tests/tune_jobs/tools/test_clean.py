@@ -11,9 +11,9 @@ from edgenes.errors import CheckpointError
 from tests.support.tiny_study import begin_study, finish_study, run_trials
 from tune_jobs.errors import StudyError
 from tune_jobs.files.layout import hypernetwork_path
+from tune_jobs.files.lease import study_lock
 from tune_jobs.progress.display import Progress
 from tune_jobs.stages import ensemble as final
-from tune_jobs.study.lock import study_lock
 from tune_jobs.study.saved import open_saved
 from tune_jobs.tools.clean import Clean
 from tune_jobs.tools.doctor import Doctor

@@ -19,7 +19,7 @@ from tests.support.toys import one_hot_logits
 from tune_jobs.errors import StudyError
 from tune_jobs.files.curves import read_curve
 from tune_jobs.files.layout import file_digest
-from tune_jobs.study.lock import study_lock
+from tune_jobs.files.lease import study_lock
 from tune_jobs.study.result import finished
 from tune_jobs.study.saved import open_saved
 from tune_jobs.tools.doctor import Doctor

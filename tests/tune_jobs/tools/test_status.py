@@ -13,7 +13,7 @@ import pytest
 from edgenes.errors import CheckpointError
 from tests.support.tiny_study import begin_study, finish_study, run_trials
 from tune_jobs.errors import StudyError
-from tune_jobs.study.lock import STALE, read_driver, study_lock
+from tune_jobs.files.lease import STALE, read_driver, study_lock
 from tune_jobs.study.saved import open_saved
 from tune_jobs.tools.clean import Clean
 from tune_jobs.tools.doctor import Doctor

@@ -1,0 +1,195 @@
+"""A lease on a file of a study: by it one process drives the study, or computes a candidate."""
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from edgenes.errors import WriteError
+from tune_jobs.errors import StudyError
+from tune_jobs.files.layout import DRIVER, DRIVER_LOCK
+from tune_jobs.files.study_files import Remote
+
+_log = logging.getLogger(__name__)
+STALE = 60.0
+"""Seconds without a heartbeat after which a holder is taken for dead."""
+_BEATS = 4  # heartbeats in that time, so that one or two late ones do no harm
+_SETTLE = 0.3  # seconds in which a rival's lease of the same moment becomes visible
+_RECORD = {"host": (str,), "pid": (int,), "started": (str,), "heartbeat": (int, float), "token": (str,)}
+
+
+class Lease:
+    """A JSON file that names the process that holds it, and a thread that touches it while that process lives."""
+
+    def __init__(self, files: Remote, name: str, stale: float = STALE, host: str | None = None):
+        self.host = host or socket.gethostname()
+        self._files, self._name, self._stale = files, name, stale
+        self._token = uuid.uuid4().hex
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+
+    def holder(self) -> dict[str, Any]:
+        """The record of the process that holds the file; {} without one."""
+        return _record(self._files.read(self._name))
+
+    def holds(self) -> bool:
+        """Whether this process holds the file."""
+        return self.holder().get("token") == self._token
+
+    def taken(self) -> bool:
+        """Whether a living process holds the file: it is watched until it changes, for `stale` seconds at most.
+
+        Only changes count, since the clocks of hosts and storages differ and jump.
+        """
+        last, until = self._state(), time.monotonic() + self._stale
+        while last[0] is not None and time.monotonic() < until:
+            time.sleep(min(1.0, self._stale / 20))
+            now = self._state()
+            if now != last:
+                return now[0] is not None
+        return False
+
+    def write(self) -> None:
+        """Take the file, whoever holds it."""
+        record = {
+            "host": self.host,
+            "pid": os.getpid(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "heartbeat": self._stale / _BEATS,
+            "token": self._token,
+        }
+        self._files.write(self._name, json.dumps(record, indent=1).encode())
+
+    def begin(self) -> None:
+        """Start the heartbeat of a file that was taken."""
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise StudyError if another process has taken the file, as when this host slept too long."""
+        if not self.holds():
+            now = self.holder()
+            raise StudyError(
+                f"This process no longer drives the study: {self._files.path(self._name)} "
+                + (f"now names {_who(now)}." if now else "was removed.")
+                + " It was stopped or suspended for too long. Start it again once the other one has ended."
+            )
+
+    def end(self) -> None:
+        """Stop the heartbeat, and remove the file if it is still this process's."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        with contextlib.suppress(WriteError):  # a folder that turned read-only keeps it; the next one replaces it
+            if self.holds():
+                self._files.remove(self._name)
+
+    def _state(self) -> tuple[bytes | None, int | None]:
+        # Reading first makes a network file system ask its server again.
+        return self._files.read(self._name), self._files.modified(self._name)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self._stale / _BEATS):
+            try:
+                if not self.holds():
+                    _log.error("%s was taken over by another process.", self._files.path(self._name))
+                    return
+                if self._files.local:
+                    os.utime(self._files.path(self._name))  # needs no space on a full disk
+                else:
+                    self.write()
+            except (OSError, WriteError) as error:
+                _log.warning("The heartbeat of %s failed: %s", self._files.path(self._name), error)
+
+
+@contextlib.contextmanager
+def claimed(files: Remote, name: str, stale: float = STALE) -> Iterator[None]:
+    """Hold the file `name` in the cluster while the body runs, waiting for whoever holds it now.
+
+    Two who claim it in the same moment may both hold it, where a write takes longer than the pause before it is read
+    again: what is claimed must bear to be done twice.
+    """
+    lease = Lease(files, name, stale)
+    while not lease.holds():
+        if not lease.taken():
+            lease.write()
+            time.sleep(min(_SETTLE, stale / 4))
+    lease.begin()
+    try:
+        yield
+    finally:
+        lease.end()
+
+
+@contextlib.contextmanager
+def study_lock(folder: Path, stale: float = STALE, host: str | None = None) -> Iterator[Lease]:
+    """Hold the study in `folder`; the `check` of what is yielded raises StudyError once it is held no more.
+
+    The lease of a dead process of this host is taken over at once. A driver on another host, whose file lock this one
+    may not see on a network file system, is respected until its heartbeat has been missing for `stale` seconds.
+    Raises StudyError, naming the other driver, if there is one.
+    """
+    lease = Lease(Remote(str(Path(folder).absolute())), DRIVER, stale, host)
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        # The lock file is never deleted: a second driver could lock a new one of the same name.
+        lock = FileLock(Path(folder) / DRIVER_LOCK, timeout=0, fallback_to_soft=False)
+        lock.acquire()
+    except Timeout:
+        raise StudyError(_refusal(folder, lease.holder())) from None
+    except (OSError, NotImplementedError) as error:
+        raise StudyError(
+            f"The study's lock {Path(folder) / DRIVER_LOCK} cannot be taken: {error}. Put the study in a folder that "
+            "can be written, on a file system that has file locks."
+        ) from None
+    try:
+        other = lease.holder()
+        if other and other.get("host") != lease.host and lease.taken():
+            raise StudyError(_refusal(folder, other))
+        lease.write()
+        lease.begin()
+        try:
+            yield lease
+        finally:
+            lease.end()
+    finally:
+        lock.release()
+
+
+def read_driver(file: Path) -> dict[str, Any]:
+    """What a lease's file says: host, pid, started, heartbeat (seconds between touches), token; {} without one.
+
+    What is of another type is left out: the file comes with the folder, perhaps from a stranger.
+    """
+    return _record(file.read_bytes()) if file.is_file() else {}  # a pipe would be waited for
+
+
+def _record(content: bytes | None) -> dict[str, Any]:
+    try:
+        record = json.loads(content or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(record, dict):
+        return {}
+    return {name: record[name] for name, types in _RECORD.items() if type(record.get(name)) in types}
+
+
+def _who(record: dict[str, Any]) -> str:
+    return f"process {record.get('pid')} on {record.get('host')}, started {record.get('started')}"
+
+
+def _refusal(folder: Path, record: dict[str, Any]) -> str:
+    who = _who(record) if record else "a process that is just starting or ending"
+    return (
+        f"The study in {folder} is already driven by {who}. Wait until it has ended, or end it; after a crash of "
+        "another host its lease expires by itself."
+    )
