@@ -27,9 +27,10 @@ from benchmarks.trial_result import CONFIG, SPACE, result_of
 from edgenes import random_genotype
 from edgenes.data.loading import load_data
 from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.execution.recording import RecordCallback, StudyPruning
 from tune_jobs.execution.resources import live_nodes
 from tune_jobs.execution.run import Run
-from tune_jobs.execution.searcher import RecordCallback, StudyPruning, StudySearcher
+from tune_jobs.execution.searcher import StudySearcher
 from tune_jobs.execution.worker import send
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.progress.display import Progress

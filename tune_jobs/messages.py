@@ -1,7 +1,8 @@
 """What workers tell the driver."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -58,3 +59,24 @@ class Report:
         for name in ("traceback", "warnings", "attributes", "metrics"):
             rest.pop(name, None)
         return {**self.metrics, **rest}
+
+    def settled(self) -> "Report":
+        """A trial's last report with a status; whatever is no result has failed, with a reason."""
+        if self.status is None:
+            return replace(self, status=Status.FAILED, reason="ended without a result: its last report has no status")
+        if self.status is not Status.COMPLETE:
+            return replace(self, reason=self.reason or "no reason given")
+        numbers = {"value": self.value, "control_error": self.control_error}
+        wrong = [f"{name} is {number!r}" for name, number in numbers.items() if finite(number) is None]
+        if wrong:
+            return replace(self, status=Status.FAILED, reason=f"no usable result: {' and '.join(wrong)}")
+        return self
+
+
+def finite(value: Any) -> float | None:
+    """`value` as a finite number, or None if it is none."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None

@@ -1,10 +1,9 @@
-"""Ray Tune executes what an Optuna study asks: searcher, pruning scheduler and recording callback.
+"""Ray Tune executes what an Optuna study asks.
 
-The study is the only memory. A driver may die at any point: the next one finds the trials that were running,
-goes on with them from their checkpoints, and asks for the rest. Ray's own state is never restored.
+The study is the only memory. A driver may die at any point: the next one finds the trials that were running, resumes
+them from their checkpoints, and asks for the rest. Ray's own state is never restored.
 """
 
-import contextlib
 import json
 import logging
 import posixpath
@@ -14,40 +13,28 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 from ray import tune
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.utils.util import unflatten_dict
 
-from edgenes.errors import WriteError
 from edgenes.seeds import stable_seed
 from edgenes.space.hypernetwork import CONTROL_LIMIT
 from tune_jobs.errors import StudyError
-from tune_jobs.files.curves import CurveWriter, plain
-from tune_jobs.files.layout import RAY, curve_path
+from tune_jobs.execution.checkpoints import remove_earlier
+from tune_jobs.files.curves import plain
+from tune_jobs.files.layout import curve_path
 from tune_jobs.files.study_files import StudyFiles
-from tune_jobs.messages import Report, Status
+from tune_jobs.messages import Report, Status, finite
 from tune_jobs.moments import reached
 from tune_jobs.study.optuna_study import study_seed, trial_seed
-from tune_jobs.study.outcome import finite, settled
 from tune_jobs.study.samplers import AvoidFailures
 from tune_jobs.study.space import CONSTRAINT, with_derived
 
 _log = logging.getLogger(__name__)
 _STATES = {Status.COMPLETE: TrialState.COMPLETE, Status.PRUNED: TrialState.PRUNED, Status.FAILED: TrialState.FAIL}
-_TRACEBACK_CHARACTERS = 4000  # the end of a traceback says what broke
-
-
-def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:
-    """Let `trial` choose a parameter, unless it has."""
-    if isinstance(distribution, CategoricalDistribution):
-        trial.suggest_categorical(name, distribution.choices)
-        return
-    suggest = trial.suggest_int if isinstance(distribution, IntDistribution) else trial.suggest_float
-    suggest(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
 
 
 @dataclass
@@ -149,10 +136,8 @@ class StudySearcher(Searcher):
         if running is None or len(self._study.directions) > 1:
             return False
         value, step = finite(running.last.intermediate), running.last.intermediate_step
-        if value is None:
+        if value is None or step in running.reported:  # a resumed trial repeats what followed its checkpoint
             return False
-        if step in running.reported:
-            return False  # a resumed trial repeats what followed its checkpoint
         running.trial.report(value, step)
         running.reported.add(step)
         if running.last.status or not running.trial.should_prune():
@@ -195,30 +180,11 @@ class StudySearcher(Searcher):
             running.trial.set_user_attr("checkpoint_step", int(step))
             if running.trial.user_attrs.get("stalled_attempts"):  # each write waits for the disk
                 running.trial.set_user_attr("stalled_attempts", 0)
-        self._forget_earlier(running, posixpath.dirname(name), before)
-        reached("checkpoint recorded")
-
-    def _forget_earlier(self, running: _Running, current: str, before: str | None) -> None:
-        """Remove what earlier drivers kept of a trial under Ray's folder, except the checkpoint just `before`.
-
-        Ray keeps this driver's two newest; with only one there, the one before it is an earlier driver's.
-        """
         running.checkpoints += 1
-        if running.checkpoints > 2:
-            return  # all of them are gone
-        keep = before if before and running.checkpoints == 1 else ""
-        shared, own = self._shared, f"trial-{running.trial.number}-"
-        with contextlib.suppress(WriteError):  # what is left costs space and no more
-            for run in shared.entries(RAY):
-                for place in shared.entries(run):
-                    if not posixpath.basename(place).startswith(own) or place == current:
-                        continue
-                    if posixpath.dirname(keep) != place:
-                        shared.remove(place)
-                        continue
-                    for name in shared.entries(place):
-                        if posixpath.basename(name).startswith("checkpoint_") and name != keep:
-                            shared.remove(name)
+        if running.checkpoints <= 2:  # Ray keeps this driver's two newest; beside the first, that of a driver before
+            keep = before if before and running.checkpoints == 1 else ""
+            remove_earlier(self._shared, running.trial.number, posixpath.dirname(name), keep)
+        reached("checkpoint recorded")
 
     def note_retry(self, trial_id: str) -> None:
         """Count an attempt that Ray makes by itself after a worker died."""
@@ -243,20 +209,22 @@ class StudySearcher(Searcher):
                 reason="worker died: its process ended, or lost its node, more often than allowed; out of memory?",
                 attributes={"hardware": {"host": running.host}},
             )
-        return settled(running.last)
+        return running.last.settled()
 
     def _tell(self, trial: optuna.Trial, ended: Report) -> None:
         reached("tell")
         # After `tell` the trial can no longer be written, so everything else comes first.
         self._before_tell(trial, ended)
-        complete, failed = ended.status == Status.COMPLETE, ended.status == Status.FAILED
-        error = finite(ended.control_error)
-        beside = {"warnings": ended.warnings or None, "reason": ended.reason, "control_error": error}
-        if failed and ended.traceback:
-            beside["traceback"] = ended.traceback[-_TRACEBACK_CHARACTERS:]
-        beside = {key: value for key, value in beside.items() if value is not None}
-        attributes = json.loads(json.dumps({**ended.attributes, **beside}, default=plain))
-        values = [ended.value, error][: len(self._study.directions)] if complete else None
+        failed, error = ended.status == Status.FAILED, finite(ended.control_error)
+        values = [ended.value, error][: len(self._study.directions)] if ended.status == Status.COMPLETE else None
+        beside = {
+            "control_error": error,
+            "warnings": ended.warnings or None,
+            "reason": ended.reason,
+            "traceback": ended.traceback,
+        }
+        attributes = {**ended.attributes, **{key: value for key, value in beside.items() if value is not None}}
+        attributes = json.loads(json.dumps(attributes, default=plain))
         if error is not None and not failed and CONSTRAINT not in trial.constraints:
             trial.set_constraint(CONSTRAINT, error - CONTROL_LIMIT)
         for key, value in attributes.items():
@@ -272,7 +240,8 @@ class StudySearcher(Searcher):
         params = with_derived(trial.params)
         for name in params.keys() - trial.params.keys():
             trial.set_user_attr(name, params[name])
-        running = _Running(trial, self._count_attempt(trial), self._reported(trial.number))
+        reported = self._study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        running = _Running(trial, self._count_attempt(trial), set(reported))
         self._running[trial_id] = running
         reached("trial started")
         return {
@@ -298,13 +267,12 @@ class StudySearcher(Searcher):
 
     def _recreate(self, orphan: FrozenTrial) -> optuna.Trial:
         self._seed_sampler(orphan.number)
-        # The only private name of Optuna used here: there is no public way back to a running trial.
+        # Two private names of Optuna: there is no public way back to a running trial.
         trial = optuna.Trial(self._study, orphan._trial_id)
-        if self._space.keys() <= orphan.params.keys():
-            return trial
-        # The driver died while asking: the same seed draws the rest as it was drawn before.
-        for name, distribution in self._space.items():
-            _suggest(trial, name, distribution)
+        if not self._space.keys() <= orphan.params.keys():
+            # The driver died while asking: the same seed draws the rest as it was drawn before.
+            for name, distribution in self._space.items():
+                trial._suggest(name, distribution)
         return trial
 
     def _seed_sampler(self, number: int) -> None:
@@ -321,9 +289,6 @@ class StudySearcher(Searcher):
     def _count(self, *states: TrialState) -> int:
         return len(self._study.get_trials(deepcopy=False, states=states))
 
-    def _reported(self, number: int) -> set[int]:
-        return set(self._study.get_trials(deepcopy=False)[number].intermediate_values)
-
     def _checkpoint(self, trial: optuna.Trial) -> str | None:
         noted = trial.user_attrs.get("checkpoint")
         if noted is None:
@@ -331,40 +296,8 @@ class StudySearcher(Searcher):
         # The note may be a stranger's: nothing outside of the study's files is read, wherever it points.
         if self._shared.holds(str(noted)):
             return str(noted)
-        _log.warning("Trial %d begins anew: its checkpoint %s is not among the study's files.", trial.number, noted)
+        _log.warning("Trial %d starts over: its checkpoint %s is not among the study's files.", trial.number, noted)
         return None
-
-
-class StudyPruning(FIFOScheduler):
-    """Runs trials in order, and stops those which the study's own pruner stops: they are PRUNED."""
-
-    def __init__(self, searcher: StudySearcher):
-        super().__init__()
-        self._searcher = searcher
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        stop = self._searcher.judge(trial.trial_id, result)
-        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
-
-
-class RecordCallback(tune.Callback):
-    """Writes each report to the trial's curve file, and newest checkpoints and attempts to the study."""
-
-    def __init__(self, searcher: StudySearcher):
-        self._searcher = searcher
-        self._curves = CurveWriter()
-
-    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        record = self._searcher.record(trial.trial_id, result)
-        if record is not None:
-            reached("curve")
-            self._curves.append(*record)
-
-    def on_checkpoint(self, iteration: int, trials: list, trial: Any, checkpoint: tune.Checkpoint, **info: Any) -> None:
-        self._searcher.note_checkpoint(trial.trial_id, checkpoint, Report.from_dict(trial.last_result).step)
-
-    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._searcher.note_retry(trial.trial_id)
 
 
 def _refuse_restore() -> None:

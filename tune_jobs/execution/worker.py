@@ -3,7 +3,6 @@
 import ctypes
 import inspect
 import logging
-import posixpath
 import sys
 import tempfile
 import time
@@ -18,10 +17,10 @@ import torch
 from ray import tune
 from torch.optim import Optimizer
 
-from edgenes.checkpoint import is_unwritable, load_checkpoint, save_checkpoint
-from edgenes.errors import CheckpointError, EdgeNESError
+from edgenes.checkpoint import is_unwritable, save_checkpoint
+from edgenes.errors import EdgeNESError
+from tune_jobs.execution.checkpoints import STATE
 from tune_jobs.files.environment import hardware
-from tune_jobs.files.layout import RAY
 from tune_jobs.files.study_files import Remote
 from tune_jobs.messages import Report, Status
 from tune_jobs.moments import reached
@@ -59,12 +58,10 @@ def leave_out_compiler() -> None:
         optimizer.step = torch.no_grad()(inspect.unwrap(optimizer.step))
 
 
-log = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 10.0
 """Seconds between two checkpoints of a trial: what a killed worker or driver loses at most, and an epoch."""
 RANDOM_RIVALS = 6
 """Random genotypes that stand beside the searched one."""
-_STATE = "state.pt"
 _TRACEBACK = 2000  # characters: the end of a traceback names the cause
 
 
@@ -128,40 +125,7 @@ class Reporter:
             return
         with tempfile.TemporaryDirectory() as folder:
             reached("trial checkpoint")
-            save_checkpoint(Path(folder) / _STATE, "trial", state)
+            save_checkpoint(Path(folder) / STATE, "trial", state)
             with self._shared.reaching():
                 tune.report(report.to_dict(), checkpoint=tune.Checkpoint.from_directory(folder))
         self._saved = time.monotonic()
-
-
-def resume_state(noted: str | None, shared: Remote, device: str) -> dict[str, Any] | None:
-    """The newest sound checkpoint: Tune's own after a worker died, then the `noted` one of the shared files, or None.
-
-    A damaged one is passed over for the one before, which Tune keeps beside it.
-    """
-    own = tune.get_checkpoint()
-    for newest in filter(None, (own and shared.name_of(own.path), noted)):
-        for name in (newest, *_older(shared, newest)):
-            try:
-                with tune.Checkpoint(shared.path(name), shared.filesystem).as_directory() as folder:
-                    return load_checkpoint(Path(folder) / _STATE, "trial", device)
-            except (CheckpointError, OSError) as error:
-                log.warning("%s: %s The checkpoint before it is taken, or the trial begins anew.", name, error)
-    return None
-
-
-def newest_checkpoint(shared: Remote, stage: str) -> str | None:
-    """The newest checkpoint of the only trial of a stage, whichever driver's it was; None if there is none."""
-    numbers = [name.removeprefix(f"{RAY}/{stage}-") for name in shared.entries(RAY)]
-    for number in sorted((int(number) for number in numbers if number.isdecimal()), reverse=True):
-        for place in shared.entries(f"{RAY}/{stage}-{number}"):
-            for name in reversed(shared.entries(place)):
-                if posixpath.basename(name).startswith("checkpoint_"):
-                    return name
-    return None
-
-
-def _older(shared: Remote, checkpoint: str) -> list[str]:
-    """The checkpoints beside this one that came before it, newest first."""
-    beside = shared.entries(posixpath.dirname(checkpoint))
-    return [n for n in reversed(beside) if posixpath.basename(n).startswith("checkpoint_") and n < checkpoint]

@@ -8,6 +8,7 @@ from typing import Any
 from edgenes.checkpoint import read_bytes
 from edgenes.errors import CheckpointError
 from edgenes.parsing import reason, shown
+from tune_jobs.files.integrity import drop_torn_line
 
 
 def plain(value: Any) -> Any:
@@ -25,7 +26,7 @@ class CurveWriter:
         """Add `record` as one line of the file `path`, whose folder is created."""
         if path not in self._mended:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _drop_torn_line(path)
+            drop_torn_line(path)
             self._mended.add(path)
         with open(path, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(record, default=plain) + "\n")
@@ -61,12 +62,3 @@ def read_curve(path: str | Path) -> list[dict[str, Any]]:
                 record = {**before, **record}
         records.append(record)
     return records
-
-
-def _drop_torn_line(path: Path) -> None:
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    if content and not content.endswith(b"\n"):
-        with open(path, "r+b") as stream:
-            stream.truncate(content.rfind(b"\n") + 1)

@@ -107,6 +107,17 @@ def _ends_with(file: Path, end: bytes) -> bool:
         return False
 
 
+def is_torn(file: Path) -> bool:
+    """Whether a file's last line has no end, as a crash or a full disk leaves it."""
+    return file.exists() and file.stat().st_size > 0 and not _ends_with(file, b"\n")
+
+
+def drop_torn_line(file: Path) -> None:
+    """Cut off a last line without an end: the next one would be glued to it."""
+    if is_torn(file):
+        os.truncate(file, file.read_bytes().rfind(b"\n") + 1)
+
+
 _TEMPORARY = re.compile(
     r"\.(clock|.+\.(json|pt|csv|html|unfinished))-[a-z0-9_]{8}|\.writable|.+\.pt\.new|driver\.json\.[0-9a-f]{32}(\.new)?"
 )

@@ -20,14 +20,13 @@ from edgenes.training.collapse import warn_of_collapse
 from edgenes.training.darts import SearchResult, search_genotype
 from edgenes.training.memory import with_less_memory
 from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.execution.checkpoints import newest_checkpoint, resume_state
 from tune_jobs.execution.run import Run, failure
 from tune_jobs.execution.speed import Speed
 from tune_jobs.execution.worker import (
     RANDOM_RIVALS,
     Reporter,
-    newest_checkpoint,
     outcome_of,
-    resume_state,
     send,
     use_resources,
 )

@@ -10,6 +10,7 @@ from edgenes.data.dataset import Dataset, Part
 from edgenes.errors import CheckpointError, ConfigError
 from edgenes.parsing import reason, shown
 from edgenes.space.genotype import Genotype
+from tune_jobs.files.integrity import is_torn
 from tune_jobs.files.layout import RESULT, TEST_READS
 from tune_jobs.files.study_files import StudyFiles
 
@@ -19,7 +20,7 @@ _SCORES = ("accuracy", "standard_error", "nll", "ece")
 def read_test(data: Dataset, files: StudyFiles, purpose: str) -> Part:
     """The test part, after noting in the study's files that it is read: whoever reads it twice leaves a trace."""
     path = files.fetch(TEST_READS, fresh=True)
-    cut_off = path.exists() and read_bytes(path)[-1:] not in (b"", b"\n")  # by a full disk
+    cut_off = is_torn(path)  # by a full disk
     with open(path, "a", encoding="utf-8") as file:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         file.write("\n" * cut_off + json.dumps({"time": now, "purpose": purpose, "data": data.digest}) + "\n")

@@ -17,7 +17,7 @@ from edgenes.errors import ConfigError
 from edgenes.parsing import printable, reason
 from tune_jobs.config.passwords import IN_FILE, VARIABLE, redact, refuse_passwords, secrets
 from tune_jobs.errors import StudyError
-from tune_jobs.files.integrity import STUDY_BYTES, check_database
+from tune_jobs.files.integrity import STUDY_BYTES, check_database, drop_torn_line, is_torn
 from tune_jobs.files.layout import DATABASE
 
 IN_VARIABLE = f"env:{VARIABLE}"
@@ -164,32 +164,15 @@ def _journal(file: Path) -> JournalStorage:
         # Optuna would append to a foreign file that has no complete line.
         if start and start != _JOURNAL_START:
             raise ValueError("the file is no Optuna journal")
-        _drop_torn_line(file)
+        if is_torn(file):
+            lock = JournalFileSymlinkLock(str(file))
+            lock.acquire()  # a living writer may be in the middle of its last line
+            try:
+                drop_torn_line(file)
+            finally:
+                lock.release()
     try:
         return JournalStorage(JournalFileBackend(str(file)))
     # Optuna trusts the records: whatever is wrong with one meets the first line that uses it
     except Exception as error:
         raise ValueError(f"the journal is damaged ({reason(error)})") from error
-
-
-def _drop_torn_line(file: Path) -> None:
-    """Cut off a last record that a crash left half written: the next one would be glued to it, and be lost."""
-    if not _torn(file):
-        return
-    lock = JournalFileSymlinkLock(str(file))
-    lock.acquire()  # a living writer may be in the middle of that line
-    try:
-        if _torn(file):
-            content = file.read_bytes()
-            with open(file, "r+b") as stream:
-                stream.truncate(content.rfind(b"\n") + 1)
-    finally:
-        lock.release()
-
-
-def _torn(file: Path) -> bool:
-    with open(file, "rb") as stream:
-        if not stream.seek(0, os.SEEK_END):
-            return False
-        stream.seek(-1, os.SEEK_END)
-        return stream.read() != b"\n"

@@ -10,9 +10,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tune_jobs.files.curves import read_curve
 from tune_jobs.files.layout import curve_path
+from tune_jobs.messages import finite
 from tune_jobs.progress.text import one_line
 from tune_jobs.study.optuna_study import study_seed
-from tune_jobs.study.outcome import finite
 from tune_jobs.study.result import read_result
 from tune_jobs.study.saved import SavedStudy
 from tune_jobs.tools.machine import recorded_device

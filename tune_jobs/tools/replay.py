@@ -25,7 +25,6 @@ from tune_jobs.progress.text import aligned, one_line
 from tune_jobs.stages.trial import run_trial
 from tune_jobs.study.context import TrialSettings
 from tune_jobs.study.optuna_study import study_seed, trial_seed
-from tune_jobs.study.outcome import settled
 from tune_jobs.study.saved import SavedStudy
 from tune_jobs.study.space import search_space, with_derived
 from tune_jobs.tools.command import StudyCommand
@@ -212,7 +211,7 @@ def run_again(saved: SavedStudy, trial: FrozenTrial, device: str, recorded: list
 
 def _ending(outcome: Report) -> tuple[str, str | None]:
     """State and reason that the study gives an outcome."""
-    ended = settled(outcome)
+    ended = outcome.settled()
     return {Status.COMPLETE: "COMPLETE", Status.PRUNED: "PRUNED", Status.FAILED: "FAIL"}[ended.status], ended.reason
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ray import tune
 
-from tune_jobs.execution.searcher import RecordCallback, StudyPruning, StudySearcher
+from tune_jobs.execution.recording import RecordCallback, StudyPruning
+from tune_jobs.execution.searcher import StudySearcher
 from tune_jobs.files.curves import read_curve
 from tune_jobs.files.layout import curve_path
 from tune_jobs.files.study_files import StudyFiles

@@ -8,7 +8,8 @@ import torch
 
 from edgenes.checkpoint import save_checkpoint
 from edgenes.errors import DivergedError, WriteError
-from tune_jobs.execution.worker import newest_checkpoint, outcome_of, resume_state
+from tune_jobs.execution.checkpoints import newest_checkpoint, resume_state
+from tune_jobs.execution.worker import outcome_of
 from tune_jobs.files.study_files import Remote
 from tune_jobs.messages import Report
 

@@ -1,0 +1,65 @@
+"""A trial's checkpoints among the files that driver and workers share: found again, and removed."""
+
+import contextlib
+import logging
+import posixpath
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from edgenes.checkpoint import load_checkpoint
+from edgenes.errors import CheckpointError, WriteError
+from tune_jobs.files.layout import RAY
+from tune_jobs.files.study_files import Remote
+
+log = logging.getLogger(__name__)
+STATE = "state.pt"
+"""The file in a checkpoint."""
+
+
+def _checkpoints(shared: Remote, place: str) -> list[str]:
+    """The checkpoints in a trial's folder, oldest first, as Ray names them."""
+    return [name for name in shared.entries(place) if posixpath.basename(name).startswith("checkpoint_")]
+
+
+def newest_checkpoint(shared: Remote, stage: str) -> str | None:
+    """The newest checkpoint of the only trial of a stage, whichever driver's it was; None if there is none."""
+    numbers = [name.removeprefix(f"{RAY}/{stage}-") for name in shared.entries(RAY)]
+    for number in sorted((int(number) for number in numbers if number.isdecimal()), reverse=True):
+        for place in shared.entries(f"{RAY}/{stage}-{number}"):
+            if found := _checkpoints(shared, place):
+                return found[-1]
+    return None
+
+
+def resume_state(noted: str | None, shared: Remote, device: str) -> dict[str, Any] | None:
+    """The newest sound checkpoint: Tune's own after a worker died, then the `noted` one of the shared files, or None.
+
+    In the place of a damaged one comes the one before, which Tune keeps beside it.
+    """
+    own = tune.get_checkpoint()
+    for newest in filter(None, (own and shared.name_of(own.path), noted)):
+        beside = _checkpoints(shared, posixpath.dirname(newest))
+        for name in (newest, *(older for older in reversed(beside) if older < newest)):
+            try:
+                with tune.Checkpoint(shared.path(name), shared.filesystem).as_directory() as folder:
+                    return load_checkpoint(Path(folder) / STATE, "trial", device)
+            except (CheckpointError, OSError) as error:
+                log.warning("%s: %s The checkpoint before it is taken, or the trial starts over.", name, error)
+    return None
+
+
+def remove_earlier(shared: Remote, trial: int, current: str, keep: str) -> None:
+    """Remove what drivers before kept of a trial under Ray's folder: all but the folder `current` and `keep`."""
+    with contextlib.suppress(WriteError):  # what is left costs space and no more
+        for run in shared.entries(RAY):
+            for place in shared.entries(run):
+                if not posixpath.basename(place).startswith(f"trial-{trial}-") or place == current:
+                    continue
+                if posixpath.dirname(keep) != place:
+                    shared.remove(place)
+                    continue
+                for name in _checkpoints(shared, place):
+                    if name != keep:
+                        shared.remove(name)
