@@ -1,4 +1,4 @@
-"""What Ray Tune tells of the trials, passed on to the study: its pruner decides, curves and checkpoints are recorded."""
+"""What Ray Tune tells of trials, passed on to the study: its pruner decides, curves and checkpoints are kept."""
 
 from typing import Any
 
