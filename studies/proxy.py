@@ -22,6 +22,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from scipy.stats import qmc
 
 from edgenes.config import HypernetworkConfig, TrainingConfig
 from edgenes.data.batches import DeviceData
@@ -43,8 +45,7 @@ from tune_jobs.report.findings import Findings, Section
 from tune_jobs.report.interval_figures import dots_figure
 from tune_jobs.report.statistics import Comparison, Estimate, compare, corrected, detected, mean_estimate, spearman
 from tune_jobs.stages.trial import CALIBRATION_IMAGES
-from tune_jobs.study.space import search_space, with_derived
-from tune_jobs.study.spread import parameters
+from tune_jobs.study.space import DEFAULT_PARAMS, search_space, with_derived
 
 PROXIES = {"one_shot": "one-shot", "short": "short retraining", "full": "full retraining"}
 TRUTH = "again"
@@ -54,6 +55,26 @@ NAMES = {**PROXIES, TRUTH: "full, another seed"}
 SAMPLED = ("c_start", "c_end", "t_start", "t_end", "pivots", "epsilon", "estimator")
 LEAST = 3
 """Rows of a search below which they have no rank correlation that says anything."""
+
+
+def _point(unit: list[float], space: dict[str, BaseDistribution]) -> dict[str, Any]:
+    """The parameters at a point of the unit cube, logarithmic where the space is."""
+    params: dict[str, Any] = {}
+    for u, (name, distribution) in zip(unit, space.items(), strict=True):
+        if isinstance(distribution, CategoricalDistribution):
+            params[name] = distribution.choices[min(int(u * len(distribution.choices)), len(distribution.choices) - 1)]
+        elif distribution.log:
+            params[name] = distribution.low * (distribution.high / distribution.low) ** u
+        else:
+            params[name] = distribution.low + (distribution.high - distribution.low) * u
+    return params
+
+
+def parameters(rows: int, space: dict[str, BaseDistribution], seed: int) -> list[dict[str, Any]]:
+    """The defaults, then a scrambled Sobol sequence: a longer table begins with the shorter one."""
+    points = qmc.Sobol(len(space), seed=seed).random_base2(max(1, (rows - 1).bit_length()))
+    defaults = {name: DEFAULT_PARAMS[name] for name in space}
+    return [defaults, *(_point(u, space) for u in points.tolist())][:rows]
 
 
 @dataclass(frozen=True, kw_only=True)

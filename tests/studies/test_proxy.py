@@ -23,7 +23,6 @@ from studies.proxy import (
 )
 from tests.support.small_study import run
 from tune_jobs.study.space import search_space
-from tune_jobs.study.spread import parameters
 
 
 def frame(seeds: int, rows: int) -> pd.DataFrame:
@@ -86,7 +85,7 @@ def test_a_search_that_diverges_fails_and_a_trial_has_no_value(monkeypatch):
         raise DivergedError("the penalty became nan")
 
     monkeypatch.setattr(proxy, "_train", diverging)
-    bench, params = MagicMock(), parameters(1, search_space("exact"), 0)[0]
+    bench, params = MagicMock(), proxy.parameters(1, search_space("exact"), 0)[0]
     trial = {"seed": 0, "trial": 0, "params": params, "count": 3}
     assert proxy.measure(trial, bench)["failed"] == "the penalty became nan"
     with pytest.raises(DivergedError):
