@@ -12,12 +12,14 @@ from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.execution.searcher import StudySearcher
 from tune_jobs.files.curves import CurveWriter
 from tune_jobs.files.environment import environment
-from tune_jobs.files.layout import CONFIG, GENOTYPE
+from tune_jobs.files.layout import CONFIG, GENOTYPE, file_digest
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.messages import Report, Status
-from tune_jobs.stages import ensemble as final
+from tune_jobs.stages.ensemble import final_ensemble
+from tune_jobs.stages.finalists import choose_finalist, final_training, retraining_jobs
 from tune_jobs.stages.pipeline import open_optuna
 from tune_jobs.stages.trial import run_trial
+from tune_jobs.study.finalists import Finalist
 from tune_jobs.study.optuna_study import trial_seed
 from tune_jobs.study.samplers import make_sampler
 from tune_jobs.study.saved import SavedStudy, load_study_data, open_saved, plain_config
@@ -110,17 +112,17 @@ def finish_study(saved: SavedStudy) -> dict:
     """Retrain the finalists, choose the hypernetwork and the ensemble, and leave a result, which is returned."""
     config, settings, data = saved.config, saved.settings(), saved.data()
     entries = [
-        final.Finalist(t.number, trial_seed(config.seed, t.number), t.values[0])
+        Finalist(t.number, trial_seed(config.seed, t.number), t.values[0])
         for t in finalists(saved.study, config.finalists)
     ]
-    for job in final.retraining_jobs(settings, entries):
-        settings.store.retrained(final.final_training(settings, job.repeat), data, job.genotype, weights=True)
-    best, table = final.choose_finalist(settings, data, entries)
+    for job in retraining_jobs(settings, entries):
+        settings.store.retrained(final_training(settings, job.repeat), data, job.genotype, weights=True)
+    best, table = choose_finalist(settings, data, entries)
     path = saved.folder / "hypernetwork" / "hypernetwork.pt"
     path.parent.mkdir()
     shutil.copyfile(settings.hypernetwork(best.number), path)
     write_json(path.parent / "finalists.json", {"chosen": best.number, "finalists": table})
-    outcome = final.final_ensemble(settings, data, best, final.file_digest(path))
+    outcome = final_ensemble(settings, data, best, file_digest(path))
     trial = saved.study.get_trials()[best.number]
     result = {
         "best_trial": {"number": trial.number, "params": trial.params, "value": trial.values[0]},

@@ -44,22 +44,6 @@ def test_a_share_is_one_kth_with_room_for_k_trials_and_for_no_more(needed, card)
     assert trials == MOST or (trials + 1) * one > card
 
 
-@pytest.mark.parametrize(
-    ("needed", "card", "share"),
-    [
-        (int(1.5 * GIB), 24 * GIB, 0.1),  # (1.5 + 0.5) x 1.2 = 2.4 GiB
-        (7 * GIB, 80 * GIB, 0.125),
-        (4 * GIB, 40 * GIB, 0.1428),  # a seventh, rounded down: 7 x 0.1429 would be more than a card
-        (5 * GIB, 16 * GIB, 0.5),
-        (10 * GIB, 16 * GIB, 1.0),
-        (30 * GIB, 16 * GIB, 1.0),  # does not fit: a trial then takes half the batch at a time
-        (0, 16 * GIB, 1 / 26 // 1e-4 / 1e4),
-    ],
-)
-def test_shares_of_known_cards(needed, card, share):
-    assert share_of_card(needed, card) == pytest.approx(share)
-
-
 def test_the_largest_trial_and_the_smallest_card_decide():
     counted = largest([Footprint(3 * GIB, 80 * GIB, 2), Footprint(4 * GIB, 16 * GIB, 1)])
     assert counted == Footprint(4 * GIB, 16 * GIB, 2)

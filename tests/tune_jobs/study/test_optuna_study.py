@@ -1,9 +1,6 @@
 """The study: storages, identity, samplers, pruners, and what is read back from it."""
 
 import json
-import math
-import sqlite3
-import threading
 import traceback
 
 import optuna
@@ -63,17 +60,6 @@ class TestStorage:
         storage = storage_from(tmp_path / "study.db")
         with storage.engine.connect() as connection:
             assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 60_000
-
-    def test_a_database_that_another_program_has_locked_is_waited_for(self, tmp_path):
-        study = open_study("s", tmp_path / "study.db", space=SPACE)
-        other = sqlite3.connect(tmp_path / "study.db", check_same_thread=False)
-        other.execute("BEGIN EXCLUSIVE")
-        release = threading.Timer(1.0, other.rollback)
-        release.start()
-        trial = study.ask(SPACE)  # begins while the lock is held
-        release.join()
-        study.tell(trial, 0.5)
-        assert study.trials[0].value == 0.5
 
     @pytest.mark.parametrize("scheme", ["", "journal:"])
     def test_a_file_that_is_something_else_is_refused_and_left_alone(self, tmp_path, scheme):
@@ -194,25 +180,6 @@ class TestSamplers:
         first = proposals()
         assert first == proposals()
         assert len({json.dumps(params) for params in first}) == len(first)
-
-    @pytest.mark.parametrize("name", SAMPLERS)
-    @pytest.mark.parametrize("state", [TrialState.PRUNED, TrialState.FAIL])
-    @pytest.mark.parametrize("seed", range(3))
-    def test_no_sampler_comes_back_to_what_was_pruned_or_failed(self, name, state, seed):
-        study, points = empty(), []
-        for number in range(11):
-            study.sampler = make_sampler(name, stable_seed(seed, number, "sampler"), startup=5)
-            trial = study.ask(SPACE)
-            logs = [math.log(trial.params[key]) for key in ("c_end", "c_ratio", "t_start", "t_ratio")]
-            points.append([*logs, trial.params["pivots"], trial.params["epsilon"]])
-            trial.set_constraint("control_error", -0.1 if number < 5 else 0.1)
-            if number < 5:
-                study.tell(trial, math.sin(logs[0]) + 0.3 * logs[2])
-            else:
-                study.tell(trial, state=state)
-        for later in range(5, len(points)):
-            distances = [max(abs(a - b) for a, b in zip(points[later], other, strict=True)) for other in points[:later]]
-            assert min(distances) > 0.05
 
     @given(st.lists(st.integers(0, 10**6), min_size=2, max_size=2, unique=True))
     def test_seeds_have_31_bits_and_differ(self, numbers):
