@@ -52,6 +52,7 @@ def elsewhere(tmp_path):
     lease.end()
 
 
+@pytest.mark.e2e
 def test_a_second_driver_is_told_of_the_first_and_takes_over_when_that_is_killed(tmp_path):
     first, child = start(HOLD, tmp_path)
     try:
