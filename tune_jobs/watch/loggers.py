@@ -11,6 +11,7 @@ from typing import Any
 
 from edgenes.errors import ConfigError
 from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.files.layout import MLFLOW, TENSORBOARD
 from tune_jobs.messages import Report
 
 _log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def check_loggers(config: SweepConfig) -> None:
 
 def tracking_uri(folder: Path) -> str:
     """Where MLflow keeps its runs: MLFLOW_TRACKING_URI, else a database in the study's folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / MLFLOW / 'mlflow.db'}"
 
 
 class Logs:
@@ -83,7 +84,7 @@ class _TensorBoard:
     """A folder a trial under STUDY/tensorboard."""
 
     def __init__(self, folder: Path, stage: str):
-        self._folder, self._writers = folder / "tensorboard" / stage, {}
+        self._folder, self._writers = folder / TENSORBOARD / stage, {}
 
     def started(self, trial: str, config: Mapping[str, Any]) -> None:
         from tensorboardX import SummaryWriter
@@ -119,7 +120,7 @@ class _MLflow:
         from mlflow import MlflowClient  # takes seconds
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
-        (self._folder / "mlflow").mkdir(exist_ok=True)
+        (self._folder / MLFLOW).mkdir(exist_ok=True)
         return MlflowClient(tracking_uri(self._folder))
 
     @cached_property
