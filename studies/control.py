@@ -14,8 +14,8 @@ import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -29,12 +29,20 @@ from edgenes.nn.network import cell_layout
 from edgenes.space.genotype import Genotype, shared_edges
 from edgenes.space.hypernetwork import INTERPOLATIONS, Hypernetwork, control_error, draw_candidates
 from edgenes.space.penalty import ESTIMATORS
-from edgenes.validation import check_at_least, check_at_most
-from tune_jobs.config.experiment import ExperimentConfig
-from tune_jobs.config.sweep import MOST
-from tune_jobs.experiments.cli import experiment_main
-from tune_jobs.report.findings import Findings, Section
-from tune_jobs.report.interval_figures import dots_figure, interval_frame, lines_figure
+from edgenes.validation import check_at_least
+from tune_jobs.experiments import (
+    ExperimentConfig,
+    Findings,
+    Section,
+    comparison_table,
+    difference_text,
+    experiment_main,
+    jobs_by_seed,
+    result_frame,
+    slope_frame,
+    trained,
+)
+from tune_jobs.report.interval_figures import lines_figure
 from tune_jobs.report.statistics import (
     AMOUNT,
     SHARE,
@@ -42,10 +50,10 @@ from tune_jobs.report.statistics import (
     compare,
     corrected,
     mean_estimate,
+    mean_text,
     sentence,
     undecided,
 )
-from tune_jobs.report.style import GREY
 
 Condition = dict[str, Any]
 """A level of each factor."""
@@ -63,7 +71,8 @@ WORDS = {
     "epsilon": "eps {:g}",
     "Lambda": "Lambda {}",
 }
-"""How a level of a factor is told; frames have Lambda in the place of the inputs a node."""
+"""How a level of a factor is written; frames have Lambda in the place of the inputs a node."""
+LAMBDA = "lambda, requested edges"
 FINE = 4  # points an edge of the curves: enough to show a jump at a pivot
 
 
@@ -85,7 +94,6 @@ class ControlConfig(ExperimentConfig):
             cheap = self.preset == "laptop" and not self.smoke_test
             object.__setattr__(self, "conditions", "all" if cheap else "one-at-a-time")
         check_at_least(self, 1, "genotypes")
-        check_at_most(self, MOST, "genotypes")
 
     @property
     def default(self) -> Condition:
@@ -98,22 +106,19 @@ def conditions(default: Condition, which: str) -> list[Condition]:
     """The conditions to run, the default one first."""
     if which == "default":
         return [default]
-    changed = [default] + [default | {name: _other(name, default[name])} for name in FACTORS]
+    changed = [default]
+    for name, levels in FACTORS.items():
+        changed.append(default | {name: next(level for level in levels if level != default[name])})
     if which == "one-at-a-time":
         return changed
     every = [dict(zip(FACTORS, levels, strict=True)) for levels in itertools.product(*FACTORS.values())]
     return changed + [each for each in every if each not in changed]
 
 
-def _other(factor: str, level: Any) -> Any:
-    return next(each for each in FACTORS[factor] if each != level)
-
-
 def twins(genotype: Genotype, optimal: Genotype) -> int:
     """Edges that count as different, though in the first cell they do an optimal edge's operation on the same data.
 
     Both inputs of the first cell are the stem, so that there the edges from 0 and 1 differ in the input's number alone.
-    A genotype has a cell of each type, of which one is the first.
     """
     space = genotype.space
     first = space.cell_types.index(cell_layout(space, 3)[0])  # the same however many cells there are
@@ -124,45 +129,37 @@ def twins(genotype: Genotype, optimal: Genotype) -> int:
     return (edges(genotype) & edges(optimal)).total() - shared_edges(genotype, optimal)
 
 
-def trained(job: dict[str, Any], bench: Any) -> tuple[Setting, Hypernetwork, Genotype]:
-    """The setting, the hypernetwork of the job's seed and condition, and the optimal genotype."""
+def of_condition(job: dict[str, Any], bench: Any) -> tuple[Setting, Genotype, Hypernetwork]:
+    """The setting of the job's seed and condition, the optimal genotype, and its hypernetwork."""
     setting, condition = bench.of_seed(job["seed"]), job["condition"]
     space = replace(setting.space, inputs_per_node=condition["inputs"])
-    setting = replace(
+    search, hypernetwork = replace(setting.search, space=space), replace(setting.hypernetwork, space=space)
+    setting = replace(setting, search=search, hypernetwork=hypernetwork)
+    optimal, found = trained(
         setting,
-        search=replace(setting.search, space=space),
-        hypernetwork=replace(
-            setting.hypernetwork,
-            space=space,
-            estimator=condition["estimator"],
-            trainable_pivots=condition["pivots"] == "trainable",
-            interpolation=condition["interpolation"],
-            epsilon=condition["epsilon"],
-        ),
+        bench.trainer,
+        estimator=condition["estimator"],
+        trainable_pivots=condition["pivots"] == "trainable",
+        interpolation=condition["interpolation"],
+        epsilon=condition["epsilon"],
     )
-    optimal = bench.trainer.search(setting.search_config()).genotype
-    return setting, bench.trainer.hypernetwork(setting.hypernetwork_config(), optimal).hypernetwork, optimal
+    return setting, optimal, found.hypernetwork
 
 
 def control_job(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     """Shared edges of the argmax genotype along lambda, in one condition with one seed."""
-    setting, hypernetwork, optimal = trained(job, bench)
-    grid = [step / FINE for step in range(setting.space.max_edges * FINE + 1)]
-    genotypes = [hypernetwork.genotype(lam) for lam in grid]
-    error = control_error(hypernetwork, optimal)
-    return {
-        "control_error": error,
-        "curve": [
-            {"lambda": lam, "shared": shared_edges(genotype, optimal), "twins": twins(genotype, optimal)}
-            for lam, genotype in zip(grid, genotypes, strict=True)
-        ],
-        "note": f"control error {error:.2f}",
-    }
+    setting, optimal, hypernetwork = of_condition(job, bench)
+    rows = []
+    for step in range(setting.space.max_edges * FINE + 1):
+        genotype = hypernetwork.genotype(step / FINE)
+        shared = shared_edges(genotype, optimal)
+        rows.append({"lambda": step / FINE, "shared": shared, "twins": twins(genotype, optimal)})
+    return {"curve": rows, "note": f"control error {control_error(hypernetwork, optimal):.2f}"}
 
 
 def accuracy_job(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     """Accuracy on V of retrained genotypes at each whole lambda, in one condition with one seed."""
-    setting, hypernetwork, optimal = trained(job, bench)
+    setting, optimal, hypernetwork = of_condition(job, bench)
     rows = []
     for lam in range(setting.space.max_edges + 1):
         generator = setting.generator("genotypes at", lam)
@@ -184,58 +181,41 @@ def study(experiment: Any) -> Findings:
     """Train a hypernetwork in each condition with each seed; retrain what those of two conditions give."""
     config = experiment.config
 
-    def jobs(of: Sequence[Condition], **more: Any) -> list[dict[str, Any]]:
-        return [
-            {"name": " ".join(map(str, [*one.values(), "seed", seed])), "condition": one, "seed": seed, **more}
-            for one in of
-            for seed in range(config.seeds)
-        ]
-
-    every = conditions(config.default, config.conditions)
-    control = jobs(every)
-    curves = experiment.map("control", control_job, control)
-    estimators = [one for one in every if one | {"estimator": config.estimator} == config.default]
-    accuracy = jobs(estimators, genotypes=config.genotypes)
-    retrained = experiment.map("accuracy", accuracy_job, accuracy)
-
     def levels(condition: Condition) -> Condition:
         space = replace(config.space, inputs_per_node=condition["inputs"])
-        return {name: value for name, value in condition.items() if name != "inputs"} | {"Lambda": space.max_edges}
+        return {name: level for name, level in condition.items() if name != "inputs"} | {"Lambda": space.max_edges}
 
-    return findings(
-        condition_frame(control, curves, levels, "curve"),
-        condition_frame(accuracy, retrained, levels, "genotypes"),
-        levels(config.default),
-        (config.search_cells, config.cells),
-    )
+    def measured(stage: str, function: Any, of: list[Condition], rows: str, **more: Any) -> pd.DataFrame:
+        named = {" ".join(map(str, one.values())): {"condition": one, **more} for one in of}
+        jobs = jobs_by_seed(named, config.seeds)
+        results = experiment.map(stage, function, jobs)
+        jobs = [levels(job["condition"]) | {"seed": job["seed"]} for job in jobs]
+        return result_frame(jobs, results, rows, [*WORDS, "seed"])
 
-
-def condition_frame(jobs: list[dict], results: list[dict], levels: Any, rows: str) -> pd.DataFrame:
-    """One row for each of the results' `rows`, with its condition's levels and its seed."""
-    return pd.DataFrame(
-        {**levels(job["condition"]), "seed": job["seed"], **row}
-        for job, result in zip(jobs, results, strict=True)
-        for row in result[rows]
-    )
+    every = conditions(config.default, config.conditions)
+    curves = measured("control", control_job, every, "curve")
+    estimators = [one for one in every if one | {"estimator": config.estimator} == config.default]
+    accuracy = measured("accuracy", accuracy_job, estimators, "genotypes", genotypes=config.genotypes)
+    return findings(curves, accuracy, levels(config.default), (config.search_cells, config.cells))
 
 
 def findings(curves: pd.DataFrame, accuracy: pd.DataFrame, default: Condition, cells: tuple[int, int]) -> Findings:
-    """Conclusions, tables and pictures of the two `condition_frame`s; `cells` of the supernet and the networks."""
+    """Conclusions, tables and pictures of the shared edges and the accuracies; `cells` of supernet and networks."""
     errors = error_frame(curves)
     found = effects(errors, default)
     same = twin_frame(_only(curves, default))
     named = accuracy.assign(condition=accuracy["estimator"].map(WORDS["estimator"].format))
-    slopes = slope_frame(named)
+    slopes = distance_slopes(named)
+    lambdas = sorted(curves["Lambda"].unique(), key=lambda edges: edges != default["Lambda"])
     sections = [
         Section(
             f"Shared edges against lambda, Lambda {edges} (Figure 3.1)",
             "Edges that the genotype of the largest logits at lambda has in common with the optimal one: mean over "
-            "independent searches with its 95% interval (bootstrap over searches, widened for few of them "
-            "as Student's t is). The first line is the default "
-            "condition, each other one differs from it as its name says.",
+            "independent searches with its 95% interval (bootstrap over searches, widened for few of them as Student's "
+            "t is). The first line is the default condition, each other one differs from it as its name says.",
             curve_figure(curves, default | {"Lambda": int(edges)}),
         )
-        for edges in sorted(curves["Lambda"].unique(), key=lambda edges: edges != default["Lambda"])
+        for edges in lambdas
     ]
     if found:
         sections.append(
@@ -247,10 +227,9 @@ def findings(curves: pd.DataFrame, accuracy: pd.DataFrame, default: Condition, c
                 "after Holm's correction for all factors. "
                 + " ".join(
                     f"A genotype that ignores lambda is wrong by {ignorant(edges):.2f} of {edges} edges at best."
-                    for edges in sorted(curves["Lambda"].unique())
+                    for edges in sorted(lambdas)
                 ),
-                effect_figure(found),
-                effect_table(found, errors, default),
+                table=effect_table(found, errors, default),
             )
         )
     sections += [
@@ -260,7 +239,6 @@ def findings(curves: pd.DataFrame, accuracy: pd.DataFrame, default: Condition, c
             "Accuracy on V of retrained genotypes at whole lambda, the argmax one and samples, and what they share "
             "with the optimal genotype: mean over searches with its 95% interval.",
             accuracy_figure(named),
-            slope_table(slopes) if len(slopes) else None,
         ),
         Section(
             "Different edges that compute the same",
@@ -271,9 +249,9 @@ def findings(curves: pd.DataFrame, accuracy: pd.DataFrame, default: Condition, c
             table=same,
         ),
     ]
-    told = [control_sentence(curves, errors, default), *effect_sentences(found, default), *slope_sentences(slopes)]
+    said = [control_sentence(curves, errors, default), *effect_sentences(found, default), *slope_sentences(slopes)]
     frames = {"curves": curves, "errors": errors, "accuracy": accuracy, "slopes": slopes, "twins": same}
-    return Findings("Control (Figures 3.1 and 3.2)", [*told, twin_sentence(same)], sections, frames)
+    return Findings("Control (Figures 3.1 and 3.2)", [*said, twin_sentence(same)], sections, frames)
 
 
 def _part(cells: int) -> str:
@@ -281,10 +259,10 @@ def _part(cells: int) -> str:
 
 
 def _only(frame: pd.DataFrame, levels: Condition) -> pd.DataFrame:
-    return frame[np.logical_and.reduce([frame[name] == level for name, level in levels.items()])]
+    return frame[(frame[list(levels)] == pd.Series(levels)).all(axis=1)]
 
 
-def _told(factor: str, level: Any) -> str:
+def _words(factor: str, level: Any) -> str:
     return WORDS[factor].format({"as_printed": "printed"}.get(level, level))
 
 
@@ -307,84 +285,49 @@ def effects(errors: pd.DataFrame, default: Condition, alone: bool = False) -> di
     Averaged over the other factors' combinations, or with these at their defaults (`alone`).
     """
     compared = {}
-    for factor in WORDS:
-        rest = [name for name in WORDS if name != factor]
+    for factor, usual in default.items():
+        rest = [name for name in default if name != factor]
         rows = _only(errors, {name: default[name] for name in rest}) if alone else errors
+        wide = rows.pivot(index=["seed", *rest], columns=factor, values="error")
         for level in rows[factor].unique():
-            if level == default[factor]:
-                continue
-            wide = rows.pivot(index=["seed", *rest], columns=factor, values="error")[[default[factor], level]]
-            wide = wide.dropna().groupby("seed").mean()
-            compared[factor, level] = compare(wide[default[factor]], wide[level], paired=factor != "Lambda")
+            if level != usual:
+                both = wide[[usual, level]].dropna().groupby("seed").mean()
+                compared[factor, level] = compare(both[usual], both[level], paired=factor != "Lambda")
     return corrected(compared)
 
 
 def effect_sentences(found: dict[tuple[str, Any], Comparison], default: Condition) -> list[str]:
-    """What the factors do to the control error, those that can be told first."""
-    told = [
-        "Control error: " + sentence(one, _told(name[0], default[name[0]]), _told(*name), unit="edges")
-        for name, one in found.items()
+    """What the factors do to the control error, those with an effect first."""
+    said = [
+        "Control error: " + sentence(one, _words(factor, default[factor]), _words(factor, level), unit="edges")
+        for (factor, level), one in found.items()
         if one.distinguishable
     ]
-    named = {_told(*name): one for name, one in found.items()}
-    return told + undecided(named, "No effect on the control error is established at this budget", unit="edges")
-
-
-def effect_figure(found: dict[tuple[str, Any], Comparison]) -> go.Figure:
-    """Each factor's difference in control error with its interval."""
-    frame = pd.DataFrame(
-        [
-            {"level": _told(*name), "mean": one.difference, "low": one.low, "high": one.high}
-            for name, one in found.items()
-        ]
-    )
-    axis = "difference in control error (edges); to the left is better"
-    figure = dots_figure(frame.astype({"low": float, "high": float}), "level", axis, "Change of one factor")
-    return figure.add_vline(x=0, line={"color": GREY, "width": 1, "dash": "dot"})
+    named = {_words(*name): one for name, one in found.items()}
+    return said + undecided(named, "No effect on the control error is established at this budget", unit="edges")
 
 
 def effect_table(found: dict[tuple[str, Any], Comparison], errors: pd.DataFrame, default: Condition) -> pd.DataFrame:
     """Main effects beside the effects with the other factors at their defaults."""
     alone = effects(errors, default, alone=True)
-
-    def interval(one: Comparison | None) -> str:
-        if one is None:
-            return ""
-        return f"{one.difference:+.2f}" + ("" if one.low is None else f" [{one.low:.2f}, {one.high:.2f}]")
-
-    return pd.DataFrame(
-        {
-            "change": f"{_told(name[0], default[name[0]])} to {_told(*name)}",
-            "averaged": interval(one),
-            "p (Holm)": "" if one.p_holm is None else f"{one.p_holm:.2g}",
-            "alone": interval(alone.get(name)),
-        }
-        for name, one in found.items()
-    )
+    named = {f"{_words(name[0], default[name[0]])} to {_words(*name)}": one for name, one in found.items()}
+    shown = comparison_table(named, "change")
+    return shown.assign(alone=[difference_text(alone[name]) if name in alone else "" for name in found])
 
 
 def error_table(errors: pd.DataFrame) -> pd.DataFrame:
     """Mean and interval of the control error, a row a condition."""
-    rows = []
-    for levels, group in errors.groupby(list(WORDS), sort=False):
-        shown = {name: "printed" if level == "as_printed" else level for name, level in zip(WORDS, levels, strict=True)}
-        rows.append(
-            {
-                **shown,
-                "control error": mean_estimate(group["error"], within=AMOUNT).told(),
-                "worst": group["error"].max(),
-            }
-        )
-    return pd.DataFrame(rows).round(3)
+    groups = errors.replace("as_printed", "printed").groupby(list(WORDS), sort=False, as_index=False)["error"]
+    return groups.agg(**{"control error": partial(mean_text, within=AMOUNT), "worst": "max"}).round(3)
 
 
 def control_sentence(curves: pd.DataFrame, errors: pd.DataFrame, default: Condition) -> str:
     """How well lambda controls the shared edges in the default condition."""
     error = mean_estimate(_only(errors, default)["error"], within=AMOUNT)
     ends = _only(curves, default).groupby("lambda")["shared"].mean()
-    listed = ", ".join(_told(name, default[name]) for name in WORDS)
+    listed = ", ".join(_words(name, default[name]) for name in WORDS)
     return (
-        f"By default ({listed}) the control error is {error.told()} edges (n = {error.n} searches): genotypes share "
+        f"By default ({listed}) the control error is {error.text()} edges (n = {error.n} searches): genotypes share "
         f"{ends.iloc[0]:.2f} edges on average at lambda 0, and {ends.iloc[-1]:.2f} at lambda {ends.index[-1]:g}."
     )
 
@@ -392,69 +335,40 @@ def control_sentence(curves: pd.DataFrame, errors: pd.DataFrame, default: Condit
 def curve_figure(curves: pd.DataFrame, default: Condition) -> go.Figure:
     """Shared edges against lambda: the default condition, and those of the same Lambda that differ in one factor."""
     frame = _only(curves, {"Lambda": default["Lambda"]})
-    changes = [(frame[name] != level).to_numpy() for name, level in default.items()]
-    frame = frame[np.sum(changes, axis=0) <= 1]
-    names = [
-        next((_told(name, row[name]) for name, level in default.items() if row[name] != level), "default")
-        for _, row in frame.iterrows()
-    ]
-    within = (0.0, float(default["Lambda"]))
-    shown = interval_frame(frame.assign(condition=names), ["condition", "lambda"], "shared", within)
-    axes = {"lambda": "lambda, edges asked for"}
-    return lines_figure({"edges shared": shown}, "lambda", "condition", axes, "Shared edges", "edges shared")
+
+    def change(row: pd.Series) -> str | None:
+        changes = [_words(name, row[name]) for name, level in default.items() if row[name] != level]
+        return ("default", *changes)[-1] if len(changes) < 2 else None
+
+    frame = frame.assign(condition=frame.apply(change, axis=1)).dropna(subset=["condition"])
+    panels = {"edges shared": ("shared", (0.0, float(default["Lambda"])))}
+    return lines_figure(frame, "lambda", "condition", panels, LAMBDA, "Shared edges", "edges shared")
 
 
 def accuracy_figure(accuracy: pd.DataFrame) -> go.Figure:
     """Accuracy and shared edges of the retrained genotypes against lambda, averaged within each search first."""
     keys = ["condition", "lambda", "seed"]
     means = accuracy.groupby(keys, sort=False, as_index=False)[["accuracy", "shared"]].mean()
-    panels = {
-        title: interval_frame(means, ["condition", "lambda"], value, within)
-        for title, value, within in (("accuracy on V", "accuracy", SHARE), ("edges shared", "shared", AMOUNT))
-    }
-    axes = {"lambda": "lambda, edges asked for"}
-    return lines_figure(panels, "lambda", "condition", axes, "Retrained genotypes", "edges shared")
+    panels = {"accuracy on V": ("accuracy", SHARE), "edges shared": ("shared", AMOUNT)}
+    return lines_figure(means, "lambda", "condition", panels, LAMBDA, "Retrained genotypes", "edges shared")
 
 
-def slope_frame(accuracy: pd.DataFrame) -> pd.DataFrame:
-    """One row a condition and seed: accuracy lost or won with each edge that differs from the optimal genotype's.
+def distance_slopes(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """One row a condition and seed: accuracy won with each edge that differs from the optimal genotype's.
 
     The least-squares slope over a search's distinct genotypes; searches whose genotypes all share as much have none.
     """
-    rows = []
-    for (condition, seed), group in accuracy.groupby(["condition", "seed"], sort=False):
-        group = group.drop_duplicates("genotype")
-        if group["shared"].nunique() > 1:
-            slope = -np.polyfit(group["shared"], group["accuracy"], 1)[0]
-            rows.append({"condition": condition, "seed": seed, "genotypes": len(group), "slope": float(slope)})
-    return pd.DataFrame(rows, columns=["condition", "seed", "genotypes", "slope"])
-
-
-def slope_tests(slopes: pd.DataFrame) -> dict[str, Comparison]:
-    """The slopes of each condition against none, corrected together."""
-    groups = slopes.groupby("condition", sort=False)["slope"]
-    return corrected({name: compare(np.zeros(len(found)), found, paired=True) for name, found in groups})
-
-
-def slope_table(slopes: pd.DataFrame) -> pd.DataFrame:
-    """Points of accuracy for each edge that differs, a row a condition."""
-    return pd.DataFrame(
-        {
-            "condition": name,
-            "points an edge further": mean_estimate(slopes.loc[slopes["condition"] == name, "slope"]).told(points=True),
-            "p (Holm)": "" if one.p_holm is None else f"{one.p_holm:.2g}",
-            "searches": one.n[1],
-        }
-        for name, one in slope_tests(slopes).items()
-    )
+    distinct = accuracy.drop_duplicates(["condition", "seed", "genotype"])
+    return slope_frame(distinct.assign(distance=-distinct["shared"]), ["condition", "seed"], "distance", "accuracy")
 
 
 def slope_sentences(slopes: pd.DataFrame) -> list[str]:
-    """Whether a genotype is worse the further it is from the optimal one."""
-    told = []
-    for name, one in slope_tests(slopes).items():
-        found = mean_estimate(slopes.loc[slopes["condition"] == name, "slope"])
-        verdict = f"{found.told(points=True)} points an edge further (n = {found.n} searches"
+    """Whether a genotype is worse the further it is from the optimal one: slopes against none, corrected together."""
+    groups = dict(list(slopes.groupby("condition", sort=False)["slope"]))
+    tests = corrected({name: compare(np.zeros(len(found)), found, paired=True) for name, found in groups.items()})
+    said = []
+    for name, one in tests.items():
+        verdict = f"{mean_text(groups[name], points=True)} points an edge further (n = {one.n[1]} searches"
         if one.distinguishable:
             verdict += f", p = {one.p_holm:.2g}): that it is worse "
             verdict += "holds here" if one.difference < 0 else "is contradicted, it is better"
@@ -463,10 +377,8 @@ def slope_sentences(slopes: pd.DataFrame) -> list[str]:
             verdict += f"detected {100 * one.detectable:.2f}"
         else:
             verdict += "): too little to tell"
-        told.append(f'"The further from the optimal genotype, the worse", {name}: accuracy on V changes by {verdict}.')
-    if not told:
-        told.append("All retrained genotypes of each search share as much: their distance cannot explain accuracy.")
-    return told
+        said.append(f'"The further from the optimal genotype, the worse", {name}: accuracy on V changes by {verdict}.')
+    return said or ["All retrained genotypes of each search share as much: their distance cannot explain accuracy."]
 
 
 def twin_frame(curves: pd.DataFrame) -> pd.DataFrame:
@@ -489,10 +401,5 @@ def twin_sentence(frame: pd.DataFrame) -> str:
     )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the study of the command line; returns the exit status."""
-    return experiment_main(ControlConfig, __doc__, study, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(experiment_main(ControlConfig, __doc__, study))

@@ -4,8 +4,8 @@ python studies/convergence.py                            # digits, embedded: min
 python studies/convergence.py --preset paper --root DATA # CIFAR-100 in the paper's form, on GPUs
 
 An iteration is a weight step of a search: EdgeNES's are those of its search, then of its hypernetwork; DartsEns's are
-those of its n searches together, which go on in turns, so that each has done I / n after I. Retraining counts for
-neither. A curve tells what a running search would give if it were stopped: schedules of rates, weights and
+those of its n searches together, which take turns, so that each has done I / n after I. Retraining counts for
+neither. A curve shows what a running search would give if it were stopped: schedules of rates, weights and
 temperatures are those of the whole. EdgeNES has a curve from the first epoch of its hypernetwork on.
 
 The paper does not say what it retrains at a point; here it is what the method would retrain at its end. EdgeNES
@@ -28,32 +28,16 @@ import pandas as pd
 from edgenes.errors import ConfigError
 from edgenes.methods.budget import Setting
 from edgenes.methods.catalogue import best_ensemble, hypernetwork_pool, random_nes
-from edgenes.methods.cost import Work, search_work
 from edgenes.methods.result import Member
 from edgenes.methods.trainer import Trainer
-from edgenes.metrics import ensemble_probabilities, summary
-from edgenes.validation import check_at_least, check_at_most
-from tune_jobs.config.experiment import ExperimentConfig
-from tune_jobs.config.sweep import MOST
-from tune_jobs.experiments.cli import experiment_main
-from tune_jobs.report.findings import Findings, Section
-from tune_jobs.report.interval_figures import interval_frame, lines_figure
-from tune_jobs.report.statistics import (
-    SHARE,
-    Comparison,
-    area,
-    common_range,
-    compare,
-    corrected,
-    mean_estimate,
-    one_test_set,
-    sentence,
-)
+from edgenes.validation import check_at_least
+from tune_jobs.experiments import ExperimentConfig, Findings, Section, experiment_main, jobs_by_seed, trained
+from tune_jobs.report.interval_figures import lines_figure
+from tune_jobs.report.statistics import SHARE, Comparison, compare, corrected, mean_text, one_test_set, sentence
 
 EDGE, DARTS, POOLED, RANDOM = "EdgeNES", "DartsEns", "DartsEns of a pool", "Random-NES"
 PAPER_P = 0.0287
 """The paper's p-value of the areas."""
-ACCURACY, MEMBER = "accuracy of the ensemble", "mean accuracy of members"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +47,8 @@ class ConvergenceConfig(ExperimentConfig):
     NAME: ClassVar[str] = "convergence"
 
     points: int = 8
-    """Points of a curve, evenly over the iterations that the curves have in common; a curve that goes on has one more
-    at its end."""
+    """Points of a curve, evenly over the iterations that the curves have in common; a longer curve has one more at
+    its end."""
     retraining: Literal["short", "full"] | None = None
     """How long the networks of a point are trained: short_epochs or final_epochs. By default short in the laptop
     preset, where full trainings of all points would take half an hour, and full in the others, as in the paper."""
@@ -77,7 +61,6 @@ class ConvergenceConfig(ExperimentConfig):
         if self.retraining is None:
             object.__setattr__(self, "retraining", "short" if self.preset == "laptop" else "full")
         check_at_least(self, 2, "points", "ensemble_size")
-        check_at_most(self, MOST, "points")
         low, high = shared_epochs(self.search_epochs, self.hypernetwork_epochs, self.ensemble_size)
         if low >= high:
             raise ConfigError(
@@ -106,7 +89,7 @@ def points_of(config: ConvergenceConfig) -> dict[str, list[int]]:
 
 
 def turns(total: int, runs: int) -> list[int]:
-    """What each of so many runs, which go on in turns, has done of `total`."""
+    """What each of so many runs, which take turns, has done of `total`."""
     return [total // runs + (run < total % runs) for run in range(runs)]
 
 
@@ -116,10 +99,9 @@ Point = tuple[str, int, list[Member]]
 
 def edge_points(setting: Setting, trainer: Trainer, epochs: Sequence[int]) -> Iterator[Point]:
     """EdgeNES: of the hypernetwork as it was, the best n of m on V."""
-    optimal = trainer.search(setting.search_config()).genotype
-    trained = trainer.hypernetwork(setting.hypernetwork_config(), optimal)
+    _, found = trained(setting, trainer)
     for done in epochs:
-        pool = hypernetwork_pool(trained.at(done - setting.search.epochs), setting)
+        pool = hypernetwork_pool(found.at(done - setting.search.epochs), setting)
         yield EDGE, done, best(pool, setting, trainer)
 
 
@@ -128,8 +110,8 @@ def darts_points(setting: Setting, trainer: Trainer, epochs: Sequence[int]) -> I
     searches = [trainer.search(setting.search_config(run)) for run in range(setting.size)]
     for done in epochs:
         genotypes = [found.trace[each - 1] for found, each in zip(searches, turns(done, setting.size), strict=True)]
-        trained = [genotypes[k % setting.size] for k in range(setting.candidates)]
-        pool = [Member(genotype, setting.training_config(genotype, k)) for k, genotype in enumerate(trained)]
+        repeated = [genotypes[k % setting.size] for k in range(setting.candidates)]
+        pool = [Member(genotype, setting.training_config(genotype, k)) for k, genotype in enumerate(repeated)]
         yield DARTS, done, pool[: setting.size]
         yield POOLED, done, best(pool, setting, trainer)
 
@@ -160,80 +142,38 @@ def one_run(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     setting = replace(setting, training=replace(setting.training, epochs=job["retraining"]))
     points = []
     for curve, done, members in METHODS[job["method"]](setting, bench.trainer, job["epochs"]):
-        predictions = [bench.trainer.retrain(member.config, member.genotype).probabilities for member in members]
-        points.append(
-            {
-                "curve": curve,
-                "epochs": done,
-                "members": [member.to_dict() for member in members],
-                "validation": summary(ensemble_probabilities(np.stack(predictions)), bench.data.validation.labels),
-            }
-        )
-    return {
-        "points": points,
-        "steps": max(1, len(bench.data.weights) // setting.search.batch_size),
-        "work": vars(search_of(job["method"], setting, bench.data)),
-        "note": f"{len(points)} points",
-    }
-
-
-def search_of(method: str, setting: Setting, data: Any) -> Work:
-    """What the whole search of a method costs."""
-    runs = {EDGE: [setting.search_config(), setting.hypernetwork_config()], RANDOM: []}
-    configs = runs.get(method, [setting.search_config(run) for run in range(setting.size)])
-    return sum((search_work(config, data) for config in configs), Work())
+        for member in members:
+            bench.trainer.retrain(member.config, member.genotype)
+        points.append({"curve": curve, "epochs": done, "members": [member.to_dict() for member in members]})
+    steps = max(1, len(bench.data.weights) // setting.search.batch_size)
+    return {"points": points, "steps": steps, "note": f"{len(points)} points"}
 
 
 def study(experiment: Any) -> Findings:
     """Run every method with every seed, then evaluate the ensembles of all points on T."""
     config = experiment.config
-    epochs = points_of(config) | {RANDOM: [0]}
     retraining = config.short_epochs if config.retraining == "short" else config.final_epochs
-    jobs = [
-        {
-            "name": f"{method} seed {seed}",
-            "method": method,
-            "seed": seed,
-            "epochs": epochs[method],
-            "retraining": retraining,
-        }
-        for seed in range(config.seeds)
-        for method in METHODS
-    ]
+    conditions = {
+        method: {"method": method, "epochs": epochs, "retraining": retraining}
+        for method, epochs in (points_of(config) | {RANDOM: [0]}).items()
+    }
+    jobs = jobs_by_seed(conditions, config.seeds)
     results = experiment.map("curves", one_run, jobs)
-    named: dict[tuple[Member, ...], str] = {}
+    rows, ensembles = [], []
     for job, result in zip(jobs, results, strict=True):
         for point in result["points"]:
-            members = tuple(map(Member.from_dict, point["members"]))
-            named.setdefault(members, f"{point['curve']} seed {job['seed']} at {point['epochs']}")
-    found = experiment.evaluate({name: members for members, name in named.items()})
-    tested = {members: found[name] for members, name in named.items()}
-    rows = curves_frame(jobs, results, tested)
-    return findings(rows, retraining, len(experiment.run.data.test), config.area_from)
-
-
-def curves_frame(jobs: list[dict], results: list[dict], tested: dict[tuple[Member, ...], dict]) -> pd.DataFrame:
-    """One row a curve, seed and point: iterations, accuracy of ensemble and members on T, and on V."""
-    rows = []
-    for job, result in zip(jobs, results, strict=True):
-        for point in result["points"]:
-            members = tuple(map(Member.from_dict, point["members"]))
-            test = tested[members]
-            rows.append(
-                {
-                    "curve": point["curve"],
-                    "seed": job["seed"],
-                    "epochs": point["epochs"],
-                    "iterations": point["epochs"] * result["steps"],
-                    "test_accuracy": test["ensemble"]["accuracy"],
-                    "member_accuracy": float(np.mean([member["accuracy"] for member in test["members"]])),
-                    "validation_accuracy": point["validation"]["accuracy"],
-                    "architectures": len({member.genotype for member in members}),
-                    "search_steps": result["work"]["steps"],
-                    "search_images": result["work"]["images"],
-                }
-            )
-    return pd.DataFrame(rows)
+            place = {"curve": point["curve"], "seed": job["seed"], "epochs": point["epochs"]}
+            rows.append({**place, "iterations": point["epochs"] * result["steps"]})
+            ensembles.append(tuple(map(Member.from_dict, point["members"])))
+    names = {}
+    for row, members in zip(rows, ensembles, strict=True):  # an ensemble of several points is evaluated once
+        names.setdefault(members, f"{row['curve']} seed {row['seed']} at {row['epochs']}")
+    tested = experiment.evaluate({name: members for members, name in names.items()})
+    for row, members in zip(rows, ensembles, strict=True):
+        test = tested[names[members]]
+        row["test_accuracy"] = test["ensemble"]["accuracy"]
+        row["member_accuracy"] = float(np.mean([member["accuracy"] for member in test["members"]]))
+    return findings(pd.DataFrame(rows), retraining, len(experiment.run.data.test), config.area_from)
 
 
 @dataclass(frozen=True)
@@ -252,29 +192,36 @@ class Areas:
 
 
 def areas(frame: pd.DataFrame, area_from: int | None = None) -> Areas:
-    """The areas of a `curves_frame`, divided by the range that all curves cover; what needs no search is level."""
+    """The areas of all curves, divided by the range that all of them cover; what needs no search is level.
+
+    `frame` has one row a curve, seed and point: its epochs, its iterations, accuracy of ensemble and members on T.
+    """
     searched = frame[frame["epochs"] > 0]
-    curves = {key: curve.sort_values("epochs") for key, curve in searched.groupby(["curve", "seed"], sort=False)}
-    low, high = common_range([curve["epochs"] for curve in curves.values()])
-    low = low if area_from is None else max(low, area_from)
-    rows = [
-        {"curve": name, "seed": seed, "area": area(curve["epochs"], curve["test_accuracy"], low, high)}
-        for (name, seed), curve in curves.items()
-    ]
-    level = frame[frame["epochs"] == 0]
-    rows += [{"curve": row.curve, "seed": row.seed, "area": row.test_accuracy} for row in level.itertuples()]
-    wide = pd.DataFrame(rows).pivot(index="seed", columns="curve", values="area")
+    epochs = searched.groupby("curve")["epochs"]
+    low, high = max(epochs.min().max(), area_from or 0), epochs.max().min()
+
+    def height(curve: pd.DataFrame) -> float:
+        x, y = curve["epochs"], curve["test_accuracy"]
+        if x.iloc[0] == 0:
+            return y.iloc[0]
+        at = np.array([low, *x[(x > low) & (x < high)], high])
+        return float(np.trapezoid(np.interp(at, x, y), at) / (high - low))
+
+    heights = {key: height(curve) for key, curve in frame.sort_values("epochs").groupby(["curve", "seed"])}
+    wide = pd.Series(heights).unstack(0)
     steps = round(searched["iterations"].iloc[0] / searched["epochs"].iloc[0])
-    return Areas(wide[list(dict.fromkeys(frame["curve"]))], low, high, steps)
+    return Areas(wide[frame["curve"].unique()].rename_axis("seed"), low, high, steps)
 
 
 def findings(frame: pd.DataFrame, retraining: int, test_images: int, area_from: int | None = None) -> Findings:
-    """Conclusions, table and picture of a `curves_frame`: networks trained for so many epochs, T of so many images."""
+    """Conclusions, table and picture of the curves: networks trained for so many epochs, T of so many images."""
     found = areas(frame, area_from)
-    trained = f"{retraining} epoch{'s' * (retraining > 1)}"
-    curves = {
-        title: interval_frame(levelled(frame), ["curve", "iterations"], column, SHARE)
-        for title, column in ((ACCURACY, "test_accuracy"), (MEMBER, "member_accuracy"))
+    searched, level = frame[frame["epochs"] > 0], frame[frame["epochs"] == 0]
+    ends = [searched["iterations"].min(), searched["iterations"].max()]
+    drawn = pd.concat([searched, *(level.assign(iterations=end) for end in ends)])  # level: a line without a search
+    panels = {
+        "accuracy of the ensemble": ("test_accuracy", SHARE),
+        "mean accuracy of members": ("member_accuracy", SHARE),
     }
     return Findings(
         "Convergence (Figure 4.1)",
@@ -283,11 +230,11 @@ def findings(frame: pd.DataFrame, retraining: int, test_images: int, area_from: 
             Section(
                 "Test accuracy against iterations",
                 f"Mean over independent searches with its 95% interval. Every point's networks are trained from "
-                f"scratch for {trained}, and its ensemble is chosen on validation data; the test images were "
-                f"read after all runs had ended. {POOLED}: as many networks as EdgeNES chooses from, the genotypes of "
-                f"the searches trained from several seeds. {RANDOM} searches nothing and is level. "
-                + one_test_set(frame["test_accuracy"].mean(), test_images),
-                lines_figure(curves, "iterations", "curve", {"iterations": "iterations of the search"}, "Convergence"),
+                f"scratch for {retraining} epoch{'s' * (retraining > 1)}, and its ensemble is chosen on validation "
+                f"data; the test images were read after all runs had ended. {POOLED}: as many networks as EdgeNES "
+                f"chooses from, the genotypes of the searches trained from several seeds. {RANDOM} searches nothing "
+                "and is level. " + one_test_set(frame["test_accuracy"].mean(), test_images),
+                lines_figure(drawn, "iterations", "curve", panels, "iterations of the search", "Convergence"),
             ),
             Section(
                 "Areas under the curves",
@@ -299,80 +246,50 @@ def findings(frame: pd.DataFrame, retraining: int, test_images: int, area_from: 
                 "What an iteration is",
                 f"A weight step: {found.steps} an epoch, of a search or of a hypernetwork. Each has a step of the "
                 "architecture beside it, but those of a search's warm-up. A step of the hypernetwork and one of a "
-                "search see as many images, once the search has warmed up; below is all of a method's search, up to "
-                "the end of its curve. Retraining counts for neither.",
-                table=costs(frame),
+                "search see as many images, once the search has warmed up. Retraining counts for neither.",
             ),
         ],
         {"convergence": frame, "areas": found.frame.reset_index()},
     )
 
 
-def levelled(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with what needs no search at the iterations of all others, so that it is drawn as a line."""
-    searched, level = frame[frame["epochs"] > 0], frame[frame["epochs"] == 0]
-    ends = [searched["iterations"].min(), searched["iterations"].max()]
-    return pd.concat([searched, *(level.assign(iterations=end) for end in ends)], ignore_index=True)
-
-
 def conclusions(found: Areas) -> list[str]:
     """What the areas say: the paper's comparison, then the others of EdgeNES, all corrected together by Holm."""
     frame = found.frame
-    means = ", ".join(f"{name} {mean_estimate(frame[name], within=SHARE).told(points=True)}" for name in frame)
-    told = [f"Mean test accuracy, in percent, over iterations {found.range()} of the search: {means}."]
+    means = ", ".join(f"{name} {mean_text(frame[name], SHARE, points=True)}" for name in frame)
     compared = {DARTS: compare(frame[DARTS], frame[EDGE], paired=True)}
     compared |= {name: compare(frame[EDGE], frame[name], paired=True) for name in (POOLED, RANDOM)}
     compared = corrected(compared)
     paper = compared.pop(DARTS)
-    told += [sentence(paper, DARTS, EDGE, points=True), beside_the_paper(paper)]
-    return told + [sentence(one, EDGE, name, points=True) for name, one in compared.items()]
+    return [
+        f"Mean test accuracy, in percent, over iterations {found.range()} of the search: {means}.",
+        sentence(paper, DARTS, EDGE, points=True),
+        beside_the_paper(paper),
+        *(sentence(one, EDGE, name, points=True) for name, one in compared.items()),
+    ]
 
 
 def beside_the_paper(comparison: Comparison) -> str:
     """How DartsEns against EdgeNES compares with what the paper says of it."""
     known = f"The paper finds EdgeNES's area larger, p = {PAPER_P}, from iteration 80 on"
-    if comparison.conclusion == "B higher":
-        return f"{known}: so it is here."
-    if comparison.conclusion == "B lower":
-        return f"{known}: here it is smaller."
-    return f"{known}: these searches neither confirm nor refute that."
+    verdicts = {"B higher": "so it is here", "B lower": "here it is smaller"}
+    return f"{known}: {verdicts.get(comparison.conclusion, 'these searches neither confirm nor refute that')}."
 
 
 def table(frame: pd.DataFrame, found: Areas) -> pd.DataFrame:
     """Means and intervals of the areas, and of the accuracy at both ends of the common range and of the curve."""
     rows = []
     for name, curve in frame.groupby("curve", sort=False):
-        row = {"curve": name, "area": mean_estimate(found.frame[name], within=SHARE).told()}
-        points = {
+        ends = {
             "at the range's start": found.low,
             "at the range's end": found.high,
             "at the curve's end": curve["epochs"].max(),
         }
-        for title, epochs in points.items():
-            at = curve.loc[curve["epochs"] == epochs, "test_accuracy"]  # none where area_from is between two points
-            row[title] = mean_estimate(at, within=SHARE).told() if len(at) else ""
-        rows.append(row)
+        at = {title: curve.loc[curve["epochs"] == epochs, "test_accuracy"] for title, epochs in ends.items()}
+        values = {"area": found.frame[name], **at}  # nothing is at area_from where that is between two points
+        rows.append({"curve": name, **{title: mean_text(those, SHARE) for title, those in values.items()}})
     return pd.DataFrame(rows)
 
 
-def costs(frame: pd.DataFrame) -> pd.DataFrame:
-    """Of each method's whole search: epochs, iterations, all steps, and thousands of images that passed forward."""
-    ends = frame.sort_values("epochs").groupby("curve", sort=False).last().reindex(dict.fromkeys(frame["curve"]))
-    return pd.DataFrame(
-        {
-            "curve": ends.index,
-            "epochs": ends["epochs"].to_numpy(),
-            "iterations": ends["iterations"].to_numpy(),
-            "steps of weights and architecture": ends["search_steps"].to_numpy(),
-            "thousand images": (ends["search_images"] / 1000).round(1).to_numpy(),
-        }
-    )
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the study of the command line; returns the exit status."""
-    return experiment_main(ConvergenceConfig, __doc__, study, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(experiment_main(ConvergenceConfig, __doc__, study))

@@ -9,6 +9,7 @@ import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
 # isort: split
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,11 +21,18 @@ from edgenes.methods.result import Member
 from edgenes.metrics import ensemble_probabilities, summary
 from edgenes.space.genotype import Genotype
 from edgenes.training.collapse import parameter_free
-from tune_jobs.config.experiment import ExperimentConfig
-from tune_jobs.experiments.cli import experiment_main
-from tune_jobs.report.findings import Findings, Section
+from tune_jobs.experiments import ExperimentConfig, Findings, Section, experiment_main, jobs_by_seed
 from tune_jobs.report.interval_figures import dots_figure, interval_frame
-from tune_jobs.report.statistics import AMOUNT, SHARE, against, mean_estimate, one_test_set, sentence, undecided
+from tune_jobs.report.statistics import (
+    AMOUNT,
+    SHARE,
+    compare,
+    corrected,
+    mean_text,
+    one_test_set,
+    sentence,
+    undecided,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +52,13 @@ class MethodsConfig(ExperimentConfig):
 
 
 def one_run(job: dict[str, Any], bench: Any) -> dict[str, Any]:
-    """A method's run with one seed: members, their scores on V, costs."""
+    """A method's run with one seed: members, the ensemble's accuracy on V, costs."""
     outcome = run_method(job["method"], bench.of_seed(job["seed"]), bench.trainer)
-    labels = bench.data.validation.labels
-    found = summary(ensemble_probabilities(outcome.predictions), labels)
+    found = summary(ensemble_probabilities(outcome.predictions), bench.data.validation.labels)
     return {
         "members": [member.to_dict() for member in outcome.members],
-        "pool": [member.genotype.digest for member in outcome.pool],
-        "validation": {"ensemble": found, "members": [summary(each, labels) for each in outcome.predictions]},
+        "pool": len(outcome.pool),
+        "validation_accuracy": found["accuracy"],
         "search": vars(outcome.search),
         "retraining": vars(outcome.retraining),
         "note": f"validation accuracy {found['accuracy']:.3f}",
@@ -61,11 +68,7 @@ def one_run(job: dict[str, Any], bench: Any) -> dict[str, Any]:
 def study(experiment: Any) -> Findings:
     """Run every method with every seed, then evaluate the ensembles on T, all of which are chosen by then."""
     config = experiment.config
-    jobs = [
-        {"name": f"{method} seed {seed}", "method": method, "seed": seed}
-        for seed in range(config.seeds)
-        for method in config.methods
-    ]
+    jobs = jobs_by_seed({method: {"method": method} for method in config.methods}, config.seeds)
     results = experiment.map("methods", one_run, jobs)
     ensembles = {
         job["name"]: [Member.from_dict(member) for member in result["members"]]
@@ -79,16 +82,20 @@ def methods_frame(jobs: list[dict], results: list[dict], tested: dict[str, dict]
     rows = []
     for job, result in zip(jobs, results, strict=True):
         test = tested[job["name"]]
-        row = {"method": METHODS[job["method"]].label, "seed": job["seed"], "members": len(result["members"])}
+        genotypes = [Genotype.from_dict(member["genotype"]) for member in result["members"]]
+        row = {
+            "method": METHODS[job["method"]].label,
+            "seed": job["seed"],
+            "members": len(genotypes),
+            "pool": result["pool"],
+            "parameter_free": float(np.mean([parameter_free(one) / one.space.max_edges for one in genotypes])),
+            "validation_accuracy": result["validation_accuracy"],
+        }
         for score in ("accuracy", "nll", "ece"):
             row[f"test_{score}"] = test["ensemble"][score]
             row[f"member_{score}"] = float(np.mean([member[score] for member in test["members"]]))
-        row["pool"] = len(result["pool"])
-        genotypes = [Genotype.from_dict(member["genotype"]) for member in result["members"]]
-        row["parameter_free"] = float(np.mean([parameter_free(one) / one.space.max_edges for one in genotypes]))
-        row["validation_accuracy"] = result["validation"]["ensemble"]["accuracy"]
-        row |= {f"search_{name}": value for name, value in result["search"].items()}
-        row |= {f"retraining_{name}": value for name, value in result["retraining"].items()}
+        for part in ("search", "retraining"):
+            row |= {f"{part}_{unit}": value for unit, value in result[part].items()}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -102,11 +109,11 @@ def findings(frame: pd.DataFrame, test_images: int) -> Findings:
         [
             Section(
                 "Accuracy on test data",
-                "Mean over independent searches with its 95% interval (bootstrap over searches, "
-                "widened for few of them as Student's t is). Where the pool is "
-                "larger than the ensemble, its members were chosen on V; DartsEns and DeepEns train what they need "
-                "and choose nothing. Pools, skips: the share of the members' edges without parameters; of random "
-                "genotypes 0.43. " + one_test_set(frame["test_accuracy"].mean(), test_images),
+                "Mean over independent searches with its 95% interval (bootstrap over searches, widened for few of "
+                "them as Student's t is). Where the pool is larger than the ensemble, its members were chosen on V; "
+                "DartsEns and DeepEns train what they need and choose nothing. Pools, skips: the share of the members' "
+                "edges without parameters; of random genotypes 0.43. "
+                + one_test_set(frame["test_accuracy"].mean(), test_images),
                 dots_figure(accuracy, "method", "test accuracy of the ensemble", "Methods", METHODS["edge-nes"].label),
                 table(frame),
             ),
@@ -114,9 +121,9 @@ def findings(frame: pd.DataFrame, test_images: int) -> Findings:
                 "Cost",
                 "Steps of optimisers; thousands of images that passed forward; floating-point operations of "
                 "convolutions and linear layers, backward passes included (Halving may spend what EdgeNES would if its "
-                "candidates cost as much as random genotypes); "
-                "seconds of whoever computed it, perhaps on a busy machine. The search holds what came before the "
-                "first full retraining; what methods have in common is counted for each of them.",
+                "candidates cost as much as random genotypes); seconds of whoever computed it, perhaps on a busy "
+                "machine. The search holds what came before the first full retraining; what methods have in common is "
+                "counted for each of them.",
                 table=costs(frame),
             ),
         ],
@@ -124,60 +131,52 @@ def findings(frame: pd.DataFrame, test_images: int) -> Findings:
     )
 
 
-def conclusions(frame: pd.DataFrame, score: str = "test_accuracy") -> list[str]:
+def conclusions(frame: pd.DataFrame) -> list[str]:
     """What the paired comparisons with EdgeNES say, corrected together by Holm."""
-    wide = frame.pivot(index="seed", columns="method", values=score)
+    wide = frame.pivot(index="seed", columns="method", values="test_accuracy")
     reference = METHODS["edge-nes"].label
     if reference not in wide:
         return ["EdgeNES was not run, so that nothing is compared with it."]
-    others = {name: wide[name] for name in dict.fromkeys(frame["method"]) if name != reference}
-    compared = against(wide[reference], others, paired=True)
-    told = [sentence(one, reference, name, points=True) for name, one in compared.items() if one.distinguishable]
-    return told + undecided(compared, "Not distinguishable from EdgeNES at this budget", points=True)
+    others = [name for name in frame["method"].unique() if name != reference]
+    compared = corrected({name: compare(wide[reference], wide[name], paired=True) for name in others})
+    said = [sentence(one, reference, name, points=True) for name, one in compared.items() if one.distinguishable]
+    return said + undecided(compared, "Not distinguishable from EdgeNES at this budget", points=True)
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
     """Means and intervals of the scores, a row a method."""
+    share, amount = partial(mean_text, within=SHARE), partial(mean_text, within=AMOUNT)
     columns = {
-        "test_accuracy": "ensemble",
-        "member_accuracy": "mean member",
-        "test_nll": "NLL",
-        "member_nll": "members' NLL",
-        "test_ece": "ECE",
-        "member_ece": "members' ECE",
+        "ensemble": ("test_accuracy", share),
+        "mean member": ("member_accuracy", share),
+        "NLL": ("test_nll", amount),
+        "members' NLL": ("member_nll", amount),
+        "ECE": ("test_ece", share),
+        "members' ECE": ("member_ece", share),
+        "members of pool": ("members", "max"),
+        "pool": ("pool", "max"),
+        "pools, skips": ("parameter_free", lambda shares: f"{shares.mean():.2f}"),
     }
-    rows = []
-    for name, group in frame.groupby("method", sort=False):
-        sizes = {"members of pool": f"{group['members'].max()} of {group['pool'].max()}"}
-        sizes["pools, skips"] = f"{group['parameter_free'].mean():.2f}"
-        told = {title: mean_estimate(group[column], within=_range(column)).told() for column, title in columns.items()}
-        rows.append({"method": name, **told, **sizes})
-    return pd.DataFrame(rows)
-
-
-def _range(score: str) -> tuple[float, float]:
-    return AMOUNT if score.endswith("nll") else SHARE
-
-
-def costs(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean cost of each method in steps, thousands of images, and seconds, search and retraining apart."""
-    means = frame.groupby("method", sort=False)[[name for name in frame if name.startswith(("search_", "retraining_"))]]
-    shown = means.mean().reset_index()
-    for part in ("search", "retraining"):
-        shown[f"{part}_operations"] = (shown[f"{part}_operations"] / 1e9).round(1)
-        shown[f"{part}_images"] = (shown[f"{part}_images"] / 1000).round(1)
-        shown[f"{part}_steps"] = shown[f"{part}_steps"].round().astype(int)
-        shown[f"{part}_seconds"] = shown[f"{part}_seconds"].round(1)
-    units = {"steps": "steps", "images": "images, k", "operations": "GFLOP", "seconds": "s"}
-    columns = [(part, units[unit]) for part, unit in (name.split("_") for name in shown.columns[1:])]
-    shown.columns = pd.MultiIndex.from_tuples([("", "method"), *columns])
+    shown = frame.groupby("method", sort=False, as_index=False).agg(**columns)
+    shown["members of pool"] = shown["members of pool"].astype(str) + " of " + shown.pop("pool").astype(str)
     return shown
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the study of the command line; returns the exit status."""
-    return experiment_main(MethodsConfig, __doc__, study, arguments)
+def costs(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean cost of each method, search and retraining apart."""
+    units = {
+        "steps": ("steps", 1, 0),
+        "images": ("images, k", 1e3, 1),
+        "operations": ("GFLOP", 1e9, 1),
+        "seconds": ("s", 1, 1),
+    }
+    means = frame.groupby("method", sort=False).mean(numeric_only=True)
+    shown = {("", "method"): means.index}
+    for part in ("search", "retraining"):
+        for unit, (title, scale, places) in units.items():
+            shown[part, title] = (means[f"{part}_{unit}"] / scale).round(places).to_numpy()
+    return pd.DataFrame(shown).astype({("search", "steps"): int, ("retraining", "steps"): int})
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(experiment_main(MethodsConfig, __doc__, study))

@@ -4,8 +4,8 @@ python studies/speedup.py                            # digits, embedded: minutes
 python studies/speedup.py --preset paper --root DATA # CIFAR-100 in the paper's form, on GPUs
 
 The theorem has lambda drawn from U{1..Lambda}, the paper's experiments from U[-0.2, Lambda + 0.2]; it sums over the
-members, and takes Lambda for DartsEns, the most that one search's step can update. Here all of these are told, and
-then counted on the paths of real searches: EdgeNES's hypernetwork and DartsEns's n searches.
+members, and takes Lambda for DartsEns, the most that one search's step can update. Here all of these are computed,
+and then counted on the paths of real searches: EdgeNES's hypernetwork and DartsEns's n searches.
 
 A path is what a `sampled` forward pass follows. The paper's mixture updates every operation of every edge, so that
 there is nothing to count: all presets are sampled here. The theorem has paths drawn from the architecture
@@ -17,8 +17,8 @@ import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
 
 # isort: split
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -28,16 +28,14 @@ from numpy.typing import NDArray
 from edgenes.config import WEIGHT_PATHS
 from edgenes.errors import ConfigError
 from edgenes.methods.catalogue import best_ensemble, hypernetwork_pool
-from edgenes.space.genotype import Genotype, shared_edges
+from edgenes.space.genotype import Genotype
 from edgenes.space.theory import expected_edges, simulated_edges, speedup, updated_edges
 from edgenes.training.darts import search_genotype
 from edgenes.training.edgenes import train_hypernetwork
-from edgenes.validation import check_at_least, check_at_most
-from tune_jobs.config.experiment import ExperimentConfig
-from tune_jobs.experiments.cli import experiment_main
-from tune_jobs.report.findings import Findings, Section
+from edgenes.validation import check_at_least
+from tune_jobs.experiments import ExperimentConfig, Findings, Section, experiment_main, jobs_by_seed
 from tune_jobs.report.interval_figures import dots_figure, interval_frame, lines_figure
-from tune_jobs.report.statistics import Estimate, mean_estimate
+from tune_jobs.report.statistics import AMOUNT, mean_estimate, mean_text
 
 EDGE, DARTS = "EdgeNES", "DartsEns"
 MODELS = {
@@ -48,7 +46,7 @@ MODELS = {
 }
 """What p(lambda) is, and whether edges come in one order as lambda grows."""
 LATE = 0.2
-"""Share of the epochs, the last ones, that is told apart: the control of lambda is learned by then."""
+"""Share of the epochs, the last ones, that is shown apart: the control of lambda is learned by then."""
 FAR = 4.0
 """Standard errors from a closed form beyond which a simulation contradicts it; by chance one in 16,000 numbers is."""
 
@@ -70,12 +68,16 @@ class SpeedupConfig(ExperimentConfig):
         super().__post_init__()
         if self.forward != "sampled":
             raise ConfigError(
-                f"edges are counted on paths, which only forward=sampled has, got {self.forward}: leave --forward out."
+                f"edges are counted on paths, which only forward=sampled has, got {self.forward}: leave forward out."
             )
-        if not self.weight_paths or len(set(self.weight_paths)) < len(self.weight_paths):
-            raise ConfigError(f"weight_paths names one or both of {', '.join(WEIGHT_PATHS)}, each once.")
+        object.__setattr__(self, "weight_paths", tuple(dict.fromkeys(self.weight_paths)))  # one named twice counts once
+        if not self.weight_paths:
+            raise ConfigError(f"weight_paths must name one or both of {', '.join(WEIGHT_PATHS)}.")
         check_at_least(self, 2, "draws", "ensemble_size")
-        check_at_most(self, 1_000_000, "draws")  # all of them are in memory at once
+
+
+text = partial(mean_text, none="unknown")
+"""Mean and interval in words."""
 
 
 def one_run(job: dict[str, Any], bench: Any) -> dict[str, Any]:
@@ -83,25 +85,20 @@ def one_run(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     setting, data = bench.of_seed(job["seed"]), bench.data
     paths_of = {"weight_paths": job["weight_paths"]}
     # The trainer's store keeps no paths, so that the searches are made here; they give what the store's do.
-    own, members = [], []
+    own, found = [], []
     for run in range(setting.size):
         seen: list[Genotype] = []
         config = replace(setting.search_config(run), **paths_of)
-        members.append(search_genotype(config, data, on_path=seen.append).genotype)
-        own.append(by_epoch(updated_edges(seen, members[-1:]).summed, config.epochs))
-    seen, optimal = [], members[0]
+        found.append(search_genotype(config, data, on_path=seen.append).genotype)
+        own.append(by_epoch(updated_edges(seen, found[-1:]).summed, config.epochs))
+    seen, optimal = [], found[0]
     config = setting.hypernetwork_config(**paths_of)
     hypernetwork = train_hypernetwork(config, data, optimal, on_path=seen.append).hypernetwork.cpu()
     pool, chosen = best_ensemble(hypernetwork_pool(hypernetwork, setting), setting, bench.trainer)
-    ensemble = [pool[k].genotype for k in chosen]
-    counts, within = updated_edges(seen, ensemble), updated_edges(seen, ensemble, optimal.edge_set)
-    columns = {"summed": counts.summed, "distinct": counts.distinct, "within": within.summed}
-    columns["path"] = np.array([shared_edges(path, optimal) for path in seen])
+    counts = updated_edges(seen, [pool[k].genotype for k in chosen])
     return {
-        EDGE: {name: by_epoch(values, config.epochs) for name, values in columns.items()},
+        EDGE: {name: by_epoch(getattr(counts, name), config.epochs) for name in ("summed", "distinct")},
         DARTS: {"summed": np.mean(own, axis=0).tolist()},
-        "members": [shared_edges(genotype, optimal) for genotype in ensemble],
-        "ensemble": [genotype.to_dict() for genotype in ensemble],
         "note": f"{counts.summed.mean():.2f} edges a step, {np.mean(own):.2f} of DartsEns",
     }
 
@@ -112,13 +109,9 @@ def by_epoch(values: NDArray, epochs: int) -> list[float]:
 
 
 def study(experiment: Any) -> Findings:
-    """Tell the theorem's numbers, then count with every seed and kind of paths."""
+    """Compute the theorem's numbers, then count with every seed and kind of paths."""
     config = experiment.config
-    jobs = [
-        {"name": f"{paths} paths seed {seed}", "weight_paths": paths, "seed": seed}
-        for seed in range(config.seeds)
-        for paths in config.weight_paths
-    ]
+    jobs = jobs_by_seed({f"{paths} paths": {"weight_paths": paths} for paths in config.weight_paths}, config.seeds)
     results = experiment.map("counts", one_run, jobs)
     theory = theory_frame(config.ensemble_size, config.space.max_edges, config.draws)
     return findings(theory, counts_frame(jobs, results), config.ensemble_size, config.space.max_edges)
@@ -140,42 +133,29 @@ def theory_frame(members: int, max_edges: int, draws: int) -> pd.DataFrame:
 
 
 def counts_frame(jobs: list[dict], results: list[dict]) -> pd.DataFrame:
-    """One row a seed, kind of paths, method and epoch: edges updated a step.
-
-    `summed` over the members and `distinct`; `within`, only those of the optimal architecture, as the theorem counts;
-    `path` and `member`, how many of its edges a path and, on average, a member has.
-    """
-    rows = []
-    for job, result in zip(jobs, results, strict=True):
-        for method in (EDGE, DARTS):
-            columns = pd.DataFrame(result[method])
-            columns.insert(0, "epoch", range(1, len(columns) + 1))
-            columns = columns.assign(paths=job["weight_paths"], seed=job["seed"], method=method)
-            rows.append(columns.assign(member=np.mean(result["members"])) if method == EDGE else columns)
-    return pd.concat(rows, ignore_index=True)
+    """One row a seed, kind of paths, method and epoch: edges updated a step, summed over the members and distinct."""
+    parts = [
+        pd.DataFrame(result[method]).assign(paths=job["weight_paths"], seed=job["seed"], method=method)
+        for job, result in zip(jobs, results, strict=True)
+        for method in (EDGE, DARTS)
+    ]
+    return pd.concat([part.assign(epoch=range(1, len(part) + 1)) for part in parts], ignore_index=True)
 
 
 def ratios_frame(counts: pd.DataFrame, max_edges: int, share: float = 1.0) -> pd.DataFrame:
     """One row a seed and kind of paths: means over the last `share` of the epochs, and ratios to DartsEns.
 
     `ratio` is to DartsEns as counted, `promised` to Lambda as in eq. (2.5), `distinct_ratio` that of distinct edges to
-    DartsEns as counted, where summed and distinct are the same.
+    DartsEns as counted, where summed and distinct are the same. A search whose paths never met its genotype has no
+    ratio; a few steps of a smoke test may be so.
     """
-    rows = []
-    for (paths, seed), run in counts.groupby(["paths", "seed"], sort=False):
-        mean = {}
-        for method, epochs in run.groupby("method"):
-            late = epochs[epochs["epoch"] > (1 - share) * epochs["epoch"].max()]
-            mean[method] = late.mean(numeric_only=True)
-        edge, darts = mean[EDGE], mean[DARTS]["summed"]
-        row = {"paths": paths, "seed": seed, "edges": edge["summed"], "distinct": edge["distinct"]}
-        row |= {"within": edge["within"], "path": edge["path"], "member": edge["member"], "darts": darts}
-        row["promised"] = edge["summed"] / max_edges
-        # A search whose paths never met its genotype has no ratio; a few steps of a smoke test may be so.
-        row["ratio"] = edge["summed"] / darts if darts else np.nan
-        row["distinct_ratio"] = edge["distinct"] / darts if darts else np.nan
-        rows.append(row)
-    return pd.DataFrame(rows)
+    last = counts.groupby(["paths", "seed", "method"])["epoch"].transform("max")
+    late = counts[counts["epoch"] > (1 - share) * last]
+    means = late.pivot_table(index=["paths", "seed"], columns="method", values=["summed", "distinct"], sort=False)
+    edge, distinct, darts = means["summed", EDGE], means["distinct", EDGE], means["summed", DARTS]
+    some = darts.where(darts > 0)
+    ratios = {"promised": edge / max_edges, "ratio": edge / some, "distinct_ratio": distinct / some}
+    return pd.DataFrame({"edges": edge, "distinct": distinct, "darts": darts, **ratios}).reset_index()
 
 
 def findings(theory: pd.DataFrame, counts: pd.DataFrame, members: int, max_edges: int) -> Findings:
@@ -183,14 +163,9 @@ def findings(theory: pd.DataFrame, counts: pd.DataFrame, members: int, max_edges
     ratios, late = ratios_frame(counts, max_edges), ratios_frame(counts, max_edges, LATE)
     dots = dots_frame(theory, ratios)
     lines = counts.assign(line=counts["method"] + ", " + counts["paths"] + " paths")
-    figure = lines_figure(
-        {"edges a step, summed": interval_frame(lines, ["line", "epoch"], "summed")},
-        "epoch",
-        "line",
-        {"epoch": "epoch of the hypernetwork, or of each search"},
-        "Edges of the ensemble updated a step",
-    )
-    figure.update_layout(margin={"t": 140}, height=figure.layout.height + 40)  # a narrow page has four rows of names
+    panels = {"edges a step, summed": ("summed", AMOUNT)}
+    axis = "epoch of the hypernetwork, or of each search"
+    figure = lines_figure(lines, "epoch", "line", panels, axis, "Edges of the ensemble updated a step")
     return Findings(
         "Speed-up (Theorem 1)",
         conclusions(theory, ratios, late, members, max_edges),
@@ -211,8 +186,7 @@ def findings(theory: pd.DataFrame, counts: pd.DataFrame, members: int, max_edges
             Section(
                 "Counted",
                 "An edge is a node's input with its operation; pools and skips count, though they have no weights. "
-                f"All steps of the hypernetwork, and the last {LATE:.0%} of its epochs. Of the optimal one: only "
-                "edges of the optimal architecture, all that the theorem counts.",
+                f"All steps of the hypernetwork, and the last {LATE:.0%} of its epochs.",
                 figure,
                 counted_table({"all": ratios, f"last {LATE:.0%}": late}),
             ),
@@ -223,48 +197,35 @@ def findings(theory: pd.DataFrame, counts: pd.DataFrame, members: int, max_edges
 
 def dots_frame(theory: pd.DataFrame, ratios: pd.DataFrame) -> pd.DataFrame:
     """The promised ratios, which have no interval, and the counted ones."""
-    rows = [{"what": row["lambda"], "mean": row["ratio"]} for _, row in theory.iterrows()]
+    promised = theory.rename(columns={"lambda": "what", "ratio": "mean"})[["what", "mean"]]
     titles = {"promised": "to Lambda", "ratio": "to DartsEns", "distinct_ratio": "distinct, to DartsEns"}
-    for paths, group in ratios.groupby("paths", sort=False):
-        for column, title in titles.items():
-            found = known(group[column])
-            if found is not None:
-                row = {"what": f"{paths} paths, {title}", "mean": found.value, "low": found.low, "high": found.high}
-                rows.append(row)
-    return pd.DataFrame(rows, columns=["what", "mean", "low", "high"]).astype({"low": float, "high": float})
-
-
-def known(values: Sequence[float]) -> Estimate | None:
-    """The mean of those that are numbers, if any is."""
-    values = pd.Series(values).dropna()
-    return mean_estimate(values) if len(values) else None
-
-
-def told(values: Sequence[float]) -> str:
-    """Mean and interval in words."""
-    found = known(values)
-    return "unknown" if found is None else found.told()
+    long = (
+        ratios.set_index(["paths", "seed"])[list(titles)].rename(columns=titles).stack().rename("value").reset_index()
+    )
+    counted = interval_frame(long, ["paths", "level_2"], "value")
+    counted["what"] = counted["paths"] + " paths, " + counted["level_2"]
+    return pd.concat([promised, counted])[["what", "mean", "low", "high"]]
 
 
 def conclusions(
     theory: pd.DataFrame, ratios: pd.DataFrame, late: pd.DataFrame, members: int, max_edges: int
 ) -> list[str]:
     """What the theorem promises, what was counted, and what that does not say."""
-    first, *others = [(row["lambda"], row["ratio"]) for _, row in theory.iterrows()]
+    promise, *others = theory["ratio"]
+    models = ", ".join(f"{name} {ratio:.2f}" for name, ratio in zip(theory["lambda"][1:], others, strict=True))
     sentences = [
         f"For {members} members and Lambda = {max_edges}, Theorem 1 promises that a weight step updates "
-        f"{first[1]:.2f} times as many edges of the final ensemble as DartsEns's at most; with other assumptions: "
-        + ", ".join(f"{name} {ratio:.2f}" for name, ratio in others)
-        + f". {simulation_told(theory)}"
+        f"{promise:.2f} times as many edges of the final ensemble as DartsEns's at most; with other assumptions: "
+        f"{models}. {simulation_sentence(theory)}"
     ]
     for paths, group in ratios.groupby("paths", sort=False):
         end = late[late["paths"] == paths]
         sentences.append(
-            f"Counted on {paths} paths: {told(group['edges'])} edges a step, summed over members "
-            f"({told(group['distinct'])} distinct); DartsEns {told(group['darts'])}. That is "
-            f"{told(group['ratio'])} times DartsEns as counted, and {told(group['promised'])} times Lambda, which "
-            f"eq. (2.5) puts at {first[1]:.2f}: {beside(group['promised'], first[1])}. In the last {LATE:.0%} of the "
-            f"epochs: {told(end['ratio'])} and {told(end['promised'])}."
+            f"Counted on {paths} paths: {text(group['edges'])} edges a step, summed over members "
+            f"({text(group['distinct'])} distinct); DartsEns {text(group['darts'])}. That is "
+            f"{text(group['ratio'])} times DartsEns as counted, and {text(group['promised'])} times Lambda, which "
+            f"eq. (2.5) puts at {promise:.2f}: {beside(group['promised'], promise)}. In the last {LATE:.0%} of the "
+            f"epochs: {text(end['ratio'])} and {text(end['promised'])}."
         )
         if paths == "fair":
             sentences.append(
@@ -275,29 +236,26 @@ def conclusions(
     return [
         *sentences,
         "An updated edge is not yet accuracy: an edge of several members has one set of weights, which the sum counts "
-        "for each of them, and retraining begins with new weights. What the iterations are worth in accuracy is what "
-        "convergence.py compares.",
+        "for each of them, and retraining begins with new weights. convergence.py compares what the iterations do for "
+        "the accuracy.",
     ]
 
 
-def simulation_told(theory: pd.DataFrame) -> str:
-    """Whether the simulation has the closed forms' numbers: with an error it is near them, without one just there."""
-    quantities = ("summed", "distinct")
-    off = np.array([abs(theory[f"simulated_{what}"] - theory[what]) for what in quantities])
-    errors = np.array([theory[f"error_{what}"] for what in quantities])
-    spread = errors > 0
-    far = max(off[spread] / errors[spread], default=0.0)
-    if far > FAR or (off[~spread] > 1e-9).any():
+def simulation_sentence(theory: pd.DataFrame) -> str:
+    """Whether the simulation has the closed forms' numbers; with Lambda = 1 some are certain, without an error."""
+    quantities = ["summed", "distinct"]
+    off = abs(theory[[f"simulated_{what}" for what in quantities]].to_numpy() - theory[quantities].to_numpy())
+    errors = theory[[f"error_{what}" for what in quantities]].to_numpy()
+    far = (off / errors.clip(min=1e-9)).max()
+    if far > FAR:
         return f"A simulation does not agree with these numbers: it is up to {off.max():.3f} edges away."
-    if not spread.any():
-        return "A simulation gives just the same, without a spread."
     return f"A simulation agrees, at most {far:.1f} standard errors away."
 
 
-def beside(values: Sequence[float], promised: float) -> str:
+def beside(values: pd.Series, promised: float) -> str:
     """Where a promised number lies beside the interval of the counted ones."""
-    found = known(values)
-    if found is None or found.low is None:
+    found = mean_estimate(values)
+    if found.low is None:
         return "too little to tell whether it is met"
     if found.low <= promised <= found.high:
         return "within the interval"
@@ -306,45 +264,27 @@ def beside(values: Sequence[float], promised: float) -> str:
 
 def theory_table(theory: pd.DataFrame) -> pd.DataFrame:
     """Closed form and simulation side by side."""
-
-    def simulated(what: str) -> list[str]:
-        means, errors = theory[f"simulated_{what}"], theory[f"error_{what}"]
-        return [f"{mean:.3f} ({error:.3f})" for mean, error in zip(means, errors, strict=True)]
-
-    return pd.DataFrame(
-        {
-            "lambda": theory["lambda"],
-            "edges a step": theory["summed"].map("{:.3f}".format),
-            "simulated (s.e.)": simulated("summed"),
-            "distinct": theory["distinct"].map("{:.3f}".format),
-            "distinct, simulated (s.e.)": simulated("distinct"),
-            "edges / Lambda": theory["ratio"].map("{:.2f}".format),
-        }
-    )
+    shown = {"lambda": theory["lambda"]}
+    for what, title in (("summed", "edges a step"), ("distinct", "distinct")):
+        shown[title] = theory[what].map("{:.3f}".format)
+        means, errors = theory[f"simulated_{what}"].map("{:.3f}".format), theory[f"error_{what}"].map("({:.3f})".format)
+        shown[f"{title}, simulated (s.e.)"] = means + " " + errors
+    return pd.DataFrame({**shown, "edges / Lambda": theory["ratio"].map("{:.2f}".format)})
 
 
 def counted_table(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Means and intervals of what was counted, a row a kind of paths and part of the epochs."""
-    titles = {
-        "edges": "edges a step",
-        "within": "of the optimal one",
-        "distinct": "distinct",
-        "darts": "DartsEns",
-        "path": "path shares",
-        "member": "a member shares",
-    }
-    rows = []
-    for part, frame in frames.items():
-        for paths, group in frame.groupby("paths", sort=False):
-            row = {"paths": paths, "epochs": part}
-            rows.append(row | {title: told(group[column]) for column, title in titles.items()})
-    return pd.DataFrame(rows)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the study of the command line; returns the exit status."""
-    return experiment_main(SpeedupConfig, __doc__, study, arguments)
+    whole = pd.concat([frame.assign(epochs=part) for part, frame in frames.items()])
+    return whole.groupby(["paths", "epochs"], sort=False, as_index=False).agg(
+        **{
+            "edges a step": ("edges", text),
+            "distinct": ("distinct", text),
+            "DartsEns": ("darts", text),
+            "EdgeNES / DartsEns": ("ratio", text),
+            "EdgeNES / Lambda": ("promised", text),
+        }
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(experiment_main(SpeedupConfig, __doc__, study))

@@ -14,8 +14,9 @@ from edgenes.space.hypernetwork import CONTROL_LIMIT
 
 # isort: split
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, ClassVar, Literal
 
 import pandas as pd
@@ -26,23 +27,20 @@ from edgenes.errors import ConfigError
 from edgenes.methods.budget import Setting
 from edgenes.methods.trainer import TrainedHypernetwork
 from edgenes.metrics import summary
-from edgenes.space.genotype import shared_edges
+from edgenes.space.genotype import Genotype, shared_edges
 from edgenes.space.penalty import ESTIMATORS
 from edgenes.validation import check_positive
-from tune_jobs.config.experiment import ExperimentConfig
-from tune_jobs.experiments.cli import experiment_main
-from tune_jobs.report.findings import Findings, Section
-from tune_jobs.report.interval_figures import dots_figure, interval_frame, lines_figure
-from tune_jobs.report.statistics import (
-    AMOUNT,
-    SHARE,
-    Comparison,
-    compare,
-    corrected,
-    mean_estimate,
-    sentence,
-    undecided,
+from tune_jobs.experiments import (
+    ExperimentConfig,
+    Findings,
+    Section,
+    experiment_main,
+    jobs_by_seed,
+    result_frame,
+    trained,
 )
+from tune_jobs.report.interval_figures import lines_figure
+from tune_jobs.report.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_text, sentence, undecided
 
 CONDITIONS = {
     "c and t annealed": ("annealed", "annealed"),
@@ -53,7 +51,7 @@ CONDITIONS = {
     "t at mean": ("annealed", "mean"),
     "c and t at mean": ("mean", "mean"),
 }
-"""How c and t go; what a name does not mention is annealed."""
+"""How c and t change; what a name does not mention is annealed."""
 ON = next(iter(CONDITIONS))
 PAPER = pd.DataFrame(
     {
@@ -63,6 +61,7 @@ PAPER = pd.DataFrame(
     }
 )
 """The paper's Table 1, accuracy in percent on CIFAR-10."""
+KEYS = ["condition", "c_end", "seed"]
 EQUAL_C, EQUAL_CONTROL = "equal c_end", "equal control"
 
 
@@ -78,7 +77,7 @@ class WarmupConfig(ExperimentConfig):
     """Weights in the last epoch at which control is measured, with c_end; c_start keeps its share of each. By default
     0.03, 0.1, 0.3 and 1; in the smoke test c_end alone."""
     edges: tuple[int, ...] = (1, 2, 3)
-    """Shared edges asked for: lambda of the genotypes that are retrained."""
+    """Lambda of the genotypes that are retrained, in edges."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -88,9 +87,7 @@ class WarmupConfig(ExperimentConfig):
         if not all(0 < each < float("inf") for each in given):
             raise ConfigError(f"c_ends must be numbers above 0, got {', '.join(map(str, given))}.")
         object.__setattr__(self, "c_ends", tuple(sorted({*map(float, given), float(self.c_end)})))
-        if len({f"{each:g}" for each in self.c_ends}) < len(self.c_ends):  # as the jobs are named
-            raise ConfigError(f"c_ends and c_end must differ in six digits, got {', '.join(map(str, self.c_ends))}.")
-        object.__setattr__(self, "edges", tuple(dict.fromkeys(self.edges)))  # one asked for twice counts once
+        object.__setattr__(self, "edges", tuple(dict.fromkeys(self.edges)))  # one named twice counts once
         most = self.space.max_edges
         if not self.edges or not all(0 <= each <= most for each in self.edges):
             raise ConfigError(
@@ -110,29 +107,29 @@ def _ends(how: str, start: float, end: float) -> tuple[float, float]:
     return {"annealed": (start, end), "end": (end, end), "mean": ((start + end) / 2,) * 2}[how]
 
 
-def trained(job: dict[str, Any], bench: Any) -> tuple[Setting, TrainedHypernetwork, Any]:
-    """The setting, the hypernetwork of the job's seed, condition and c_end, and the optimal genotype."""
+def of_condition(job: dict[str, Any], bench: Any) -> tuple[Setting, Genotype, TrainedHypernetwork]:
+    """The setting of the job's seed, the optimal genotype, and the hypernetwork of the condition and c_end."""
     setting = bench.of_seed(job["seed"])
-    optimal = bench.trainer.search(setting.search_config()).genotype
-    config = setting.hypernetwork_config(**schedule(setting.hypernetwork, job["condition"], job["c_end"]))
-    return setting, bench.trainer.hypernetwork(config, optimal), optimal
+    changes = schedule(setting.hypernetwork, job["condition"], job["c_end"])
+    return setting, *trained(setting, bench.trainer, **changes)
 
 
 def control_job(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     """The control error of one condition at one c_end with one seed."""
-    error = trained(job, bench)[1].control_error
+    _, _, found = of_condition(job, bench)
+    error = found.control_error
     return {"control_error": error, "note": f"control error {error:.2f}"}
 
 
 def accuracy_job(job: dict[str, Any], bench: Any) -> dict[str, Any]:
-    """Accuracy on V of the genotypes at the lambdas asked for, of one condition at one c_end with one seed."""
-    setting, found, optimal = trained(job, bench)
+    """Accuracy on V of the genotypes at each lambda, of one condition at one c_end with one seed."""
+    setting, optimal, found = of_condition(job, bench)
     rows = []
-    for asked in job["edges"]:
-        genotype = found.hypernetwork.genotype(float(asked))
+    for lam in job["edges"]:
+        genotype = found.hypernetwork.genotype(float(lam))
         predicted = bench.trainer.retrain(setting.training_config(genotype), genotype)
         accuracy = summary(predicted.probabilities, bench.data.validation.labels)["accuracy"]
-        rows.append({"asked": asked, "shared": shared_edges(genotype, optimal), "accuracy": accuracy})
+        rows.append({"lambda": lam, "shared": shared_edges(genotype, optimal), "accuracy": accuracy})
     return {"genotypes": rows, "note": f"accuracy {sum(row['accuracy'] for row in rows) / len(rows):.3f}"}
 
 
@@ -140,29 +137,17 @@ def study(experiment: Any) -> Findings:
     """Measure control everywhere, then retrain at equal c_end, and where each condition first is in control."""
     config = experiment.config
 
-    def jobs(where: Sequence[tuple[str, float]], **more: Any) -> list[dict[str, Any]]:
-        return [
-            {"name": f"{name} {c_end:g} seed {seed}", "condition": name, "c_end": c_end, "seed": seed, **more}
-            for name, c_end in where
-            for seed in range(config.seeds)
-        ]
+    def jobs(where: Iterable[tuple[str, float]], **more: Any) -> list[dict[str, Any]]:
+        named = {f"{name} {c_end:g}": {"condition": name, "c_end": c_end, **more} for name, c_end in where}
+        return jobs_by_seed(named, config.seeds)
 
-    control = jobs([(name, c_end) for name in CONDITIONS for c_end in config.c_ends])
+    control = jobs(product(CONDITIONS, config.c_ends))
     found = experiment.map("control", control_job, control)
-    errors = pd.DataFrame(
-        {"condition": job["condition"], "c_end": job["c_end"], "seed": job["seed"], "error": each["control_error"]}
-        for job, each in zip(control, found, strict=True)
-    )
-    chosen = in_control(errors)
-    where = dict.fromkeys([(name, config.c_end) for name in CONDITIONS] + list(chosen.items()))
-    accuracy = jobs(list(where), edges=list(config.edges))
+    errors = pd.DataFrame(control)[KEYS].assign(error=[each["control_error"] for each in found])
+    where = [*((name, config.c_end) for name in CONDITIONS), *in_control(errors).items()]
+    accuracy = jobs(where, edges=list(config.edges))
     found = experiment.map("accuracy", accuracy_job, accuracy)
-    rows = pd.DataFrame(
-        {"condition": job["condition"], "c_end": job["c_end"], "seed": job["seed"], **row}
-        for job, each in zip(accuracy, found, strict=True)
-        for row in each["genotypes"]
-    )
-    return findings(errors, rows, config.c_end)
+    return findings(errors, result_frame(accuracy, found, "genotypes", KEYS), config.c_end)
 
 
 def in_control(errors: pd.DataFrame) -> dict[str, float]:
@@ -171,9 +156,8 @@ def in_control(errors: pd.DataFrame) -> dict[str, float]:
     A rule that sees no accuracy, one c_end for all seeds, so that the seeds still pair. The smallest, since a greater
     weight is known to cost accuracy.
     """
-    means = errors.groupby(["condition", "c_end"], sort=False)["error"].mean().reset_index()
-    within = means[means["error"] <= CONTROL_LIMIT].groupby("condition", sort=False)["c_end"].min()
-    return {name: float(within[name]) for name in errors["condition"].unique() if name in within}
+    means = errors.groupby(["condition", "c_end"], sort=False, as_index=False)["error"].mean()
+    return means[means["error"] <= CONTROL_LIMIT].groupby("condition", sort=False)["c_end"].min().to_dict()
 
 
 def findings(errors: pd.DataFrame, accuracy: pd.DataFrame, c_end: float) -> Findings:
@@ -183,26 +167,27 @@ def findings(errors: pd.DataFrame, accuracy: pd.DataFrame, c_end: float) -> Find
         EQUAL_C: at(accuracy, dict.fromkeys(errors["condition"].unique(), c_end)),
         EQUAL_CONTROL: at(accuracy, chosen),
     }
-    found = by[EQUAL_CONTROL]
-    controlled = (accuracy_figure(found), table(found, errors)) if len(found) else ()
-    told = "Accuracy on V by the number of edges asked for, and the mean over them: mean over searches with its 95% "
-    told += "interval, in percent. At end, at mean: constant at the schedule's last value or at its mean."
+    tables = {where: table(rows, errors) for where, rows in by.items()}
+    caption = (
+        "Accuracy on V by lambda, and the mean over all lambdas: mean over searches with its 95% interval, in percent. "
+        "At end, at mean: constant at the schedule's last value or at its mean."
+    )
     return Findings(
         "Warm-up (Table 1)",
         [control_sentence(errors, chosen, c_end), *conclusions(by)],
         [
             Section(
                 "The paper's Table 1",
-                "Accuracy on CIFAR-10 in percent. On is the first row of the tables below; at which constants it was "
-                "off is not said.",
+                "Accuracy on CIFAR-10 in percent. On is the first row of the tables below; the paper does not say at "
+                "which constants it was off.",
                 table=PAPER,
             ),
-            Section(f"At equal c_end, {c_end:g}", told, accuracy_figure(by[EQUAL_C]), table(by[EQUAL_C], errors)),
+            Section(f"At equal c_end, {c_end:g}", caption, table=tables[EQUAL_C]),
             Section(
                 "At equal control error",
                 f"Each condition at its smallest c_end whose mean control error is within {CONTROL_LIMIT:g} edges, so "
-                f"that none wins by ignoring lambda, nor loses by a weight that it does not need. {told}",
-                *controlled,
+                f"that none wins by ignoring lambda, nor loses by a weight that it does not need. {caption}",
+                table=tables[EQUAL_CONTROL] if chosen else None,
             ),
             Section(
                 "Control error against c_end",
@@ -215,35 +200,34 @@ def findings(errors: pd.DataFrame, accuracy: pd.DataFrame, c_end: float) -> Find
 
 
 def at(accuracy: pd.DataFrame, c_ends: dict[str, float]) -> pd.DataFrame:
-    """The rows of each condition at its c_end, conditions in their order."""
-    parts = [accuracy[(accuracy["condition"] == name) & (accuracy["c_end"] == c)] for name, c in c_ends.items()]
-    return pd.concat(parts) if parts else accuracy.iloc[:0]
+    """The rows of each condition at its c_end, in the order of `c_ends`."""
+    wanted = pd.DataFrame(c_ends.items(), columns=["condition", "c_end"]).astype({"condition": str, "c_end": float})
+    return wanted.merge(accuracy)
 
 
 def comparisons(by: dict[str, pd.DataFrame]) -> dict[tuple[str, str], Comparison]:
-    """By (at what, condition): mean accuracy over the edges less that of ON, paired by seed, all corrected together."""
+    """By (at what, condition): mean accuracy over lambda less that of ON, paired by seed, all corrected together."""
     compared = {}
     for where, rows in by.items():
         wide = rows.groupby(["seed", "condition"])["accuracy"].mean().unstack()
         if ON in wide:
-            for name in rows["condition"].unique():
-                if name != ON:
-                    compared[where, name] = compare(wide[ON], wide[name], paired=True)
+            others = [name for name in rows["condition"].unique() if name != ON]
+            compared |= {(where, name): compare(wide[ON], wide[name], paired=True) for name in others}
     return corrected(compared)
 
 
 def conclusions(by: dict[str, pd.DataFrame]) -> list[str]:
     """What annealing both does to accuracy, at equal c_end and at equal control error."""
-    compared, told = comparisons(by), []
+    compared, said = comparisons(by), []
     for where in by:
         found = {name: one for (place, name), one in compared.items() if place == where}
-        told += [
+        said += [
             f"At {where}: {sentence(one, ON, name, points=True)}" for name, one in found.items() if one.distinguishable
         ]
-        told += undecided(found, f'At {where}, not distinguishable from "{ON}" at this budget', points=True)
+        said += undecided(found, f'At {where}, not distinguishable from "{ON}" at this budget', points=True)
         if not found:
-            told.append(f'At {where} nothing can be compared with "{ON}": too few conditions are in control.')
-    return told
+            said.append(f'At {where} nothing can be compared with "{ON}": too few conditions are in control.')
+    return said
 
 
 def control_sentence(errors: pd.DataFrame, chosen: dict[str, float], c_end: float) -> str:
@@ -259,43 +243,30 @@ def control_sentence(errors: pd.DataFrame, chosen: dict[str, float], c_end: floa
 
 
 def table(rows: pd.DataFrame, errors: pd.DataFrame) -> pd.DataFrame:
-    """A row a condition: accuracy in percent at each number of edges and over all, c_end, edges that are off."""
+    """A row a condition: c_end, accuracy in percent at each lambda and over all, control error."""
     shown = []
     for (name, c_end), group in rows.groupby(["condition", "c_end"], sort=False):
-        off = (group["asked"] - group["shared"]).abs().groupby(group["seed"]).mean()
+        accuracy = {f"{lam} shared": part["accuracy"] for lam, part in group.groupby("lambda", sort=False)}
+        accuracy["mean"] = group.groupby("seed")["accuracy"].mean()
         error = errors.loc[(errors["condition"] == name) & (errors["c_end"] == c_end), "error"]
-        by_edges = {
-            f"{asked} shared": mean_estimate(part["accuracy"], within=SHARE).told(points=True)
-            for asked, part in group.groupby("asked", sort=False)
-        }
-        mean = mean_estimate(group.groupby("seed")["accuracy"].mean(), within=SHARE).told(points=True)
-        row = {"condition": name, "c_end": f"{c_end:g}", **by_edges, "mean": mean}
         shown.append(
-            {**row, "control error": mean_estimate(error, within=AMOUNT).told(), "edges off here": f"{off.mean():.2f}"}
+            {
+                "condition": name,
+                "c_end": f"{c_end:g}",
+                **{title: mean_text(values, SHARE, points=True) for title, values in accuracy.items()},
+                "control error": mean_text(error, AMOUNT),
+            }
         )
     return pd.DataFrame(shown)
 
 
-def accuracy_figure(rows: pd.DataFrame) -> go.Figure:
-    """Mean accuracy over the edges asked for, by condition."""
-    means = rows.groupby(["condition", "seed"], sort=False, as_index=False)["accuracy"].mean()
-    frame = interval_frame(means, ["condition"], "accuracy", SHARE)
-    return dots_figure(frame, "condition", "accuracy on V", "Mean over the edges asked for", ON)
-
-
 def control_figure(errors: pd.DataFrame) -> go.Figure:
     """Control error against c_end, by condition."""
-    frame = interval_frame(errors, ["condition", "c_end"], "error", AMOUNT)
-    axes = {"c_end": "c_end, the weight in the last epoch"}
-    figure = lines_figure({"control error (edges)": frame}, "c_end", "condition", axes, "Control error")
-    figure.update_layout(margin={"t": 140}, height=figure.layout.height + 40)  # a narrow page has four rows of names
+    panels = {"control error (edges)": ("error", AMOUNT)}
+    axis = "c_end, the weight in the last epoch"
+    figure = lines_figure(errors, "c_end", "condition", panels, axis, "Control error")
     return figure.update_xaxes(type="log").update_yaxes(rangemode="tozero")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the study of the command line; returns the exit status."""
-    return experiment_main(WarmupConfig, __doc__, study, arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(experiment_main(WarmupConfig, __doc__, study))

@@ -3,26 +3,25 @@
 import pandas as pd
 import pytest
 
+from edgenes.errors import ConfigError
 from edgenes.space.genotype import Edge, Genotype, SearchSpace, deviate, random_genotype, shared_edges
 from studies.control import (
     ControlConfig,
     conditions,
     control_sentence,
+    distance_slopes,
     effect_sentences,
     effect_table,
     effects,
     error_frame,
     findings,
     ignorant,
-    main,
-    slope_frame,
     slope_sentences,
-    slope_table,
     twin_frame,
     twin_sentence,
     twins,
 )
-from tests.support.small_study import refusal, run
+from tests.support.small_study import run
 from tests.support.toys import seeded
 
 DEFAULT = {"estimator": "exact", "pivots": "fixed", "interpolation": "corrected", "epsilon": 0.2, "Lambda": 4}
@@ -61,37 +60,30 @@ def accuracies(slopes: list[float], condition: str = "exact penalty") -> pd.Data
     )
 
 
-class TestConditions:
-    def test_all_are_every_combination_once_the_default_first(self):
-        default = ControlConfig().default
-        every = conditions(default, "all")
-        assert len(every) == 32 == len({tuple(one.values()) for one in every}) and every[0] == default
-        assert every[:6] == conditions(default, "one-at-a-time") and conditions(default, "default") == [default]
+def test_all_conditions_are_every_combination_once_the_default_first():
+    default = ControlConfig(preset="paper").default
+    every, single = conditions(default, "all"), conditions(default, "one-at-a-time")
+    assert len(every) == 32 == len({tuple(one.values()) for one in every})
+    assert every[:6] == single and conditions(default, "default") == [default] == every[:1]
+    assert all(sum(one[name] != default[name] for name in default) == 1 for one in single[1:])
 
-    def test_each_is_changed_in_one_factor(self):
-        default = ControlConfig(preset="paper").default
-        for one in conditions(default, "one-at-a-time")[1:]:
-            assert sum(one[name] != default[name] for name in default) == 1
 
-    def test_dear_presets_do_not_run_all(self):
-        assert ControlConfig().conditions == "all" and ControlConfig(smoke_test=True).conditions == "one-at-a-time"
-        assert ControlConfig(preset="darts").conditions == "one-at-a-time"
+def test_expensive_presets_do_not_run_all():
+    assert ControlConfig().conditions == "all" and ControlConfig(smoke_test=True).conditions == "one-at-a-time"
+    assert ControlConfig(preset="darts").conditions == "one-at-a-time"
+    with pytest.raises(ConfigError, match="genotypes"):
+        ControlConfig(genotypes=0)
 
 
 class TestEffects:
-    def test_a_factor_that_harms_is_told_with_its_size_and_the_others_are_not(self):
+    def test_a_factor_that_harms_or_helps_is_named_with_its_size(self):
         frame = curves({"estimator": [0.5, 0.6, 0.5, 0.6, 0.5], "pivots": [0.1, 0.0, 0.0, 0.3, 0.0]})
         errors = error_frame(frame)
         first, second = effect_sentences(effects(errors, DEFAULT), DEFAULT)
         assert first.startswith("Control error: gumbel penalty is 0.540 edges above exact penalty") and "n = 5" in first
         assert second.startswith("No effect") and "trainable pivots +0.08" in second and "detected" in second
-
-    def test_one_that_helps_is_told_too(self):
-        worse = {**DEFAULT, "pivots": "trainable"}
-        errors = error_frame(curves({"pivots": [0.5, 0.6, 0.5, 0.6, 0.5]}))
-        assert (
-            "fixed pivots is 0.540 edges below trainable pivots" in effect_sentences(effects(errors, worse), worse)[0]
-        )
+        worse = {**DEFAULT, "estimator": "gumbel"}
+        assert "exact penalty is 0.540 edges below gumbel" in effect_sentences(effects(errors, worse), worse)[0]
 
     def test_a_main_effect_is_averaged_over_the_other_factors(self):
         rows = []
@@ -114,13 +106,10 @@ class TestEffects:
         found = effects(error_frame(curves({name: [0.5, 0.6, 0.5, 0.6, 0.5] for name in CHANGED})), DEFAULT)
         assert {name for name, _ in found if not found[name, CHANGED[name]].paired} == {"Lambda"}
 
-    @pytest.mark.parametrize("seeds", [1, 2])
-    def test_few_seeds_are_no_trouble(self, seeds):
-        errors = error_frame(curves({name: [0.5, 0.8] for name in CHANGED}, seeds))
+    def test_one_seed_and_the_default_alone_are_no_trouble(self):
+        errors = error_frame(curves({name: [0.5] for name in CHANGED}, 1))
         (only,) = effect_sentences(effects(errors, DEFAULT), DEFAULT)
         assert only.startswith("No effect on the control error is established")
-
-    def test_the_default_alone_has_no_effects(self):
         assert effect_sentences(effects(error_frame(curves({})), DEFAULT), DEFAULT) == []
 
     def test_whoever_ignores_lambda(self):
@@ -130,8 +119,8 @@ class TestEffects:
         frame = curves({})
         frame.loc[frame["lambda"] % 1 != 0, "shared"] = 100
         assert (error_frame(frame)["error"] == 0).all()
-        told = control_sentence(frame, error_frame(frame), DEFAULT)
-        assert "0.00 edges on average at lambda 0, and 4.00 at lambda 4" in told
+        said = control_sentence(frame, error_frame(frame), DEFAULT)
+        assert "0.00 edges on average at lambda 0, and 4.00 at lambda 4" in said
 
 
 class TestSlopes:
@@ -141,22 +130,21 @@ class TestSlopes:
             ([0.02, 0.03, 0.02, 0.03, 0.025], "that it is worse holds here"),
             ([-0.02, -0.03, -0.02, -0.03, -0.025], "is contradicted, it is better"),
             ([0.02, -0.03, 0.01, -0.01, 0.0], "not distinguishable from none at this budget"),
-            ([0.02, 0.03], "not distinguishable"),
             ([0.02], "too little to tell"),
         ],
     )
     def test_the_claim_is_judged(self, slopes, said):
-        frame = slope_frame(accuracies(slopes))
+        frame = distance_slopes(accuracies(slopes))
         assert frame["slope"].tolist() == pytest.approx([-slope for slope in slopes])
         (only,) = slope_sentences(frame)
         assert said in only
-        assert len(slope_table(frame)) == 1
 
     def test_a_genotype_counts_once_and_equal_distances_have_no_slope(self):
         frame = accuracies([0.02, 0.03])
-        assert slope_frame(pd.concat([frame, frame]))["genotypes"].tolist() == [5, 5]
-        none = slope_frame(frame[frame["shared"] == 4])
-        assert none.empty and "cannot explain" in slope_sentences(none)[0] and slope_table(none).empty
+        twice = distance_slopes(pd.concat([frame, frame.assign(accuracy=0)]))
+        assert twice["slope"].tolist() == pytest.approx([-0.02, -0.03])
+        none = distance_slopes(frame[frame["shared"] == 4])
+        assert none.empty and "cannot explain" in slope_sentences(none)[0]
 
 
 class TestTwins:
@@ -198,7 +186,7 @@ class TestTwins:
 def test_a_report_has_all_sections_whatever_was_run():
     frame = curves({name: [0.5, 0.6, 0.5, 0.6, 0.5] for name in CHANGED})
     whole = findings(frame, accuracies([0.02] * 5), DEFAULT, (1, 2))
-    assert len(whole.sections) == 6 and set(whole.frames) == {"curves", "errors", "accuracy", "slopes", "twins"}
+    assert len(whole.sections) == 6 and list(whole.sections[3].table["worst"]) == [0] + [0.6] * 5
     alone = findings(curves({}, 1), accuracies([0.02]), DEFAULT, (8, 20))
     assert len(alone.sections) == 4 and "first of 8 cells" in alone.sections[-1].text
 
@@ -213,9 +201,4 @@ def test_the_command_ends_with_conclusions_and_a_report(tmp_path):
     assert len(rows) == 5 * 17 + 33 and (rows["shared"] <= rows["Lambda"]).all()
     tested = pd.read_csv(out / "report" / "accuracy.csv")
     assert len(tested) == 2 * 5 and tested["accuracy"].between(0, 1).all()
-    assert "Figures 3.1 and 3.2" in (out / "report" / "index.html").read_text()
     assert not (out / "test_reads.jsonl").exists()
-
-
-def test_a_mistake_is_told_at_once(tmp_path, capsys):
-    assert "genotypes must be a number of at least 1" in refusal(main, capsys, tmp_path, "--genotypes", "0")

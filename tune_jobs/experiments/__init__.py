@@ -1,1 +1,20 @@
-"""What the experiments of the paper have in common."""
+"""What the experiments of the paper have in common; a study takes all of it from here."""
+
+from tune_jobs.config.experiment import ExperimentConfig
+from tune_jobs.experiments.cli import experiment_main
+from tune_jobs.experiments.jobs import jobs_by_seed, result_frame, trained
+from tune_jobs.experiments.tables import comparison_table, difference_text, slope_frame
+from tune_jobs.report.findings import Findings, Section
+
+__all__ = [
+    "ExperimentConfig",
+    "Findings",
+    "Section",
+    "comparison_table",
+    "difference_text",
+    "experiment_main",
+    "jobs_by_seed",
+    "result_frame",
+    "slope_frame",
+    "trained",
+]

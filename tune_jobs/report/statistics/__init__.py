@@ -1,46 +1,23 @@
-"""What several independent searches can say: intervals, comparisons, corrections, areas, correlations."""
+"""What several independent searches can say: means with intervals, comparisons, corrections, and their sentences."""
 
-from tune_jobs.report.statistics.comparison import (
-    Comparison,
-    against,
-    compare,
-    corrected,
-    holm,
-    known_errors,
-    permutation_p,
-)
-from tune_jobs.report.statistics.intervals import (
-    AMOUNT,
-    SHARE,
-    Estimate,
-    area,
-    bootstrap,
-    common_range,
-    consistency,
-    mean_estimate,
-    spearman,
-)
-from tune_jobs.report.statistics.words import detected, one_test_set, sentence, undecided
+from tune_jobs.report.statistics.comparison import Comparison, compare, corrected, holm, known_errors
+from tune_jobs.report.statistics.intervals import AMOUNT, SHARE, Estimate, mean_estimate, mean_text
+from tune_jobs.report.statistics.words import detected, one_test_set, p_text, sentence, undecided
 
 __all__ = [
     "AMOUNT",
     "SHARE",
     "Comparison",
     "Estimate",
-    "against",
-    "area",
-    "bootstrap",
-    "common_range",
     "compare",
-    "consistency",
     "corrected",
     "detected",
     "holm",
     "known_errors",
     "mean_estimate",
+    "mean_text",
     "one_test_set",
-    "permutation_p",
+    "p_text",
     "sentence",
-    "spearman",
     "undecided",
 ]

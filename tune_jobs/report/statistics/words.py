@@ -4,49 +4,40 @@ import math
 from collections.abc import Mapping
 
 from tune_jobs.report.statistics.comparison import Comparison
-from tune_jobs.report.statistics.numbers import LEVEL, decimals, rounded
+from tune_jobs.report.statistics.intervals import LEVEL, decimals, rounded
 
 
-def sentence(
-    comparison: Comparison, a: str, b: str, *, points: bool = False, unit: str = "", what: str = "searches"
-) -> str:
+def sentence(comparison: Comparison, a: str, b: str, *, points: bool = False, unit: str = "") -> str:
     """What a comparison says of methods named a and b, with interval, n and p, and what it could have seen.
 
-    points: the values are shares, told in percentage points. unit: else, such as "edges". what: n counts them.
+    points: the values are shares, written in percentage points. unit: otherwise, such as "edges".
     """
-    scale, unit = (100, "points") if points else (1, unit)
+    scale, unit = (100, " points") if points else (1, f" {unit}" if unit else "")
     half = None if comparison.low is None else (comparison.high - comparison.low) / 2
     places = decimals(half or abs(comparison.difference), points)
 
-    def number(value: float, with_unit: bool = False) -> str:
-        return rounded(scale * value, places) + (f" {unit}" if with_unit and unit else "")
+    def number(value: float) -> str:
+        return rounded(scale * value, places)
 
-    size = number(abs(comparison.difference), True)
-    where = f"{size} {'above' if comparison.difference > 0 else 'below'} {a}"
-    n = _count(comparison, what)
+    n = _count(comparison)
+    where = f"{number(abs(comparison.difference))}{unit} {'above' if comparison.difference > 0 else 'below'} {a}"
     if comparison.conclusion == "equal":
         return f"{b} and {a} are equal ({n})."
     if comparison.conclusion == "too little to tell":
         return f"{b} is {where} ({n}): too little to tell, since by how much that varies is not known."
-    p = f"p {_p(comparison.p)}"
-    if comparison.p_holm is not None:
-        seen_alone = comparison.p < 1 - LEVEL and not comparison.distinguishable
-        alone = f" ({_p(comparison.p).removeprefix('= ')} by itself)" if seen_alone else ""
-        p = f"p {_p(comparison.p_holm)} after Holm{alone}"
+    p = p_text(comparison)
     if comparison.distinguishable:
         low, high = sorted((comparison.low, comparison.high), key=abs)
         sign = 1 if comparison.difference > 0 else -1
         return f"{b} is {where} (95% interval {number(sign * low)} to {number(sign * high)}, {n}, {p})."
     could = detected(scale * comparison.detectable, places, 100 if points else math.inf)
     return (
-        f"{b} is not distinguishable from {a} at this budget: difference {number(comparison.difference, True)} "
+        f"{b} is not distinguishable from {a} at this budget: difference {number(comparison.difference)}{unit} "
         f"[{number(comparison.low)}, {number(comparison.high)}], {p}; {n} could have detected {could}."
     )
 
 
-def undecided(
-    compared: Mapping[str, Comparison], opening: str, *, points: bool = False, unit: str = "", what: str = "searches"
-) -> list[str]:
+def undecided(compared: Mapping[str, Comparison], opening: str, *, points: bool = False, unit: str = "") -> list[str]:
     """One sentence of those comparisons that show no difference, and what they could have detected; none, no sentence.
 
     opening: what the sentence says of them, such as "Not distinguishable from EdgeNES at this budget"; the rest as
@@ -59,13 +50,13 @@ def undecided(
     seen = {name: round(scale * one.difference, places) + 0.0 for name, one in same.items()}  # never -0.0
     listed = ", ".join(f"{name} {difference:+.{places}f}" for name, difference in seen.items())
     effects = sorted(scale * one.detectable for one in same.values() if one.detectable is not None)
+    could = "too little to tell what could have been detected"
     if effects:
-        n = _range({number for one in same.values() for number in one.n or (1,)})
+        searches = sorted({number for one in same.values() for number in one.n})
+        n = " to ".join(dict.fromkeys(str(number) for number in (searches[0], searches[-1])))
         least, most = (detected(effect, places, 100 if points else math.inf) for effect in (effects[0], effects[-1]))
         size = least if least == most else f"{least} to {most}, by the comparison"
-        could = f"{n} {what} could have detected {size}"
-    else:
-        could = "too little to tell what could have been detected"
+        could = f"{n} searches could have detected {size}"
     return [f"{opening} (difference{f' in {unit}' if unit else ''}): {listed}; {could}."]
 
 
@@ -74,8 +65,17 @@ def detected(effect: float, places: int, most: float) -> str:
     return "none that can be" if effect > most else rounded(effect, places)
 
 
+def p_text(comparison: Comparison) -> str:
+    """Its p, after Holm where it is one of several, and by itself where only that is below 5%."""
+    if comparison.p_holm is None:
+        return f"p {_p(comparison.p)}"
+    alone = comparison.p < 1 - LEVEL and not comparison.distinguishable
+    by_itself = f" ({_p(comparison.p).removeprefix('= ')} by itself)" if alone else ""
+    return f"p {_p(comparison.p_holm)} after Holm{by_itself}"
+
+
 def one_test_set(accuracy: float, images: int) -> str:
-    """What the intervals of test accuracies leave out: the choice of the test images, told at a mean accuracy."""
+    """What the intervals of test accuracies leave out: the choice of the test images, at a mean accuracy."""
     error = 100 * math.sqrt(accuracy * (1 - accuracy) / images)
     return (
         f"Intervals and tests are over searches, on one split of the data and one set of {images} test images: so "
@@ -84,20 +84,11 @@ def one_test_set(accuracy: float, images: int) -> str:
     )
 
 
-def _range(numbers: set[int]) -> str:
-    least, most = min(numbers), max(numbers)
-    return str(least) if least == most else f"{least} to {most}"
-
-
-def _count(comparison: Comparison, what: str) -> str:
-    if comparison.n is None:
-        return "one measurement each"
+def _count(comparison: Comparison) -> str:
     first, second = comparison.n
     if first != second:
-        return f"n = {second} and {first} {what}"
-    if first == 1:
-        return "n = 1"
-    return f"n = {first} {'paired ' if comparison.paired else ''}{what}"
+        return f"n = {second} and {first} searches"
+    return "n = 1" if first == 1 else f"n = {first} {'paired ' if comparison.paired else ''}searches"
 
 
 def _p(value: float) -> str:

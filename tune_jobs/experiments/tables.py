@@ -1,0 +1,40 @@
+"""What the studies measure, as frames and tables."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from tune_jobs.report.statistics import Comparison
+
+
+def slope_frame(frame: pd.DataFrame, by: Sequence[str], x: str, y: str) -> pd.DataFrame:
+    """One row a group of `by`: the least-squares slope of y over x; groups with a single x are left out."""
+    rows = [
+        (*key, float(np.polyfit(group[x], group[y], 1)[0]))
+        for key, group in frame.groupby(list(by), sort=False)
+        if group[x].nunique() > 1
+    ]
+    return pd.DataFrame(rows, columns=[*by, "slope"])
+
+
+def difference_text(one: Comparison, *, points: bool = False) -> str:
+    """The difference with its interval, if it has one, to two decimals."""
+    scale = 100 if points else 1
+    interval = "" if one.low is None else f" [{scale * one.low:.2f}, {scale * one.high:.2f}]"
+    return f"{scale * one.difference:+.2f}{interval}"
+
+
+def comparison_table(compared: Mapping[str, Comparison], title: str, *, points: bool = False) -> pd.DataFrame:
+    """A row a comparison, named in the column `title`: difference, p after Holm, detectable difference, searches."""
+    scale = 100 if points else 1
+    return pd.DataFrame(
+        {
+            title: name,
+            "difference": difference_text(one, points=points),
+            "p (Holm)": "" if one.p_holm is None else f"{one.p_holm:.2g}",
+            "detectable": "" if one.detectable is None else f"{scale * one.detectable:.2f}",
+            "searches": one.n[1],
+        }
+        for name, one in compared.items()
+    )
