@@ -22,3 +22,8 @@ def test_the_wheel_finds_every_package():
     found = find_packages(str(ROOT), include=project["tool"]["setuptools"]["packages"]["find"]["include"])
     shipped = {str(folder).replace("/", ".") for folder in FOLDERS if folder.parts[0] in ("edgenes", "tune_jobs")}
     assert shipped <= {*found}
+
+
+def test_no_array_of_a_file_holds_objects():
+    sources = [path.read_text() for room in ("edgenes", "tune_jobs", "studies") for path in (ROOT / room).rglob("*.py")]
+    assert not [source for source in sources if "allow_pickle=True" in source]

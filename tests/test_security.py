@@ -597,12 +597,14 @@ def fuzzed(tmp_path_factory):
     return fuzz.targets(tmp_path_factory.mktemp("fuzzed"))
 
 
-@pytest.mark.parametrize("name", ["genotype", "config", "checkpoint", "hypernetwork", "ensemble", "npz", "curve"])
+@pytest.mark.parametrize(
+    "name", ["genotype", "config", "checkpoint", "hypernetwork", "ensemble", "npz", "curve", "database", "journal"]
+)
 def test_damaged_files_are_read_or_refused(fuzzed, tmp_path_factory, name):
     target, folder = fuzzed[name], tmp_path_factory.mktemp("fuzz") / "study"
     study_of(folder)
 
-    @settings(max_examples=20 if name == "ensemble" else 60, deadline=None, database=None)
+    @settings(max_examples={"database": 10, "ensemble": 20}.get(name, 60), deadline=None, database=None)
     @given(seed=st.integers(0, 2**64))
     def read(seed):
         wrong = fuzz.run_case(target, target.make(random.Random(seed)), folder)

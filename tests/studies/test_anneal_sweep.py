@@ -10,6 +10,7 @@ import torch
 from optuna.trial import TrialState
 
 from edgenes import Ensemble, Genotype, Hypernetwork, control_error, load_data
+from studies.anneal_sweep import main
 from tests.faults.harness import SMOKE, Ended, drive, trials
 from tune_jobs.files.layout import TEST_READS
 
@@ -48,18 +49,18 @@ def test_a_study_leaves_an_ensemble_and_all_that_led_to_it(undisturbed):
     assert control_error(hypernetwork, optimal) == result["control_error"]
 
 
-def test_a_finished_study_says_so_and_changes_nothing(undisturbed):
+def test_a_finished_study_says_so_and_changes_nothing(undisturbed, capsys):
     before = (undisturbed / "result.json").read_bytes()
-    done = run(undisturbed)
-    assert done.status == 0 and "finished" in done.output
+    assert main([*SMOKE, "--out", str(undisturbed)]) == 0
+    assert "finished" in capsys.readouterr().out
     assert (undisturbed / "result.json").read_bytes() == before
 
 
-def test_another_setting_is_refused_and_more_trials_go_on(undisturbed, tmp_path):
+def test_another_setting_is_refused_and_more_trials_go_on(undisturbed, tmp_path, capsys):
     out = tmp_path / "moved"  # a study can be moved
     shutil.copytree(undisturbed, out)
-    refused = run(out, "--candidates", "4")
-    assert refused.status == 1 and "candidates" in refused.errors
+    assert main([*SMOKE, "--out", str(out), "--candidates", "4"]) == 1
+    assert "candidates" in capsys.readouterr().err
     done = run(out, "--trials", "3")
     assert done.status == 0, done.errors
     assert [trial.state for trial in trials(out)] == [TrialState.COMPLETE] * 3

@@ -34,7 +34,9 @@ from edgenes.space.genotype import SearchSpace
 from edgenes.training.retraining import make_network
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.files.curves import CurveWriter, read_curve
-from tune_jobs.study.saved import plain_config, read_config
+from tune_jobs.study.optuna_study import open_study
+from tune_jobs.study.saved import open_saved, plain_config, read_config
+from tune_jobs.study.space import search_space
 
 GIGABYTE = 2**30
 SLOW = 10  # CPU seconds
@@ -235,6 +237,11 @@ def targets(folder: Path) -> dict[str, Target]:
     for step in range(4):
         CurveWriter().append(folder / "c.jsonl", {"step": step, "loss": float("nan"), "attempt": 1})
 
+    for url in (f"sqlite:///{folder}/study.db", f"journal:{folder}/study.log"):
+        opened = open_study("anneal" if "sqlite" in url else "of journal", url, space=search_space("exact"))
+        opened.tell(opened.ask(search_space("exact")), 0.5)
+        opened.ask(search_space("exact"))
+
     def mixed(name: str, *ways: Callable[[Random], bytes]) -> Callable[[Random], bytes]:
         content = (folder / name).read_bytes()
         return lambda rng: rng.choice(ways)(rng) if rng.random() < 0.7 else damaged(rng, content)
@@ -254,7 +261,7 @@ def targets(folder: Path) -> dict[str, Target]:
 
         return mixed(name, make)
 
-    npz = (folder / "a.npz").read_bytes()
+    npz, database = (folder / "a.npz").read_bytes(), (folder / "study.db").read_bytes()
     (folder / "g.json").write_text(json.dumps(genotype))
     return {
         "genotype": Target("g.json", mixed("g.json", lambda rng: json_text(rng, genotype)), check_genotype),
@@ -268,6 +275,12 @@ def targets(folder: Path) -> dict[str, Target]:
             lambda path: load_data(path, image_size=8),
         ),
         "curve": Target("c.jsonl", lines("c.jsonl"), read_curve),
+        "database": Target(
+            "study.db", lambda rng: damaged(rng, database), lambda path: open_saved(path.parent).trials()
+        ),
+        "journal": Target(
+            "study.log", lines("study.log"), lambda path: open_saved(path.parent, f"journal:{path}").trials()
+        ),
     }
 
 
