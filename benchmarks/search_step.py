@@ -22,7 +22,7 @@ from benchmarks.reference import MixedCell, MixedNetwork
 from edgenes.nn.mixed_cell import mixed_nodes
 from edgenes.nn.supernet import Supernet
 from edgenes.space.genotype import SearchSpace
-from edgenes.training.bilevel import FairPaths
+from edgenes.training.paths import FairPaths
 from tune_jobs.execution.worker import keep_freed_memory
 
 

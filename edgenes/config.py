@@ -163,7 +163,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(cls: type, value: dict[str, Any]) -> Any:
     """The inverse of `to_dict`; an unknown key is a ConfigError that names the nearest known one."""
     if not isinstance(value, dict):
-        raise ConfigError(f"a {cls.__name__} is told by its fields, got {shown(value)}.")
+        raise ConfigError(f"a {cls.__name__} must be a dict of its fields, got {shown(value)}.")
     known = tuple(f.name for f in dataclasses.fields(cls))
     for key in value:
         check_choice(f"a key of {cls.__name__}", key, known)

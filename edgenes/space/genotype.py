@@ -23,7 +23,14 @@ class SearchSpace:
     """What a cell may be: two inputs, `nodes` intermediate nodes, each with `inputs_per_node` incoming edges.
 
     The paper's "six nodes" are the two inputs and nodes=4. Candidate edges of a cell are ordered by node, then
-    by input; node j (from 0) may take the inputs 0 .. j + 1, where 0 and 1 are the cell's own inputs.
+    by input; node j (from 0) may take the inputs 0 .. j + 1, where 0 and 1 are the cell's own inputs. Raises ConfigError
+    for a number that is out of range, or an operation that is not registered.
+
+    Example:
+        >>> from edgenes import SearchSpace
+        >>> space = SearchSpace(nodes=2, operations=("skip_connect", "sep_conv_3x3"))
+        >>> space.edges, space.max_edges, space.genotypes
+        (((0, 0), (0, 1), (1, 0), (1, 1), (1, 2)), 2, 24)
     """
 
     nodes: int = 4
@@ -104,6 +111,14 @@ class Genotype:
 
     cells: (cell types, nodes, inputs_per_node) edges, a node's edges sorted by input. Raises ConfigError if the
     edges do not fit the space.
+
+    Example:
+        >>> from edgenes import Edge, Genotype, SearchSpace
+        >>> genotype = Genotype(SearchSpace(nodes=2), (((Edge(0, "skip_connect"),), (Edge(2, "sep_conv_3x3"),)),))
+        >>> print(genotype)
+        reduction: 0:skip_connect, 2:sep_conv_3x3
+        >>> Genotype.from_json(genotype.to_json()) == genotype
+        True
     """
 
     space: SearchSpace
@@ -213,7 +228,18 @@ class Genotype:
 
 
 def shared_edges(a: Genotype, b: Genotype) -> int:
-    """Number of edges with the same cell type, node, input and operation, 0 .. Lambda (section 2.1)."""
+    """Number of edges with the same cell type, node, input and operation, 0 .. Lambda (section 2.1).
+
+    Raises ConfigError for genotypes of different search spaces.
+
+    Example:
+        >>> import torch
+        >>> from edgenes import SearchSpace, deviate, random_genotype, shared_edges
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> genotype = random_genotype(SearchSpace(nodes=4), generator)
+        >>> shared_edges(genotype, deviate(genotype, 3, generator))
+        1
+    """
     if a.space != b.space:
         raise ConfigError("genotypes of different search spaces have no edges to compare.")
     return len(a.edge_set & b.edge_set)
@@ -237,7 +263,14 @@ def _completions(space: SearchSpace, node: int, kept: Node, barred: Node) -> lis
 
 
 def random_genotype(space: SearchSpace, generator: torch.Generator) -> Genotype:
-    """A genotype drawn uniformly from the space (the paper's Random baseline)."""
+    """A genotype drawn uniformly from the space (the paper's Random baseline).
+
+    Example:
+        >>> import torch
+        >>> from edgenes import SearchSpace, random_genotype
+        >>> len(random_genotype(SearchSpace(nodes=3), torch.Generator().manual_seed(0)).edge_set)
+        3
+    """
     cells = tuple(
         tuple(_pick(_completions(space, j, (), ()), generator) for j in range(space.nodes)) for _ in space.cell_types
     )
@@ -247,7 +280,7 @@ def random_genotype(space: SearchSpace, generator: torch.Generator) -> Genotype:
 def random_genotypes(space: SearchSpace, count: int, generator: torch.Generator) -> list[Genotype]:
     """Distinct genotypes drawn uniformly; fewer ones are the first of more. ConfigError if the space has fewer."""
     if count > space.genotypes:
-        raise ConfigError(f"{count} distinct genotypes are asked for, and the search space has {space.genotypes}.")
+        raise ConfigError(f"count must be at most {space.genotypes}, the genotypes of the search space, got {count}.")
     found: dict[Genotype, None] = {}
     while len(found) < count:
         found.setdefault(random_genotype(space, generator))

@@ -18,48 +18,18 @@ from edgenes.data.dataset import Dataset
 from edgenes.errors import ConfigError, DivergedError
 from edgenes.nn.network import check_image_size
 from edgenes.nn.supernet import Supernet
-from edgenes.space.genotype import Edge, Genotype, SearchSpace
-from edgenes.space.logits import ArchitectureLogits, log_probability, sample_genotypes
+from edgenes.space.genotype import Genotype
+from edgenes.space.logits import ArchitectureLogits, sample_genotypes
 from edgenes.training.memory import autocast, micro_batches
+from edgenes.training.paths import FairPaths, score_loss
 from edgenes.training.schedules import cosine
 from edgenes.training.second_order import unrolled_gradient
 
+SEARCH_VERSION = 2
+"""Raise it with every change, here or below, after which `search_genotype` gives other numbers for the same input."""
 Report = Callable[[int, dict[str, float], dict[str, Any]], None]
 OnPath = Callable[[Genotype], None]
 """Called after each weight step with the genotype whose weights it updated; only `sampled` passes have one."""
-
-
-class FairPaths:
-    """Genotypes in which every (input, operation) of a node comes equally often: dealt from shuffled decks."""
-
-    def __init__(self, space: SearchSpace, generator: torch.Generator):
-        self.space = space
-        self.generator = generator
-        self.decks: list[list[int]] = [[] for _ in range(len(space.cell_types) * space.nodes)]
-
-    def _draw(self, deck: list[int], node: int, taken: list[Edge]) -> Edge:
-        operations = self.space.operations
-        used = {edge.input for edge in taken}
-        position = next((k for k, card in enumerate(deck) if card // len(operations) not in used), None)
-        if position is None:  # cards of a taken input wait in front of the next deck, so that none is lost
-            deck.extend(torch.randperm((node + 2) * len(operations), generator=self.generator).tolist())
-            return self._draw(deck, node, taken)
-        card = deck.pop(position)
-        return Edge(card // len(operations), operations[card % len(operations)])
-
-    def next(self) -> Genotype:
-        """The next genotype."""
-        decks = iter(self.decks)
-        cells = []
-        for _ in self.space.cell_types:
-            nodes = []
-            for node in range(self.space.nodes):
-                deck, chosen = next(decks), []
-                for _ in range(self.space.inputs_per_node):
-                    chosen.append(self._draw(deck, node, chosen))
-                nodes.append(tuple(chosen))
-            cells.append(tuple(nodes))
-        return Genotype(self.space, tuple(cells))
 
 
 def initialised(seed: int, make: Callable[[], Any]) -> Any:
@@ -207,7 +177,7 @@ class Bilevel:
         return total
 
     def state(self) -> dict[str, Any]:
-        """All that a later `load` needs to go on."""
+        """All that `load` needs to resume."""
         return {
             "supernet": self.supernet.state_dict(),
             "weight_optimizer": self.optimizer.state_dict(),
@@ -218,7 +188,7 @@ class Bilevel:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take up the state of an earlier run."""
+        """Resume from the state of an earlier run."""
         self.supernet.load_state_dict(state["supernet"])
         self.optimizer.load_state_dict(state["weight_optimizer"])
         self.generator.set_state(state["generator"].cpu())
@@ -237,43 +207,11 @@ def _with_gradient(logits: ArchitectureLogits, gradients: Sequence[Tensor]) -> T
     return (gradients[0] * logits.alpha).sum() + (gradients[1] * logits.beta).sum()
 
 
-@torch.no_grad()
-def _path_losses(supernet: Supernet, paths: list[Genotype], images: Tensor, labels: Tensor) -> Tensor:
-    return torch.stack([F.cross_entropy(logits, labels) for logits in supernet.along(images, paths)])
-
-
-def score_loss(
-    supernet: Supernet,
-    logits: ArchitectureLogits,
-    images: Tensor,
-    labels: Tensor,
-    paths: int,
-    temperature: float,
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """(surrogate, mean cross-entropy) of `paths` genotypes drawn from the logits, all on the same batch.
-
-    The surrogate's gradient is the score-function estimate with a leave-one-out baseline: unbiased, forward passes
-    only. One path a batch would drown the paths' difference in the batches'.
-    """
-    drawn = sample_genotypes(logits, supernet.space, paths, generator, temperature)
-    distinct = list(dict.fromkeys(drawn))  # the same path on the same batch has the same loss
-    losses = _path_losses(supernet, distinct, images, labels)
-    losses = losses[[distinct.index(path) for path in drawn]]
-    advantages = (losses - losses.mean()) * paths / (paths - 1)
-    log_probabilities = log_probability(logits, supernet.space, drawn, temperature)
-    return (advantages * log_probabilities).mean(), losses.mean()
-
-
-def finite(metrics: dict[str, float], epoch: int, what: str) -> dict[str, float]:
+def check_finite(metrics: dict[str, float], epoch: int, what: str) -> None:
+    """Raise DivergedError, with what helps, if a metric of this epoch is NaN or infinite."""
     for name, value in metrics.items():
         if not abs(value) < float("inf"):
             more = ", lower c_start and c_end, raise t_end" if name == "penalty" else ""
             raise DivergedError(
                 f"{what}: {name} became {value} in epoch {epoch}. Lower the learning rates{more}, or check the images."
             )
-    return metrics
-
-
-SEARCH_VERSION = 2
-"""Raise it with every change, here or below, after which `search_genotype` gives other numbers for the same input."""

@@ -9,7 +9,7 @@ from edgenes.config import SearchConfig
 from edgenes.data.dataset import Dataset
 from edgenes.space.genotype import Genotype
 from edgenes.space.logits import ArchitectureLogits
-from edgenes.training.bilevel import Bilevel, OnPath, Report, finite
+from edgenes.training.bilevel import Bilevel, OnPath, Report, check_finite
 from edgenes.training.collapse import architecture_metrics, capped_genotype, ends_early, warn_of_collapse
 from edgenes.training.schedules import linear
 
@@ -38,6 +38,13 @@ def search_genotype(
     `on_path` sees the genotype of each weight step from here on; ConfigError unless `forward` is sampled.
     A genotype with more pools and skips than chance explains is logged as a warning.
     Raises ConfigError if the images are too small for the cells and DivergedError on a loss that is not finite.
+
+    Example:
+        >>> from edgenes import SearchConfig, load_data, search_genotype
+        >>> data = load_data("digits", images=200)
+        >>> found = search_genotype(SearchConfig(epochs=2, channels=4, batch_size=32), data)
+        >>> len(found.genotype.edge_set), found.logits.alpha.shape
+        (4, torch.Size([1, 14, 7]))
     """
     loop = Bilevel(config, data, accumulate, on_path)
     space = config.space
@@ -73,7 +80,7 @@ def search_genotype(
         weight_loss, architecture_loss = (totals / loop.steps).tolist()
         metrics = {"loss": weight_loss, "architecture_loss": architecture_loss, "temperature": t}
         metrics |= architecture_metrics(logits, space)
-        finite(metrics, epoch, "search")
+        check_finite(metrics, epoch, "search")
         stopped = ends_early(config, epoch, before, logits)
         if stopped:
             with torch.no_grad():

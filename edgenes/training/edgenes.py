@@ -13,7 +13,7 @@ from edgenes.nn.supernet import Supernet
 from edgenes.space.genotype import Genotype, shared_edges
 from edgenes.space.hypernetwork import Hypernetwork, control_error
 from edgenes.space.penalty import shared_edge_penalty
-from edgenes.training.bilevel import Bilevel, OnPath, Report, finite
+from edgenes.training.bilevel import Bilevel, OnPath, Report, check_finite
 from edgenes.training.schedules import linear
 
 
@@ -68,6 +68,16 @@ def train_hypernetwork(
     `accumulate` and `on_path` as in `search_genotype`.
     Raises ConfigError if the images are too small for the cells or the spaces differ, DivergedError on a loss that
     is not finite.
+
+    Example:
+        >>> import torch
+        >>> from edgenes import HypernetworkConfig, SearchSpace, load_data, random_genotype, train_hypernetwork
+        >>> data = load_data("digits", images=200)
+        >>> optimal = random_genotype(SearchSpace(), torch.Generator().manual_seed(0))
+        >>> config = HypernetworkConfig(epochs=2, channels=4, batch_size=32)
+        >>> trained = train_hypernetwork(config, data, optimal)
+        >>> 0 <= trained.control_error <= optimal.space.max_edges
+        True
     """
     if optimal.space != config.space:
         raise ConfigError(f"the optimal genotype is of another search space: {optimal.space}, not {config.space}.")
@@ -118,7 +128,7 @@ def train_hypernetwork(
             "temperature": t,
             "control_error": trained_control_error(config, hypernetwork, optimal),
         }
-        finite(metrics, epoch, "hypernetwork")
+        check_finite(metrics, epoch, "hypernetwork")
         if report is not None:
             state = {"epoch": epoch, "hypernetwork": hypernetwork.state_dict(), "metrics": metrics}
             report(epoch, metrics, state | {"architecture_optimizer": optimizer.state_dict()} | loop.state())

@@ -49,6 +49,15 @@ def train_network(
 
     `report(epoch, metrics, state)`, `resume` and `accumulate` as in `edgenes.training.bilevel`. Raises ConfigError if
     the images are too small for the cells, DivergedError on a loss that is not finite.
+
+    Example:
+        >>> import torch
+        >>> from edgenes import SearchSpace, TrainingConfig, load_data, predict, random_genotype, train_network
+        >>> data = load_data("digits", images=200)
+        >>> genotype = random_genotype(SearchSpace(), torch.Generator().manual_seed(0))
+        >>> network = train_network(TrainingConfig(epochs=1, channels=4, batch_size=32), data, genotype)
+        >>> predict(network, data.test, data).shape
+        (359, 10)
     """
     check_image_size(genotype.space, config.cells, data.image_size)
     generator = torch.Generator().manual_seed(config.seed)

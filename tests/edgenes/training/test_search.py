@@ -19,9 +19,10 @@ from edgenes.errors import ConfigError, DivergedError
 from edgenes.nn.supernet import Supernet
 from edgenes.space.genotype import Edge, Genotype, SearchSpace, random_genotype, shared_edges
 from edgenes.space.logits import log_probability
-from edgenes.training.bilevel import FairPaths, initialised, score_loss
+from edgenes.training.bilevel import initialised
 from edgenes.training.darts import search_genotype
 from edgenes.training.edgenes import penalty_lambdas, train_hypernetwork
+from edgenes.training.paths import FairPaths, score_loss
 from tests.support.toys import blobs, enumerate_genotypes, random_logits, seeded, spaces
 
 
