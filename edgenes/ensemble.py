@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,21 @@ _FILE = "ensemble.pt"
 
 
 class Ensemble(nn.Module):
-    """Networks of the same data set whose probabilities are averaged, eq. (1.2); they normalise images themselves."""
+    """Networks of the same data set whose probabilities are averaged, eq. (1.2); they normalise images themselves.
+
+    `weights`, one a network and adding to 1, make the average a weighted one; None weighs all alike.
+
+    Example:
+        >>> import torch
+        >>> from edgenes import Ensemble, SearchSpace, TrainingConfig, load_data, random_genotype, train_network
+        >>> data = load_data("digits", images=200)
+        >>> configs = [TrainingConfig(epochs=1, channels=4, batch_size=32, seed=seed) for seed in (0, 1)]
+        >>> genotype = random_genotype(SearchSpace(), torch.Generator().manual_seed(0))
+        >>> networks = [train_network(config, data, genotype) for config in configs]
+        >>> ensemble = Ensemble.of(networks, configs, data)
+        >>> ensemble.predict(data.test.images.transpose(0, 2, 3, 1)).shape
+        (359, 10)
+    """
 
     def __init__(
         self,
@@ -33,11 +48,19 @@ class Ensemble(nn.Module):
         image_size: int,
         class_names: tuple[str, ...],
         card: dict[str, Any] | None = None,
+        weights: Sequence[float] | None = None,
     ):
         super().__init__()
         if not networks or len(networks) != len(configs):
             raise ConfigError(f"an ensemble needs one configuration a network, got {len(networks)}, {len(configs)}.")
+        if weights is not None:
+            right = len(weights) == len(networks) and all(type(each) is float and each >= 0 for each in weights)
+            if not right or not math.isclose(sum(weights), 1, abs_tol=1e-6):
+                raise ConfigError(
+                    f"weights must be one number a network, adding to 1, got {shown(weights)}."
+                )
         self.networks = nn.ModuleList(networks)
+        self.weights = None if weights is None else tuple(weights)
         self.configs = configs
         self.image_size = image_size
         self.class_names = tuple(class_names)
@@ -47,14 +70,24 @@ class Ensemble(nn.Module):
         self.eval()
 
     @classmethod
-    def of(cls, networks: list[Network], configs: list[TrainingConfig], data: Dataset, card=None) -> "Ensemble":
+    def of(
+        cls,
+        networks: list[Network],
+        configs: list[TrainingConfig],
+        data: Dataset,
+        card: dict[str, Any] | None = None,
+        weights: Sequence[float] | None = None,
+    ) -> "Ensemble":
         """The ensemble of networks trained on `data`, with its normalisation and class names."""
-        return cls(networks, configs, data.mean, data.std, data.image_size, data.class_names, card)
+        return cls(networks, configs, data.mean, data.std, data.image_size, data.class_names, card, weights)
 
     def forward(self, images: Tensor) -> Tensor:
         """Pixels 0..255 (batch, channels, H, W), any dtype -> probabilities (batch, classes)."""
         images = (images.float() / 255 - self.mean) / self.std
-        return torch.stack([network(images).softmax(-1) for network in self.networks]).mean(0)
+        probabilities = torch.stack([network(images).softmax(-1) for network in self.networks])
+        if self.weights is None:
+            return probabilities.mean(0)
+        return torch.tensordot(probabilities.new_tensor(self.weights), probabilities, 1)
 
     @torch.inference_mode()
     def predict(self, images: np.ndarray | Tensor, batch_size: int = 512) -> np.ndarray:
@@ -84,6 +117,7 @@ class Ensemble(nn.Module):
             "weights": [
                 {name: value.cpu() for name, value in network.state_dict().items()} for network in self.networks
             ],
+            "member_weights": None if self.weights is None else list(self.weights),
             "mean": self.mean.flatten().tolist(),
             "std": self.std.flatten().tolist(),
             "image_size": self.image_size,
@@ -124,4 +158,4 @@ class Ensemble(nn.Module):
             check_weights(network, weights)
             network.to_empty(device="cpu").load_state_dict(weights)
             networks.append(network)
-        return cls(networks, configs, tuple(mean), tuple(std), size, tuple(names), card)
+        return cls(networks, configs, tuple(mean), tuple(std), size, tuple(names), card, state.get("member_weights"))

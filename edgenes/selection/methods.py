@@ -78,7 +78,7 @@ def select_ensemble(
         >>> right = np.array([[0.6, 0.6], [0.9, 0.3], [0.3, 0.9]])  # the label's probability, of three candidates
         >>> found = select_ensemble(np.stack([right, 1 - right], -1), [0, 0], size=2)
         >>> found.members, found.proven_optimal
-        ((0, 1), True)
+        ((1, 2), True)
     """
     problem = Problem.checked(predictions, labels, size, criterion)
     return METHODS.find(method)(problem, **options)

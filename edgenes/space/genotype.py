@@ -23,8 +23,8 @@ class SearchSpace:
     """What a cell may be: two inputs, `nodes` intermediate nodes, each with `inputs_per_node` incoming edges.
 
     The paper's "six nodes" are the two inputs and nodes=4. Candidate edges of a cell are ordered by node, then
-    by input; node j (from 0) may take the inputs 0 .. j + 1, where 0 and 1 are the cell's own inputs. Raises ConfigError
-    for a number that is out of range, or an operation that is not registered.
+    by input; node j (from 0) may take the inputs 0 .. j + 1, where 0 and 1 are the cell's own inputs.
+    Raises ConfigError for a number that is out of range, or an operation that is not registered.
 
     Example:
         >>> from edgenes import SearchSpace

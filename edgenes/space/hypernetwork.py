@@ -22,6 +22,15 @@ class Hypernetwork(nn.Module):
     `trainable_pivots` moves the inner pivots (cumulative softmax widths, so they stay ordered).
     interpolation="as_printed" swaps the two weights as eq. (2.2) does: it jumps at every inner pivot, and is there
     for replications only. Logits start as N(0, 1) draws from `generator`.
+
+    Example:
+        >>> import torch
+        >>> from edgenes import Hypernetwork, SearchSpace
+        >>> hypernetwork = Hypernetwork(SearchSpace(nodes=4), generator=torch.Generator().manual_seed(0))
+        >>> hypernetwork(torch.tensor([0.0, 1.5, 4.0])).alpha.shape  # (lambdas, types, edges, operations)
+        torch.Size([3, 1, 14, 7])
+        >>> len(hypernetwork.genotype(1.5).edge_set)
+        4
     """
 
     def __init__(
