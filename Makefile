@@ -18,6 +18,7 @@ lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports
+	.venv/bin/mypy
 
 soak: setup  # every fault that a study survives, up to an hour; prints the table of docs/RELIABILITY.md
 	.venv/bin/python -m tests.faults.soak

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ _NAMES = re.compile(
 )
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write through a temporary file beside `path`, so that a reader sees the old content or the new, whole.
 
     Raises WriteError when the disk is full or the folder cannot be written; `path` is then untouched.
@@ -167,7 +167,8 @@ def mapped(path: Path, table: torch.Tensor) -> np.ndarray:
             whole = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
             if start % loaded.itemsize:
                 continue
-            found = torch.empty(0, dtype=table.dtype).set_(whole, start // loaded.itemsize, loaded.shape).numpy()
+            empty: Any = torch.empty(0, dtype=table.dtype)  # the types of torch know no `set_` without strides
+            found = empty.set_(whole, start // loaded.itemsize, loaded.shape).numpy()
             if np.array_equal(found.view(np.uint8), loaded.view(np.uint8)):
                 found.flags.writeable = False
                 return found
@@ -191,7 +192,7 @@ def check_weights(module: nn.Module, weights: Any) -> None:
             raise ConfigError(f"{name} holds numbers that are not finite.")
 
 
-def _verified(path: Path) -> BinaryIO:
+def _verified(path: Path) -> IO[bytes]:
     """The entries of the zip file in a new one, so that torch sees what was checked and nothing else.
 
     Raises ValueError for what `torch.save` never writes and torch would follow: compressed or overlapping entries,

@@ -44,7 +44,7 @@ class NetworkConfig:
     seed: int = 0
     device: str = "cpu"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_types(self)
         check_at_least(self, 1, "channels", "cells", "epochs", "stem_kernel")
         check_at_least(self, 2, "batch_size")  # batch norm needs more than one image
@@ -79,7 +79,7 @@ class SearchConfig(NetworkConfig):
     max_parameter_free: int | None = None
     stop_parameter_free: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(self, 1, "partial_channels")
         if self.channels % self.partial_channels:
@@ -127,7 +127,7 @@ class HypernetworkConfig(SearchConfig):
     penalty_lambdas: int = 8
     lam: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("estimator", self.estimator, ESTIMATORS)
         check_choice("interpolation", self.interpolation, INTERPOLATIONS)
@@ -149,7 +149,7 @@ class TrainingConfig(NetworkConfig):
     drop_path: float = 0.0
     auxiliary: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.drop_path < 1:
             raise ConfigError(f"drop_path must be a probability in [0, 1), got {shown(self.drop_path)}.")

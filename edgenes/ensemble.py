@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -56,15 +56,15 @@ class Ensemble(nn.Module):
         if weights is not None:
             right = len(weights) == len(networks) and all(type(each) is float and each >= 0 for each in weights)
             if not right or not math.isclose(sum(weights), 1, abs_tol=1e-6):
-                raise ConfigError(
-                    f"weights must be one number a network, adding to 1, got {shown(weights)}."
-                )
+                raise ConfigError(f"weights must be one number a network, adding to 1, got {shown(weights)}.")
         self.networks = nn.ModuleList(networks)
         self.weights = None if weights is None else tuple(weights)
         self.configs = configs
         self.image_size = image_size
         self.class_names = tuple(class_names)
         self.card = card or {}
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         self.eval()
@@ -111,12 +111,11 @@ class Ensemble(nn.Module):
     def save(self, folder: str | Path) -> None:
         """Write weights, genotypes and normalisation (`ensemble.pt`) and a card for people and programs."""
         folder = Path(folder)
+        networks = cast(list[Network], list(self.networks))
         state = {
-            "genotypes": [network.genotype.to_dict() for network in self.networks],
+            "genotypes": [network.genotype.to_dict() for network in networks],
             "configs": [to_dict(config) for config in self.configs],
-            "weights": [
-                {name: value.cpu() for name, value in network.state_dict().items()} for network in self.networks
-            ],
+            "weights": [{name: value.cpu() for name, value in network.state_dict().items()} for network in networks],
             "member_weights": None if self.weights is None else list(self.weights),
             "mean": self.mean.flatten().tolist(),
             "std": self.std.flatten().tolist(),

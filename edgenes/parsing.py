@@ -18,15 +18,15 @@ _REASON = 300  # characters
 
 
 class _Words(reprlib.Repr):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.maxstring = self.maxother = 80
         self.maxlist = self.maxtuple = self.maxdict = 8
 
-    def repr_int(self, x, level):
+    def repr_int(self, x: int, level: int) -> str:
         return super().repr_int(x, level) if x.bit_length() < 10_000 else f"a number of {x.bit_length()} bits"
 
-    def repr_instance(self, x, level):
+    def repr_instance(self, x: Any, level: int) -> str:
         return repr(x) if x is None or type(x) in (bool, float) else f"<{type(x).__name__}>"
 
 

@@ -149,8 +149,8 @@ def build_dataset(
         if part is None:
             continue
         digest.update(f";{part.images.shape};".encode())
-        digest.update(np.ascontiguousarray(part.images))
-        digest.update(np.ascontiguousarray(part.labels))
+        digest.update(np.ascontiguousarray(part.images).data)
+        digest.update(np.ascontiguousarray(part.labels).data)
     return Dataset(
         name=name,
         class_names=tuple(class_names),

@@ -42,7 +42,7 @@ def read_pictures(files: Sequence[str], image_size: int | None = None) -> np.nda
     for row, file in zip(images, files, strict=True):
         pixels = _open(file, lambda picture: np.asarray(picture.convert("L" if grey else "RGB")))
         pixels = pixels.reshape(1, *pixels.shape[:2], -1)
-        row[...] = (pixels if pixels.shape[1:3] == (height, width) else resize(pixels, image_size))[0]
+        row[...] = (pixels if pixels.shape[1:3] == (height, width) else resize(pixels, height))[0]
     return images
 
 

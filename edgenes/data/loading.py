@@ -66,10 +66,11 @@ def load_data(
         raise DataError(
             f"{len(labels)} training images, drawn class by class, are too few for W, H and V: ask for more images."
         )
-    parts = [Part(_channels_first(pixels[indices]), labels[indices]) for indices in split]
+    weights, architecture, validation = (Part(_channels_first(pixels[part]), labels[part]) for part in split)
     test = Part(_channels_first(source.test_images), source.test_labels)
     flip = source.flip if flip is None else flip
-    return build_dataset(source.name, source.class_names, *parts, test, flip=flip)
+    names = source.class_names or ()
+    return build_dataset(source.name, names, weights, architecture, validation, test, flip=flip)
 
 
 def _channels_first(images: np.ndarray) -> np.ndarray:

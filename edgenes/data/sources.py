@@ -129,6 +129,8 @@ def read_digits(root: str | Path | None = None, download: bool = False) -> Sourc
     """scikit-learn's 1,797 embedded digits, 8x8, their 0..16 stretched to 0..255; a fixed fifth is the test half."""
     # Its file, without `import sklearn`: that takes a second, which every study on digits would begin with.
     package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise DataError("digits are a file of scikit-learn, which is not installed.")
     table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
     images = np.rint(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     labels = table[:, -1].astype(np.int64)
@@ -166,23 +168,23 @@ def read_torchvision(kind_name: str, root: str | Path | None, download: bool) ->
             f"{name} is not in {folder}, or is incomplete or damaged there (then delete it). Set download=True to "
             f"fetch it, or root if another folder holds {folder.relative_to(root)}."
         ) from error
-    arrays = [np.asarray(array) for half in (train, test) for array in (half.data, half.targets)]
-    return Source(name, tuple(train.classes), *arrays, flip=True)
+    x_train, y_train, x_test, y_test = (np.asarray(x) for half in (train, test) for x in (half.data, half.targets))
+    return Source(name, tuple(train.classes), x_train, y_train, x_test, y_test, flip=True)
 
 
 def read_file(path: Path) -> Source:
     """An `.npz` with x_train, y_train, x_test, y_test and, if wanted, class_names; see `read_npz`."""
     names = ("x_train", "y_train", "x_test", "y_test")
     held = read_npz(path, names, optional=("class_names",))
-    class_names = held.get("class_names")
-    if class_names is not None:
-        if class_names.ndim != 1 or class_names.dtype.kind not in "US":
+    class_names, texts = None, held.get("class_names")
+    if texts is not None:
+        if texts.ndim != 1 or texts.dtype.kind not in "US":
             raise DataError(
-                f"class_names in {path} should be a list of strings, got {class_names.dtype} of shape "
-                f"{class_names.shape}. Save it as numpy.array(names, dtype=str), or leave it out."
+                f"class_names in {path} should be a list of strings, got {texts.dtype} of shape {texts.shape}. "
+                "Save it as numpy.array(names, dtype=str), or leave it out."
             )
-        class_names = tuple(str(name) for name in class_names.astype(str))
-    return Source(path.stem, class_names, *(held[name] for name in names))
+        class_names = tuple(str(name) for name in texts.astype(str))
+    return Source(path.stem, class_names, held["x_train"], held["y_train"], held["x_test"], held["y_test"])
 
 
 def read_folder(path: Path, image_size: int | None = None) -> Source:

@@ -34,7 +34,7 @@ class Setting:
     """What chooses on V."""
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_at_least(self, 1, "short_epochs", "candidates", "size")
         check_at_least(self, 0, "seed")
         check_choice("criterion", self.criterion, CRITERIA)

@@ -1,7 +1,9 @@
 """What a search and a retraining cost, told by their configurations: the same on every machine and for cached work."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any
 
 import torch
 
@@ -72,7 +74,7 @@ def retraining_work(
     return Work(steps, images, (1 + BACKWARD) * images * forward, seconds)
 
 
-def _counted(forward, batch: int = 2) -> int:
+def _counted(forward: Callable[[], object], batch: int = 2) -> int:
     """Operations an image of what `forward` does with a batch of two."""
     from torch.utils.flop_counter import FlopCounterMode  # it imports triton: 0.3 s, which a worker need not pay
 
@@ -82,7 +84,7 @@ def _counted(forward, batch: int = 2) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _network_operations(genotype: Genotype | SearchSpace, sizes: tuple, shape: tuple[int, int, int]) -> int:
+def _network_operations(genotype: Genotype | SearchSpace, sizes: tuple[Any, ...], shape: tuple[int, int, int]) -> int:
     """Operations of a forward pass of one image."""
     if isinstance(genotype, SearchSpace):
         drawn = random_genotypes(genotype, min(_SAMPLES, genotype.genotypes), torch.Generator().manual_seed(0))
@@ -94,17 +96,17 @@ def _network_operations(genotype: Genotype | SearchSpace, sizes: tuple, shape: t
 
 
 @lru_cache(maxsize=64)
-def _supernet_operations(sizes: tuple, forward: str, shape: tuple[int, int, int]) -> int:
+def _supernet_operations(sizes: tuple[Any, ...], forward: str, shape: tuple[int, int, int]) -> int:
     """Operations of a forward pass of one image; of `sampled`, the mean over random paths."""
-    space, channels, cells, stem_kernel, partial = sizes
+    space, channels, cells, stem_kernel, parts = sizes
     colours, classes, size = shape
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
-        supernet = Supernet(space, colours, classes, channels, cells, stem_kernel, partial).train()
+        supernet = Supernet(space, colours, classes, channels, cells, stem_kernel, parts).train()
         images = torch.zeros(2, colours, size, size)
         if forward == "sampled":
             paths = random_genotypes(space, min(_SAMPLES, space.genotypes), generator)
-            return sum(_counted(lambda path=path: supernet.sampled(images, path)) for path in paths) // len(paths)
+            return sum(_counted(partial(supernet.sampled, images, path)) for path in paths) // len(paths)
         types, edges, operations = len(space.cell_types), len(space.edges), len(space.operations)
         logits = ArchitectureLogits(torch.zeros(types, edges, operations), torch.zeros(types, edges))
         return _counted(lambda: supernet.relaxed(images, logits, forward, 1.0, generator))

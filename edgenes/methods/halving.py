@@ -65,10 +65,12 @@ def halve(setting: Setting, trainer: Trainer, plan: list[Rung]) -> list[list[tup
     """
     genotypes, found = setting.random_genotypes(plan[0].genotypes), []
     labels = trainer.data.validation.labels
-    score = {"nll": nll, "accuracy": lambda p, y: -accuracy(p, y)}[setting.criterion]
+    sign = 1 if setting.criterion == "nll" else -1
+    metric = nll if setting.criterion == "nll" else accuracy
     for rung in plan:
         configs = {one: setting.training_config(one, epochs=rung.epochs) for one in genotypes[: rung.genotypes]}
-        losses = {one: score(trainer.retrain(config, one).probabilities, labels) for one, config in configs.items()}
+        predicted = {one: trainer.retrain(config, one).probabilities for one, config in configs.items()}
+        losses = {one: sign * metric(probabilities, labels) for one, probabilities in predicted.items()}
         genotypes = sorted(configs, key=losses.__getitem__)
         found.append([(one, configs[one]) for one in genotypes])
     return found

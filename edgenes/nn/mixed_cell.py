@@ -7,6 +7,7 @@ that has no such way, as a user's own, is evaluated by its module on each edge.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,8 @@ DILATED = ("dil_conv_3x3", "dil_conv_5x5")
 FAST = (*SEPARABLE, *DILATED, "max_pool_3x3", "avg_pool_3x3", "skip_connect")
 TOGETHER = 1 << 20
 """Bytes up to which edges share a call: what does not stay in the processor's cache gains nothing by it."""
+Modules = Sequence[Mapping[str, Any]]
+"""Of each edge its operations; `Any`, since the parts of a module have no type of their own."""
 
 
 def mixed_nodes(
@@ -38,12 +41,12 @@ def mixed_nodes(
     operations) times the operation's output.
     """
     nodes: list[Tensor] = []
-    sums: list[list[Tensor | None]] = [[None, None] for _ in range(space.nodes)]  # operations' channels, the others
+    sums: list[list[Any]] = [[None, None] for _ in range(space.nodes)]  # operations' channels, the others
     for state in range(space.nodes + 1):
         x = states[state] if state < 2 else nodes[state - 2]
         targets = range(max(0, state - 1), space.nodes)
         edges = [space.edge(node, state) for node in targets]
-        modules = [operations[str(edge)] for edge in edges]
+        modules: list[Any] = [operations[str(edge)] for edge in edges]
         step = stride if state < 2 else 1
         others = None
         if parts > 1:
@@ -64,14 +67,12 @@ def _sum(first: Tensor | None, second: Tensor) -> Tensor:
     return second if first is None else first + second
 
 
-def _outgoing(
-    modules: Sequence[Mapping[str, nn.Module]], names: Sequence[str], x: Tensor, weights: Tensor, stride: int
-) -> list[Tensor]:
+def _outgoing(modules: Modules, names: Sequence[str], x: Tensor, weights: Tensor, stride: int) -> list[Tensor]:
     """For each edge that leaves x the sum of its operations' outputs by weights (edges, operations)."""
     of = dict(zip(names, weights.unbind(1), strict=True))
     rectified = F.relu(x)
     size = max(1, TOGETHER // (x.numel() * x.element_size()))
-    own = []  # of each edge
+    own: list[Tensor | None] = []  # of each edge
     for first in range(0, len(modules), size):
         part = slice(first, first + size)
         own += _own(modules[part], {name: weight[part] for name, weight in of.items()}, rectified, stride)
@@ -85,16 +86,14 @@ def _outgoing(
     if "skip_connect" in of and stride == 1:
         alike["skip_connect"] = x
     if not alike:
-        return own
+        return [out for out in own if out is not None]
     shared = torch.stack([out.permute(0, 2, 3, 1) for out in alike.values()])  # as it lies in memory
     mixed = torch.stack([of[name] for name in alike], 1) @ shared.flatten(1)
     mixed = mixed.view(-1, *shared.shape[1:]).permute(0, 1, 4, 2, 3)
     return [_sum(out, m) for m, out in zip(mixed, own, strict=True)]
 
 
-def _own(
-    modules: Sequence[Mapping[str, nn.Module]], of: dict[str, Tensor], rectified: Tensor, stride: int
-) -> list[Tensor] | list[None]:
+def _own(modules: Modules, of: dict[str, Tensor], rectified: Tensor, stride: int) -> list[Tensor | None]:
     """The weighted sum of the operations that have convolutions, of each edge; None if there is none."""
     terms = []  # (batch, edges * channels, H, W) each
     if "skip_connect" in of and stride > 1:
@@ -120,7 +119,7 @@ def _pointwise(x: Tensor, weights: list[Tensor]) -> Tensor:
     return F.conv2d(x, torch.cat(weights), groups=len(weights))
 
 
-def _convolved(x: Tensor, modules: list[nn.Sequential], scale: Tensor, stride: int, separable: bool) -> Tensor:
+def _convolved(x: Tensor, modules: list[Any], scale: Tensor, stride: int, separable: bool) -> Tensor:
     """Depthwise, pointwise, batch norm; for separable convolutions twice, with a ReLU between."""
     dilation = modules[0][1].dilation[0]
     x = depthwise(x, torch.cat([m[1].weight for m in modules]), stride, dilation)
@@ -132,7 +131,7 @@ def _convolved(x: Tensor, modules: list[nn.Sequential], scale: Tensor, stride: i
     return _norm(x, scale)
 
 
-def _reduced(x: Tensor, modules: Sequence[Mapping[str, nn.Module]], scale: Tensor) -> Tensor:
+def _reduced(x: Tensor, modules: Modules, scale: Tensor) -> Tensor:
     """The skip connections of stride 2, from the rectified state."""
     reducers = [m["skip_connect"] for m in modules]
     height, width = x.shape[2:]

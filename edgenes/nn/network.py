@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from edgenes.nn.operations import FactorizedReduce, make_operation, relu_conv_no
 from edgenes.space.genotype import Genotype, SearchSpace
 
 Candidates = Mapping[int, Sequence[str]]  # edge position -> the operations that exist on it
+Mix = Callable[["Cell", list[Tensor]], list[Tensor]]
+"""mix(cell, states) gives the nodes' outputs from the cell's two inputs."""
 
 
 class Cell(nn.Module):
@@ -44,7 +47,11 @@ class Cell(nn.Module):
                 {name: make_operation(name, channels, stride, affine, track, parts) for name in names}
             )
 
-    def forward(self, before: Tensor, previous: Tensor, mix: Callable) -> Tensor:
+    def operation(self, edge: int, name: str) -> nn.Module:
+        """The operation `name` of the edge."""
+        return cast(nn.ModuleDict, self.operations[str(edge)])[name]
+
+    def forward(self, before: Tensor, previous: Tensor, mix: Mix) -> Tensor:
         return torch.cat(mix(self, [self.preprocess0(before), self.preprocess1(previous)]), dim=1)
 
 
@@ -103,7 +110,7 @@ class Backbone(nn.Module):
         # Channels last: depthwise convolutions and batch norm are several times faster so on the CPU.
         return self.stem(images).contiguous(memory_format=torch.channels_last)
 
-    def features(self, images: Tensor, mix: Callable[[str], Callable]) -> list[Tensor]:
+    def features(self, images: Tensor, mix: Callable[[str], Mix]) -> list[Tensor]:
         """The outputs of all cells; `mix(cell type)` gives the function that computes its nodes."""
         before = previous = self.entered(images)
         outputs = []
@@ -192,10 +199,10 @@ class Network(Backbone):
             width = channels * 2**doublings * genotype.space.nodes
             self.auxiliary = _auxiliary_head(width, classes)
 
-    def _mix(self, cell_type: str) -> Callable:
+    def _mix(self, cell_type: str) -> Mix:
         def mix(cell: Cell, states: list[Tensor]) -> list[Tensor]:
             for node in self.choices[cell_type]:
-                outputs = [self._run(cell.operations[str(edge)][name], states[i]) for edge, i, name in node]
+                outputs = [self._run(cell.operation(edge, name), states[i]) for edge, i, name in node]
                 states.append(total(outputs))
             return states[2:]
 

@@ -1,12 +1,13 @@
 """The supernet: all operations on all edges, and the ways to pass through it."""
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from edgenes.nn.mixed_cell import mixed_nodes
-from edgenes.nn.network import Backbone, Cell, Network, calibrate, choices, total
+from edgenes.nn.network import Backbone, Cell, Mix, Network, calibrate, choices, total
 from edgenes.space.genotype import Genotype, SearchSpace
 from edgenes.space.logits import (
     ArchitectureLogits,
@@ -57,12 +58,12 @@ class Supernet(Backbone):
         """Logits (batch, classes) along the genotype's edges only; gates (types, nodes, k) scale their outputs."""
         chosen = choices(genotype)
 
-        def mix_of(cell_type: str):
+        def mix_of(cell_type: str) -> Mix:
             kind = self.space.cell_types.index(cell_type)
 
             def mix(cell: Cell, states: list[Tensor]) -> list[Tensor]:
                 for node, edges in enumerate(chosen[cell_type]):
-                    outputs = [cell.operations[str(edge)][name](states[i]) for edge, i, name in edges]
+                    outputs = [cell.operation(edge, name)(states[i]) for edge, i, name in edges]
                     if gates is not None:
                         outputs = [out * gates[kind, node, k] for k, out in enumerate(outputs)]
                     states.append(total(outputs))
@@ -77,15 +78,17 @@ class Supernet(Backbone):
 
         Later cells hardly ever have equal inputs.
         """
-        known: dict[tuple, Tensor] = {}  # by what is computed, and the identities of the tensors it is computed from
+        known: dict[
+            tuple[Any, ...], Tensor
+        ] = {}  # by what is computed, and the identities of the tensors it is computed from
 
-        def once(what: tuple, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        def once(what: tuple[Any, ...], function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
             key = (*what, *map(id, inputs))
             if key not in known:
                 known[key] = function(*inputs)
             return known[key]
 
-        def anew(what: tuple, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        def afresh(what: tuple[Any, ...], function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
             return function(*inputs)
 
         stem, outputs = self.entered(images), []
@@ -93,13 +96,14 @@ class Supernet(Backbone):
             before = previous = stem
             chosen = choices(genotype)
             compute = once
-            for cell_type, cell in zip(self.cell_types, self.cells, strict=True):
+            for cell_type, module in zip(self.cell_types, self.cells, strict=True):
+                cell = cast(Cell, module)
                 states = [compute((0,), cell.preprocess0, before), compute((1,), cell.preprocess1, previous)]
                 for node in chosen[cell_type]:
-                    ends = [compute((e, name), cell.operations[str(e)][name], states[i]) for e, i, name in node]
+                    ends = [compute((e, name), cell.operation(e, name), states[i]) for e, i, name in node]
                     states.append(total(ends) if len(ends) == 1 else compute(("sum",), torch.add, *ends))
                 before, previous = previous, torch.cat(states[2:], 1)
-                compute = anew
+                compute = afresh
             outputs.append(self.classify(previous))
         return torch.stack(outputs)
 
@@ -111,7 +115,7 @@ class Supernet(Backbone):
         """
         needed = (operations.detach() != 0).tolist()
 
-        def mix_of(cell_type: str):
+        def mix_of(cell_type: str) -> Mix:
             kind = self.space.cell_types.index(cell_type)
             everything = all(all(edge) for edge in needed[kind])
             stride = 2 if cell_type == "reduction" else 1
@@ -124,14 +128,13 @@ class Supernet(Backbone):
                     incoming_edges = []
                     for i in range(node + 2):
                         edge = self.space.edge(node, i)
-                        candidates = cell.operations[str(edge)]
-                        mixed = sum(
-                            operations[kind, edge, o] * candidates[name](states[i])
+                        outputs = [
+                            operations[kind, edge, o] * cell.operation(edge, name)(states[i])
                             for o, name in enumerate(self.space.operations)
                             if needed[kind][edge][o]
-                        )
-                        incoming_edges.append(edges[kind, edge] * mixed)
-                    states.append(sum(incoming_edges))
+                        ]
+                        incoming_edges.append(edges[kind, edge] * total(outputs))
+                    states.append(total(incoming_edges))
                 return states[2:]
 
             return mix

@@ -21,6 +21,7 @@ that is at least n + 1 for a subset of n is truly positive. So counts are never 
 
 from collections.abc import Iterator
 from math import comb
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +66,7 @@ class AccuracyBranches:
         rows = samples * classes
         return 5 * candidates * rows * _integer(size).itemsize + 40 * rows + 24 * FLUSH + 8 * CHUNK_BYTES
 
-    def expand(self, prefixes: NDArray) -> tuple[Array, NDArray]:
+    def expand(self, prefixes: NDArray[Any]) -> tuple[Array, NDArray[Any]]:
         """Loss bounds (children,) and children (children, d + 1) of one prefix (1, d), if they may still win.
 
         Prefixes are ascending positions in `order`; a child adds a later one. With `tail` members missing, all subsets
@@ -84,7 +85,7 @@ class AccuracyBranches:
             children = children[:0]
         return np.full(len(children), bound), np.column_stack([np.repeat(prefixes, len(children), axis=0), children])
 
-    def _all(self, rows: NDArray) -> NDArray[np.bool_]:
+    def _all(self, rows: NDArray[Any]) -> NDArray[np.bool_]:
         """Whether all rows of each sample hold (samples with rows,)."""
         return np.logical_and.reduceat(rows, self.starts) if len(rows) else rows
 
@@ -93,12 +94,12 @@ class AccuracyBranches:
         """The least count of right samples that may win."""
         return int(np.ceil(-self.record.cutoff * len(self.problem.labels) - 1e-6))
 
-    def _finish(self, prefix: NDArray, sums: NDArray, start: int) -> None:
+    def _finish(self, prefix: NDArray[Any], sums: NDArray[Any], start: int) -> None:
         """Score all subsets of a prefix and `tail` of the candidates from `start` on."""
         possible = self._all(sums + self.greatest[start] >= 0)
         low = sums + self.least[start]
         certain = self._all(low > self.size)
-        settled = self.right + np.count_nonzero(certain)
+        settled = self.right + int(np.count_nonzero(certain))
         if settled + np.count_nonzero(possible & ~certain) < self._enough:
             return
         rows = np.flatnonzero((low <= self.size) & (possible & ~certain)[self.segment])
@@ -122,7 +123,9 @@ class AccuracyBranches:
         if kept:
             self._check(prefix, start + np.concatenate(kept), rows, sums[rows], settled)
 
-    def _check(self, prefix: NDArray, last: NDArray, rows: NDArray, sums: NDArray, settled: int) -> None:
+    def _check(
+        self, prefix: NDArray[Any], last: NDArray[Any], rows: NDArray[Any], sums: NDArray[Any], settled: int
+    ) -> None:
         """Count the subsets of a prefix and the `last` members (subsets, tail) on all rows; offer those good enough."""
         starts, later = _starts(self.sample[rows]), np.take(self.margins, rows, axis=1)
         step = max(1, CHUNK_BYTES // (4 * later[0].nbytes))
@@ -139,20 +142,20 @@ class AccuracyBranches:
                 if self._right(members) >= self._enough:
                     self.record.offer(members)
 
-    def _right(self, members: NDArray) -> int:
+    def _right(self, members: NDArray[Any]) -> int:
         """How many samples a subset gets right, by the canonical formula on the rows alone."""
         predictions, labels = self.problem.predictions, self.problem.labels[self.sample]
         true, rival = (
             sum(predictions[k][self.sample, c] for k in np.sort(members)) / self.size for c in (labels, self.rival)
         )
-        return self.right + np.count_nonzero(self._all((true > rival) | ((true == rival) & (labels < self.rival))))
+        return self.right + int(np.count_nonzero(self._all((true > rival) | ((true == rival) & (labels < self.rival)))))
 
 
 def _integer(size: int) -> np.dtype:
     return np.dtype(np.int16 if size <= NARROW else np.int32)
 
 
-def _rows(problem: Problem, order: NDArray) -> tuple[int, NDArray, NDArray, NDArray]:
+def _rows(problem: Problem, order: NDArray[Any]) -> tuple[int, NDArray[Any], NDArray[Any], NDArray[Any]]:
     """How many samples all subsets get right; and of each row that can be lost and whose sample can be won, the sample
     (rows,), the rival (rows,) and the margins (candidates, rows), candidates in `order`."""
     predictions, labels, size = problem.predictions, problem.labels, problem.size
@@ -172,26 +175,26 @@ def _rows(problem: Problem, order: NDArray) -> tuple[int, NDArray, NDArray, NDAr
         rival[here, truth] = False
         possible = ((high >= 0) | ~rival).all(1)
         rows = (low <= size) & rival & possible[:, None]
-        right += np.count_nonzero(possible & ~rows.any(1))
+        right += int(np.count_nonzero(possible & ~rows.any(1)))
         sample, other = np.nonzero(rows)
         parts.append((sample + begin, other, margins[:, rows]))
     sample, other, margins = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
     return right, sample, other, margins
 
 
-def _starts(sample: NDArray) -> NDArray:
+def _starts(sample: NDArray[Any]) -> NDArray[Any]:
     """Where each run of equal values begins."""
     return np.flatnonzero(np.diff(sample, prepend=-1))
 
 
-def _padded(values: NDArray, fill: int) -> NDArray:
+def _padded(values: NDArray[Any], fill: int) -> NDArray[Any]:
     """C-contiguous, the last axis filled up to a multiple of 8."""
     padded = np.full((*values.shape[:-1], -(-values.shape[-1] // 8) * 8), fill, values.dtype)
     padded[..., : values.shape[-1]] = values
     return padded
 
 
-def _following(margins: NDArray, count: int) -> NDArray:
+def _following(margins: NDArray[Any], count: int) -> NDArray[Any]:
     """For each position the sum of the `count` greatest margins from it on (candidates, rows).
 
     At the last positions, where fewer are left, the sum means nothing.
@@ -206,7 +209,9 @@ def _following(margins: NDArray, count: int) -> NDArray:
     return sums
 
 
-def _counted(later: NDArray, needed: NDArray, tail: int) -> Iterator[tuple[tuple[NDArray | int, ...], NDArray]]:
+def _counted(
+    later: NDArray[Any], needed: NDArray[Any], tail: int
+) -> Iterator[tuple[tuple[NDArray[Any] | int, ...], NDArray[Any]]]:
     """All subsets of `tail` of the candidates, as columns of members, and on how many rows their margins suffice.
 
     later: (candidates, rows), needed: (rows,); rows are padded to a multiple of 8.
@@ -224,14 +229,14 @@ def _counted(later: NDArray, needed: NDArray, tail: int) -> Iterator[tuple[tuple
             yield (head, first[begin:], second[begin:]), _true(sums[begin:] >= needed - later[head])
 
 
-def _pairs(candidates: int, most: int) -> Iterator[tuple[NDArray, NDArray]]:
+def _pairs(candidates: int, most: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     """All pairs first < second, sorted, in chunks of at most `most`."""
     first, second = np.triu_indices(candidates, 1)
     for begin in range(0, len(first), most):
         yield first[begin : begin + most], second[begin : begin + most]
 
 
-def _true(hits: NDArray[np.bool_]) -> NDArray:
+def _true(hits: NDArray[np.bool_]) -> NDArray[Any]:
     """How many are True in each row, whose length is a multiple of 8: eight bytes are added at a time."""
     words = hits.view(np.uint64)
     counts = np.zeros(len(hits), np.int64)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from math import comb
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +38,11 @@ class Branches(Protocol):
     batch: int
     root_bound: float
 
-    def expand(self, prefixes: NDArray) -> tuple[Array, NDArray]:
+    def expand(self, prefixes: NDArray[Any]) -> tuple[Array, NDArray[Any]]:
         """Loss bounds and prefixes of the children that may still win; whole subsets go to the record instead."""
 
 
-BRANCHES = {"nll": NllBranches, "accuracy": AccuracyBranches}
+BRANCHES: dict[str, type[NllBranches] | type[AccuracyBranches]] = {"nll": NllBranches, "accuracy": AccuracyBranches}
 
 
 def exact_memory(shape: tuple[int, ...], size: int, criterion: str = "nll") -> int:
@@ -132,16 +132,16 @@ def _exchange(problem: Problem, record: Record, deadline: float) -> None:
     while True:
         before, members = record.best, list(record.members)
         everything = sum(problem.terms[k] for k in members)
-        found = (record.best, None)
+        best, found = record.best, None
         for member in members:
             if time.monotonic() > deadline:
                 return
             rest = [k for k in range(problem.candidates) if k not in members]
             losses = problem.losses_with(everything - problem.terms[member], rest, problem.size)
-            if losses.min() < found[0]:
-                found = (losses.min(), [k for k in members if k != member] + [int(losses.argmin())])
-        if found[1] is None:
+            if losses.min() < best:
+                best, found = losses.min(), [k for k in members if k != member] + [int(losses.argmin())]
+        if found is None:
             return
-        record.offer(found[1])
+        record.offer(found)
         if record.best >= before:
             return

@@ -67,7 +67,7 @@ def cross_fitted(
     )
 
 
-def stratified_halves(labels: NDArray, seed: int) -> tuple[NDArray, NDArray]:
+def stratified_halves(labels: NDArray[Any], seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Sample indices of two halves whose class counts, and whose sizes, differ by at most one."""
     order = np.random.default_rng(seed).permutation(len(labels))
     # Sorted by class, shuffled within it: dealing alternately splits every class, and the odd ones in turn.

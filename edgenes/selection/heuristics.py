@@ -44,8 +44,8 @@ def beam(problem: Problem, width: int = BEAM_WIDTH) -> Selection:
                 if np.isfinite(loss):
                     grown.setdefault(tuple(sorted((*members, k))), loss)
         kept = sorted((loss, members) for members, loss in grown.items())[:width]
-    members = [members for _, members in kept]
-    return problem.selection(members[first_best(np.array([loss for loss, _ in kept]))])
+    subsets = [members for _, members in kept]
+    return problem.selection(subsets[first_best(np.array([loss for loss, _ in kept]))])
 
 
 def diverse(problem: Problem, trade_off: float = 0.5) -> Selection:

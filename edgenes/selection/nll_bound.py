@@ -22,6 +22,8 @@ greatest g first, so that the last branches hold the weakest alone.
 `SLACK` times (samples + 64) times the magnitudes that are added is granted to every bound.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,7 +58,7 @@ class NllBranches:
         """Memory beside the predictions."""
         return 8 * samples * (3 * candidates + 6 * BATCH + 3 * LEAVES) + 8 * BATCH * candidates * (size + 8)
 
-    def expand(self, prefixes: NDArray) -> tuple[Array, NDArray]:
+    def expand(self, prefixes: NDArray[Any]) -> tuple[Array, NDArray[Any]]:
         """Loss bounds (children,) and the children (children, d + 1) of prefixes (batch, d) that may still win.
 
         Prefixes are ascending positions in `order`; a child adds a later one. Where children are whole subsets,
@@ -77,7 +79,7 @@ class NllBranches:
         node, added = np.nonzero(bounds <= self.record.cutoff)
         return bounds[node, added], np.concatenate([prefixes[node], added[:, None]], axis=1)
 
-    def _bounds(self, sums: Array, allowed: NDArray, missing: int) -> Array:
+    def _bounds(self, sums: Array, allowed: NDArray[Any], missing: int) -> Array:
         """Least loss of what goes on from each sum with each candidate as the next (batch, candidates)."""
         weights = np.where(allowed, self.weights + 1e-9, 0)
         rest = np.minimum(weights * (missing / weights.sum(1, keepdims=True)), 1) @ self.likelihoods
@@ -94,7 +96,7 @@ class NllBranches:
             best = np.minimum(best, constant[:, None] + added + slack[:, None] * (1 + np.maximum(added, 0)))
         return -best
 
-    def _score(self, prefix: NDArray, sums: Array) -> None:
+    def _score(self, prefix: NDArray[Any], sums: Array) -> None:
         """Score all subsets of a prefix and one later candidate."""
         for start in range(prefix[-1] + 1, len(self.order), LEAVES):
             losses = np.log(self.size) - _mean_log(sums + self.likelihoods[start : start + LEAVES])

@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -38,7 +37,7 @@ class SearchSpace:
     cell_types: tuple[str, ...] = ("reduction",)
     operations: tuple[str, ...] = DARTS_OPERATIONS
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if type(self.nodes) is not int or not 1 <= self.nodes <= 8:  # neither 4.0 nor True: JSON tells them apart
             raise ConfigError(f"nodes must be a whole number between 1 and 8, got {shown(self.nodes)}.")
         if type(self.inputs_per_node) is not int or self.inputs_per_node not in (1, 2):  # the first node has two inputs
@@ -96,7 +95,7 @@ class Edge:
     input: int
     operation: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if type(self.input) is not int or type(self.operation) is not str:
             got = f"{shown(self.input)} and {shown(self.operation)}"
             raise ConfigError(f"an edge needs an input number and an operation's name, got {got}.")
@@ -124,7 +123,7 @@ class Genotype:
     space: SearchSpace
     cells: tuple[tuple[Node, ...], ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         cells = tuple(tuple(tuple(sorted(node)) for node in cell) for cell in self.cells)
         object.__setattr__(self, "cells", cells)
         space = self.space
@@ -245,8 +244,7 @@ def shared_edges(a: Genotype, b: Genotype) -> int:
     return len(a.edge_set & b.edge_set)
 
 
-def _pick(options: Iterable, generator: torch.Generator):
-    options = list(options)
+def _pick(options: list[Node], generator: torch.Generator) -> Node:
     return options[int(torch.randint(len(options), (), generator=generator))]
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,7 +98,7 @@ class Hypernetwork(nn.Module):
         except (AttributeError, LookupError, TypeError, RuntimeError, ConfigError) as error:
             raise CheckpointError(f"{path} does not hold a whole hypernetwork: {reason(error)}.") from error
 
-    def to_state(self) -> dict:
+    def to_state(self) -> dict[str, Any]:
         """Plain values and tensors from which `from_state` rebuilds the hypernetwork."""
         return {
             "space": self.space.to_dict(),
@@ -108,7 +109,7 @@ class Hypernetwork(nn.Module):
         }
 
     @classmethod
-    def from_state(cls, state: dict) -> "Hypernetwork":
+    def from_state(cls, state: dict[str, Any]) -> "Hypernetwork":
         """The inverse of `to_state`; raises one of several errors on what is none."""
         hypernetwork = cls(
             SearchSpace.from_dict(state["space"]),
@@ -122,7 +123,7 @@ class Hypernetwork(nn.Module):
         return hypernetwork
 
 
-def control_curve(hypernetwork: Hypernetwork, optimal: Genotype, points_per_edge: int = 1) -> list[dict]:
+def control_curve(hypernetwork: Hypernetwork, optimal: Genotype, points_per_edge: int = 1) -> list[dict[str, float]]:
     """[{"lambda", "shared"}] on a grid over [0, Lambda]: edges that the argmax genotype shares with the optimal one."""
     steps = hypernetwork.space.max_edges * points_per_edge
     grid = [i / points_per_edge for i in range(steps + 1)]

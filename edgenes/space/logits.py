@@ -21,7 +21,7 @@ class ArchitectureLogits:
     alpha: Tensor
     beta: Tensor
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.alpha.shape[:-1] != self.beta.shape or self.beta.dim() not in (2, 3):
             raise ConfigError(
                 "logits need alpha ([batch,] types, edges, operations) and beta ([batch,] types, edges), got "

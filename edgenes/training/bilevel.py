@@ -5,7 +5,7 @@ is the only way out during a run; `state` refers to live tensors, so save or cop
 state back as `resume` continues as if nothing had happened, bit for bit on the CPU.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -74,7 +74,7 @@ class Bilevel:
         self.accumulate = accumulate
         self.on_path = on_path
 
-    def batches(self):
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch over W: (images, labels) of each step."""
         return self.weights.epoch(self.config.batch_size, self.generator, augment=self.config.augment)
 
@@ -172,7 +172,7 @@ class Bilevel:
         torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), config.gradient_clip)
         self.optimizer.step()
         self.step += 1
-        if self.on_path is not None:
+        if self.on_path is not None and genotype is not None:
             self.on_path(genotype)
         return total
 

@@ -85,7 +85,7 @@ def train_hypernetwork(
     hypernetwork = Hypernetwork(
         config.space, config.pivots, config.trainable_pivots, config.interpolation, loop.generator
     ).to(config.device)
-    rates = [{"params": [hypernetwork.alpha, hypernetwork.beta]}]
+    rates: list[dict[str, Any]] = [{"params": [hypernetwork.alpha, hypernetwork.beta]}]
     if config.trainable_pivots:
         rates.append({"params": [hypernetwork.widths], "lr": 0.1 * config.architecture_lr})
     optimizer = torch.optim.Adam(rates, config.architecture_lr, betas=(0.5, 0.999))

@@ -34,7 +34,8 @@ class FairPaths:
         for _ in self.space.cell_types:
             nodes = []
             for node in range(self.space.nodes):
-                deck, chosen = next(decks), []
+                deck = next(decks)
+                chosen: list[Edge] = []
                 for _ in range(self.space.inputs_per_node):
                     chosen.append(self._draw(deck, node, chosen))
                 nodes.append(tuple(chosen))

@@ -1,5 +1,6 @@
 """The second-order gradient of DARTS: through one step of the weights (Liu et al. 2018, eqs. 6 to 8)."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -25,7 +26,7 @@ def unrolled_gradient(
         value = outer()
         found = _gradients(value, [*architecture, *weights])
         of_architecture, of_weights = found[: len(architecture)], found[len(architecture) :]
-        norm = torch.sqrt(sum(v.double().square().sum() for v in of_weights)).item()
+        norm = math.sqrt(sum(v.double().square().sum().item() for v in of_weights))
         if norm == 0:
             return of_architecture, value.detach()
         # The rounding of a difference and its curvature are level at the cube root of the precision.
