@@ -90,13 +90,6 @@ def disagreement(predictions: ArrayLike) -> float:
     return float(np.mean([(votes[i] != votes[j]).mean() for i, j in zip(first, second, strict=True)]))
 
 
-def oracle_accuracy(predictions: ArrayLike, labels: ArrayLike) -> float:
-    """Share of samples that at least one member gets right: what a perfect choice of member would reach."""
-    predictions = check_predictions(predictions)
-    _, labels = check_probabilities(predictions[0], labels)
-    return float((predictions.argmax(-1) == labels).any(0).mean())
-
-
 def of_labels(probabilities: NDArray[np.float64], labels: NDArray[np.integer]) -> NDArray[np.float64]:
     """The label's probability, (..., samples), from probabilities (..., samples, classes)."""
     return probabilities[..., np.arange(len(labels)), labels]

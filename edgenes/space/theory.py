@@ -114,21 +114,6 @@ def speedup(edges: float, max_edges: int) -> float:
     return edges / max_edges
 
 
-def fair_edges(ensemble: Sequence[Genotype]) -> EdgeCounts:
-    """The same for weight steps on `fair` paths, whatever lambda is: each (input, operation) of a node equally often.
-
-    Exact over whole decks, in the long run with two inputs a node. The theorem does not apply to such paths.
-    Raises ConfigError as `updated_edges` does.
-    """
-    sets = _edge_sets(ensemble)
-    space = ensemble[0].space
-
-    def expected(edges: Iterable[tuple[int, int, Edge]]) -> float:
-        return sum(space.inputs_per_node / ((node + 2) * len(space.operations)) for _, node, _ in edges)
-
-    return EdgeCounts(sum(map(expected, sets)), expected(frozenset().union(*sets)))
-
-
 def updated_edges(
     paths: Iterable[Genotype],
     ensemble: Sequence[Genotype],

@@ -7,7 +7,7 @@ import torch
 from edgenes import CheckpointError, ConfigError, Ensemble, TrainingConfig, load_data, predict, random_genotype
 from edgenes.methods.catalogue import logistic_regression
 from edgenes.space.genotype import SearchSpace
-from edgenes.training.retraining import make_network, train_network
+from edgenes.training.retraining import train_network
 
 SPACE = SearchSpace(nodes=2)
 
@@ -43,6 +43,22 @@ def test_a_saved_one_predicts_the_same(ensemble, digits, tmp_path):
     assert np.array_equal(loaded.predict(pixels(digits.validation)), ensemble.predict(pixels(digits.validation)))
 
 
+def test_weights_weigh_its_members_and_are_saved(ensemble, digits, tmp_path):
+    networks = list(ensemble.networks)
+    members = [np.exp(predict(network, digits.validation, digits)) for network in networks]
+    weighted = Ensemble.of(networks, ensemble.configs, digits, weights=(0.75, 0.25))
+    weighted.save(tmp_path)
+    for one in (weighted, Ensemble.load(tmp_path)):
+        expected = 0.75 * members[0] + 0.25 * members[1]
+        np.testing.assert_allclose(one.predict(pixels(digits.validation)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("weights", [(1.0,), (0.5, 0.6), (-0.5, 1.5), ("a", "b")])
+def test_weights_that_are_no_shares_are_refused(ensemble, digits, weights):
+    with pytest.raises(ConfigError, match="weights"):
+        Ensemble.of(list(ensemble.networks), ensemble.configs, digits, weights=weights)
+
+
 @pytest.mark.parametrize(
     "images", [np.zeros((2, 8, 8), np.float32), np.zeros((2, 9, 9), np.uint8), np.zeros((2, 8, 8, 3), np.uint8)]
 )
@@ -57,12 +73,6 @@ def test_a_damaged_file_is_refused(ensemble, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="damaged"):
         Ensemble.load(tmp_path)
-
-
-def test_the_same_configuration_makes_the_same_network(digits):
-    genotype = random_genotype(SPACE, torch.Generator().manual_seed(3))
-    one, two = (make_network(TrainingConfig(seed=5), genotype, 1, 10).state_dict() for _ in range(2))
-    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_logistic_regression_learns_digits(digits):

@@ -68,14 +68,6 @@ def test_shift_and_flip_equals_one_image_at_a_time(batch, channels, height, widt
     assert torch.equal(images, before)
 
 
-def test_shift_moves_down_and_right_and_fills_with_zeros():
-    image = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
-    down = shift_and_flip(image, torch.tensor([[1, 0]]), torch.tensor([False]))
-    assert down.tolist() == [[[[0, 0], [1, 2]]]]
-    flipped_right = shift_and_flip(image, torch.tensor([[0, 1]]), torch.tensor([True]))
-    assert flipped_right.tolist() == [[[[0, 2], [0, 4]]]]
-
-
 def test_largest_shift_is_an_eighth_and_at_least_one():
     assert [largest_shift(size) for size in (1, 8, 15, 16, 28, 32)] == [1, 1, 1, 2, 3, 4]
 

@@ -122,9 +122,6 @@ class TestMethods:
         assert sorted(shared) == [0, 1, 2, 3, 4]
         assert len(set(deviations(optimal, SETTING, 30))) == 30
 
-    def test_fewer_random_genotypes_are_the_first_of_more(self):
-        assert SETTING.random_genotypes(9)[:4] == SETTING.random_genotypes(4)
-
     def test_edges_searches_each_lambda_by_itself(self, outcomes, trainer):
         optimal = outcomes["darts"].genotypes[0]
         assert optimal in [member.genotype for member in outcomes["edges"].pool]

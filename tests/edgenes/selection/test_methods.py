@@ -229,6 +229,7 @@ def test_every_method_chooses_validly_and_scores_what_it_chose(problem, criterio
         weights = np.array(found.weights)
         assert len(weights) == len(found.members) and weights.min() >= 0 and weights.sum() == pytest.approx(1)
     mean = np.einsum("k,ksc->sc", weights, predictions[list(found.members)].astype(np.float64))
+    np.testing.assert_allclose(found.combine(predictions), mean, atol=1e-12)
     if criterion == "nll" or method not in WITHOUT_WEIGHTS:  # a mean added up otherwise may break a tie otherwise
         assert found.score == pytest.approx(
             getattr(metrics, criterion)(mean, labels), abs=1e-9 if criterion == "nll" else 1

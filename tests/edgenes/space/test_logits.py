@@ -14,12 +14,10 @@ from edgenes.space.genotype import SearchSpace
 from edgenes.space.logits import (
     ArchitectureLogits,
     argmax_genotype,
-    gumbel_noise,
     gumbel_weights,
     harden,
     incoming,
     log_probability,
-    node_logits,
     pair_probabilities,
     sample_genotypes,
     successive_top,
@@ -156,11 +154,6 @@ def test_successive_top_is_the_chance_to_be_among_two_draws(scores):
     assert torch.equal(successive_top(scores, 1), scores.softmax(-1))
 
 
-def test_a_node_with_two_inputs_takes_both_whatever_its_logits():
-    for scores in ([3.0, -1.0], [50.0, -50.0], [0.0, 0.0]):
-        assert successive_top(torch.tensor(scores), 2).tolist() == pytest.approx([1, 1], abs=1e-6)
-
-
 def test_pair_probabilities_sum_to_one_and_keep_their_gradient_at_the_extremes():
     space = SearchSpace(nodes=4, inputs_per_node=2)
     for scale in (1.0, 50.0):
@@ -175,13 +168,6 @@ def test_pair_probabilities_sum_to_one_and_keep_their_gradient_at_the_extremes()
     assert (pairs[0].transpose(-1, -2)[missing] == 0).all()
 
 
-def test_gumbel_noise_has_the_moments_of_its_distribution():
-    noise = gumbel_noise(torch.zeros(200_000, dtype=torch.float64), seeded())
-    assert noise.isfinite().all()
-    assert noise.mean().item() == pytest.approx(0.577216, abs=4 * math.sqrt(math.pi**2 / 6 / 200_000))
-    assert noise.var().item() == pytest.approx(math.pi**2 / 6, rel=0.03)
-
-
 def test_hardened_weights_are_hard_forward_and_soft_backward():
     logits = torch.tensor([0.3, -0.2, 1.0], dtype=torch.float64, requires_grad=True)
     weights = logits.softmax(-1)
@@ -192,15 +178,6 @@ def test_hardened_weights_are_hard_forward_and_soft_backward():
     (soft,) = torch.autograd.grad(weights @ direction, logits, retain_graph=True)
     (straight,) = torch.autograd.grad(hard @ direction, logits)
     assert torch.equal(soft, straight)
-
-
-def test_node_logits_put_each_edge_at_its_node_and_input():
-    space = SearchSpace(nodes=3)
-    beta = torch.arange(len(space.edges)).float()[None]
-    table = node_logits(beta, space)[0]
-    for position, (node, i) in enumerate(space.edges):
-        assert table[node, i] == position
-    assert table.isinf().sum() == 3 * 4 - len(space.edges)
 
 
 def test_logits_of_other_shapes_are_refused():

@@ -59,15 +59,6 @@ def test_every_choice_of_a_node_comes_equally_often(space, seed, paths):
         assert max(numbers) - min(numbers) <= (1 if space.inputs_per_node == 1 else 2)
 
 
-def test_whole_decks_are_exactly_fair():
-    space = SearchSpace(nodes=2, cell_types=("normal", "reduction"))
-    fair = FairPaths(space, seeded())
-    for _ in range(3):
-        for position, counter in enumerate(times_chosen(space, [fair.next() for _ in range(42)])):
-            assert set(counter.values()) == {42 // (7 * (position % 2 + 2))}
-            assert len(counter) == 7 * (position % 2 + 2)
-
-
 def test_no_card_is_lost_over_many_paths_with_two_inputs():
     fair = FairPaths(space := SearchSpace(nodes=3, inputs_per_node=2), seeded())
     for counter in times_chosen(space, [fair.next() for _ in range(1500)]):
