@@ -90,7 +90,8 @@ def _outgoing(modules: Modules, names: Sequence[str], x: Tensor, weights: Tensor
     shared = torch.stack([out.permute(0, 2, 3, 1) for out in alike.values()])  # as it lies in memory
     mixed = torch.stack([of[name] for name in alike], 1) @ shared.flatten(1)
     mixed = mixed.view(-1, *shared.shape[1:]).permute(0, 1, 4, 2, 3)
-    return [_sum(out, m) for m, out in zip(mixed, own, strict=True)]
+    # `mixed` first: its layout is the sum's, and so the order of later sums.
+    return [m if out is None else m + out for m, out in zip(mixed, own, strict=True)]
 
 
 def _own(modules: Modules, of: dict[str, Tensor], rectified: Tensor, stride: int) -> list[Tensor | None]:
