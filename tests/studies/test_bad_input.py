@@ -1,13 +1,10 @@
 """What a user can get wrong: a message that says what to do, no traceback, and nothing that was stored is lost."""
 
-import logging
-
 import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
 
-from edgenes.config import TrainingConfig
 from edgenes.errors import ConfigError
 from edgenes.space.genotype import SearchSpace, random_genotype
 from studies.anneal_sweep import main
@@ -16,7 +13,6 @@ from tune_jobs.config.passwords import VARIABLE
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.execution.run import Run
 from tune_jobs.execution.worker import outcome_of
-from tune_jobs.files.candidate_store import PredictionStore
 from tune_jobs.messages import Status
 from tune_jobs.progress.display import Progress
 from tune_jobs.stages.pipeline import open_optuna
@@ -216,23 +212,6 @@ def test_what_no_node_has_is_refused_instead_of_waited_for(options, nodes, words
         run.check_resources()
     for word in words:
         assert word in str(raised.value)
-
-
-@pytest.mark.parametrize("weights", [False, True])
-def test_a_damaged_prediction_is_set_aside_and_computed_again(tmp_path, caplog, weights):
-    store, data = PredictionStore(tmp_path), blobs()
-    config = TrainingConfig(channels=2, epochs=1)
-    genotype = random_genotype(SearchSpace(nodes=2), seeded())
-    first = store.retrained(config, data, genotype, weights)
-    path = tmp_path / f"{first.key}.pt"
-    damaged = path.read_bytes()[: path.stat().st_size // 2]
-    path.write_bytes(damaged)
-    with caplog.at_level(logging.WARNING):
-        again = store.retrained(config, data, genotype, weights)
-    assert not again.cached and str(path) in caplog.text and "computed again" in caplog.text
-    np.testing.assert_array_equal(again.log_probabilities, first.log_probabilities)
-    assert path.with_suffix(".damaged").read_bytes() == damaged
-    assert store.retrained(config, data, genotype, weights).cached
 
 
 def test_a_trial_whose_loss_diverges_fails_with_the_reason(tmp_path):

@@ -153,6 +153,7 @@ def test_a_storage_in_a_variable_of_this_machine_is_told_of(submit, monkeypatch)
     assert submit("slurm", "--dry-run", "--", *STUDY)[0] == 0  # sbatch takes the environment along
 
 
+@pytest.mark.e2e
 def test_what_is_missing_on_this_machine_is_named(submit, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     status, _, err = submit("slurm", "--", *STUDY)
