@@ -1,4 +1,4 @@
-"""What a prediction is worth: accuracy, likelihood, calibration and diversity of class probabilities.
+"""Metrics of predictions: accuracy, likelihood, calibration and diversity of class probabilities.
 
 Everywhere here probabilities are (samples, classes), predictions of several members are
 (members, samples, classes), labels are integers (samples,), and sums are taken in float64.

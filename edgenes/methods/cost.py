@@ -1,4 +1,4 @@
-"""What a search and a retraining cost, told by their configurations: the same on every machine and for cached work."""
+"""The cost of a search and of a retraining, from their configurations: the same on all machines, cached or not."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields

@@ -52,7 +52,7 @@ class Outcome:
 
 
 class Counted:
-    """A trainer that adds up what a method asks it for; what is asked for twice costs once."""
+    """A trainer that adds up the work of a method; the same work costs once."""
 
     def __init__(self, trainer: Trainer):
         self.data = trainer.data

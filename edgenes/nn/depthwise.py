@@ -2,7 +2,7 @@
 
 Measured (oneDNN as in torch 2.14, channels last): a dilated depthwise convolution's gradient in the input is 10 times
 slower than the same convolution forward, and the gradient in a kernel wider than 3 columns 10 times slower than in a
-narrower one. Both are asked for here in the fast way; the values are the same.
+narrower one. Both are computed here in a fast way; the values are the same.
 """
 
 from typing import Any

@@ -1,10 +1,10 @@
-"""Bounds on the accuracy of every subset that goes on from a given one, and the scoring of the last members in bulk.
+"""Bounds on the accuracy of every subset that extends a given one, and the scoring of the last members in bulk.
 
 A subset is right on a sample if for each rival class c of the label y its summed margin, of p_k(y) - p_k(c) over its
 members k, is positive, or 0 where y < c (argmax takes the first of equal classes). A *row* is one rival of one sample.
 
 **Bound.** With s the sum of a row's margins over the members P, and h the sum of the r greatest margins of that row
-among the candidates that may follow, no subset that goes on from P with r more has a margin above s + h. So a sample
+among the candidates that may follow, no subset that extends P by r more has a margin above s + h. So a sample
 with a row of s + h < 0 is wrong for all of them, and the rest is the most that any of them gets right. *Proof.* The r
 further margins are r of those of which h sums the greatest, and one rival ahead is enough to be wrong. QED
 In the same way, with the r least margins, a row that no subset can lose is dropped: of the classes only those stay

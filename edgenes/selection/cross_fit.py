@@ -39,8 +39,8 @@ def cross_fitted(
 ) -> CrossFit:
     """Accuracy of the best `size` candidates, chosen on one half of the images and scored on the other.
 
-    The best of many subsets, scored on the images that chose it, is worth the more the larger the pool is,
-    even if all are noise. So the images are split in two halves with the same share of each class
+    The best of many subsets, scored on the images that chose it, scores higher the larger the pool is, even if all
+    are noise. So the images are split in two halves with the same share of each class
     (deterministic in `seed`), each half chooses, each choice is scored on the other half, and the two are
     pooled over all images. `method` and its `options` are those of `select_ensemble`.
 

@@ -1,4 +1,4 @@
-"""Bounds on the NLL of every subset that goes on from a given one, and what branch and bound makes of them.
+"""Bounds on the NLL of every subset that extends a given one, and the branches built on them.
 
 With a_k >= 0 the probabilities of the labels (samples,), raised to `metrics.TINY` (which can only lower a loss), a
 subset S of n members has the log-likelihood f(S) = mean log(sum_k a_k / n), means being over samples.
@@ -80,7 +80,7 @@ class NllBranches:
         return bounds[node, added], np.concatenate([prefixes[node], added[:, None]], axis=1)
 
     def _bounds(self, sums: Array, allowed: NDArray[Any], missing: int) -> Array:
-        """Least loss of what goes on from each sum with each candidate as the next (batch, candidates)."""
+        """Least loss of the subsets that extend each sum by each candidate (batch, candidates)."""
         weights = np.where(allowed, self.weights + 1e-9, 0)
         rest = np.minimum(weights * (missing / weights.sum(1, keepdims=True)), 1) @ self.likelihoods
         best = gains = np.full(allowed.shape, np.inf)

@@ -44,8 +44,8 @@ def with_less_memory(
     """`run(resume, 1)`, or, where that runs out of memory, `run(None, 2)`: a state, and the pieces of a batch.
 
     Returns the result, and {"reason", "accumulate"} if a batch passed in pieces, else None. The second try
-    begins anew, so that its numbers depend on nothing but the number of pieces. Raises OutOfMemoryError if it
-    runs out of memory too.
+    starts from the beginning, so that its numbers depend on nothing but the number of pieces. Raises
+    OutOfMemoryError if it runs out of memory too.
     """
     try:
         result = run(resume, 1)
