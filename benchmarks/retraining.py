@@ -16,19 +16,20 @@ from pathlib import Path
 import optuna
 import ray
 import torch
-from ray import tune
 from rich.console import Console
 
 from benchmarks.printing import machine, quantiles, table
 from edgenes import random_genotype
+from edgenes.methods.result import Member
 from edgenes.space.genotype import Genotype
 from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.execution.jobs import Bench, Job, run_jobs
 from tune_jobs.execution.resources import live_nodes
 from tune_jobs.execution.run import Run
 from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.files.workplace import Workplace
 from tune_jobs.progress.display import Progress
-from tune_jobs.stages.finalists import Job, candidate_retraining, final_training
-from tune_jobs.study.context import TrialSettings
+from tune_jobs.stages.finalists import Entry, retrain_job, retraining_jobs
 from tune_jobs.study.saved import load_study_data
 from tune_jobs.watch.callbacks import Watch
 
@@ -49,9 +50,12 @@ class Options:
     """Share of a GPU for each; the default is the study's own."""
 
 
-def study(options: Options, folder: Path, at_once: int | None) -> Run:
+Work = Callable[[Run, Bench, list[Genotype]], None]
+
+
+def study(options: Options, folder: Path, at_once: int | None) -> tuple[Run, Bench]:
     """A study without trials in a folder of its own."""
-    config = SweepConfig(
+    config = SweepConfig.of(
         final_epochs=options.epochs,
         max_concurrent=at_once,
         gpus_per_trial=options.gpus_per_trial,
@@ -59,34 +63,29 @@ def study(options: Options, folder: Path, at_once: int | None) -> Run:
         out=folder,
     )
     folder.mkdir()
-    optuna_study, data = optuna.create_study(), load_study_data(config)
+    data, files = load_study_data(config), StudyFiles(folder)
     progress = Progress(console=Console(file=io.StringIO()))
-    watch = Watch(config, optuna_study)
-    run = Run(config, data, optuna_study, progress, lambda: None, live_nodes(), StudyFiles(folder), watch)
-    genotype = random_genotype(config.space, torch.Generator().manual_seed(0))
-    run.settings = TrialSettings(config, folder, genotype, run.device)
-    return run
+    run = Run(config.execution, data, progress, lambda: None, live_nodes(), files, Watch(folder))
+    place = Workplace(files)
+    return run, Bench(place.trainer(data), config.setting(run.device), place)
 
 
-def in_a_loop(run: Run, genotypes: list[Genotype]) -> None:
+def jobs_of(bench: Bench, genotypes: list[Genotype]) -> list[Job]:
+    """The retrainings of the genotypes, as the finalists' stage has them."""
+    return retraining_jobs([Entry(Member(each, bench.setting.training_config(each))) for each in genotypes])
+
+
+def in_a_loop(run: Run, bench: Bench, genotypes: list[Genotype]) -> None:
     """Retrain one after the other in this process, on the threads of one trial."""
-    torch.set_num_threads(run.config.cpus_per_trial)
-    for genotype in genotypes:
-        run.settings.store.retrained(final_training(run.settings, 0), run.data, genotype, weights=True)
+    torch.set_num_threads(run.execution.cpus_per_trial)
+    for job in jobs_of(bench, genotypes):
+        retrain_job(job, bench)
 
 
-def in_trials(run: Run, genotypes: list[Genotype]) -> None:
+def in_trials(run: Run, bench: Bench, genotypes: list[Genotype]) -> None:
     """Retrain as a study's third stage does."""
-    jobs = [Job(genotype, 0, "candidate").to_dict() for genotype in genotypes]
-    with run.progress.stage("Finalists", len(jobs), unit="retraining"):
-        outcomes = run.tune(
-            "finalists",
-            candidate_retraining,
-            {"job": tune.grid_search(list(range(len(jobs))))},
-            lambda trial: f"retraining {trial.config['job'] + 1}" if "job" in trial.config else "retraining",
-            {"data": run.data_ref, "settings": run.settings, "jobs": jobs},
-        )
-    assert all(outcome.status == "complete" and not outcome.attributes["cached"] for outcome in outcomes)
+    results = run_jobs(run, bench.place, bench.setting, "finalists", retrain_job, jobs_of(bench, genotypes))
+    assert not results.failed and not any(result["cached"] for result in results.found)
 
 
 def main(options: Options) -> None:
@@ -98,17 +97,19 @@ def main(options: Options) -> None:
     rates: dict[str, list[float]] = {name: [] for name in ways}
     with tempfile.TemporaryDirectory() as place:
 
-        def rate(at_once: int | None, work: Callable[[Run, list[Genotype]], None], genotypes: list[Genotype]) -> float:
+        def rate(
+            at_once: int | None, work: Callable[[Run, Bench, list[Genotype]], None], genotypes: list[Genotype]
+        ) -> float:
             """Candidates a second."""
-            run = study(options, Path(place) / f"study-{next(counter)}", at_once)
+            run, bench = study(options, Path(place) / f"study-{next(counter)}", at_once)
             assert run.data_ref  # the data are put there once a study, before this stage
             start = time.perf_counter()
-            work(run, genotypes)
+            work(run, bench, genotypes)
             return len(genotypes) / (time.perf_counter() - start)
 
-        run = study(options, Path(place) / "study", None)
+        run, bench = study(options, Path(place) / "study", None)
         for k in range(options.rounds + 1):
-            genotypes = [random_genotype(run.config.space, generator) for _ in range(options.candidates)]
+            genotypes = [random_genotype(bench.setting.space, generator) for _ in range(options.candidates)]
             for name, (at_once, work) in ways.items():
                 found = rate(at_once, work, genotypes)
                 if k > 0:
@@ -117,7 +118,7 @@ def main(options: Options) -> None:
     ray.shutdown()
     print(
         f"Median [5%, 95%] of {options.rounds} rounds of {options.candidates} candidates, {options.epochs} epochs on "
-        f"digits; {device}, {slots} trials at once fit, {run.config.cpus_per_trial} thread each; {machine('ray')}\n"
+        f"digits; {device}, {slots} trials at once fit, {run.execution.cpus_per_trial} thread each; {machine('ray')}\n"
     )
     rows = [
         (name, quantiles(found, 2), quantiles([a / b for a, b in zip(found, rates["a loop"], strict=True)], 2))

@@ -73,8 +73,7 @@ def use(config: dict[str, Any], data: Dataset, together: Path, workers: int, cop
     """Use the data as a trial does; report this worker's own memory while all the others do too."""
     torch.set_num_threads(1)
     copies = [np.array(part.images) for part in (data.training, data.validation)] if copy else []
-    settings = SweepConfig(**CONFIG)
-    loop = Bilevel(settings.search_config("cpu"), data)
+    loop = Bilevel(SweepConfig.of(**CONFIG).setting("cpu").search, data)
     generator = torch.Generator().manual_seed(0)
     training = DeviceData(data.training, data, "cpu")
     for (images, labels), _ in zip(loop.batches(), range(5), strict=False):
@@ -94,11 +93,10 @@ def measured(data: Dataset, workers: int, copy: bool, folder: Path) -> tuple[lis
     """(own MiB of each worker, MiB in the node's object store)."""
     ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
-        config = SweepConfig(out=folder, **CONFIG)
+        config = SweepConfig.of(out=folder, **CONFIG)
         progress = Progress(console=Console(file=io.StringIO()))
-        study = optuna.create_study()
         files = StudyFiles(config.folder)
-        run = Run(config, data, study, progress, lambda: None, live_nodes(), files, Watch(config, study))
+        run = Run(config.execution, data, progress, lambda: None, live_nodes(), files, Watch(folder))
         together = Path(tempfile.mkdtemp(dir=folder))
         total = ray.cluster_resources()["object_store_memory"]
         parameters = {"data": run.data_ref, "together": together, "workers": workers, "copy": copy}

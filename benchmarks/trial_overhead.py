@@ -75,11 +75,12 @@ def no_op(config: dict[str, Any]) -> None:
 
 def sweep(storage: str, options: Options, folder: Path) -> tuple[list[float], float]:
     """(seconds a trial, database commits that wrote a trial) of one sweep."""
-    config = SweepConfig(out=folder, trials=options.trials, sampler=options.sampler)
+    config = SweepConfig.of(out=folder, trials=options.trials, sampler=options.sampler)
     head, colon, name = storage.rpartition(":")
     study = open_study("s", f"{head}{colon}{folder / name}", space=SPACE)
     progress, files, clock = Progress(console=Console(file=io.StringIO())), StudyFiles(folder), Clock()
-    run = Run(config, load_data("digits"), study, progress, lambda: None, live_nodes(), files, Watch(config, study))
+    watch = Watch(folder, (), study)
+    run = Run(config.execution, load_data("digits"), progress, lambda: None, live_nodes(), files, watch)
     searcher = StudySearcher(
         study,
         SPACE,
@@ -87,7 +88,7 @@ def sweep(storage: str, options: Options, folder: Path) -> tuple[list[float], fl
         max_failures=1,
         make_sampler=lambda seed: make_sampler(options.sampler, seed, max(4, options.trials // 4)),
         files=files,
-        before_tell=run.watch.album(random_genotype(CONFIG.space, torch.Generator().manual_seed(0))),
+        before_tell=watch.album(config, random_genotype(CONFIG.space, torch.Generator().manual_seed(0))),
     )
     wrote, commits = [], []
 

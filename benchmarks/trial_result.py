@@ -9,14 +9,14 @@ from tune_jobs.messages import Report, Status
 from tune_jobs.study.space import search_space
 
 CONFIG = SweepConfig()
-SPACE = search_space(CONFIG.estimator)
-REPORTS = CONFIG.hypernetwork_epochs + CONFIG.candidates
+SPACE = search_space(CONFIG.search.estimator)
+REPORTS = CONFIG.budget.hypernetwork_epochs + CONFIG.budget.candidates
 
 
 def result_of(number: int, rng: np.random.Generator) -> Report:
     """The last report of a trial, with attributes as large as a real trial's."""
     generator = torch.Generator().manual_seed(number)
-    genotypes = [random_genotype(CONFIG.space, generator) for _ in range(CONFIG.candidates)]
+    genotypes = [random_genotype(CONFIG.space, generator) for _ in range(CONFIG.budget.candidates)]
     rows = [
         {
             "digest": g.digest,
@@ -47,7 +47,7 @@ def result_of(number: int, rng: np.random.Generator) -> Report:
         value=value,
         control_error=0.1,
         intermediate=value,
-        intermediate_step=CONFIG.candidates,
+        intermediate_step=CONFIG.budget.candidates,
         metrics={"candidate_accuracy": value},
         attributes=attributes,
     )

@@ -1,13 +1,14 @@
 """What a user may add to by name: operations, data sources, selection methods, baselines."""
 
 from collections.abc import Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from edgenes.errors import ConfigError
 from edgenes.parsing import shown
 from edgenes.validation import check_choice
 
 Entry = TypeVar("Entry")
+_REGISTRIES: "dict[str, Registry[Any]]" = {}
 
 
 class Registry(Mapping[str, Entry], Generic[Entry]):
@@ -17,6 +18,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         self._what = what
         self._entries: dict[str, Entry] = {}
         self._built_in: set[str] = set()
+        _REGISTRIES[what] = self
 
     def add(self, name: str, entry: Entry, built_in: bool = False) -> None:
         """Add an entry. A user's own one may be replaced, as a notebook's cell that runs twice does.
@@ -44,3 +46,19 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def own(self) -> dict[str, Entry]:
+        """What the user has added."""
+        return {name: entry for name, entry in self._entries.items() if name not in self._built_in}
+
+
+def own_entries() -> dict[str, dict[str, Any]]:
+    """What the user has added to all registries, for another process to `add_entries`."""
+    return {what: registry.own() for what, registry in _REGISTRIES.items() if registry.own()}
+
+
+def add_entries(entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Add what `own_entries` gave in the process that began."""
+    for what, own in entries.items():
+        for name, entry in own.items():
+            _REGISTRIES[what].add(name, entry)

@@ -16,10 +16,9 @@ from pathlib import Path
 import optuna
 from rich.console import Console
 
+from tune_jobs import run_sweep
 from tune_jobs.cli import run_command
 from tune_jobs.config.sweep import SweepConfig
-from tune_jobs.progress.display import Progress
-from tune_jobs.study.storage import storage_reference
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,21 +29,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(config: SweepConfig) -> int:
     """Run the study, or measure what it would take; returns the exit status."""
-    from tune_jobs.stages.estimate import estimate
-    from tune_jobs.stages.pipeline import run_study
-    from tune_jobs.study.saved import storage_url
-
-    config = replace(config, storage=storage_reference(config.storage, config.folder))
     if config.dry_run:
+        from tune_jobs.stages.estimate import estimate
+
         Console(emoji=False).print(estimate(config), markup=False, highlight=False)
         return 0
-    result = run_study(config, Progress())
-    _summary(config, result, storage_url(config))
+    _summary(config, run_sweep(config).values)
     return 0
 
 
-def _summary(config: SweepConfig, result: dict, storage: str) -> None:
+def _summary(config: SweepConfig, result: dict) -> None:
     from tune_jobs.report.comparison import comparison
+    from tune_jobs.study.saved import storage_url
+    from tune_jobs.study.storage import storage_reference
     from tune_jobs.watch.callbacks import optuna_command
 
     out = Console(emoji=False)
@@ -61,9 +58,13 @@ def _summary(config: SweepConfig, result: dict, storage: str) -> None:
     )
     here = Path(sys.executable)  # `python` alone may be another one than the environment's
     here = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
+    storage = storage_url(replace(config, storage=storage_reference(config.storage, folder)))
     commands = [
         ("the report", f"{folder / 'report' / 'index.html'}"),
-        ("Optuna's dashboard", optuna_command(folder, storage)),
+        (
+            "Optuna's dashboard",
+            optuna_command(folder, storage),
+        ),
         ("more trials", f"{here} {shlex.join(sys.argv)} --trials {2 * config.trials}"),
     ]
     out.print("\nNext:")

@@ -1,9 +1,10 @@
 """What the commands of `studies/` have in common: arguments, and errors told in a line with a status of their own."""
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.console import Console
 from edgenes.errors import EdgeNESError
 from tune_jobs.config.experiment import ExperimentConfig
 from tune_jobs.config.passwords import refuse_passwords
+from tune_jobs.config.presets import PRESETS
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import Interrupted
 from tune_jobs.execution.quiet import quiet_ray
@@ -34,11 +36,16 @@ def run_command(
     status = 2  # of what the command line says
     try:
         refuse_passwords(sys.argv[1:] if arguments is None else arguments)
+        given = sys.argv[1:] if arguments is None else arguments
         config = tyro.cli(
-            kind, args=arguments, description=description.partition("\n")[0], config=(tyro.conf.OmitArgPrefixes,)
+            kind,
+            args=given,
+            default=kind.of(**_preset(given)),
+            description=description.partition("\n")[0],
+            config=(tyro.conf.OmitArgPrefixes,),
         )
         status = 1
-        quiet_ray(local=not (config.address or os.environ.get("RAY_ADDRESS")))
+        quiet_ray(local=not (config.execution.address or os.environ.get("RAY_ADDRESS")))
         return run(config)
     except (Interrupted, KeyboardInterrupt) as stop:
         tell(str(stop) or "stopped; run the same command again to go on.", "yellow")
@@ -46,3 +53,12 @@ def run_command(
     except EdgeNESError as error:
         tell(f"error: {lines(error)}", "red")
         return status
+
+
+def _preset(arguments: list[str]) -> dict[str, Any]:
+    """The options that decide the defaults of all others: the help then shows those of the preset."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset", nargs="?", default="laptop")
+    parser.add_argument("--smoke-test", "--smoke_test", action="store_true")
+    known, _ = parser.parse_known_args(arguments)
+    return vars(known) if known.preset in PRESETS else {}  # else tyro says which there are

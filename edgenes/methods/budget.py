@@ -9,6 +9,7 @@ from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig, to_
 from edgenes.errors import ConfigError
 from edgenes.seeds import stable_seed
 from edgenes.selection import CRITERIA
+from edgenes.selection import METHODS as SELECTION_METHODS
 from edgenes.space.genotype import Genotype, SearchSpace, random_genotypes
 from edgenes.validation import check_at_least, check_choice
 
@@ -31,13 +32,16 @@ class Setting:
     size: int = 3
     """Members of an ensemble."""
     criterion: str = "nll"
-    """What chooses on V."""
+    """What is best on V: nll or accuracy."""
+    selection: str = "auto"
+    """The method of `edgenes.selection` that chooses an ensemble."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "short_epochs", "candidates", "size")
         check_at_least(self, 0, "seed")
         check_choice("criterion", self.criterion, CRITERIA)
+        SELECTION_METHODS.find(self.selection)
         if self.size > self.candidates:
             raise ConfigError(f"an ensemble of {self.size} cannot be chosen from {self.candidates} candidates.")
         if self.search.space != self.hypernetwork.space:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from edgenes.data.dataset import Dataset, Part
+from edgenes.errors import ConfigError
 from edgenes.methods.budget import Setting
 from edgenes.methods.cost import Work, retraining_work, search_work
 from edgenes.methods.halving import affordable_rungs, halve
@@ -51,7 +52,13 @@ def _predictions(pool: Sequence[Member], trainer: Trainer) -> np.ndarray:
 def best_ensemble(pool: list[Member], setting: Setting, trainer: Trainer) -> Found:
     """The pool, and its ensemble that is best on V: with proof, where that is cheap."""
     labels = trainer.data.validation.labels
-    found = select_ensemble(_predictions(pool, trainer), labels, setting.size, setting.criterion, "auto")
+    predictions = _predictions(pool, trainer)
+    found = select_ensemble(predictions, labels, setting.size, setting.criterion, setting.selection)
+    if found.weights is not None:
+        raise ConfigError(
+            f"selection {setting.selection!r} weights its members, and baselines are compared as plain means: choose "
+            "one without weights, such as auto, beam or diverse."
+        )
     return pool, list(found.members)
 
 
@@ -215,7 +222,7 @@ class Baseline:
     label: str
 
 
-METHODS: Registry[Baseline] = Registry("method")
+METHODS: Registry[Baseline] = Registry("baseline")
 for _name, _method in {
     "darts": Baseline(darts, "DARTS"),
     "random": Baseline(random_single, "Random"),

@@ -168,8 +168,8 @@ def traced_hypernetwork(
 
 
 @dataclass(frozen=True)
-class LocalPrediction:
-    """Predictions of a network that was trained in this process."""
+class Prediction:
+    """Predictions of a retrained network, and the seconds of its training."""
 
     probabilities: np.ndarray
     seconds: float = 0.0
@@ -196,12 +196,12 @@ class LocalTrainer:
         """As `Trainer.hypernetwork`."""
         return self._once((config, optimal), lambda: traced_hypernetwork(config, self.data, optimal))
 
-    def retrain(self, config: TrainingConfig, genotype: Genotype) -> LocalPrediction:
+    def retrain(self, config: TrainingConfig, genotype: Genotype) -> Prediction:
         """As `Trainer.retrain`."""
 
-        def train() -> LocalPrediction:
+        def train() -> Prediction:
             network = train_network(config, self.data, genotype)
             log_probabilities = predict(network, self.data.validation, self.data, config.device)
-            return LocalPrediction(np.exp(log_probabilities.astype(np.float64)))
+            return Prediction(np.exp(log_probabilities.astype(np.float64)))
 
         return self._once((config, genotype), train)

@@ -36,7 +36,7 @@ def exact_seconds(shape: tuple[int, ...], size: int, criterion: str) -> float:
 
 Choose = Callable[..., Selection]
 """choose(problem, **options): see `register_selection`."""
-METHODS: Registry[Choose] = Registry("method")
+METHODS: Registry[Choose] = Registry("selection method")
 for _name, _choose in {
     "exact": exact,
     "greedy": greedy,

@@ -114,14 +114,14 @@ MOMENTS = [
     ("between a checkpoint and its record", Fault("kill", "checkpoint reported")),
     ("between a report and its curve", Fault("kill", "curve", nth=3)),
     ("during a write to the study", Fault("kill", COMMIT, nth=25)),
-    ("in a short retraining", Fault("kill driver", "candidate retrained")),
+    ("in a short retraining", Fault("kill driver", "candidate stored")),
     ("just before a trial is told", Fault("kill", "tell")),
     ("just after a trial completed", Fault("kill", "trial told")),
     ("between sweep and finalists", Fault("kill", "sweep finished")),
     ("in a full retraining", Fault("kill driver", PREDICT)),
     (
         "between two full retrainings",
-        Fault("kill driver", "candidate retrained", nth=2),
+        Fault("kill driver", "candidate stored", nth=2),
     ),
     ("while the hypernetwork is chosen", Fault("kill", "choice of the hypernetwork")),
     ("between finalists and ensemble", Fault("kill", "finalists finished")),
@@ -323,7 +323,7 @@ def disk_full(out: Path, undisturbed: Path) -> list[Row]:
     rows = []
     for moment, fault in (
         ("at a checkpoint", Fault("fill disk", "trial checkpoint", nth=2)),
-        ("at a prediction", Fault("fill disk", "prediction")),
+        ("at a prediction", Fault("fill disk", "candidate")),
         ("at a write to the study", Fault("fill disk", "tell")),
         ("at the report", Fault("fill disk", "results complete")),
     ):

@@ -13,6 +13,6 @@ from tune_jobs.watch.callbacks import Watch
 
 def run_of(config: SweepConfig, data: Dataset) -> Run:
     """The run of a configuration whose folder is there."""
-    study = optuna.create_study()
-    files = StudyFiles(config.folder)
-    return Run(config, data, study, Progress(), lambda: None, live_nodes(), files, Watch(config, study))
+    folder, log = config.folder, config.execution.log
+    watch = Watch(folder, log, optuna.create_study())
+    return Run(config.execution, data, Progress(), lambda: None, live_nodes(), StudyFiles(folder), watch)

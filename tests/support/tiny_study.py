@@ -9,22 +9,21 @@ from edgenes.checkpoint import save_checkpoint, write_json, write_text
 from edgenes.space.genotype import random_genotype
 from tests.support.toys import blobs, seeded
 from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.execution.jobs import Bench
 from tune_jobs.execution.searcher import StudySearcher
 from tune_jobs.files.curves import CurveWriter
 from tune_jobs.files.environment import environment
-from tune_jobs.files.layout import CONFIG, GENOTYPE, file_digest
+from tune_jobs.files.layout import CONFIG, FINALISTS, GENOTYPE, HYPERNETWORK, file_digest
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.messages import Report, Status
-from tune_jobs.stages.ensemble import final_ensemble
-from tune_jobs.stages.finalists import choose_finalist, final_training, retraining_jobs
+from tune_jobs.stages.ensemble import ensemble_job
+from tune_jobs.stages.finalists import choose_finalist, finalist_members, optimal_members, random_members
 from tune_jobs.stages.pipeline import open_optuna
 from tune_jobs.stages.trial import run_trial
-from tune_jobs.study.finalists import Finalist
-from tune_jobs.study.optuna_study import trial_seed
 from tune_jobs.study.samplers import make_sampler
-from tune_jobs.study.saved import SavedStudy, load_study_data, open_saved, plain_config
+from tune_jobs.study.saved import SavedStudy, load_study_data, open_saved, plain_config, storage_url
 from tune_jobs.study.space import search_space
-from tune_jobs.study.trials import feasible, finalists
+from tune_jobs.study.trials import feasible
 from tune_jobs.tools.machine import threads
 from tune_jobs.watch.pictures import Album
 
@@ -42,9 +41,9 @@ def begin_study(folder, seed=0, data_seed=0, **changes) -> SavedStudy:
     path = folder / "blobs.npz"
     images = {"x_train": train.images[:, 0], "x_test": test.images[:, 0]}
     np.savez(path, y_train=train.labels, y_test=test.labels, **images)
-    config = SweepConfig(**TINY | {"dataset": str(path), "out": folder, "seed": seed} | changes)
+    config = SweepConfig.of(**TINY | {"dataset": str(path), "out": folder, "seed": seed} | changes)
     data = load_study_data(config)
-    open_optuna(config, data)
+    open_optuna(config, data, storage_url(config))
     write_json(folder / CONFIG, plain_config(config, data.digest))
     write_json(folder / "environment.json", environment())
     write_text(folder / GENOTYPE, random_genotype(config.space, seeded(2)).to_json())
@@ -63,14 +62,14 @@ def run_trials(saved: SavedStudy, stop_after=None, dies=False, pruner=None) -> N
         study.pruner = pruner
     searcher = StudySearcher(
         study,
-        search_space(config.estimator),
+        search_space(config.search.estimator),
         budget=config.trials,
         max_failures=1,
         make_sampler=lambda seed: make_sampler(config.sampler, seed),
         files=StudyFiles(saved.folder),
         before_tell=Album(config, saved.optimal),
     )
-    data, curves, settings = saved.data().without_test(), CurveWriter(), saved.settings()
+    data, curves, context = saved.data().without_test(), CurveWriter(), saved.context()
 
     class Gone(Exception):
         pass
@@ -83,7 +82,7 @@ def run_trials(saved: SavedStudy, stop_after=None, dies=False, pruner=None) -> N
 
     while isinstance(asked := searcher.suggest("ray"), dict):
         try:
-            last = run_trial(settings, data, asked["trial"], asked["seed"], asked["params"], report)
+            last = run_trial(context, data, asked["trial"], asked["seed"], asked["params"], report)
             report(last)
         except Gone:
             if stop_after is not None and not dies:
@@ -110,19 +109,21 @@ def begun_study(folder) -> SavedStudy:
 @threads(1)
 def finish_study(saved: SavedStudy) -> dict:
     """Retrain the finalists, choose the hypernetwork and the ensemble, and leave a result, which is returned."""
-    config, settings, data = saved.config, saved.settings(), saved.data()
-    entries = [
-        Finalist(t.number, trial_seed(config.seed, t.number), t.values[0])
-        for t in finalists(saved.study, config.finalists)
-    ]
-    for job in retraining_jobs(settings, entries):
-        settings.store.retrained(final_training(settings, job.repeat), data, job.genotype, weights=True)
-    best, table = choose_finalist(settings, data, entries)
-    path = saved.folder / "hypernetwork" / "hypernetwork.pt"
+    config, context, data = saved.config, saved.context(), saved.data()
+    finalists = saved.finalists()
+    entries = [entry for finalist in finalists for entry in finalist_members(context, finalist)]
+    entries += [*optimal_members(context), *random_members(context)]
+    trainer = context.place.trainer(data)
+    for entry in entries:
+        trainer.candidate(entry.member.config, entry.member.genotype)
+    best, table = choose_finalist(context, data, finalists)
+    path = saved.folder / HYPERNETWORK
     path.parent.mkdir()
-    shutil.copyfile(settings.hypernetwork(best.number), path)
-    write_json(path.parent / "finalists.json", {"chosen": best.number, "finalists": table})
-    outcome = final_ensemble(settings, data, best, file_digest(path))
+    shutil.copyfile(context.hypernetwork(best.number), path)
+    write_json(saved.folder / FINALISTS, {"chosen": best.number, "finalists": table})
+    job = {"name": "final ensemble", "hypernetwork": file_digest(path)}
+    bench = Bench(trainer, context.setting, context.place)
+    outcome = ensemble_job(job, bench, data.test, context, best, True, {"config": config.to_dict()})
     trial = saved.study.get_trials()[best.number]
     result = {
         "best_trial": {"number": trial.number, "params": trial.params, "value": trial.values[0]},

@@ -23,16 +23,6 @@ def _checkpoints(shared: Remote, place: str) -> list[str]:
     return [name for name in shared.entries(place) if posixpath.basename(name).startswith("checkpoint_")]
 
 
-def newest_checkpoint(shared: Remote, stage: str) -> str | None:
-    """The newest checkpoint of the only trial of a stage, whichever driver's it was; None if there is none."""
-    numbers = [name.removeprefix(f"{RAY}/{stage}-") for name in shared.entries(RAY)]
-    for number in sorted((int(number) for number in numbers if number.isdecimal()), reverse=True):
-        for place in shared.entries(f"{RAY}/{stage}-{number}"):
-            if found := _checkpoints(shared, place):
-                return found[-1]
-    return None
-
-
 def resume_state(noted: str | None, shared: Remote, device: str) -> dict[str, Any] | None:
     """The newest sound checkpoint: Tune's own after a worker died, then the `noted` one of the shared files, or None.
 

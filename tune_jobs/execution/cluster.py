@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.job_config import JobConfig
 
 from edgenes.errors import ConfigError
-from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.config.execution import ExecutionOptions
 from tune_jobs.errors import StudyError
 from tune_jobs.execution.resources import live_nodes
 from tune_jobs.progress.display import Progress
 from tune_jobs.study.storage import kept_from_children
-from tune_jobs.watch.names import job_config
 
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """The environment variable that Ray sets for the process of a job, and for no other."""
@@ -65,13 +65,13 @@ def _check_reachable(address: str) -> None:
 
 
 @contextmanager
-def ray_cluster(config: SweepConfig, progress: Progress) -> Iterator[list[dict[str, float]]]:
+def ray_cluster(execution: ExecutionOptions, job: JobConfig, progress: Progress) -> Iterator[list[dict[str, float]]]:
     """Join or start Ray; yields its nodes' resources. Address: `--address`, else RAY_ADDRESS, else this machine."""
-    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    address = execution.address or os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
-    options["job_config"] = job_config(config)
+    options["job_config"] = job
     if address == "local":
-        options |= {"include_dashboard": config.dashboard}
+        options |= {"include_dashboard": execution.dashboard}
     _check_reachable(address)
     try:
         with kept_from_children():  # Ray's processes need no storage
@@ -81,7 +81,7 @@ def ray_cluster(config: SweepConfig, progress: Progress) -> Iterator[list[dict[s
     try:
         if context.dashboard_url:
             progress.say(f"Ray dashboard: http://{context.dashboard_url}")
-        wait_for_nodes(config.wait_for_nodes, progress.say)
+        wait_for_nodes(execution.wait_for_nodes, progress.say)
         yield live_nodes()
     finally:
         ray.shutdown()

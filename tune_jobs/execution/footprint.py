@@ -14,12 +14,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from edgenes.data.dataset import Dataset, Part
 from edgenes.errors import ConfigError, EdgeNESError, OutOfMemoryError
+from edgenes.methods.budget import Setting
 from edgenes.space.genotype import Edge, Genotype, SearchSpace
 from edgenes.space.logits import ArchitectureLogits
 from edgenes.training.bilevel import Bilevel
 from edgenes.training.memory import is_out_of_memory
 from edgenes.training.retraining import PREDICTION_BATCH, predict, train_network
-from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.execution.resources import UNIT, trials_on
 from tune_jobs.execution.worker import outcome_of, send
 from tune_jobs.messages import Report
@@ -74,14 +74,13 @@ def largest(footprints: list[Footprint]) -> Footprint:
     )
 
 
-def dry_step(config: SweepConfig, data: Dataset, device: str) -> tuple[Bilevel, Callable[[], None]]:
-    """The search of the configuration as it begins, and a function that takes one step of it."""
-    loop = Bilevel(config.search_config(device), data)
-    space = config.space
+def dry_step(setting: Setting, data: Dataset) -> tuple[Bilevel, Callable[[], None]]:
+    """The search of the setting as it begins, and a function that takes one step of it."""
+    loop, space, device = Bilevel(setting.search, data), setting.space, setting.search.device
     shape = (len(space.cell_types), len(space.edges), len(space.operations))
     alpha, beta = (torch.zeros(size, device=device, requires_grad=True) for size in (shape, shape[:2]))
     logits = ArchitectureLogits(alpha, beta)
-    images, labels = loop.weights.draw(config.batch_size, loop.generator)
+    images, labels = loop.weights.draw(setting.search.batch_size, loop.generator)
 
     def step() -> None:
         loop.architecture_loss(logits, 1.0)[0].backward()
@@ -97,20 +96,21 @@ def peak_bytes(device: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # KiB on Linux
 
 
-def trial_bytes(config: SweepConfig, data: Dataset, device: str, peak: Callable[[str], int] = peak_bytes) -> int:
-    """The most memory of `device` that a trial holds: `peak(device)` after dry steps of all that a trial does.
+def trial_bytes(setting: Setting, data: Dataset, peak: Callable[[str], int] = peak_bytes) -> int:
+    """The most memory of its device that a trial holds: `peak(device)` after dry steps of all that a trial does.
 
     The supernet takes steps until each operation has had its turn, and stays in memory, as in a trial, while every
     kind of network takes a step of its retraining and predicts. Raises what a trial would, out of memory included.
     """
-    space = config.space
-    _, step = dry_step(config, data, device)
+    space, device = setting.space, setting.search.device
+    _, step = dry_step(setting, data)
     for _ in range((space.nodes + 1) * len(space.operations)):
         step()
-    few = dataclasses.replace(data, training=_first(data.training, config.batch_size), split=1)
+    few = dataclasses.replace(data, training=_first(data.training, setting.training.batch_size), split=1)
     some = _first(data.validation, PREDICTION_BATCH)
+    short = dataclasses.replace(setting.training, epochs=1)
     for operation in space.operations:
-        network = train_network(config.training_config(1, 0, device), few, uniform_genotype(space, operation))
+        network = train_network(short, few, uniform_genotype(space, operation))
         predict(network, some, data, device)
     return peak(device)
 
@@ -125,12 +125,12 @@ def uniform_genotype(space: SearchSpace, operation: str) -> Genotype:
     return Genotype(space, ((node,) * space.nodes,) * len(space.cell_types))
 
 
-def trial_footprint(config: SweepConfig, data: Dataset, device: str) -> Footprint:
+def trial_footprint(setting: Setting, data: Dataset, cpus: int) -> Footprint:
     """What a trial takes, measured in this process; one that runs out of the card's memory takes the whole card."""
-    torch.set_num_threads(config.cpus_per_trial)
-    card = torch.cuda.get_device_properties(0).total_memory if device == "cuda" else 0
+    torch.set_num_threads(cpus)
+    card = torch.cuda.get_device_properties(0).total_memory if setting.search.device == "cuda" else 0
     try:
-        measured = trial_bytes(config, data, device)
+        measured = trial_bytes(setting, data)
     except Exception as error:
         if not card or not is_out_of_memory(error):
             raise
@@ -138,20 +138,20 @@ def trial_footprint(config: SweepConfig, data: Dataset, device: str) -> Footprin
     return Footprint(measured if card else 0, card, peak_bytes("cpu"))
 
 
-def measure(config: SweepConfig, data: ray.ObjectRef, device: str) -> Footprint:
-    """What to count with for a trial: measured on each node with a GPU, or on any node where `device` is the CPU.
+def measure(setting: Setting, data: ray.ObjectRef, cpus: int) -> Footprint:
+    """What to count with for a trial: measured on each node with a GPU, or on any node where the device is the CPU.
 
     Raises ConfigError if that takes longer than MEASURING_SECONDS, or what a trial would.
     """
     # With max_calls its process, and what that holds of a card, ends with the task.
-    task = ray.remote(num_cpus=config.cpus_per_trial, max_calls=1, max_retries=0)(trial_footprint)
+    task = ray.remote(num_cpus=cpus, max_calls=1, max_retries=0)(trial_footprint)
     tasks = [task]
-    if device == "cuda":
-        asked = {"CPU": config.cpus_per_trial, "GPU": 1}
+    if setting.search.device == "cuda":
+        asked = {"CPU": cpus, "GPU": 1}
         there = [node["NodeID"] for node in ray.nodes() if node["Alive"] and trials_on(node["Resources"], asked)]
         places = [NodeAffinitySchedulingStrategy(node, soft=False) for node in there]
         tasks = [task.options(num_gpus=1, scheduling_strategy=place) for place in places]
-    measuring = [task.remote(config, data, device) for task in tasks]
+    measuring = [task.remote(setting, data, cpus) for task in tasks]
     try:
         return largest(ray.get(measuring, timeout=MEASURING_SECONDS))
     except ray.exceptions.GetTimeoutError:

@@ -1,6 +1,7 @@
 """One driver's work on a study: the Ray cluster it joins, and how a stage becomes a Ray Tune run."""
 
 import dataclasses
+import functools
 import itertools
 import signal
 from collections.abc import Callable, Iterator
@@ -9,13 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import optuna
 import ray
 from ray import tune
 
 from edgenes.data.dataset import Dataset
 from edgenes.errors import ConfigError, WriteError
-from tune_jobs.config.sweep import SweepConfig
+from edgenes.methods.budget import Setting
+from edgenes.registry import add_entries, own_entries
+from tune_jobs.config.execution import ExecutionOptions
 from tune_jobs.errors import Interrupted, StudyError
 from tune_jobs.execution.footprint import Footprint, measure, when_memory_is_free
 from tune_jobs.execution.resources import check_fits, slots
@@ -23,7 +25,6 @@ from tune_jobs.files.layout import RAY
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.messages import Report, Status
 from tune_jobs.progress.display import Progress
-from tune_jobs.study.context import TrialSettings
 from tune_jobs.watch.callbacks import Watch
 
 
@@ -31,16 +32,14 @@ from tune_jobs.watch.callbacks import Watch
 class Run:
     """One driver's work on a study: what its stages need."""
 
-    config: SweepConfig
+    execution: ExecutionOptions
     data: Dataset
-    study: optuna.Study | None  # an experiment has none
     progress: Progress
     check: Callable[[], None]
     nodes: list[dict[str, float]]
     files: StudyFiles
     watch: Watch
     footprint: Footprint | None = None
-    settings: TrialSettings | None = None
 
     @property
     def folder(self) -> Path:
@@ -49,25 +48,25 @@ class Run:
     @property
     def gpus(self) -> float:
         """GPUs of a trial."""
-        asked = self.config.gpus_per_trial
+        asked = self.execution.gpus_per_trial
         if asked == "auto" and self.footprint is not None:
             return self.footprint.share
         if asked in (None, "auto"):
             there = any(node.get("GPU", 0) >= 1 for node in self.nodes)
-            return 1.0 if there and self.config.device != "cpu" else 0.0
+            return 1.0 if there and self.execution.device != "cpu" else 0.0
         return asked
 
     @property
     def asked(self) -> dict[str, float]:
         """What a trial asks Ray for; the node's memory only where it was measured."""
         measured = {} if self.footprint is None else {"memory": self.footprint.memory}
-        return {"CPU": self.config.cpus_per_trial, "GPU": self.gpus, **measured}
+        return {"CPU": self.execution.cpus_per_trial, "GPU": self.gpus, **measured}
 
     @property
     def device(self) -> str:
         """Where trials compute."""
-        if self.config.device != "auto":
-            return self.config.device
+        if self.execution.device != "auto":
+            return self.execution.device
         return "cuda" if self.gpus > 0 else "cpu"
 
     def check_resources(self) -> None:
@@ -76,12 +75,12 @@ class Run:
         if self.device == "cuda" and self.gpus == 0:
             raise ConfigError("--device cuda needs GPUs: the cluster has none, or --gpus-per-trial is 0.")
 
-    def measure(self) -> None:
+    def measure(self, setting: Setting) -> None:
         """Measure a trial's memory, where --gpus-per-trial is auto: what it asks for follows."""
-        if self.config.gpus_per_trial != "auto":
+        if self.execution.gpus_per_trial != "auto":
             return
         self.progress.say("Measuring the memory of a trial.")
-        self.footprint = measure(self.config, self.data_ref, self.device)
+        self.footprint = measure(setting, self.data_ref, self.execution.cpus_per_trial)
         self.check_resources()
         card = f"{self.footprint.device / 2**30:.1f} GiB of a GPU's {self.footprint.card / 2**30:.0f} GiB, and "
         self.progress.say(
@@ -97,7 +96,7 @@ class Run:
     @property
     def slots(self) -> int:
         """Trials at once: as many as fit, at most --max-concurrent."""
-        return min(slots(self.nodes, self.asked), self.config.max_concurrent or 10**6)
+        return min(slots(self.nodes, self.asked), self.execution.max_concurrent or 10**6)
 
     def tune(
         self,
@@ -117,7 +116,8 @@ class Run:
         if self.gpus > 0:
             needed = 0 if self.footprint is None else self.footprint.device
             trainable = when_memory_is_free(trainable, self.gpus, needed)
-        trainable = tune.with_resources(tune.with_parameters(trainable, **parameters), self.asked)
+        trainable = tune.with_parameters(with_own_entries(trainable), **parameters, own=own_entries())
+        trainable = tune.with_resources(trainable, self.asked)
         trainable = self.watch.trainable(trainable, stage, name_of, reused)
         watching = self.watch.callback(self.progress, stage, name_of, describe)
         tuner = tune.Tuner(
@@ -154,6 +154,17 @@ class Run:
             for name in shared.entries(RAY):
                 if name.startswith(f"{RAY}/{stage}-"):
                     shared.remove(name)
+
+
+def with_own_entries(trainable: Callable) -> Callable:
+    """The trainable in a worker that knows what the user has registered: operations, selection methods, baselines."""
+
+    @functools.wraps(trainable)
+    def extended(config: dict[str, Any], own: dict[str, dict[str, Any]], **parameters: Any) -> None:
+        add_entries(own)
+        trainable(config, **parameters)
+
+    return extended
 
 
 def describe(config: dict[str, Any]) -> str:

@@ -60,8 +60,6 @@ def leave_out_compiler() -> None:
 
 CHECKPOINT_SECONDS = 10.0
 """Seconds between two checkpoints of a trial: what a killed worker or driver loses at most, and an epoch."""
-RANDOM_RIVALS = 6
-"""Random genotypes that stand beside the searched one."""
 _TRACEBACK = 2000  # characters: the end of a traceback names the cause
 
 

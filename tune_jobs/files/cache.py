@@ -23,7 +23,7 @@ OFF = "off"
 LIMIT = 10 * 10**9
 """Bytes that the cache may hold; beyond them, what was used longest ago goes."""
 _PAUSE = 600.0  # seconds between two looks at its size by one process
-_OWN = re.compile(r"\.?(candidate|search)-[0-9a-f]{16}\.(pt|lock|damaged|pt-[a-z0-9_]{8})")
+_OWN = re.compile(r"\.?(candidate|hypernetwork|search)-[0-9a-f]{16}\.(pt|lock|damaged|pt-[a-z0-9_]{8})")
 _looked: dict[Path, float] = {}
 
 

@@ -1,62 +1,60 @@
-"""From the finalists to the ensemble, without Ray: what is retrained fully, which hypernetwork wins, what it gives."""
+"""Stage 4: the ensemble of the best hypernetwork's candidates, chosen on V and scored once on T."""
 
-import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgenes.checkpoint import read_json
 from edgenes.data.dataset import Dataset, Part
 from edgenes.ensemble import Ensemble
 from edgenes.errors import CheckpointError
+from edgenes.methods.budget import Setting
 from edgenes.methods.catalogue import logistic_regression
 from edgenes.metrics import ensemble_probabilities, summary
 from edgenes.nn.network import Network
 from edgenes.selection import Selection, select_ensemble
-from edgenes.space.genotype import Genotype, shared_edges
+from edgenes.space.genotype import shared_edges
 from edgenes.space.hypernetwork import Hypernetwork, control_error
 from edgenes.training.retraining import predict
-from tune_jobs.execution.run import Run, failure
-from tune_jobs.execution.worker import outcome_of, send, use_resources
+from tune_jobs.errors import StudyError
+from tune_jobs.execution.jobs import Bench, Job, run_jobs
+from tune_jobs.execution.run import Run
 from tune_jobs.files.environment import environment
-from tune_jobs.files.integrity import set_aside
 from tune_jobs.files.layout import CARD, ENSEMBLE, ENSEMBLE_FOLDER, HYPERNETWORK, TEST_READS, file_digest
-from tune_jobs.messages import Report, Status
+from tune_jobs.files.stored_trainer import CANDIDATE, has_weights, network_of
 from tune_jobs.moments import reached
-from tune_jobs.stages.finalists import Pool, final_training, finalist_pool, pool_of, random_baseline
-from tune_jobs.study.context import TrialSettings
+from tune_jobs.stages.finalists import Pool, finalist_members, optimal_members, pool_of, random_members
+from tune_jobs.study.context import StudyContext
 from tune_jobs.study.finalists import Finalist
 from tune_jobs.study.result import read_test, test_reads
-from tune_jobs.study.saved import SavedStudy
 
 
 @dataclass(frozen=True)
 class _Evaluator:
     """Scores networks and probabilities on V and on T."""
 
-    settings: TrialSettings
+    context: StudyContext
     data: Dataset
     test: Part
 
-    def networks(self, pool: Pool, members: list[int]) -> list[Network]:
-        settings, store = self.settings, self.settings.store
-        found = []
+    def networks(self, pool: Pool, members: Sequence[int]) -> list[Network]:
+        store, found = self.context.place.store, []
         for k in members:
-            record = store.find(pool.records[k].key, weights=True)
-            if record is None:
+            record, member = store.find(CANDIDATE, pool.records[k].key), pool.entries[k].member
+            if record is None or not has_weights(record.value):
                 raise CheckpointError(
-                    f"{store.folder / pool.records[k].key}.pt was removed or damaged meanwhile: run the command again."
+                    f"{store.path(CANDIDATE, pool.records[k].key)} was removed or damaged meanwhile: run the command "
+                    "again."
                 )
-            training = final_training(settings, pool.repeats[k])
-            found.append(store.network(record, training, self.data, pool.genotypes[k]))
+            found.append(network_of(record.value, member.config, self.data, member.genotype))
         return found
 
     def on_test(self, networks: list[Network]) -> np.ndarray:
         """Probabilities (networks, samples, classes) on T."""
-        return np.stack([np.exp(predict(n, self.test, self.data, self.settings.device)) for n in networks])
+        return np.stack([np.exp(predict(n, self.test, self.data, self.context.device)) for n in networks])
 
     def scores(self, validation: np.ndarray, test: np.ndarray) -> dict[str, dict[str, float]]:
         """{"validation": {...}, "test": {...}} of probabilities (samples, classes)."""
@@ -65,10 +63,21 @@ class _Evaluator:
             "test": _metrics(test, self.test.labels),
         }
 
-    def ensemble(self, pool: Pool, members: list[int]) -> dict[str, Any]:
+    def ensemble(self, pool: Pool, members: Sequence[int], weights: Sequence[float] | None = None) -> dict[str, Any]:
         """Scores of the ensemble of the pool's `members`, by position."""
         test = self.on_test(self.networks(pool, members))
-        return self.scores(ensemble_probabilities(pool.of(members)), ensemble_probabilities(test))
+        return self.scores(_combined(pool.of(members), weights), _combined(test, weights))
+
+
+def _select(pool: Pool, data: Dataset, setting: Setting) -> Selection:
+    """The pool's ensemble that the setting's method finds best on V."""
+    labels = data.validation.labels
+    return select_ensemble(pool.predictions, labels, setting.size, setting.criterion, setting.selection)
+
+
+def _combined(predictions: np.ndarray, weights: Sequence[float] | None) -> np.ndarray:
+    """The (weighted) mean of probabilities (networks, samples, classes)."""
+    return ensemble_probabilities(predictions) if weights is None else np.tensordot(weights, predictions, 1)
 
 
 def _metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -81,36 +90,77 @@ def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def final_ensemble(settings: TrialSettings, data: Dataset, finalist: Finalist, digest: str) -> dict[str, Any]:
-    """The final trial: choose the ensemble of the best hypernetwork's candidates on V, read T once, save all.
+def ensemble_stage(
+    run: Run, context: StudyContext, best: Finalist, baselines: bool, about: dict[str, Any]
+) -> dict[str, Any]:
+    """Stage 4: the final trial, which consumes the best hypernetwork, reads T once and saves the ensemble.
 
-    Reads HYPERNETWORK and writes `ensemble/` among the study's files, and returns the part of result.json that it
-    decides. Raises CheckpointError if the hypernetwork's file is not the one with this digest.
+    `about` (plain values) goes into the ensemble's card. Returns the part of result.json that the trial decides.
     """
-    config = settings.config
-    hypernetwork = settings.files.fetch(HYPERNETWORK, fresh=True)
-    if file_digest(hypernetwork) != digest:
-        raise CheckpointError(f"{hypernetwork} is not the hypernetwork that was chosen: its SHA-256 is not {digest}.")
-    error = control_error(Hypernetwork.load(hypernetwork), settings.optimal)
-    labels = data.validation.labels
-    pool = finalist_pool(settings, data, finalist)
-    selection = select_ensemble(pool.predictions, labels, config.ensemble_size, config.criterion, "auto")
+    files = context.place.files
+    job = {"name": "final ensemble", "trial": best.number, "hypernetwork": file_digest(run.folder / HYPERNETWORK)}
+    results = run_jobs(
+        run,
+        context.place,
+        context.setting,
+        "ensemble",
+        ensemble_job,
+        [job],
+        unit="ensemble",
+        sound=lambda job, result: files.fetch(str(ENSEMBLE)).exists() and files.fetch(str(CARD)).exists(),
+        test=run.data.test,
+        context=context,
+        finalist=best,
+        baselines=baselines,
+        about=about,
+    )
+    if results.failed:
+        raise StudyError(f"the final ensemble failed: {results.failed[0].reason}")
+    for name in (str(ENSEMBLE), str(CARD), TEST_READS):
+        files.fetch(name, fresh=True)
+    return results.found[0]
+
+
+def ensemble_job(
+    job: Job,
+    bench: Bench,
+    test: Part,
+    context: StudyContext,
+    finalist: Finalist,
+    baselines: bool,
+    about: dict[str, Any],
+) -> dict[str, Any]:
+    """Choose the ensemble of the best hypernetwork's candidates on V, read T, save the ensemble, score it.
+
+    Raises CheckpointError if the hypernetwork's file is not the one that was chosen, by its digest.
+    """
+    context, data = context.on_this_node(), bench.data
+    setting, files = context.setting, context.place.files
+    hypernetwork = files.fetch(HYPERNETWORK, fresh=True)
+    if file_digest(hypernetwork) != job["hypernetwork"]:
+        raise CheckpointError(
+            f"{hypernetwork} is not the hypernetwork that was chosen: its SHA-256 is not {job['hypernetwork']}."
+        )
+    error = control_error(Hypernetwork.load(hypernetwork), context.optimal)
+    pool = pool_of(context, data, finalist_members(context, finalist))
+    selection = _select(pool, data, setting)
     reached("test read")
-    test = read_test(data, settings.files, f"final ensemble of trial {finalist.number}")
-    target = settings.folder / ENSEMBLE_FOLDER
-    chosen = save_ensemble(settings, data, pool, selection, test, target, {"hypernetwork": digest})
+    test = read_test(replace(data, test=test), files, f"final ensemble of trial {finalist.number}")
+    target = context.folder / ENSEMBLE_FOLDER
+    about = {**about, "hypernetwork": job["hypernetwork"]}
+    chosen = save_ensemble(context, data, pool, selection, test, target, about)
     for path in target.iterdir():
-        settings.files.publish(f"{ENSEMBLE_FOLDER}/{path.name}")
+        files.publish(f"{ENSEMBLE_FOLDER}/{path.name}")
     return {
         "control_error": error,
         **chosen,
-        "baseline": _baselines(_Evaluator(settings, data, test), chosen["members"]),
-        "test_reads": test_reads(settings.folder),
+        "baseline": _baselines(_Evaluator(context, data, test), chosen["members"], baselines),
+        "test_reads": test_reads(context.folder),
     }
 
 
 def save_ensemble(
-    settings: TrialSettings,
+    context: StudyContext,
     data: Dataset,
     pool: Pool,
     selection: Selection,
@@ -120,25 +170,26 @@ def save_ensemble(
 ) -> dict[str, Any]:
     """Save the pool's selected networks as an ensemble in `folder`, `about` (plain values) in its card.
 
-    Returns what they are worth: {"selection", "members", "validation", "test"}.
+    Returns its scores: {"selection", "members", "validation", "test"}.
     """
     members = list(selection.members)
-    evaluate = _Evaluator(settings, data, test)
+    evaluate = _Evaluator(context, data, test)
     networks = evaluate.networks(pool, members)
     on_test = evaluate.on_test(networks)
     validation = pool.of(members)
+    entries = [pool.entries[k] for k in members]
     rows = [
         {
-            "digest": pool.genotypes[k].digest,
-            "lambda": pool.lams[k],
-            "shared": shared_edges(pool.genotypes[k], settings.optimal),
-            "seed": final_training(settings, pool.repeats[k]).seed,
-            "genotype": pool.genotypes[k].to_dict(),
+            "digest": entry.member.genotype.digest,
+            "lambda": entry.lam,
+            "shared": shared_edges(entry.member.genotype, context.optimal),
+            "seed": entry.member.config.seed,
+            "genotype": entry.member.genotype.to_dict(),
             **evaluate.scores(validation[i], on_test[i]),
         }
-        for i, k in enumerate(members)
+        for i, entry in enumerate(entries)
     ]
-    scores = evaluate.scores(ensemble_probabilities(validation), ensemble_probabilities(on_test))
+    scores = evaluate.scores(_combined(validation, selection.weights), _combined(on_test, selection.weights))
     card = {
         "dataset": data.name,
         "data": data.digest,
@@ -146,14 +197,14 @@ def save_ensemble(
         **about,
         "members": rows,
         **scores,
-        "config": settings.config.to_dict(),
         "environment": environment(),
-        "device": settings.device,
+        "device": context.device,
     }
-    configs = [final_training(settings, pool.repeats[k]) for k in members]
     reached("ensemble saved")
-    Ensemble.of(networks, configs, data, card).save(folder)
+    Ensemble.of(networks, [entry.member.config for entry in entries], data, card, selection.weights).save(folder)
     found = {
+        "method": context.setting.selection,
+        "weights": selection.weights,
         "criterion": selection.criterion,
         "score": selection.score,
         "proven_optimal": selection.proven_optimal,
@@ -162,92 +213,24 @@ def save_ensemble(
     return {"selection": found, "members": rows, **scores}
 
 
-def _baselines(evaluate: _Evaluator, members: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the ensemble stands beside, each chosen on V alone."""
-    settings, data = evaluate.settings, evaluate.data
-    config, labels = settings.config, data.validation.labels
+def _baselines(evaluate: _Evaluator, members: list[dict[str, Any]], retrained: bool) -> dict[str, Any]:
+    """What the ensemble stands beside, each chosen on V alone; `retrained`: are there networks of others?"""
+    context, data = evaluate.context, evaluate.data
+    setting = context.setting
     best = min(members, key=lambda row: row["validation"]["nll"])
     parts = ("validation", "test")
     found = {
         "mean_member": {part: _mean([row[part] for row in members]) for part in parts},
         "best_member": {part: best[part] for part in parts},
     }
-    if not config.baselines:
+    if not retrained:
         return found
     found["logistic_regression"] = evaluate.scores(*logistic_regression(data, [data.validation, evaluate.test]))
-    repeats = range(config.ensemble_size)
-    optimal = pool_of(settings, data, [(settings.optimal, None, r) for r in repeats])
+    optimal = pool_of(context, data, optimal_members(context))
     if optimal.records:
-        found["optimal_ensemble"] = evaluate.ensemble(optimal, list(range(len(optimal.records))))
-    seeds = range(config.seeds_per_candidate)
-    rivals = pool_of(settings, data, [(g, None, r) for g in random_baseline(settings) for r in seeds])
-    if len(rivals.records) >= config.ensemble_size:
-        chosen = select_ensemble(rivals.predictions, labels, config.ensemble_size, config.criterion, "auto")
-        found["random_ensemble"] = evaluate.ensemble(rivals, list(chosen.members))
+        found["optimal_ensemble"] = evaluate.ensemble(optimal, range(len(optimal.records)))
+    rivals = pool_of(context, data, random_members(context))
+    if len(rivals.records) >= setting.size:
+        chosen = _select(rivals, data, setting)
+        found["random_ensemble"] = evaluate.ensemble(rivals, chosen.members, chosen.weights)
     return found
-
-
-def rebuild_ensemble(saved: SavedStudy, result: dict[str, Any]) -> None:
-    """Write ensemble/ anew with the members of `result`, the files that are there set aside.
-
-    The test part is not read. Raises DataError or StudyError if the data are not there, CheckpointError if the
-    weights of a member are not.
-    """
-    folder, settings, data = saved.folder, saved.settings(), saved.data().without_test()
-    repeats = range(max(saved.config.seeds_per_candidate, saved.config.ensemble_size))
-    trainings = {training.seed: training for training in (final_training(settings, k) for k in repeats)}
-    networks, configs = [], []
-    for member in result["members"]:
-        genotype, training = Genotype.from_dict(member["genotype"]), trainings.get(member["seed"])
-        if training is None:
-            raise CheckpointError(f"no training of the study has the seed {member['seed']} of a member.")
-        key = settings.store.key(training, data, genotype)
-        record = settings.store.find(key, weights=True)
-        if record is None:
-            raise CheckpointError(f"the weights of a member are not in predictions/{key}.pt: add --trials to go on.")
-        networks.append(settings.store.network(record, training, data, genotype))
-        configs.append(training)
-    target = folder / ENSEMBLE_FOLDER
-    try:
-        card = read_json(target / "card.json")
-    except CheckpointError:
-        card = {name: result[name] for name in ("members", "validation", "test", "config", "device")}
-        card |= {"dataset": data.name, "data": data.digest}
-        card |= {"hypernetwork": file_digest(folder / HYPERNETWORK)}
-    for name in ("ensemble.pt", "card.json"):
-        if (target / name).exists():
-            set_aside(target / name)
-    Ensemble.of(networks, configs, data, card).save(target)
-
-
-def ensemble_stage(run: Run, best: Finalist) -> dict[str, Any]:
-    """Stage 4: the final trial, which consumes the best hypernetwork, reads T once and saves the ensemble."""
-    config = {"hypernetwork": file_digest(run.folder / HYPERNETWORK)}
-    with run.progress.stage("Ensemble", total=1, unit="ensemble"):
-        outcomes = run.tune(
-            "ensemble",
-            ensemble_selection,
-            config,
-            lambda trial: "final ensemble",
-            {"data": run.data_ref, "test": run.data.test, "settings": run.settings, "finalist": best},
-        )
-        if not outcomes or outcomes[0].status != Status.COMPLETE:
-            raise failure(outcomes[0] if outcomes else Report(), "the final ensemble")
-    run.clean("ensemble")
-    for name in (str(ENSEMBLE), str(CARD), TEST_READS):
-        run.files.fetch(name, fresh=True)
-    return json.loads(outcomes[0].attributes["result"])
-
-
-def ensemble_selection(
-    config: dict[str, Any], data: Dataset, test: Part, settings: TrialSettings, finalist: Finalist
-) -> None:
-    """The final trial: the ensemble of the hypernetwork that was chosen, whose digest is config["hypernetwork"]."""
-    use_resources()
-    settings = settings.on_this_node()
-
-    def run() -> Report:
-        result = final_ensemble(settings, replace(data, test=test), finalist, config["hypernetwork"])
-        return Report(status=Status.COMPLETE, attributes={"result": json.dumps(result)})
-
-    send(replace(outcome_of(run), step=1, steps=1))

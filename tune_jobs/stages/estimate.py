@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -20,8 +21,8 @@ REPEATS = 3
 
 def full_retrainings(config: SweepConfig) -> int:
     """The full retrainings of a study at most: its finalists' candidates, and the baselines."""
-    pool = config.candidates * config.seeds_per_candidate
-    return config.finalists * pool + (config.ensemble_size + pool) * config.baselines
+    pool = config.budget.candidates * config.seeds_per_candidate
+    return config.finalists * pool + (config.budget.ensemble_size + pool) * config.baselines
 
 
 def prediction_bytes(config: SweepConfig, data: Dataset) -> tuple[int, int, str]:
@@ -29,8 +30,8 @@ def prediction_bytes(config: SweepConfig, data: Dataset) -> tuple[int, int, str]
 
     On disk they are float32 and read as a map; an ensemble is chosen among one pool in float64, without copies of it.
     """
-    short = 0 if config.value == "one-shot" else config.trials * config.candidates
-    networks, pool = short + full_retrainings(config), config.candidates * config.seeds_per_candidate
+    short = 0 if config.value == "one-shot" else config.trials * config.budget.candidates
+    networks, pool = short + full_retrainings(config), config.budget.candidates * config.seeds_per_candidate
     table = len(data.validation) * data.classes * 4
     disk, memory = networks * table, 2 * pool * table
     text = (
@@ -56,27 +57,28 @@ def estimate(config: SweepConfig) -> str:
 
     Nothing is written. Raises ConfigError and DataError as the study itself would.
     """
-    device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
-    torch.set_num_threads(config.cpus_per_trial)
+    budget, execution = config.budget, config.execution
+    device = "cuda" if execution.device != "cpu" and torch.cuda.is_available() else "cpu"
+    setting = config.setting(device)
+    torch.set_num_threads(execution.cpus_per_trial)
     data = load_study_data(config)
-    loop, step = dry_step(config, data, device)
-    space = config.space
+    loop, step = dry_step(setting, data)
     search_step = _seconds(step)
-    genotype = random_genotype(space, torch.Generator().manual_seed(0))
-    one_epoch = config.training_config(1, 0, device)
+    genotype = random_genotype(setting.space, torch.Generator().manual_seed(0))
+    one_epoch = replace(setting.training, epochs=1)
     start = time.perf_counter()
     network = train_network(one_epoch, data, genotype)
     epoch = time.perf_counter() - start
 
     full = full_retrainings(config)
-    search = config.search_epochs * loop.steps * search_step
-    trial = config.hypernetwork_epochs * loop.steps * search_step + config.candidates * config.short_epochs * epoch
-    footprint = trial_footprint(config, data, device)
-    share = footprint.share if config.gpus_per_trial == "auto" else config.gpus_per_trial or 1
+    search = budget.search_epochs * loop.steps * search_step
+    trial = budget.hypernetwork_epochs * loop.steps * search_step + budget.candidates * budget.short_epochs * epoch
+    footprint = trial_footprint(setting, data, execution.cpus_per_trial)
+    share = footprint.share if execution.gpus_per_trial == "auto" else execution.gpus_per_trial or 1
     here = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
-    workers = max(1, trials_on(here, {"CPU": config.cpus_per_trial, "GPU": share if device == "cuda" else 0}))
-    workers = min(workers, config.max_concurrent or workers)
-    hours = (search + (config.trials * trial + full * config.final_epochs * epoch) / workers) / 3600
+    workers = max(1, trials_on(here, {"CPU": execution.cpus_per_trial, "GPU": share if device == "cuda" else 0}))
+    workers = min(workers, execution.max_concurrent or workers)
+    hours = (search + (config.trials * trial + full * budget.final_epochs * epoch) / workers) / 3600
     peak = footprint.host / 2**30
     megabytes = sum(p.numel() for p in network.parameters()) * 4 / 2**20
     predictions, _, said = prediction_bytes(config, data)

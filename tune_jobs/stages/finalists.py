@@ -1,206 +1,188 @@
 """Stage 3: the finalists' candidates, retrained fully in parallel; the best hypernetwork is chosen on V."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from ray import tune
+import optuna
 
 from edgenes.checkpoint import write_atomically, write_json
-from edgenes.config import TrainingConfig
 from edgenes.data.dataset import Dataset
-from edgenes.seeds import stable_seed
-from edgenes.selection import cross_fitted
-from edgenes.space.genotype import Genotype, random_genotypes
-from tune_jobs.errors import Interrupted, StudyError
-from tune_jobs.execution.run import Run, failure
-from tune_jobs.execution.worker import outcome_of, send, use_resources
-from tune_jobs.files.candidate_store import Retrained
+from edgenes.methods.result import Member
+from edgenes.space.genotype import Genotype
+from tune_jobs.errors import StudyError
+from tune_jobs.execution.jobs import Bench, Job, run_jobs
+from tune_jobs.execution.run import Run
+from tune_jobs.files.artifact_store import Artifact
 from tune_jobs.files.layout import FINALISTS, HYPERNETWORK
-from tune_jobs.messages import Report, Status
+from tune_jobs.files.stored_trainer import CANDIDATE, Retrained, candidate_key, has_weights
 from tune_jobs.moments import reached
 from tune_jobs.stages.hits import Hits
-from tune_jobs.study.context import TrialSettings
+from tune_jobs.stages.objective import objective
+from tune_jobs.study.context import StudyContext
 from tune_jobs.study.finalists import Finalist, finalist_entries
 from tune_jobs.study.trials import best_trial
 
 
 @dataclass(frozen=True)
-class Job:
-    """One full retraining: a genotype and which of the study's training seeds."""
+class Entry:
+    """A network of a pool: its genotype and training, and the lambda that it was drawn at."""
 
-    genotype: Genotype
-    repeat: int
-    label: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for a worker."""
-        return {"genotype": self.genotype.to_dict(), "repeat": self.repeat, "label": self.label}
+    member: Member
+    lam: float | None = None
 
 
-def random_baseline(settings: TrialSettings) -> list[Genotype]:
-    """As many distinct random genotypes as a hypernetwork gives candidates."""
-    config = settings.config
-    generator = torch.Generator().manual_seed(stable_seed("random genotypes", config.seed))
-    return random_genotypes(config.space, config.candidates, generator)
-
-
-def retraining_jobs(settings: TrialSettings, entries: list[Finalist]) -> list[Job]:
-    """All full retrainings that the end of a study needs, each once: finalists' candidates, then the baselines."""
-    config = settings.config
-    jobs = [
-        Job(candidate.genotype, repeat, f"trial {finalist.number}, lambda {candidate.lam:.2f}")
-        for finalist in entries
-        for candidate in finalist.candidates(settings)
-        for repeat in range(config.seeds_per_candidate)
+def finalist_members(context: StudyContext, finalist: Finalist) -> list[Entry]:
+    """The candidates of a finalist, each with every seed."""
+    return [
+        Entry(_member(context, candidate.genotype, repeat), candidate.lam)
+        for candidate in finalist.candidates(context)
+        for repeat in range(context.seeds_per_candidate)
     ]
-    if config.baselines:
-        jobs += [Job(settings.optimal, repeat, "optimal genotype") for repeat in range(config.ensemble_size)]
-        jobs += [
-            Job(genotype, repeat, "random genotype")
-            for genotype in random_baseline(settings)
-            for repeat in range(config.seeds_per_candidate)
-        ]
-    distinct: dict[tuple[Genotype, int], Job] = {}
-    for job in jobs:
-        distinct.setdefault((job.genotype, job.repeat), job)
-    return list(distinct.values())
 
 
-def final_training(settings: TrialSettings, repeat: int) -> TrainingConfig:
-    """Configuration of a full retraining."""
-    return settings.config.training_config(settings.config.final_epochs, repeat, settings.device)
+def random_members(context: StudyContext) -> list[Entry]:
+    """As many distinct random genotypes as a hypernetwork gives candidates, each with every seed."""
+    genotypes = context.setting.random_genotypes(context.setting.candidates)
+    repeats = range(context.seeds_per_candidate)
+    return [Entry(_member(context, each, repeat)) for each in genotypes for repeat in repeats]
+
+
+def optimal_members(context: StudyContext) -> list[Entry]:
+    """The optimal genotype, with as many seeds as an ensemble has members."""
+    return [Entry(_member(context, context.optimal, repeat)) for repeat in range(context.setting.size)]
+
+
+def _member(context: StudyContext, genotype: Genotype, repeat: int) -> Member:
+    return Member(genotype, context.setting.training_config(genotype, repeat))
 
 
 @dataclass(frozen=True)
 class Pool:
     """Fully retrained networks from which an ensemble is chosen: what they are and what they predict on V."""
 
-    genotypes: list[Genotype]
-    lams: list[float | None]
-    repeats: list[int]
-    records: list[Retrained]
+    entries: list[Entry]
+    records: list[Artifact[Retrained]]
+
+    def of(self, members: Sequence[int]) -> np.ndarray:
+        """Probabilities (networks, samples, classes) on V of some of the networks, by position; in memory once."""
+        shape = (len(members), *self.records[members[0]].value.log_probabilities.shape) if members else (0, 0, 0)
+        found = np.empty(shape)
+        for row, k in zip(found, members, strict=True):
+            row[:] = self.records[k].value.probabilities
+        return found
 
     @property
     def predictions(self) -> np.ndarray:
-        """Probabilities (networks, samples, classes) on V, in memory once."""
+        """Those of all networks."""
         return self.of(range(len(self.records)))
 
-    def of(self, members: Sequence[int]) -> np.ndarray:
-        """The probabilities of some of the networks, by position."""
-        shape = (len(members), *self.records[members[0]].log_probabilities.shape) if members else (0, 0, 0)
-        found = np.empty(shape)
-        for row, k in zip(found, members, strict=True):
-            row[:] = self.records[k].probabilities
-        return found
 
-
-def pool_of(settings: TrialSettings, data: Dataset, jobs: list[tuple[Genotype, float | None, int]]) -> Pool:
-    """The stored retrainings of (genotype, lambda, repeat); one that failed (it is not there) is left out.
+def pool_of(context: StudyContext, data: Dataset, entries: Sequence[Entry]) -> Pool:
+    """The stored retrainings of the entries; one that failed (it is not there) is left out.
 
     Their weights stay where they are: only those of an ensemble's members are needed, and later.
     """
-    found = []
-    for genotype, lam, repeat in jobs:
-        key = settings.store.key(final_training(settings, repeat), data, genotype)
-        record = settings.store.find(key, weights=True)
-        if record is not None:
-            found.append((genotype, lam, repeat, replace(record, weights=None)))
-    return Pool(*(list(column) for column in zip(*found, strict=True))) if found else Pool([], [], [], [])
+    store, kept = context.place.store, Pool([], [])
+    for entry in entries:
+        key = candidate_key(entry.member.config, data, entry.member.genotype)
+        record = store.find(CANDIDATE, key)
+        if record is not None and has_weights(record.value):
+            kept.entries.append(entry)
+            light = Retrained(record.value.log_probabilities, None)
+            kept.records.append(Artifact(key, light, record.seconds, cached=True))
+    return kept
 
 
-def finalist_pool(settings: TrialSettings, data: Dataset, finalist: Finalist) -> Pool:
-    """The fully retrained candidates of a finalist."""
-    repeats = range(settings.config.seeds_per_candidate)
-    candidates = finalist.candidates(settings)
-    return pool_of(settings, data, [(c.genotype, c.lam, r) for c in candidates for r in repeats])
+def retrain_job(job: Job, bench: Bench) -> dict[str, Any]:
+    """Retrain one network fully and leave it in the store."""
+    reached("full retraining")
+    member = Member.from_dict(job["member"])
+    found = bench.trainer.candidate(member.config, member.genotype)
+    return {"key": found.key, "seconds": found.seconds, "cached": found.cached, "shared": found.shared}
 
 
-def choose_finalist(settings: TrialSettings, data: Dataset, entries: list[Finalist]) -> tuple[Finalist, list[dict]]:
-    """The finalist whose fully retrained candidates give the best cross-fitted ensemble on V, and all their values.
+def retraining_jobs(entries: Sequence[Entry]) -> list[Job]:
+    """A job for each distinct network."""
+    jobs: dict[Member, Job] = {}
+    seeds: Counter[str] = Counter()
+    for member in (entry.member for entry in entries):
+        if member not in jobs:
+            name = f"retraining {member.genotype.digest[:8]}"
+            seeds[name] += 1
+            name += f" seed {seeds[name]}" if seeds[name] > 1 else ""
+            jobs[member] = {"name": name, "member": member.to_dict()}
+    return list(jobs.values())
+
+
+def choose_finalist(context: StudyContext, data: Dataset, entries: list[Finalist]) -> tuple[Finalist, list[dict]]:
+    """The finalist whose fully retrained candidates have the best objective on V, and all their values.
 
     Ties go to the better value in the sweep, in whose order the finalists come. Raises StudyError if no finalist
     has enough retrained candidates.
     """
-    size = settings.config.ensemble_size
+    setting, labels = context.setting, data.validation.labels
     table, best = [], None
     for finalist in entries:
-        pool = finalist_pool(settings, data, finalist)
+        pool = pool_of(context, data, finalist_members(context, finalist))
         row = {"trial": finalist.number, "sweep_value": finalist.value, "networks": len(pool.records)}
-        if len(pool.records) >= size:
-            worth = cross_fitted(pool.predictions, data.validation.labels, size, settings.config.criterion)
-            row |= {"value": worth.accuracy, "standard_error": worth.standard_error, "nll": worth.nll}
-            if best is None or worth.accuracy > best[0]:
-                best = worth.accuracy, finalist
+        if len(pool.records) >= setting.size:
+            scored = objective(context.value, pool.predictions, labels, setting.size, setting.criterion)
+            row |= {"value": scored.value, "standard_error": scored.standard_error, "nll": scored.nll}
+            if best is None or scored.value > best[0]:
+                best = scored.value, finalist
         table.append(row)
     if best is None:
         raise StudyError(
-            f"no finalist has {size} retrained candidates: see the failed retrainings above. Free memory, lower "
-            "--channels or --batch-size, and run the command again."
+            f"no finalist has {setting.size} retrained candidates: see the failed retrainings above. Free memory, "
+            "lower --channels or --batch-size, and run the command again."
         )
     return best[1], table
 
 
-def finalists_stage(run: Run) -> tuple[Finalist, bool, Hits]:
-    """Stage 3: retrain the finalists' candidates fully, in parallel, and choose the best hypernetwork on V."""
-    config, settings = run.config, run.settings
-    entries = finalist_entries(run.study, config)
-    if not entries:
+def finalists_stage(
+    run: Run, context: StudyContext, study: optuna.Study, finalists: int, baselines: bool
+) -> tuple[Finalist, bool, Hits]:
+    """Stage 3: retrain the finalists' candidates fully, in parallel, and choose the best hypernetwork on V.
+
+    Returns it, whether it is feasible, and how many retrainings were there before.
+    """
+    chosen = finalist_entries(study, finalists, context.setting.seed)
+    if not chosen:
         raise StudyError(
             "no trial of the sweep is complete: every one was pruned. Lower --ensemble-size, leave out "
             "--prune-infeasible or --pruner, or add --trials."
         )
-    _, allowed = best_trial(run.study)
+    _, allowed = best_trial(study)
     if not allowed:
         run.progress.say("No trial is feasible: the one with the least control error is taken.")
-    jobs = retraining_jobs(settings, entries)
-    data = run.data.without_test()
-    store = settings.store
-    keys = [store.key(final_training(settings, job.repeat), data, job.genotype) for job in jobs]
-    missing = [job for job, key in zip(jobs, keys, strict=True) if store.find(key, weights=True) is None]
-    hits = Hits(len(jobs), len(jobs) - len(missing))
-    if missing:
-        with run.progress.stage("Finalists", len(jobs), len(jobs) - len(missing), unit="retraining"):
-            outcomes = run.tune(
-                "finalists",
-                candidate_retraining,
-                {"job": tune.grid_search(list(range(len(missing))))},
-                lambda trial: f"retraining {trial.config['job'] + 1}" if "job" in trial.config else "retraining",
-                {"data": run.data_ref, "settings": settings, "jobs": [job.to_dict() for job in missing]},
-            )
-            failed = [outcome for outcome in outcomes if outcome.status == Status.FAILED]
-            for outcome in outcomes:
-                if outcome.status == Status.UNWRITABLE:
-                    raise failure(outcome, "a retraining")
-            if any(outcome.status is None for outcome in outcomes):
-                raise Interrupted("stopped while retraining the finalists. Run the same command again to go on.")
-            hits += Hits.of(outcomes)
-            for outcome in failed:
-                run.progress.say(f"a retraining failed: {outcome.reason}")
-        run.clean("finalists")
+    data, store = run.data.without_test(), context.place.store
+    entries = [entry for finalist in chosen for entry in finalist_members(context, finalist)]
+    if baselines:
+        entries += [*optimal_members(context), *random_members(context)]
+
+    def stored(job: Job, result: dict[str, Any]) -> bool:
+        found = store.find(CANDIDATE, result["key"])
+        return found is not None and has_weights(found.value)
+
+    results = run_jobs(
+        run,
+        context.place,
+        context.setting,
+        "finalists",
+        retrain_job,
+        retraining_jobs(entries),
+        unit="retraining",
+        sound=stored,
+    )
+    for report in results.failed:
+        run.progress.say(f"a retraining failed: {report.reason}")
     reached("choice of the hypernetwork")
-    best, table = choose_finalist(settings, data, entries)
-    chosen = settings.hypernetwork(best.number).read_bytes()
-    write_atomically(run.folder / HYPERNETWORK, lambda file: file.write(chosen))
-    run.files.publish(HYPERNETWORK)
+    best, table = choose_finalist(context, data, chosen)
+    content = context.hypernetwork(best.number).read_bytes()
+    write_atomically(run.folder / HYPERNETWORK, lambda file: file.write(content))
+    context.place.files.publish(HYPERNETWORK)
     write_json(run.folder / FINALISTS, {"chosen": best.number, "finalists": table})
-    return best, allowed, hits
-
-
-def candidate_retraining(config: dict[str, Any], data: Dataset, settings: TrialSettings, jobs: list[dict]) -> None:
-    """Retrain one candidate fully and leave it in the store; config["job"] is its position among `jobs`."""
-    use_resources()
-    settings = settings.on_this_node()
-    job = jobs[config["job"]]
-
-    def run() -> Report:
-        reached("full retraining")
-        training = final_training(settings, job["repeat"])
-        genotype = Genotype.from_dict(job["genotype"])
-        retrained = settings.store.retrained(training, data, genotype, weights=True)
-        hits = {"cached": retrained.cached, "shared": retrained.shared}
-        return Report(status=Status.COMPLETE, attributes=hits)
-
-    send(replace(outcome_of(run), step=1, steps=1))
+    return best, allowed, Hits.of(results)

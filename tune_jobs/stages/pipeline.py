@@ -1,9 +1,11 @@
-"""The stages of a study, each a Ray Tune run: search, sweep, finalists, final ensemble; resumable at each."""
+"""A sweep from data to ensemble: search, sweep, finalists, ensemble; it resumes at each stage."""
 
 import dataclasses
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,26 @@ import optuna
 
 from edgenes.checkpoint import write_json
 from edgenes.data.dataset import Dataset
+from edgenes.ensemble import Ensemble
 from edgenes.errors import WriteError
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.execution.cluster import check_job_folder, ray_cluster, terminations
 from tune_jobs.execution.run import Run
 from tune_jobs.files.cache import cache_setting
 from tune_jobs.files.environment import environment
-from tune_jobs.files.layout import CONFIG, DATABASE, ENVIRONMENT, PREDICTIONS, RAY, RESULT, STAGES, TRIALS
+from tune_jobs.files.layout import (
+    CONFIG,
+    DATABASE,
+    ENSEMBLE_FOLDER,
+    ENVIRONMENT,
+    PREDICTIONS,
+    RAY,
+    RESULT,
+    STAGES,
+    TRIALS,
+)
 from tune_jobs.files.lease import study_lock
+from tune_jobs.files.workplace import Workplace
 from tune_jobs.moments import reached
 from tune_jobs.progress.display import Progress
 from tune_jobs.stages.ensemble import ensemble_stage
@@ -27,37 +41,151 @@ from tune_jobs.stages.finalists import finalists_stage
 from tune_jobs.stages.hits import sweep_hits
 from tune_jobs.stages.search import read_genotype, search_stage
 from tune_jobs.stages.sweep import finished_trials, sweep_stage
-from tune_jobs.study.context import TrialSettings
-from tune_jobs.study.folder import prepare_folder, study_files, write_errors
+from tune_jobs.study.folder import identifier_of, prepare_folder, study_files, write_errors
 from tune_jobs.study.optuna_study import open_study
 from tune_jobs.study.postgres_lock import database_lock
 from tune_jobs.study.result import archive_result, finished
-from tune_jobs.study.saved import checked_trials, load_study_data, plain_config, stage_seconds, storage_url, study_name
+from tune_jobs.study.saved import (
+    checked_trials,
+    context_of,
+    load_study_data,
+    plain_config,
+    stage_seconds,
+    storage_url,
+    study_name,
+)
 from tune_jobs.study.space import search_space
+from tune_jobs.study.storage import storage_reference
 from tune_jobs.watch.callbacks import Watch, optuna_command
 from tune_jobs.watch.loggers import check_loggers
+from tune_jobs.watch.names import job_config
 
 
-def open_optuna(config: SweepConfig, data: Dataset) -> optuna.Study:
+@dataclass(frozen=True)
+class SweepResult:
+    """A finished sweep: its folder, and the content of its result.json."""
+
+    folder: Path
+    values: dict[str, Any]
+
+    @cached_property
+    def ensemble(self) -> Ensemble:
+        """The ensemble of the best hypernetwork's candidates."""
+        return Ensemble.load(self.folder / ENSEMBLE_FOLDER)
+
+
+def run_sweep(config: SweepConfig, data: Dataset | None = None, progress: Progress | None = None) -> SweepResult:
+    """Run a study of the annealing, or resume it where it was interrupted.
+
+    `data` is used in place of the configuration's data set; a study that has begun resumes only with the same data.
+    Raises DataError, ConfigError, StudyError with what to do, Interrupted if it was stopped.
+    """
+    progress = progress or Progress()
+    check_job_folder(config.out)
+    check_loggers(config.execution.log)
+    if data is None:
+        data = load_study_data(config)
+    else:
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, dataset=data.name))
+        config.networks.check_images(data.image_size)
+    folder = config.folder
+    config = dataclasses.replace(config, storage=storage_reference(config.storage, folder))
+    prepare_folder(folder, CONFIG, DATABASE)
+    if config.genotype_file:
+        read_genotype(config.genotype_file, config.space)
+    url, name = storage_url(config), study_name(config)
+    cache = cache_setting(config.execution.cache)
+    with study_lock(folder) as presence, write_errors(folder), database_lock(url, name) as check_database:
+        study = open_optuna(config, data, url)
+        if config.execution.dashboard:
+            progress.say(f"Optuna's dashboard: {optuna_command(folder, url)}")
+        result = finished(folder, config.trials)
+        if result is not None:
+            progress.say(f"This study is finished ({result['trials']} trials); nothing to do. --trials adds more.")
+            return SweepResult(folder, result)
+        write_json(folder / CONFIG, plain_config(config, data.digest))
+        write_json(folder / ENVIRONMENT, environment())
+        files = study_files(folder, config.execution.storage_path, lambda: identifier_of(study))
+
+        def check() -> None:
+            presence.check()
+            check_database()
+
+        job = job_config(folder, data.name)
+        with ray_cluster(config.execution, job, progress) as nodes, terminations():  # after Ray has set its own handler
+            watch = Watch(folder, config.execution.log, study)
+            run = Run(config.execution, data, progress, check, nodes, files, watch)
+            run.check_resources()
+            *_, predictions = prediction_bytes(config, data)
+            progress.say(f"Data: {data.name}; {predictions}.")
+            result = _stages(run, config, study, Workplace(files, cache))
+        with suppress(WriteError):
+            files.shared.remove(RAY)
+        for place in (TRIALS, PREDICTIONS):  # the folder is then a whole study
+            files.fetch_all(place, ".pt")
+        result |= {"seconds": stage_seconds(folder), "config": config.to_dict(), **environment()}
+        from tune_jobs.report.sweep_report import write_report  # plotly would delay the start
+
+        reached("results complete")
+        write_report(folder, study, result)
+        reached("report written")
+        archive_result(folder)
+        write_json(folder / RESULT, result)  # last: it marks the study as finished
+        return SweepResult(folder, result)
+
+
+def open_optuna(config: SweepConfig, data: Dataset, url: str) -> optuna.Study:
     """The Optuna study of the configuration, created or reopened; raises StudyError where they differ."""
-    url = storage_url(config)
     study = open_study(
         study_name(config),
         url,
-        space=search_space(config.estimator),
+        space=search_space(config.search.estimator),
         objectives=config.objectives,
         pruner=config.pruner,
         seed=config.seed,
-        candidates=config.candidates,
+        candidates=config.budget.candidates,
         identity={**config.defining(), "data": data.digest},
     )
     checked_trials(study, url)
     return study
 
 
+def _stages(run: Run, config: SweepConfig, study: optuna.Study, place: Workplace) -> dict[str, Any]:
+    """The four stages; returns what they decide of result.json."""
+    folder, setting = run.folder, config.setting(run.device)
+    run.measure(setting)
+    with _timed(folder, "search"):
+        optimal = search_stage(run, place, setting, config.optimal, config.baselines)
+    reached("search finished")
+    context = context_of(config, place, optimal, run.device)
+    with _timed(folder, "sweep"):
+        sweep_stage(run, config, study, context)
+    reached("sweep finished")
+    with _timed(folder, "finalists"):
+        best, allowed, full = finalists_stage(run, context, study, config.finalists, config.baselines)
+    reached("finalists finished")
+    candidates = {"sweep": sweep_hits(study), "finalists": full}
+    for stage, hits in candidates.items():
+        run.progress.say(f"Retrainings of the {stage}: {hits}.")
+    with _timed(folder, "ensemble"):
+        outcome = ensemble_stage(run, context, best, config.baselines, {"config": config.to_dict()})
+    reached("ensemble finished")
+    trial = study.get_trials(deepcopy=False)[best.number]
+    return {
+        "best_trial": {"number": trial.number, "params": trial.params, "value": trial.values[0]},
+        "feasible": allowed,
+        **outcome,
+        "trials": finished_trials(study),
+        "candidates": {stage: dataclasses.asdict(hits) for stage, hits in candidates.items()},
+        "optimal": optimal.to_dict(),
+        "seed": config.seed,
+        "device": run.device,
+    }
+
+
 @contextmanager
 def _timed(folder: Path, stage: str) -> Iterator[None]:
-    """Add the seconds of a stage to stages.json, over all drivers; a damaged one is told before the stage begins."""
+    """Add the seconds of a stage to stages.json, over all drivers."""
     start, seconds = time.monotonic(), stage_seconds(folder)
     try:
         yield
@@ -65,88 +193,3 @@ def _timed(folder: Path, stage: str) -> Iterator[None]:
         seconds[stage] = round(seconds.get(stage, 0) + time.monotonic() - start, 2)
         with suppress(WriteError):  # a full disk has been met before, or is by the next who writes
             write_json(folder / STAGES, seconds)
-
-
-def run_study(config: SweepConfig, progress: Progress) -> dict[str, Any]:
-    """Run or go on with a study; returns the content of result.json.
-
-    Raises DataError, ConfigError, StudyError with what to do, Interrupted if it was stopped.
-    """
-    check_job_folder(config.out)
-    check_loggers(config)
-    data = load_study_data(config)
-    prepare_folder(config.folder, CONFIG, DATABASE)
-    if config.genotype_file:
-        read_genotype(config.genotype_file, config)
-    with (
-        study_lock(config.folder) as presence,
-        write_errors(config.folder),
-        database_lock(storage_url(config), study_name(config)) as check_database,
-    ):
-        study = open_optuna(config, data)
-        if config.dashboard:
-            progress.say(f"Optuna's dashboard: {optuna_command(config.folder, storage_url(config))}")
-        # Where the cache is by default, each node finds by its own environment.
-        config = dataclasses.replace(config, cache=cache_setting(config.cache))
-        config = dataclasses.replace(config, storage=None)  # its password goes to no worker and into no file
-        result = finished(config.folder, config.trials)
-        if result is not None:
-            progress.say(f"This study is finished ({result['trials']} trials); nothing to do. --trials adds more.")
-            return result
-        write_json(config.folder / CONFIG, plain_config(config, data.digest))
-        write_json(config.folder / ENVIRONMENT, environment())
-        files = study_files(config, study)
-
-        def check() -> None:
-            presence.check()
-            check_database()
-
-        with ray_cluster(config, progress) as nodes, terminations():  # after Ray has set its own handler
-            run = Run(config, data, study, progress, check, nodes, files, Watch(config, study))
-            run.check_resources()
-            *_, predictions = prediction_bytes(config, data)
-            progress.say(f"Data: {data.name}; {predictions}.")
-            run.measure()
-            with _timed(config.folder, "search"):
-                optimal = search_stage(run)
-            reached("search finished")
-            run.settings = TrialSettings(config, config.folder, optimal, run.device, run.files.remote, config.cache)
-            with _timed(config.folder, "sweep"):
-                sweep_stage(run)
-            reached("sweep finished")
-            with _timed(config.folder, "finalists"):
-                best, allowed, full = finalists_stage(run)
-            reached("finalists finished")
-            candidates = {"sweep": sweep_hits(study), "finalists": full}
-            for stage, hits in candidates.items():
-                progress.say(f"Candidates of the {stage}: {hits}.")
-            with _timed(config.folder, "ensemble"):
-                outcome = ensemble_stage(run, best)
-            reached("ensemble finished")
-            device = run.device
-        with suppress(WriteError):
-            run.files.shared.remove(RAY)
-        for folder, suffix in ((TRIALS, ".pt"), (PREDICTIONS, ".pt")):  # the folder is then a whole study
-            run.files.fetch_all(folder, suffix)
-        trial = study.get_trials(deepcopy=False)[best.number]
-        result = {
-            "best_trial": {"number": trial.number, "params": trial.params, "value": trial.values[0]},
-            "feasible": allowed,
-            **outcome,
-            "trials": finished_trials(study),
-            "candidates": {stage: dataclasses.asdict(hits) for stage, hits in candidates.items()},
-            "optimal": optimal.to_dict(),
-            "seconds": stage_seconds(config.folder),
-            "seed": config.seed,
-            "device": device,
-            "config": config.to_dict(),
-            **environment(),
-        }
-        from tune_jobs.report.sweep_report import write_report  # plotly would delay the start
-
-        reached("results complete")
-        write_report(config.folder, study, result)
-        reached("report written")
-        archive_result(config.folder)
-        write_json(config.folder / RESULT, result)  # last: it marks the study as finished
-        return result

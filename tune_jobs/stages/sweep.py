@@ -7,6 +7,7 @@ from ray import tune
 
 from edgenes.checkpoint import write_text
 from edgenes.data.dataset import Dataset
+from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import Interrupted, StudyError
 from tune_jobs.execution.checkpoints import resume_state
 from tune_jobs.execution.recording import RecordCallback, StudyPruning
@@ -17,7 +18,7 @@ from tune_jobs.files.layout import TRIALS_TABLE
 from tune_jobs.messages import Report
 from tune_jobs.progress.display import Progress
 from tune_jobs.stages.trial import run_trial
-from tune_jobs.study.context import TrialSettings
+from tune_jobs.study.context import StudyContext
 from tune_jobs.study.samplers import make_sampler
 from tune_jobs.study.space import search_space
 from tune_jobs.study.trials import best_trial, common_failure, trials_frame
@@ -52,21 +53,20 @@ def finished_trials(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=states))
 
 
-def sweep_stage(run: Run) -> None:
+def sweep_stage(run: Run, config: SweepConfig, study: optuna.Study, context: StudyContext) -> None:
     """Stage 2: Optuna's trials, until the budget of complete and pruned ones is reached."""
-    config, study = run.config, run.study
     if finished_trials(study) < config.trials:
         startup = max(4, config.trials // 4)
-        cap = max(4, config.trials // 2) + len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.FAIL,)))
+        cap = max(4, config.trials // 2) + _failed(study)
         searcher = StudySearcher(
             study,
-            search_space(config.estimator),
+            search_space(config.search.estimator),
             budget=config.trials,
             max_failures=cap,
             make_sampler=lambda seed: make_sampler(config.sampler, seed, startup),
             files=run.files,
             check=run.check,
-            before_tell=run.watch.album(run.settings.optimal),
+            before_tell=run.watch.album(config, context.optimal),
         )
         with run.progress.stage(
             "Sweep", config.trials, min(finished_trials(study), config.trials), replaces_failed=True
@@ -76,7 +76,7 @@ def sweep_stage(run: Run) -> None:
                 sweep_trial,
                 {},
                 trial_name,
-                {"data": run.data_ref, "settings": run.settings},
+                {"data": run.data_ref, "context": context},
                 callbacks=[RecordCallback(searcher), BestCallback(study, run.progress)],
                 search_alg=searcher,
                 scheduler=StudyPruning(searcher),
@@ -85,38 +85,40 @@ def sweep_stage(run: Run) -> None:
             write_text(run.folder / TRIALS_TABLE, trials_frame(study).to_csv(index=False))
             if searcher.unwritable:
                 raise StudyError(f"the sweep stopped: {searcher.unwritable}")
-            done = finished_trials(study)
-            failed = len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.FAIL,)))
+            done, failed = finished_trials(study), _failed(study)
             if done < config.trials and failed >= cap:
                 shared = common_failure(study)
                 raise StudyError(
                     f"the sweep gave up: {failed} trials failed"
-                    + (f", all for the same reason: {shared}" if shared else "; see {TRIALS_TABLE} for the reasons.")
+                    + (f", all for the same reason: {shared}" if shared else f"; see {TRIALS_TABLE} for the reasons.")
                 )
             if done < config.trials:
                 raise Interrupted(
                     f"stopped with {done} of {config.trials} trials finished; all are stored. "
-                    "Run the same command again to go on."
+                    "Run the same command again to resume."
                 )
         run.clean("sweep")
     else:
         write_text(run.folder / TRIALS_TABLE, trials_frame(study).to_csv(index=False))
 
 
-def sweep_trial(config: dict[str, Any], data: Dataset, settings: TrialSettings) -> None:
+def _failed(study: optuna.Study) -> int:
+    return len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.FAIL,)))
+
+
+def sweep_trial(config: dict[str, Any], data: Dataset, context: StudyContext) -> None:
     """One trial of the sweep; config holds "trial", "seed", "attempt", "params", "checkpoint" (or None)."""
     use_resources()
-    settings = settings.on_this_node()
-    shared = settings.files.shared
+    context = context.on_this_node()
+    shared = context.place.files.shared
     # A trial that has lost its process once saves each epoch: one that is killed again and again gets further.
     reporter = Reporter(shared, CHECKPOINT_SECONDS if config["attempt"] == 1 else 0)
-    epochs = settings.config.hypernetwork_epochs
 
     def report(seen: Report, state: dict[str, Any] | None) -> None:
-        reporter(seen, state, last=seen.step == epochs)
+        reporter(seen, state, last=seen.step == context.setting.hypernetwork.epochs)
 
     def run() -> Report:
-        resume = resume_state(config.get("checkpoint"), shared, settings.device)
-        return run_trial(settings, data, config["trial"], config["seed"], config["params"], report, resume)
+        resume = resume_state(config.get("checkpoint"), shared, context.device)
+        return run_trial(context, data, config["trial"], config["seed"], config["params"], report, resume)
 
     send(outcome_of(run))

@@ -1,4 +1,4 @@
-"""What a trial of the sweep does, without Ray: train a hypernetwork, retrain what it draws, say what it is worth."""
+"""What a trial of the sweep does, without Ray: train a hypernetwork, retrain its candidates, score them."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,6 @@ import torch
 from edgenes.data.batches import DeviceData
 from edgenes.data.dataset import Dataset
 from edgenes.metrics import accuracy
-from edgenes.selection import cross_fitted
 from edgenes.space.genotype import Genotype, shared_edges
 from edgenes.space.hypernetwork import CONTROL_LIMIT, Candidate, control_curve
 from edgenes.training.edgenes import HypernetworkResult, train_hypernetwork
@@ -20,7 +19,9 @@ from edgenes.training.retraining import predict
 from tune_jobs.execution.speed import Speed
 from tune_jobs.files.layout import hypernetwork_path
 from tune_jobs.messages import Report, Status
-from tune_jobs.study.context import TrialSettings, trial_candidates
+from tune_jobs.stages.objective import objective
+from tune_jobs.study.context import StudyContext
+from tune_jobs.study.space import hypernetwork_config
 
 CALIBRATION_IMAGES = 512
 """Images of W that set a path's batch-norm statistics when it is scored with the supernet's weights."""
@@ -30,7 +31,7 @@ ReportFunction = Callable[[Report, dict[str, Any] | None], None]
 
 
 def run_trial(
-    settings: TrialSettings,
+    context: StudyContext,
     data: Dataset,
     number: int,
     seed: int,
@@ -43,19 +44,17 @@ def run_trial(
     `report(report, state)` is called after each epoch of the hypernetwork, with the state that `resume` takes,
     and after each retrained candidate, without one (the store remembers those). `data` needs no test part.
     """
-    config = settings.config
-    start = time.monotonic()
-    epochs = config.hypernetwork_epochs
-    steps = epochs + config.candidates
-    speed = Speed(len(data.weights), settings.device)
+    setting, start = context.setting, time.monotonic()
+    config = hypernetwork_config(setting.hypernetwork, params, seed)
+    steps = config.epochs + setting.candidates
+    speed = Speed(len(data.weights), context.device)
 
     def report_epoch(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:
-        note = f"hypernetwork, c {metrics['c']:.3g}, control error {metrics['control_error']:.2f}"
         seen = Report(
             stage="hypernetwork",
             step=epoch + 1,
             steps=steps,
-            note=note,
+            note=f"hypernetwork, c {metrics['c']:.3g}, control error {metrics['control_error']:.2f}",
             control_error=metrics["control_error"],
             metrics={**metrics, **speed.measured()},
         )
@@ -64,61 +63,56 @@ def run_trial(
 
     def train(resume: dict[str, Any] | None, accumulate: int) -> HypernetworkResult:
         return train_hypernetwork(
-            config.hypernetwork_config(params, seed, settings.device),
-            data,
-            settings.optimal,
-            resume=resume,
-            report=report_epoch,
-            accumulate=accumulate,
+            config, data, context.optimal, resume=resume, report=report_epoch, accumulate=accumulate
         )
 
     trained, out_of_memory = with_less_memory(train, resume)
     hypernetwork, error = trained.hypernetwork.cpu(), trained.control_error
     name = hypernetwork_path(number)
-    hypernetwork.save(settings.folder / name)
-    settings.files.publish(name)
+    hypernetwork.save(context.folder / name)
+    context.place.files.publish(name)
     attributes: dict[str, Any] = {
         "control_error": error,
-        "control_curve": control_curve(hypernetwork, settings.optimal, CURVE_POINTS),
+        "control_curve": control_curve(hypernetwork, context.optimal, CURVE_POINTS),
         "hypernetwork": name,
     }
-    outcome = Report(stage="candidates", step=steps, steps=steps, control_error=error, attributes=attributes)
     if out_of_memory:
         attributes["out_of_memory"] = out_of_memory
-    if config.prune_infeasible and error > CONTROL_LIMIT:
-        reason = f"control error {error:.2f} is above {CONTROL_LIMIT}"
-        return replace(outcome, status=Status.PRUNED, reason=reason)
-    candidates = trial_candidates(config, hypernetwork, seed)
+    outcome = Report(stage="candidates", step=steps, steps=steps, control_error=error, attributes=attributes)
+    if context.prune_infeasible and error > CONTROL_LIMIT:
+        return replace(outcome, status=Status.PRUNED, reason=f"control error {error:.2f} is above {CONTROL_LIMIT}")
+    candidates = context.candidates(hypernetwork, seed)
     attributes["pool_size"] = len(candidates)
-    if len(candidates) < config.ensemble_size:
-        reason = f"only {len(candidates)} distinct genotypes for an ensemble of {config.ensemble_size}"
+    if len(candidates) < setting.size:
+        reason = f"only {len(candidates)} distinct genotypes for an ensemble of {setting.size}"
         return replace(outcome, status=Status.PRUNED, reason=reason)
 
+    trainer = context.place.trainer(data, weights=False)
     labels = data.validation.labels
     calibration = torch.arange(min(CALIBRATION_IMAGES, len(data.weights)))
-    images, _ = DeviceData(data.weights, data, settings.device).batch(calibration)
+    images, _ = DeviceData(data.weights, data, context.device).batch(calibration)
     predictions, hits, shared, rows = [], 0, 0, []
     for k, candidate in enumerate(candidates):
         pace = {}
-        if config.value == "one-shot":
+        if context.value == "one-shot":
             network = trained.supernet.as_network(candidate.genotype, images)
-            probabilities = np.exp(predict(network, data.validation, data, settings.device).astype(np.float64))
+            probabilities = np.exp(predict(network, data.validation, data, context.device).astype(np.float64))
         else:
-            training = config.training_config(config.short_epochs, 0, settings.device)
-            retrained = settings.store.retrained(training, data, candidate.genotype)
-            probabilities = retrained.probabilities
+            training = setting.training_config(candidate.genotype, epochs=setting.short_epochs)
+            retrained = trainer.candidate(training, candidate.genotype)
+            probabilities = retrained.value.probabilities
             hits, shared = hits + retrained.cached, shared + retrained.shared
             if not retrained.cached:
-                images = config.short_epochs * len(data.training)
-                pace = {"images_per_second": round(images / max(retrained.seconds, 1e-9), 1)}
+                seen_images = training.epochs * len(data.training)
+                pace = {"images_per_second": round(seen_images / max(retrained.seconds, 1e-9), 1)}
             if retrained.out_of_memory:
                 attributes["out_of_memory"] = retrained.out_of_memory
         predictions.append(probabilities)
-        rows.append(candidate_row(candidate, settings.optimal) | {"accuracy": accuracy(probabilities, labels)})
+        rows.append(candidate_row(candidate, context.optimal) | {"accuracy": accuracy(probabilities, labels)})
         mean = float(np.mean([row["accuracy"] for row in rows]))
         seen = Report(
             stage="candidates",
-            step=epochs + k + 1,
+            step=config.epochs + k + 1,
             steps=steps,
             note=f"candidates, mean accuracy {mean:.3f}, control error {error:.2f}",
             control_error=error,
@@ -128,27 +122,23 @@ def run_trial(
         )
         report(seen, None)
 
-    worth = cross_fitted(np.stack(predictions), labels, config.ensemble_size, config.criterion)
-    value, standard_error = worth.accuracy, worth.standard_error
-    if config.value == "mean":
-        value = float(np.mean([row["accuracy"] for row in rows]))
-        standard_error = float(np.sqrt(value * (1 - value) / len(labels)))
+    scored = objective(context.value, np.stack(predictions), labels, setting.size, setting.criterion)
     attributes |= {
-        "standard_error": standard_error,
+        "standard_error": scored.standard_error,
         "mean_accuracy": float(np.mean([row["accuracy"] for row in rows])),
-        "nll": worth.nll,
+        "nll": scored.nll,
         "candidates": rows,
         "cache_hits": hits,
         "seconds": time.monotonic() - start,
     }
-    if config.value != "one-shot":
+    if context.value != "one-shot":
         attributes["shared_hits"] = shared
-    note = f"value {value:.3f}, control error {error:.2f}"
-    return replace(outcome, status=Status.COMPLETE, value=value, note=note)
+    note = f"value {scored.value:.3f}, control error {error:.2f}"
+    return replace(outcome, status=Status.COMPLETE, value=scored.value, note=note)
 
 
 def candidate_row(candidate: Candidate, optimal: Genotype) -> dict[str, Any]:
-    """Plain values that tell a candidate: {"digest", "lambda", "source", "shared", "genotype"}."""
+    """Plain values of a candidate: {"digest", "lambda", "source", "shared", "genotype"}."""
     return {
         "digest": candidate.genotype.digest,
         "lambda": candidate.lam,

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import optuna
 
 from edgenes.space.hypernetwork import Candidate, Hypernetwork
-from tune_jobs.config.sweep import SweepConfig
-from tune_jobs.study.context import TrialSettings, trial_candidates
+from tune_jobs.study.context import StudyContext
 from tune_jobs.study.optuna_study import trial_seed
 from tune_jobs.study.trials import feasible, finalists
 
@@ -19,14 +18,17 @@ class Finalist:
     seed: int
     value: float
 
-    def candidates(self, settings: TrialSettings) -> list[Candidate]:
-        """The candidates that the trial was valued on."""
-        return trial_candidates(settings.config, Hypernetwork.load(settings.hypernetwork(self.number)), self.seed)
+    def candidates(self, context: StudyContext) -> list[Candidate]:
+        """The candidates that the trial was scored by."""
+        return context.candidates(Hypernetwork.load(context.hypernetwork(self.number)), self.seed)
 
 
-def finalist_entries(study: optuna.Study, config: SweepConfig) -> list[Finalist]:
-    """The finalists among the trials that are complete now, best first; one only where none is feasible."""
-    chosen = finalists(study, config.finalists)
+def finalist_entries(study: optuna.Study, count: int, seed: int) -> list[Finalist]:
+    """Up to `count` finalists among the trials that are complete now, best first; one only where none is feasible.
+
+    `seed` is the study's.
+    """
+    chosen = finalists(study, count)
     if chosen and not feasible(chosen[0]):
         chosen = chosen[:1]
-    return [Finalist(trial.number, trial_seed(config.seed, trial.number), trial.values[0]) for trial in chosen]
+    return [Finalist(trial.number, trial_seed(seed, trial.number), trial.values[0]) for trial in chosen]

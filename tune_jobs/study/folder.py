@@ -1,7 +1,7 @@
 """A study's folder, made and checked."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,7 +10,6 @@ from sqlalchemy.exc import OperationalError
 
 from edgenes.checkpoint import is_unwritable
 from edgenes.errors import EdgeNESError
-from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import StudyError
 from tune_jobs.files.integrity import check_folder
 from tune_jobs.files.layout import DRIVER, DRIVER_LOCK
@@ -40,18 +39,23 @@ def prepare_folder(folder: Path, *own: str) -> None:
         ) from error
 
 
-def study_files(config: SweepConfig, study: optuna.Study) -> StudyFiles:
+def study_files(folder: Path, storage_path: str | None, identifier: Callable[[], str]) -> StudyFiles:
     """The study's files: those of its folder, and of --storage-path where that is given.
 
     Raises ConfigError or StudyError if there can be none, or another study's are there.
     """
-    if config.storage_path is None:
-        return StudyFiles(config.folder)
+    if storage_path is None:
+        return StudyFiles(folder)
+    return StudyFiles(folder, join_remote(storage_path, folder.name, identifier()))
+
+
+def identifier_of(study: optuna.Study) -> str:
+    """What tells this study's files from another study's of the same name."""
     identifier = study.user_attrs.get("files")
     if identifier is None:
         identifier = uuid.uuid4().hex
         study.set_user_attr("files", identifier)
-    return StudyFiles(config.folder, join_remote(config.storage_path, config.folder.name, identifier))
+    return identifier
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from edgenes.parsing import shown
 from edgenes.seeds import stable_seed
 from tune_jobs.errors import StudyError
 from tune_jobs.study.samplers import make_pruner
-from tune_jobs.study.space import DEFAULT_PARAMS
+from tune_jobs.study.space import DEFAULT_PARAMS, check_parameters
 from tune_jobs.study.storage import plain_reason, storage_from
 
 DIRECTIONS = {"value": "maximize", "control": "minimize"}
@@ -46,6 +46,7 @@ def open_study(
     Raises ConfigError on unknown names or a pruner with two objectives, StudyError if the stored study is
     another one, or cannot be written.
     """
+    check_parameters(space)
     objectives = tuple(objectives)
     if objectives not in (("value",), ("value", "control")):
         raise ConfigError(f"objectives must be value, or value and control, got {', '.join(objectives)}.")

@@ -1,8 +1,7 @@
 """A study's folder, opened again: its configuration, its Optuna study, its genotype and its data."""
 
-import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,27 +9,28 @@ from typing import Any
 import optuna
 from optuna.exceptions import OptunaError
 from optuna.trial import FrozenTrial, TrialState
-from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from edgenes.checkpoint import read_json, read_text
 from edgenes.data.dataset import Dataset
-from edgenes.data.loading import load_data
 from edgenes.errors import CheckpointError, ConfigError
 from edgenes.parsing import shown
-from edgenes.space.genotype import Genotype
-from edgenes.validation import check_choice
+from edgenes.space.genotype import Genotype, SearchSpace
 from tune_jobs.config.passwords import refuse_passwords
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import StudyError
 from tune_jobs.files.cache import OFF
 from tune_jobs.files.integrity import check_folder
 from tune_jobs.files.layout import CONFIG, DATABASE, EXPERIMENT, GENOTYPE, STAGES
-from tune_jobs.study.context import TrialSettings
+from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.files.workplace import Workplace
+from tune_jobs.study.context import StudyContext
 from tune_jobs.study.finalists import Finalist, finalist_entries
 from tune_jobs.study.storage import plain_reason, resolve, sqlite_url, storage_file, storage_from, storage_reference
 from tune_jobs.study.trials import feasible
 
+FORMAT = 2
+"""Of config.json. In format 1 the candidates of an ensemble shared one training seed."""
 UNREADABLE = (SQLAlchemyError, OptunaError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What Optuna raises where its storage is out of reach, or holds what it did not write."""
 _MEASURES = ("control_error", "standard_error", "mean_accuracy", "nll", "pool_size", "pruned_step")
@@ -55,8 +55,8 @@ def study_name(config: SweepConfig) -> str:
 
 def load_study_data(config: SweepConfig) -> Dataset:
     """The data set of the study; raises DataError or ConfigError if it or its images do not fit."""
-    data = load_data(config.dataset, config.root, config.download, config.image_size, flip=config.flip)
-    config.check_images(data.image_size)
+    data = config.data.load()
+    config.networks.check_images(data.image_size)
     return data
 
 
@@ -80,18 +80,17 @@ def read_config(folder: Path, storage: str | None = None) -> tuple[SweepConfig, 
     stored = read_json(path)
     if not isinstance(stored, dict) or not isinstance(stored.get("data"), str):
         raise CheckpointError(f"{path} is no configuration of a study: give the study's folder.")
-    digest = stored.pop("data")
-    for key in stored:
-        check_choice(f"a setting in {path}", key, tuple(SweepConfig.__dataclass_fields__))
+    if stored.get("format") != FORMAT:
+        raise StudyError(
+            f"{path} has format {shown(stored.get('format', 1))}, this version reads format {FORMAT}. Edgenes-studio "
+            "0.1 reads format 1, whose retrainings drew other seeds: use it for this study, or start a new one."
+        )
     try:
         # A stranger's study names no folder of this machine.
         place = {"out": folder, "storage": storage_reference(storage, folder), "cache": OFF}
-        config = TypeAdapter(SweepConfig).validate_python({**stored, **place})
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "a setting"
-        raise CheckpointError(f"{path} is damaged or of another version: {where}: {first['msg']}.") from error
-    return config, digest
+        return SweepConfig.of(**{**stored["options"], **place}), stored["data"]
+    except (ConfigError, LookupError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged or of another version: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ class SavedStudy:
     @cached_property
     def optimal(self) -> Genotype:
         """The optimal genotype; raises CheckpointError before the search has found it, or if it is another space's."""
-        return stored_genotype(self.folder, self.config)
+        return stored_genotype(self.folder, self.config.space)
 
     def trials(self) -> list[FrozenTrial]:
         """All trials by their numbers; raises StudyError if the storage is damaged, out of reach, or holds others."""
@@ -118,24 +117,31 @@ class SavedStudy:
     def finalists(self) -> list[Finalist]:
         """The finalists of the trials that are complete now; [] as long as none is. Raises StudyError as `trials`."""
         self.trials()
-        return finalist_entries(self.study, self.config)
+        return finalist_entries(self.study, self.config.finalists, self.config.seed)
 
-    def settings(self, device: str = "cpu") -> TrialSettings:
+    def context(self, device: str = "cpu") -> StudyContext:
         """What the trials of the study share."""
-        return TrialSettings(self.config, self.folder, self.optimal, device)
+        return context_of(self.config, Workplace(StudyFiles(self.folder)), self.optimal, device)
 
     def data(self) -> Dataset:
         """The study's data; raises StudyError if what is found now is not what the study was begun with.
 
         Nothing is downloaded: where to would be for the study to say, and who wrote it is not known.
         """
-        data = load_study_data(dataclasses.replace(self.config, download=False))
+        data = load_study_data(replace(self.config, data=replace(self.config.data, download=False)))
         if data.digest != self.data_digest:
             raise StudyError(
-                f"the data set {self.config.dataset} found here is not the study's: its digest is {data.digest}, "
+                f"the data set {self.config.data.dataset} found here is not the study's: its digest is {data.digest}, "
                 f"the study's {self.data_digest}."
             )
         return data
+
+
+def context_of(config: SweepConfig, place: Workplace, optimal: Genotype, device: str) -> StudyContext:
+    """What the trials of a study of this configuration share."""
+    return StudyContext(
+        config.setting(device), place, optimal, config.value, config.prune_infeasible, config.seeds_per_candidate
+    )
 
 
 def checked_trials(study: optuna.Study, url: str) -> list[FrozenTrial]:
@@ -192,7 +198,7 @@ def open_saved(folder: Path, storage: str | None = None) -> SavedStudy:
     return SavedStudy(config, digest, study)
 
 
-def stored_genotype(folder: Path, config: SweepConfig) -> Genotype:
+def stored_genotype(folder: Path, space: SearchSpace) -> Genotype:
     """The optimal genotype in a study's folder; raises CheckpointError unless there is one, of the study's space."""
     path = folder / GENOTYPE
     if not path.exists():
@@ -201,7 +207,7 @@ def stored_genotype(folder: Path, config: SweepConfig) -> Genotype:
         genotype = Genotype.from_json(read_text(path))
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    if genotype.space != config.space:
+    if genotype.space != space:
         raise CheckpointError(f"{path} holds a genotype of another search space.")
     return genotype
 
@@ -217,4 +223,4 @@ def stage_seconds(folder: Path) -> dict[str, float]:
 
 def plain_config(config: SweepConfig, data_digest: str) -> dict[str, Any]:
     """What config.json holds."""
-    return {**config.to_dict(), "data": data_digest}
+    return {"format": FORMAT, "options": config.to_dict(), "data": data_digest}

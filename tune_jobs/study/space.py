@@ -1,15 +1,19 @@
-"""The hyperparameters that a study samples."""
+"""The hyperparameters that a study samples, and the hypernetwork's configuration that follows from them."""
 
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from edgenes.config import HypernetworkConfig
+from edgenes.errors import ConfigError
 from edgenes.space.penalty import ESTIMATORS
 from edgenes.validation import check_choice
 
 CONSTRAINT = "control_error"
+RATIOS = {"c_ratio": ("c_start", "c_end"), "t_ratio": ("t_end", "t_start")}
+"""Parameters that are one field of the configuration divided by another: first = ratio x second."""
 DEFAULT_PARAMS: Mapping[str, Any] = {
     "c_end": HypernetworkConfig.c_end,
     "c_ratio": HypernetworkConfig.c_start / HypernetworkConfig.c_end,
@@ -24,6 +28,7 @@ DEFAULT_PARAMS: Mapping[str, Any] = {
 def search_space(estimator: str) -> dict[str, BaseDistribution]:
     """The parameters of a study; with `estimator` "both" the penalty's estimator is one of them.
 
+    A further parameter is a line here: its name is that of a field of HypernetworkConfig.
     Ratios instead of the second end of each schedule keep the space static, so that TPE models it jointly.
     Raises ConfigError on an unknown estimator.
     """
@@ -41,11 +46,28 @@ def search_space(estimator: str) -> dict[str, BaseDistribution]:
     return space
 
 
+def check_parameters(names: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a parameter that no hypernetwork would use: it would be sampled and ignored."""
+    known = {each.name for each in fields(HypernetworkConfig)} - {"seed", "device", "space"} | RATIOS.keys()
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"the parameter {name!r} of the search space is no field of HypernetworkConfig, so that no trial would "
+                f"use it: name it after one of {', '.join(sorted(known))}, or take it out of the space."
+            )
+
+
 def with_derived(params: Mapping[str, Any]) -> dict[str, Any]:
     """`params` and the schedule ends that follow from them: c_start = c_end c_ratio, t_end = t_start t_ratio."""
     derived = dict(params)
-    if {"c_end", "c_ratio"} <= params.keys():
-        derived["c_start"] = params["c_end"] * params["c_ratio"]
-    if {"t_start", "t_ratio"} <= params.keys():
-        derived["t_end"] = params["t_start"] * params["t_ratio"]
+    for ratio, (first, second) in RATIOS.items():
+        if {ratio, second} <= params.keys():
+            derived[first] = params[second] * params[ratio]
     return derived
+
+
+def hypernetwork_config(base: HypernetworkConfig, params: Mapping[str, Any], seed: int) -> HypernetworkConfig:
+    """The configuration of a trial: `base` with every parameter that Optuna sampled. Raises as `check_parameters`."""
+    check_parameters(params)
+    used = {name: value for name, value in with_derived(params).items() if name not in RATIOS}
+    return replace(base, seed=seed, **used)

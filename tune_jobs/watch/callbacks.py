@@ -3,7 +3,7 @@
 import shlex
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,10 @@ from tune_jobs.watch.stage_callback import StageCallback
 class Watch:
     """The callbacks and names of a study's stages; Ray has been started. An experiment has no Optuna study."""
 
-    def __init__(self, config: SweepConfig, study: optuna.Study | None):
-        self._config = config
+    def __init__(self, folder: Path, log: Sequence[str] = (), study: optuna.Study | None = None):
+        self._folder, self._log = folder, log
         self._study = study
-        self._metrics = Metrics(config.folder.name, study)
+        self._metrics = Metrics(folder.name, study)
         if study is None:
             return
         with warnings.catch_warnings():
@@ -38,7 +38,7 @@ class Watch:
 
     def trainable(self, trainable: Callable, stage: str, name_of: Callable[[Any], str], reused: bool) -> type:
         """The trainable of a stage, its actors named after study, stage and trial."""
-        return named(trainable, self._config.folder.name, stage, name_of, reused)
+        return named(trainable, self._folder.name, stage, name_of, reused)
 
     def callback(
         self,
@@ -48,15 +48,15 @@ class Watch:
         describe: Callable[[dict[str, Any]], str],
     ) -> StageCallback:
         """The callback of a stage's run."""
-        return StageCallback(progress, self._metrics, Logs(self._config, stage), stage, name_of, describe)
+        return StageCallback(progress, self._metrics, Logs(self._log, self._folder, stage), stage, name_of, describe)
 
-    def album(self, optimal: Genotype) -> Callable[[optuna.Trial, Report], None]:
+    def album(self, config: SweepConfig, optimal: Genotype) -> Callable[[optuna.Trial, Report], None]:
         """What gives the sweep's trials their pictures and notes; the study has its own note from then on."""
         # Only now: plotly, boto3 and optuna-dashboard would delay a study's start.
         from tune_jobs.watch.pictures import Album, note_once, study_note
 
-        note_once(self._study, study_note(self._config, commit()))
-        return Album(self._config, optimal)
+        note_once(self._study, study_note(config, commit()))
+        return Album(config, optimal)
 
 
 def optuna_command(folder: Path, storage: str) -> str:

@@ -3,14 +3,13 @@
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from edgenes.errors import ConfigError
-from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.files.layout import MLFLOW, TENSORBOARD
 from tune_jobs.messages import Report
 
@@ -21,9 +20,9 @@ _CURVES = ("search", "sweep")
 _RUN = "edgenes.run"
 
 
-def check_loggers(config: SweepConfig) -> None:
+def check_loggers(kinds: Iterable[str]) -> None:
     """Raise ConfigError, before anything is run, if a log is wanted whose package is missing."""
-    for kind in config.log:
+    for kind in kinds:
         module, package = PACKAGES[kind]
         if find_spec(module) is None:
             raise ConfigError(
@@ -38,15 +37,14 @@ def tracking_uri(folder: Path) -> str:
 
 
 class Logs:
-    """The logs that `config.log` names of one stage; only the search and the sweep have curves.
+    """The logs of these kinds for one stage; only the search and the sweep have curves.
 
     A log that cannot be written ends with a warning: the study continues without it.
     """
 
-    def __init__(self, config: SweepConfig, stage: str):
+    def __init__(self, kinds: Iterable[str], folder: Path, stage: str):
         makers = {"tensorboard": _TensorBoard, "mlflow": _MLflow}
-        kinds = config.log if stage in _CURVES else ()
-        self._loggers = {kind: makers[kind](config.folder, stage) for kind in kinds}
+        self._loggers = {kind: makers[kind](folder, stage) for kind in kinds if stage in _CURVES}
 
     def started(self, trial: str, config: Mapping[str, Any]) -> None:
         """A trial began, or began again."""

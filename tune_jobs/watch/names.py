@@ -1,23 +1,23 @@
 """Readable names on Ray's dashboard: of the job, of a stage's actors, and of the trial that a worker is at."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ray._raylet import setproctitle
 from ray.job_config import JobConfig
 from ray.tune.trainable.function_trainable import wrap_function
 
-from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.files.environment import commit
 
 
-def job_config(config: SweepConfig) -> JobConfig:
+def job_config(folder: Path, dataset: str) -> JobConfig:
     """What Ray knows of the driver's job: the study, its folder, the data, and the commit of the code."""
     return JobConfig(
         metadata={
-            "study": config.folder.name,
-            "folder": str(config.folder),
-            "dataset": config.dataset,
+            "study": folder.name,
+            "folder": str(folder),
+            "dataset": dataset,
             "commit": commit() or "not known",
         }
     )

@@ -51,7 +51,7 @@ def trial_note(ended: Report, config: SweepConfig) -> str:
         fit = "allowed" if ended.control_error <= CONTROL_LIMIT else "too much to win"
         words = [f"**{ended.value:.3f}{spread}**", f"{error} ({fit})"]
         if "pool_size" in found:
-            words.append(f"{config.ensemble_size} of {found['pool_size']} candidates")
+            words.append(f"{config.budget.ensemble_size} of {found['pool_size']} candidates")
         if "seconds" in found:
             words.append(f"{found['seconds']:.0f} s")
         return ", ".join(words) + "."
@@ -64,10 +64,10 @@ def study_note(config: SweepConfig, commit: str | None) -> str:
     """What a study is, in Markdown: what a trial does and is worth, and the settings that are not the default."""
     default = SweepConfig().to_dict()
     changed = {name: value for name, value in config.defining().items() if value != default[name]}
-    rows = [("data", config.dataset), ("commit", commit or "not known"), *changed.items()]
+    rows = [("data", config.data.dataset), ("commit", commit or "not known"), *changed.items()]
     return "\n".join(
         (
-            f"# EdgeNES: how the annealing decides the ensemble, on {config.dataset}",
+            f"# EdgeNES: how the annealing decides the ensemble, on {config.data.dataset}",
             "",
             "Each trial trains a hypernetwork with its own weight c, temperature t, pivots and epsilon, and is worth "
             f"{_VALUES[config.value]}. Those with a control error of at most {CONTROL_LIMIT} edges may win.",

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from tune_jobs.files.candidate_store import PredictionStore
 
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
 from edgenes.errors import OutOfMemoryError
@@ -15,7 +16,6 @@ from edgenes.training.edgenes import train_hypernetwork
 from edgenes.training.memory import is_out_of_memory, micro_batches, with_less_memory
 from edgenes.training.retraining import train_network
 from tests.support.toys import blobs, random_logits, seeded
-from tune_jobs.files.candidate_store import PredictionStore
 
 DATA = blobs()
 SPACE = SearchSpace(2)

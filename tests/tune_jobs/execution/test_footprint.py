@@ -1,6 +1,5 @@
 """The memory of a trial: measured by real dry steps, turned into a share of a card, and waited for."""
 
-import dataclasses
 import itertools
 
 import pytest
@@ -31,7 +30,8 @@ from tune_jobs.execution.footprint import (
 from tune_jobs.execution.resources import trials_on
 
 GIB = 2**30
-SMALL = SweepConfig(nodes=2, search_channels=2, channels=2, cells=1, batch_size=32)
+OPTIONS = {"nodes": 2, "search_channels": 2, "channels": 2, "cells": 1, "batch_size": 32}
+SMALL = SweepConfig.of(**OPTIONS).setting("cpu")
 
 
 @given(needed=st.integers(0, 200 * GIB), card=st.integers(1, 300 * GIB))
@@ -66,15 +66,15 @@ def test_dry_steps_try_every_operation_of_search_and_retraining_before_the_peak_
         read.append((device, len(steps), len(retrained)))
         return 123
 
-    assert trial_bytes(SMALL, data, "cpu", peak) == 123
+    assert trial_bytes(SMALL, data, peak) == 123
     operations = SMALL.space.operations
     assert read == [("cpu", 3 * len(operations), len(operations))]
-    assert set(steps) == {SMALL.batch_size}
+    assert set(steps) == {SMALL.search.batch_size}
 
 
 def test_the_genotype_of_one_operation_has_no_other():
     for name, inputs in itertools.product(SMALL.space.operations, (1, 2)):
-        space = SweepConfig(nodes=3, inputs_per_node=inputs).space
+        space = SweepConfig.of(nodes=3, inputs_per_node=inputs).space
         genotype = uniform_genotype(space, name)
         assert {edge.operation for cell in genotype.cells for node in cell for edge in node} == {name}
 
@@ -82,7 +82,7 @@ def test_the_genotype_of_one_operation_has_no_other():
 def test_the_whole_measurement_runs_here():
     before = torch.get_num_threads()
     try:
-        found = trial_footprint(SMALL, blobs(), "cpu")
+        found = trial_footprint(SMALL, blobs(), 1)
     finally:
         torch.set_num_threads(before)
     assert found.device == found.card == 0 and found.share == 0
@@ -91,7 +91,7 @@ def test_the_whole_measurement_runs_here():
 
 def test_what_a_trial_would_raise_the_measurement_raises():
     with pytest.raises(ConfigError, match="cells"):
-        trial_footprint(dataclasses.replace(SMALL, cells=30), blobs(), "cpu")
+        trial_footprint(SweepConfig.of(**OPTIONS | {"cells": 30}).setting("cpu"), blobs(), 1)
 
 
 def test_waiting_ends_when_there_is_enough_memory():
@@ -110,15 +110,15 @@ def test_waiting_ends_with_a_reason_when_there_never_is():
 
 
 def run_of(out, **options):
-    config = dataclasses.replace(SMALL, gpus_per_trial="auto", out=out, **options)
-    return running.run_of(config, blobs())
+    config = SweepConfig.of(**OPTIONS | options, gpus_per_trial="auto", out=out)
+    return running.run_of(config, blobs()), config.setting("cpu")
 
 
 def test_auto_measures_on_a_worker_and_trials_then_ask_for_that_memory(ray_local, tmp_path, capsys):
-    run = run_of(tmp_path)
+    run, setting = run_of(tmp_path)
     assert run.asked == {"CPU": 1, "GPU": 0}
     run.check_resources()
-    run.measure()
+    run.measure(setting)
     assert (run.gpus, run.device) == (0, "cpu")
     assert run.asked == {"CPU": 1, "GPU": 0, "memory": run.footprint.memory}
     assert 2**27 < run.footprint.memory < 64 * GIB and 1 <= run.slots <= 2
@@ -135,4 +135,5 @@ def test_auto_measures_on_a_worker_and_trials_then_ask_for_that_memory(ray_local
 
 def test_what_a_trial_would_raise_on_a_worker_is_raised_here(ray_local, tmp_path):
     with pytest.raises(ConfigError, match="cells"):
-        run_of(tmp_path, cells=30).measure()
+        run, setting = run_of(tmp_path, cells=30)
+        run.measure(setting)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgenes.errors import ConfigError
-from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.config.execution import ExecutionOptions
 from tune_jobs.execution.resources import check_fits, describe, slots, trials_on
 
 GIB = 2**30
@@ -94,10 +94,10 @@ def test_nodes_are_told_by_what_was_asked_for():
 
 @pytest.mark.parametrize("gpus", ["auto", None, 0, 0.3333, 1, 4.0])
 def test_shares_of_one_gpu_and_whole_gpus_are_accepted(gpus):
-    assert SweepConfig(gpus_per_trial=gpus).gpus_per_trial == gpus
+    assert ExecutionOptions(gpus_per_trial=gpus).gpus_per_trial == gpus
 
 
 @pytest.mark.parametrize("gpus", [-1, 1.5, float("nan"), "half"])
 def test_other_numbers_of_gpus_are_refused(gpus):
     with pytest.raises(ConfigError, match="gpus_per_trial"):
-        SweepConfig(gpus_per_trial=gpus)
+        ExecutionOptions(gpus_per_trial=gpus)

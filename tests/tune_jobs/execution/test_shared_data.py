@@ -31,7 +31,7 @@ def data():
 @pytest.fixture
 def run_of(ray_local, data, tmp_path):
     def make(**options):
-        config = SweepConfig(out=tmp_path, nodes=1, search_channels=2, channels=2, cells=1, **options)
+        config = SweepConfig.of(out=tmp_path, nodes=1, search_channels=2, channels=2, cells=1, **options)
         return running.run_of(config, data)
 
     return make
@@ -55,7 +55,7 @@ def probe():
             return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
 
         use_resources()
-        settings = SweepConfig(nodes=1, search_channels=2, channels=2, cells=1).search_config("cpu")
+        settings = SweepConfig.of(nodes=1, search_channels=2, channels=2, cells=1).setting("cpu").search
         loop = Bilevel(settings, data)
         network = loop.supernet.as_network(loop.fair.next(), loop.weights.draw(64, loop.generator)[0])
         predict(network, data.validation, data)

@@ -8,7 +8,7 @@ import torch
 
 from edgenes.checkpoint import save_checkpoint
 from edgenes.errors import DivergedError, WriteError
-from tune_jobs.execution.checkpoints import newest_checkpoint, resume_state
+from tune_jobs.execution.checkpoints import resume_state
 from tune_jobs.execution.worker import outcome_of
 from tune_jobs.files.study_files import Remote
 from tune_jobs.messages import Report
@@ -98,13 +98,3 @@ def test_without_a_sound_checkpoint_a_trial_begins_anew(shared):
         damage(shared, number)
     epoch, warnings = resumed(shared, 2)
     assert epoch is None and len(warnings) == 3
-
-
-def test_the_newest_checkpoint_is_that_of_the_last_driver_that_left_one(shared):
-    assert newest_checkpoint(shared, "sweep") == f"{PLACE}/checkpoint_000002"
-    assert newest_checkpoint(shared, "search") is None
-    for run, number in (("search-2", 4), ("search-10", 0), ("search-9", 7)):
-        shared.write(f"ray/{run}/search-x/checkpoint_{number:06d}/state.pt", b"")
-    shared.write("ray/search-x/a/checkpoint_000000/state.pt", b"")  # no driver's
-    shared.write("ray/search-11/search-y/params.json", b"{}")  # killed before its first checkpoint
-    assert newest_checkpoint(shared, "search") == "ray/search-10/search-x/checkpoint_000000"

@@ -1,10 +1,7 @@
-"""The cache of all studies: what is taken from it equals what would have been computed, whatever lies in it."""
+"""The cache of all studies: where it is, how large it may be, and whose numbers it may hold."""
 
-import dataclasses
-import json
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +16,12 @@ from edgenes.training.bilevel import SEARCH_VERSION
 from edgenes.training.darts import search_genotype
 from edgenes.training.retraining import TRAINING_VERSION, predict, train_network
 from tests.support.toys import blobs, seeded
-from tune_jobs.__main__ import main
 from tune_jobs.files import cache as cache_module
-from tune_jobs.files import candidate_store as store_module
-from tune_jobs.files import search_store as searches_module
+from tune_jobs.files.artifact_store import ArtifactStore
 from tune_jobs.files.cache import OFF, VARIABLE, Cache, cache_setting, open_cache
-from tune_jobs.files.candidate_store import PredictionStore
-from tune_jobs.files.search_store import searched
+from tune_jobs.files.environment import numerics
+from tune_jobs.files.stored_trainer import StoredTrainer
+from tune_jobs.files.study_files import StudyFiles
 
 DATA = blobs()
 SPACE = SearchSpace(nodes=1, inputs_per_node=1)
@@ -39,189 +35,41 @@ def cache(tmp_path):
     return Cache(tmp_path / "cache")
 
 
-@pytest.fixture
-def study(tmp_path, cache):
-    """Opens the store of a study by its name."""
-    return lambda name: PredictionStore(tmp_path / name / "predictions", cache)
-
-
-@pytest.fixture
-def trained(monkeypatch):
-    """The genotypes that were trained."""
-    real, seen = store_module.train_network, []
-
-    def train(config, data, genotype, **options):
-        seen.append(genotype)
-        return real(config, data, genotype, **options)
-
-    monkeypatch.setattr(store_module, "train_network", train)
-    return seen
-
-
-@pytest.fixture
-def reference(tmp_path):
-    """The candidate as a study without a cache trains it."""
-    return PredictionStore(tmp_path / "alone").retrained(CONFIG, DATA, GENOTYPE, weights=True)
-
-
-def assert_same(found, expected):
-    assert np.array_equal(found.log_probabilities, expected.log_probabilities)
-    assert all(torch.equal(value, expected.weights[name]) for name, value in found.weights.items())
-
-
 def entries(cache):
     return sorted(cache.folder.glob("candidate-*.pt"))
 
 
-def test_another_study_trains_nothing_and_holds_the_same_numbers(study, trained, reference):
-    trained.clear()
-    first = study("one").retrained(CONFIG, DATA, GENOTYPE, weights=True)
-    second = study("two").retrained(CONFIG, DATA, GENOTYPE, weights=True)
-    assert len(trained) == 1
-    assert (first.cached, first.shared, second.cached, second.shared) == (False, False, True, True)
-    assert_same(first, reference)
-    assert_same(second, reference)
-    again = study("two").retrained(CONFIG, DATA, GENOTYPE, weights=True)
-    assert again.cached and not again.shared, "from then on it is the study's own"
+def test_a_cache_that_cannot_be_used_costs_time_and_nothing_else(tmp_path, caplog):
+    cache_module._warn.cache_clear()
+    (tmp_path / "file").write_text("")
+    store = ArtifactStore(StudyFiles(tmp_path / "study"), Cache(tmp_path / "file" / "cache"))
+    for genotype in (GENOTYPE, OTHER):
+        assert not StoredTrainer(DATA, store).candidate(CONFIG, genotype).cached
+    assert StoredTrainer(DATA, store).candidate(CONFIG, GENOTYPE).cached
+    assert caplog.text.count("file/cache cannot be") == 1, "it is said once"
 
 
-def test_a_study_is_whole_without_the_cache_and_its_damage_stays_its_own(study, cache, reference):
-    for name in ("one", "two"):
-        study(name).retrained(CONFIG, DATA, GENOTYPE, weights=True)
-    path = study("two").folder / f"{reference.key}.pt"
-    assert path.stat().st_nlink == 1
-    path.write_bytes(b"damaged")
-    assert study("two").retrained(CONFIG, DATA, GENOTYPE, weights=True).shared
-    cache.trim(0)
-    assert list(cache.folder.iterdir()) == []
-    assert_same(PredictionStore(study("two").folder).find(reference.key, weights=True), reference)
-
-
-def test_studies_at_once_train_a_candidate_once(study, trained, reference):
-    trained.clear()
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda k: study(str(k)).retrained(CONFIG, DATA, GENOTYPE, weights=True), range(4)))
-    assert len(trained) == 1
-    assert sorted(record.shared for record in found) == [False, True, True, True]
-    for record in found:
-        assert_same(record, reference)
-
-
-@pytest.mark.parametrize("damage", ["cut", "changed", "another", "link"])
-def test_a_bad_entry_is_set_aside_and_trained_again(study, cache, trained, reference, damage, caplog):
-    study("one").retrained(CONFIG, DATA, GENOTYPE, weights=True)
+def test_an_entry_that_is_a_link_is_not_followed(tmp_path, cache):
+    store = ArtifactStore(StudyFiles(tmp_path / "a"), cache)
+    expected = StoredTrainer(DATA, store).candidate(CONFIG, GENOTYPE)
     [path] = entries(cache)
-    content = bytearray(path.read_bytes())
-    if damage == "cut":
-        path.write_bytes(content[: len(content) // 2])
-    elif damage == "changed":
-        content[content.index(reference.log_probabilities.tobytes()) + 5] ^= 1
-        path.write_bytes(content)
-    elif damage == "another":
-        study("one").retrained(CONFIG, DATA, OTHER, weights=True)
-        [other] = set(entries(cache)) - {path}
-        other.replace(path)
-    else:
-        path.unlink()
-        path.symlink_to("/dev/zero")
-    trained.clear()
-    found = study("two").retrained(CONFIG, DATA, GENOTYPE, weights=True)
-    assert trained == [GENOTYPE] and not found.cached
-    assert_same(found, reference)
-    assert path.with_suffix(".damaged").is_symlink() or path.with_suffix(".damaged").exists()
-    assert "set aside" in caplog.text
-    assert study("three").retrained(CONFIG, DATA, GENOTYPE, weights=True).shared, "the new one is in its place"
-
-
-def test_an_entry_without_weights_does_not_do_where_they_are_asked_for(study, trained):
-    study("one").retrained(CONFIG, DATA, GENOTYPE)
-    assert study("two").retrained(CONFIG, DATA, GENOTYPE).shared
-    assert not study("three").retrained(CONFIG, DATA, GENOTYPE, weights=True).cached
-    assert study("four").retrained(CONFIG, DATA, GENOTYPE, weights=True).shared
-    assert study("five").retrained(CONFIG, DATA, GENOTYPE).shared
-    assert len(trained) == 2
-
-
-def test_what_decides_the_numbers_is_in_the_name(study, cache, trained, monkeypatch):
-    def trains():
-        trained.clear()
-        study(str(trains.count)).retrained(CONFIG, DATA, GENOTYPE)
-        trains.count += 1
-        return bool(trained)
-
-    trains.count = 0
-    assert trains() and not trains()
-    monkeypatch.setattr(store_module, "TRAINING_VERSION", TRAINING_VERSION + 1)
-    assert trains() and not trains()
-    for name in store_module.numerics("cpu"):
-        real = store_module.numerics
-        monkeypatch.setattr(store_module, "numerics", lambda device, name=name, r=real: r(device) | {name: "another"})
-        assert trains() and not trains(), name
-    assert len(entries(cache)) == trains.count / 2
-    store = study("options")
-    for change in ({"seed": 6}, {"epochs": 1}, {"channels": 3}):
-        assert not store.retrained(dataclasses.replace(CONFIG, **change), DATA, GENOTYPE).cached
-    assert not store.retrained(CONFIG, blobs(seed=1), GENOTYPE).cached
-    assert not store.retrained(CONFIG, DATA, OTHER).cached
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    other = ArtifactStore(StudyFiles(tmp_path / "b"), cache)
+    found = StoredTrainer(DATA, other).candidate(CONFIG, GENOTYPE)
+    assert not found.cached and np.array_equal(found.value.log_probabilities, expected.value.log_probabilities)
 
 
 def test_threads_and_libraries_settings_count(monkeypatch):
-    before, count = store_module.numerics("cpu"), torch.get_num_threads()
+    before, count = numerics("cpu"), torch.get_num_threads()
     torch.set_num_threads(count + 1)
     try:
-        assert store_module.numerics("cpu") != before
+        assert numerics("cpu") != before
     finally:
         torch.set_num_threads(count)
-    assert store_module.numerics("cpu") == before
+    assert numerics("cpu") == before
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
-    assert store_module.numerics("cpu") != before
-
-
-@pytest.mark.parametrize("elsewhere", [False, True])
-def test_a_training_begun_elsewhere_is_the_studys_alone(study, cache, monkeypatch, elsewhere):
-    save = store_module.save_checkpoint
-
-    class Stopped(Exception):
-        pass
-
-    def stopping(path, kind, state):
-        save(path, kind, state)
-        raise Stopped
-
-    real = store_module.numerics
-    with monkeypatch.context() as patch:
-        patch.setattr(store_module, "SAVE_EVERY", 0)
-        patch.setattr(store_module, "save_checkpoint", stopping)
-        if elsewhere:
-            patch.setattr(store_module, "numerics", lambda device: real(device) | {"processor": "another"})
-        with pytest.raises(Stopped):
-            study("one").retrained(CONFIG, DATA, GENOTYPE)
-    found = study("one").retrained(CONFIG, DATA, GENOTYPE)
-    assert not found.cached
-    assert len(entries(cache)) == (0 if elsewhere else 1)
-
-
-def test_half_a_batch_is_the_studys_alone(study, cache, monkeypatch):
-    real = store_module.train_network
-
-    def full(config, data, genotype, *, accumulate, **options):
-        if accumulate == 1:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(config, data, genotype, accumulate=accumulate, **options)
-
-    monkeypatch.setattr(store_module, "train_network", full)
-    assert study("one").retrained(CONFIG, DATA, GENOTYPE).out_of_memory
-    assert entries(cache) == []
-
-
-def test_a_cache_that_cannot_be_used_costs_time_and_nothing_else(tmp_path, reference, caplog):
-    cache_module._warn.cache_clear()
-    (tmp_path / "file").write_text("")
-    store = PredictionStore(tmp_path / "study", Cache(tmp_path / "file" / "cache"))
-    for genotype in (GENOTYPE, OTHER):
-        assert not store.retrained(CONFIG, DATA, genotype).cached
-    assert_same(store.retrained(CONFIG, DATA, GENOTYPE, weights=True), reference)
-    assert caplog.text.count("file/cache cannot be") == 1, "it is said once"
+    assert numerics("cpu") != before
 
 
 def test_it_stays_below_its_limit_and_what_was_used_last_stays(cache, tmp_path):
@@ -288,70 +136,6 @@ def test_a_stored_table_is_a_map_of_its_file(tmp_path):
     save_checkpoint(path, "x", {"a": torch.zeros(40, 3)})
     assert np.array_equal(found, tables["b"].numpy()), "a file that is replaced leaves the map alone"
     assert np.array_equal(mapped(path, loaded["a"]), tables["a"].numpy()), "what is not in the file is as loaded"
-
-
-class TestSearches:
-    """The search of the optimal genotype."""
-
-    CONFIG = SearchConfig(space=SPACE, channels=2, epochs=2, batch_size=32, seed=3)
-
-    @pytest.fixture
-    def search(self):
-        """A search that counts itself."""
-
-        def run():
-            run.count += 1
-            found = search_genotype(self.CONFIG, DATA)
-            logits = {"alpha": found.logits.alpha.detach(), "beta": found.logits.beta.detach()}
-            return {"genotype": found.genotype.to_dict(), **logits, "out_of_memory": None}, run.whole
-
-        run.count, run.whole = 0, True
-        return run
-
-    def test_another_study_searches_nothing_and_holds_the_same(self, cache, search, tmp_path):
-        first, cached = searched(cache, self.CONFIG, DATA, search, tmp_path)
-        second, again = searched(cache, self.CONFIG, DATA, search, tmp_path)
-        assert (cached, again, search.count) == (False, True, 1)
-        assert first["genotype"] == second["genotype"]
-        assert all(torch.equal(first[name], second[name]) for name in ("alpha", "beta"))
-        assert [path.name for path in tmp_path.iterdir()] == ["cache"]
-
-    def test_what_decides_it_is_in_the_name(self, cache, search, tmp_path, monkeypatch):
-        searched(cache, self.CONFIG, DATA, search, tmp_path)
-        other = dataclasses.replace(self.CONFIG, seed=4)
-        assert not searched(cache, other, DATA, search, tmp_path)[1]
-        assert not searched(cache, self.CONFIG, blobs(seed=1), search, tmp_path)[1]
-        monkeypatch.setattr(searches_module, "SEARCH_VERSION", SEARCH_VERSION + 1)
-        assert not searched(cache, self.CONFIG, DATA, search, tmp_path)[1]
-        assert searched(cache, self.CONFIG, DATA, search, tmp_path)[1]
-
-    def test_a_damaged_one_is_set_aside_and_one_in_pieces_not_kept(self, cache, search, tmp_path):
-        searched(cache, self.CONFIG, DATA, search, tmp_path)
-        [path] = cache.folder.glob("search-*.pt")
-        path.write_bytes(path.read_bytes()[:200])
-        search.whole = False
-        assert not searched(cache, self.CONFIG, DATA, search, tmp_path)[1]
-        assert path.with_suffix(".damaged").exists() and not path.exists()
-
-    def test_without_a_cache_it_is_searched(self, search, tmp_path):
-        assert [searched(None, self.CONFIG, DATA, search, tmp_path)[1] for _ in range(2)] == [False, False]
-        assert search.count == 2
-
-
-def test_the_command_says_what_the_cache_holds_and_clears_it(cache, study, monkeypatch, capsys):
-    study("one").retrained(CONFIG, DATA, GENOTYPE)
-    monkeypatch.setenv(VARIABLE, str(cache.folder))
-    (cache.folder / "notes.txt").write_text("the user's")
-    size = entries(cache)[0].stat().st_size
-    assert main(["cache", "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert (said["folder"], said["candidates"], said["searches"], said["bytes"]) == (str(cache.folder), 1, 0, size)
-    assert main(["cache"]) == 0 and str(cache.folder) in capsys.readouterr().out
-    assert main(["cache", "--clear"]) == 0
-    assert [path.name for path in cache.folder.iterdir()] == ["notes.txt"]
-    capsys.readouterr()
-    monkeypatch.setenv(VARIABLE, OFF)
-    assert main(["cache"]) == 0 and "off" in capsys.readouterr().out
 
 
 NUMBERS = {"training 2": (-1.125351, 0.3070212), "search 2": (0.03215853, 0.03475440)}

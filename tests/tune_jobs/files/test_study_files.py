@@ -2,16 +2,20 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgenes.errors import ConfigError, WriteError
-from tests.tune_jobs.files.test_candidate_store import CONFIG, DATA, GENOTYPE, assert_same
+from edgenes.methods.trainer import LocalTrainer
+from tests.tune_jobs.files.test_artifact_store import DATA, OPTIMAL, TRAINING
 from tune_jobs.errors import StudyError
-from tune_jobs.files.candidate_store import PredictionStore
+from tune_jobs.files import artifact_store, stored_trainer
+from tune_jobs.files.artifact_store import ArtifactStore
 from tune_jobs.files.lease import claimed
+from tune_jobs.files.stored_trainer import StoredTrainer, candidate_key, has_weights
 from tune_jobs.files.study_files import Remote, StudyFiles, join_remote
 
 STUDY = "0123456789abcdef"
@@ -85,72 +89,64 @@ def test_what_cannot_be_written_is_the_storages_fault(tmp_path, s3_url):
         join_remote(gone, "study", STUDY)
 
 
-@pytest.fixture
-def nodes(remote, tmp_path):
-    """The stores of two nodes, each with a folder of its own."""
-    return [PredictionStore(StudyFiles(tmp_path / name, remote.below("predictions"))) for name in ("one", "two")]
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    return PredictionStore(tmp_path_factory.mktemp("alone")).retrained(CONFIG, DATA, GENOTYPE, weights=True)
-
-
 class TestStoreOfTwoNodes:
-    def test_what_one_has_retrained_the_other_finds(self, nodes, reference):
-        first = nodes[0].retrained(CONFIG, DATA, GENOTYPE)
-        second = nodes[1].retrained(CONFIG, DATA, GENOTYPE)
-        assert not first.cached and second.cached
-        assert np.array_equal(second.log_probabilities, reference.log_probabilities) and second.weights is None
+    """Beyond the conformance suite of the store, which has a shared folder: an S3 server too, and races."""
 
-    def test_weights_that_one_has_added_the_other_finds(self, nodes, reference):
-        nodes[0].retrained(CONFIG, DATA, GENOTYPE)
-        nodes[1].retrained(CONFIG, DATA, GENOTYPE)  # a copy without weights
-        nodes[0].retrained(CONFIG, DATA, GENOTYPE, weights=True)
-        found = nodes[1].find(reference.key, weights=True)
-        assert found is not None
-        assert_same(found, reference)
+    @pytest.fixture
+    def nodes(self, remote, tmp_path):
+        stores = [ArtifactStore(StudyFiles(tmp_path / name, remote)) for name in ("one", "two")]
+        return [StoredTrainer(DATA, store) for store in stores]
 
-    def test_at_once_only_one_trains(self, nodes, monkeypatch):
-        trained = []
-        real = PredictionStore._train
-        monkeypatch.setattr(PredictionStore, "_train", lambda self, *args: trained.append(self) or real(self, *args))
-        threads = [threading.Thread(target=node.retrained, args=(CONFIG, DATA, GENOTYPE)) for node in nodes]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(trained) == 1
-
-    def test_a_damaged_one_is_set_aside_and_computed_again(self, nodes, remote, reference, caplog):
-        remote.write(f"predictions/{reference.key}.pt", b"damaged")
-        assert nodes[0].find(reference.key) is None and "set aside" in caplog.text
-        assert nodes[1].find(reference.key) is None
-        assert_same(nodes[0].retrained(CONFIG, DATA, GENOTYPE, weights=True), reference)
-        assert nodes[1].retrained(CONFIG, DATA, GENOTYPE, weights=True).cached
-
-    def test_a_training_that_lost_its_node_goes_on_at_the_other(self, nodes, remote, reference, monkeypatch):
-        import tune_jobs.files.candidate_store as store
-
-        real, steps = store.train_network, []
+    @pytest.fixture
+    def trained(self, monkeypatch):
+        """The epochs that were trained."""
+        real, epochs = stored_trainer.train_network, []
 
         def train(*args, report, **options):
             def counting(epoch, metrics, state):
-                steps.append(epoch)
+                epochs.append(epoch)
                 report(epoch, metrics, state)
-                if len(steps) == 1:
+                if epoch == counting.stop:
+                    counting.stop = None
                     raise KeyboardInterrupt
 
+            counting.stop = train.stop
+            train.stop = None
             return real(*args, report=counting, **options)
 
-        monkeypatch.setattr(store, "SAVE_EVERY", 0)
-        monkeypatch.setattr(store, "train_network", train)
+        train.stop = None
+        monkeypatch.setattr(stored_trainer, "train_network", train)
+        train.epochs = epochs
+        return train
+
+    def test_at_once_only_one_trains(self, nodes, trained):
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(lambda node: node.candidate(TRAINING, OPTIMAL), nodes))
+        assert trained.epochs == list(range(TRAINING.epochs))
+        assert np.array_equal(found[0].value.log_probabilities, found[1].value.log_probabilities)
+
+    def test_weights_that_one_has_added_the_other_finds(self, nodes, trained):
+        for node in nodes:  # a copy without weights on each
+            StoredTrainer(DATA, node.store, weights=False).candidate(TRAINING, OPTIMAL)
+        nodes[0].candidate(TRAINING, OPTIMAL)
+        assert has_weights(nodes[1].candidate(TRAINING, OPTIMAL).value) and len(trained.epochs) == 2 * TRAINING.epochs
+
+    def test_a_damaged_one_is_computed_again(self, nodes, remote, trained):
+        key = candidate_key(TRAINING, DATA, OPTIMAL)
+        remote.write(f"predictions/{key}.pt", b"damaged")
+        assert not nodes[0].candidate(TRAINING, OPTIMAL).cached and nodes[1].candidate(TRAINING, OPTIMAL).cached
+
+    def test_a_training_that_lost_its_node_continues_at_the_other(self, nodes, remote, trained, monkeypatch):
+        monkeypatch.setattr(artifact_store, "SAVE_EVERY", 0)
+        trained.stop = 0
         with pytest.raises(KeyboardInterrupt):
-            nodes[0].retrained(CONFIG, DATA, GENOTYPE, weights=True)
-        assert remote.exists(f"predictions/{reference.key}.unfinished")
-        assert_same(nodes[1].retrained(CONFIG, DATA, GENOTYPE, weights=True), reference)
-        assert steps == list(range(CONFIG.epochs))
-        assert not remote.exists(f"predictions/{reference.key}.unfinished")
+            nodes[0].candidate(TRAINING, OPTIMAL)
+        unfinished = f"predictions/{candidate_key(TRAINING, DATA, OPTIMAL)}.unfinished"
+        assert remote.exists(unfinished)
+        found = nodes[1].candidate(TRAINING, OPTIMAL)
+        assert trained.epochs == list(range(TRAINING.epochs)) and not remote.exists(unfinished)
+        expected = LocalTrainer(DATA).retrain(TRAINING, OPTIMAL).probabilities
+        assert np.array_equal(found.value.probabilities, expected)
 
 
 class TestClaim:

@@ -28,7 +28,7 @@ def number(pattern, text):
 
 def test_it_tells_trials_hours_memory_and_disk_and_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = estimate(SweepConfig(**SMALL, max_concurrent=1, out=tmp_path / "study", device="cpu"))
+    text = estimate(SweepConfig.of(**SMALL, max_concurrent=1, out=tmp_path / "study", device="cpu"))
     assert text.startswith("12 trials on digits, 1 at once on this machine's cpu\n")
     assert "35 full retrainings at most" in text  # 3 finalists of 8 candidates, 3 optimal and 8 random genotypes
     assert number(r"whole study about ([\d.]+) hours", text) > 0
@@ -38,13 +38,13 @@ def test_it_tells_trials_hours_memory_and_disk_and_writes_nothing(tmp_path, monk
 
 
 def test_it_counts_the_retrainings_of_the_configuration():
-    config = SweepConfig(**SMALL, baselines=False, finalists=2, candidates=5, seeds_per_candidate=3, trials=40)
+    config = SweepConfig.of(**SMALL, baselines=False, finalists=2, candidates=5, seeds_per_candidate=3, trials=40)
     text = estimate(config)
     assert text.startswith("40 trials") and "30 full retrainings at most" in text
 
 
 def test_it_says_what_predictions_take_on_disk_and_in_memory():
-    config = SweepConfig(**SMALL, trials=40, candidates=5, finalists=2, ensemble_size=2, seeds_per_candidate=3)
+    config = SweepConfig.of(**SMALL, trials=40, candidates=5, finalists=2, ensemble_size=2, seeds_per_candidate=3)
     data = load_study_data(config)
     networks, table = 40 * 5 + 2 * 15 + 2 + 15, len(data.validation) * 10 * 4
     disk, memory, text = prediction_bytes(config, data)
@@ -55,4 +55,4 @@ def test_it_says_what_predictions_take_on_disk_and_in_memory():
 
 def test_images_too_small_for_the_cells_are_refused_as_the_study_would():
     with pytest.raises(ConfigError):
-        estimate(SweepConfig(**SMALL | {"cells": 30}))
+        estimate(SweepConfig.of(**SMALL | {"cells": 30}))

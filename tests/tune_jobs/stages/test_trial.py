@@ -1,5 +1,6 @@
 """A trial of the sweep without Ray, on the digits: its outcome, reproduced, resumed, pruned, valued in each way."""
 
+import dataclasses
 import json
 from dataclasses import replace
 from functools import cache
@@ -15,9 +16,13 @@ from edgenes.space.genotype import Genotype, random_genotype, shared_edges
 from edgenes.space.hypernetwork import CONTROL_LIMIT, Hypernetwork, control_error
 from tests.support.toys import seeded
 from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.files.layout import PREDICTIONS
+from tune_jobs.files.stored_trainer import CANDIDATE, candidate_key
+from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.files.workplace import Workplace
 from tune_jobs.messages import Status
 from tune_jobs.stages.trial import run_trial
-from tune_jobs.study.context import TrialSettings, trial_candidates
+from tune_jobs.study.saved import context_of
 from tune_jobs.study.space import DEFAULT_PARAMS, with_derived
 
 PARAMS = with_derived(DEFAULT_PARAMS)
@@ -31,13 +36,13 @@ def digits():
     return load_data("digits").without_test()
 
 
-def settings_for(folder, **changes):
-    config = SweepConfig(**TINY | changes)
-    return TrialSettings(config, folder, random_genotype(config.space, seeded(2)), "cpu")
+def context_for(folder, **changes):
+    config = SweepConfig.of(**TINY | changes)
+    return context_of(config, Workplace(StudyFiles(folder)), random_genotype(config.space, seeded(2)), "cpu")
 
 
-def run(settings, params=PARAMS, report=lambda seen, state: None, resume=None, seed=SEED):
-    return run_trial(settings, digits(), 3, seed, params, report, resume)
+def run(context, params=PARAMS, report=lambda seen, state: None, resume=None, seed=SEED):
+    return run_trial(context, digits(), 3, seed, params, report, resume)
 
 
 def comparable(outcome):
@@ -48,33 +53,33 @@ def comparable(outcome):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """(settings, outcome, reports) of a trial that nothing interrupted."""
-    settings, reports = settings_for(tmp_path_factory.mktemp("whole")), []
-    outcome = run(settings, report=lambda seen, state: reports.append((seen, state is not None)))
-    return settings, outcome, reports
+    """(context, outcome, reports) of a trial that nothing interrupted."""
+    context, reports = context_for(tmp_path_factory.mktemp("whole")), []
+    outcome = run(context, report=lambda seen, state: reports.append((seen, state is not None)))
+    return context, outcome, reports
 
 
 def test_the_outcome_says_what_the_hypernetwork_is_worth(whole):
-    settings, outcome, _ = whole
+    context, outcome, _ = whole
     attributes = outcome.attributes
     assert outcome.status == Status.COMPLETE
     plain = outcome.to_dict()
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain, "Optuna and Ray take plain values"
-    hypernetwork = Hypernetwork.load(settings.folder / attributes["hypernetwork"])
-    assert outcome.control_error == attributes["control_error"] == control_error(hypernetwork, settings.optimal)
+    hypernetwork = Hypernetwork.load(context.folder / attributes["hypernetwork"])
+    assert outcome.control_error == attributes["control_error"] == control_error(hypernetwork, context.optimal)
 
-    candidates = trial_candidates(settings.config, hypernetwork, SEED)
+    candidates = context.candidates(hypernetwork, SEED)
     assert len(candidates) == attributes["pool_size"] == 3
     rows = attributes["candidates"]
     assert [row["digest"] for row in rows] == [candidate.genotype.digest for candidate in candidates]
-    training = settings.config.training_config(settings.config.short_epochs, 0, "cpu")
     labels, predictions = digits().validation.labels, []
     for row in rows:
         genotype = Genotype.from_dict(row["genotype"])
-        record = settings.store.find(settings.store.key(training, digits(), genotype))
+        training = context.setting.training_config(genotype, epochs=1)
+        record = context.place.store.find(CANDIDATE, candidate_key(training, digits(), genotype)).value
         predictions.append(record.probabilities)
         assert row["accuracy"] == accuracy(record.probabilities, labels)
-        assert row["shared"] == shared_edges(genotype, settings.optimal)
+        assert row["shared"] == shared_edges(genotype, context.optimal)
     worth = cross_fitted(np.stack(predictions), labels, 2, "nll")
     assert (outcome.value, attributes["standard_error"]) == (worth.accuracy, worth.standard_error)
     assert attributes["mean_accuracy"] == pytest.approx(np.mean([row["accuracy"] for row in rows]))
@@ -92,7 +97,7 @@ def test_each_epoch_is_reported_with_a_state_and_each_candidate_without(whole):
 
 def test_a_trial_cut_off_between_epochs_goes_on_to_the_same_outcome(whole, tmp_path):
     _, expected, _ = whole
-    settings, path = settings_for(tmp_path), tmp_path / "state.pt"
+    context, path = context_for(tmp_path), tmp_path / "state.pt"
 
     class Stopped(Exception):
         pass
@@ -103,33 +108,33 @@ def test_a_trial_cut_off_between_epochs_goes_on_to_the_same_outcome(whole, tmp_p
             raise Stopped
 
     with pytest.raises(Stopped):
-        run(settings, report=stop)
+        run(context, report=stop)
     steps = []
-    outcome = run(settings, report=lambda seen, _: steps.append(seen.step), resume=load_checkpoint(path, "trial"))
+    outcome = run(context, report=lambda seen, _: steps.append(seen.step), resume=load_checkpoint(path, "trial"))
     assert steps == list(range(6, 16))
     assert comparable(outcome) == comparable(expected)
 
 
 def test_another_seed_trains_another_hypernetwork(whole, tmp_path):
     _, expected, _ = whole
-    other = run(settings_for(tmp_path, value="one-shot"), seed=SEED + 1)
+    other = run(context_for(tmp_path, value="one-shot"), seed=SEED + 1)
     assert other.attributes["control_curve"] != expected.attributes["control_curve"]
 
 
 def test_an_infeasible_hypernetwork_is_pruned_with_its_reason_and_trains_no_candidate(tmp_path):
-    settings = settings_for(tmp_path, prune_infeasible=True, nodes=4)
+    context = context_for(tmp_path, prune_infeasible=True, nodes=4)
     params = PARAMS | {"c_start": 1e-6, "c_end": 1e-6}
-    outcome = run(settings, params)
+    outcome = run(context, params)
     assert outcome.status == Status.PRUNED and outcome.value is None
     assert outcome.control_error > CONTROL_LIMIT
-    assert f"control error {outcome['control_error']:.2f}" in outcome.reason
-    assert not settings.store.folder.exists()
-    assert (settings.folder / outcome.attributes["hypernetwork"]).exists()
+    assert f"control error {outcome.control_error:.2f}" in outcome.reason
+    assert not (context.folder / PREDICTIONS).exists()
+    assert (context.folder / outcome.attributes["hypernetwork"]).exists()
 
 
 def test_the_mean_value_is_the_mean_accuracy_with_its_binomial_error(whole):
-    settings, expected, _ = whole
-    again = TrialSettings(SweepConfig(**TINY, value="mean"), settings.folder, settings.optimal, "cpu")
+    context, expected, _ = whole
+    again = dataclasses.replace(context, value="mean")
     outcome = run(again)
     value = expected.attributes["mean_accuracy"]
     assert outcome.value == outcome.attributes["mean_accuracy"] == value
@@ -141,10 +146,10 @@ def test_the_mean_value_is_the_mean_accuracy_with_its_binomial_error(whole):
 
 def test_the_one_shot_value_trains_no_candidate(whole, tmp_path):
     _, expected, _ = whole
-    settings = settings_for(tmp_path, value="one-shot")
-    outcome = run(settings)
+    context = context_for(tmp_path, value="one-shot")
+    outcome = run(context)
     assert outcome.status == Status.COMPLETE and 0 <= outcome.value <= 1
-    assert not settings.store.folder.exists()
+    assert not (context.folder / PREDICTIONS).exists()
     assert outcome.attributes["cache_hits"] == 0
     digests = [[row["digest"] for row in each.attributes["candidates"]] for each in (outcome, expected)]
     assert digests[0] == digests[1], "the way a trial is valued does not change what it draws"

@@ -18,9 +18,9 @@ def no_server(monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-def drive(config, steps, ends=True, failed=False, number=3):
+def drive(folder, kind, steps, ends=True, failed=False, number=3):
     """One driver: the trial goes through `steps` and ends, or does not end."""
-    logs, name = Logs(config, "sweep"), f"trial {number}"
+    logs, name = Logs((kind,), folder, "sweep"), f"trial {number}"
     params = {"c_end": 2.5, "pivots": 4}
     logs.started(name, {"trial": number, "seed": 11, "attempt": 1, "checkpoint": None, "params": params})
     for step in steps:
@@ -35,9 +35,8 @@ def test_what_two_drivers_wrote_is_one_trial_in_tensorboard(tmp_path):
     accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="needs the package tensorboard"
     )
-    config = SweepConfig(out=tmp_path, log=("tensorboard",))
-    drive(config, [1, 2], ends=False)
-    drive(config, [3, 4])
+    drive(tmp_path, "tensorboard", [1, 2], ends=False)
+    drive(tmp_path, "tensorboard", [3, 4])
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard" / "sweep" / "trial-3")).Reload()
     losses = events.Scalars("loss")
     assert [(event.step, event.value) for event in losses] == [(k, pytest.approx(1 / k)) for k in (1, 2, 3, 4)]
@@ -47,10 +46,9 @@ def test_what_two_drivers_wrote_is_one_trial_in_tensorboard(tmp_path):
 def test_what_two_drivers_wrote_is_one_run_in_mlflow(tmp_path, monkeypatch):
     tracking = pytest.importorskip("mlflow.tracking", reason="needs the package mlflow-skinny")
     monkeypatch.chdir(tmp_path / "..")
-    config = SweepConfig(out=tmp_path, log=("mlflow",))
-    drive(config, [1, 2], ends=False)
-    drive(config, [3, 4])
-    drive(config, [1], failed=True, number=4)
+    drive(tmp_path, "mlflow", [1, 2], ends=False)
+    drive(tmp_path, "mlflow", [3, 4])
+    drive(tmp_path, "mlflow", [1], failed=True, number=4)
     client = tracking.MlflowClient(tracking_uri(tmp_path))
     experiment = client.get_experiment_by_name(tmp_path.name).experiment_id
     runs = {run.info.run_name: run for run in client.search_runs([experiment])}
@@ -71,26 +69,26 @@ def test_a_server_is_taken_from_mlflows_own_variable(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_missing_package_is_named_before_anything_runs(kind, monkeypatch):
-    check_loggers(SweepConfig(log=KINDS))
+    check_loggers(KINDS)
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=f"--log {kind} needs .* pip install {module.PACKAGES[kind][1]}"):
-        check_loggers(SweepConfig(log=(kind,)))
-    check_loggers(SweepConfig())
+        check_loggers((kind,))
+    check_loggers(())
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_log_that_cannot_be_written_says_so_once_and_stops(kind, tmp_path, caplog):
     (tmp_path / kind).write_text("a file where the folder should be")
     with caplog.at_level(logging.WARNING):
-        drive(SweepConfig(out=tmp_path, log=(kind,)), [1, 2, 3])
+        drive(tmp_path, kind, [1, 2, 3])
     assert [record.message.partition(":")[0] for record in caplog.records] == [f"--log {kind} ends here"]
 
 
 def test_a_log_is_no_setting_of_the_study():
-    assert SweepConfig(log=KINDS).defining() == SweepConfig().defining()
-    assert SweepConfig(log=["mlflow", "mlflow"]).log == ("mlflow",)
+    assert SweepConfig.of(log=KINDS).defining() == SweepConfig().defining()
+    assert SweepConfig.of(log=["mlflow", "mlflow"]).execution.log == ("mlflow",)
 
 
 def test_a_stage_without_curves_logs_nothing(tmp_path):
-    Logs(SweepConfig(out=tmp_path, log=KINDS), "finalists").started("trial 0", {})
+    Logs(KINDS, tmp_path, "finalists").started("trial 0", {})
     assert not list(tmp_path.iterdir())

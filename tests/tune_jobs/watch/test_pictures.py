@@ -16,7 +16,7 @@ from tune_jobs.files.layout import ARTIFACTS
 from tune_jobs.messages import Report, Status
 from tune_jobs.watch.pictures import Album, artifact_store, study_note, trial_note, trial_pictures
 
-CONFIG = SweepConfig(**TINY)
+CONFIG = SweepConfig.of(**TINY)
 CURVE = [{"lambda": k / 2, "shared": k // 2} for k in range(5)]
 
 
@@ -64,7 +64,7 @@ def test_a_note_says_in_one_line_what_a_trial_found(report, expected):
 
 
 def test_the_note_of_a_study_names_data_commit_and_what_is_not_the_default():
-    note = study_note(SweepConfig(dataset="digits", value="mean", short_epochs=9), "abc123+")
+    note = study_note(SweepConfig.of(dataset="digits", value="mean", short_epochs=9), "abc123+")
     for text in ("digits", "abc123+", "mean accuracy", "| short_epochs | `9` |"):
         assert text in note
     assert "final_epochs" not in note and "not known" in study_note(CONFIG, None)
@@ -77,7 +77,7 @@ def study(tmp_path):
 
 @pytest.fixture
 def album(tmp_path):
-    return Album(SweepConfig(**TINY, out=tmp_path), genotype())
+    return Album(SweepConfig.of(**TINY, out=tmp_path), genotype())
 
 
 def test_a_trial_gets_each_picture_once_and_keeps_its_users_note(study, album, tmp_path):

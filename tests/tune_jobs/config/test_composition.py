@@ -1,0 +1,120 @@
+"""Configurations composed of pieces: flat options, presets, mistakes, and what makes a study another study."""
+
+import dataclasses
+import json
+
+import pytest
+
+from edgenes.errors import ConfigError
+from tune_jobs.cli import run_command
+from tune_jobs.config.composition import pieces
+from tune_jobs.config.experiment import ExperimentConfig
+from tune_jobs.config.presets import PRESETS
+from tune_jobs.config.sweep import SweepConfig
+
+KINDS = pytest.mark.parametrize("kind", [SweepConfig, ExperimentConfig])
+
+
+@KINDS
+def test_no_option_is_in_two_pieces(kind):
+    names = [each.name for part in (kind, *pieces(kind).values()) for each in dataclasses.fields(part)]
+    assert len(names) == len(set(names))
+
+
+@KINDS
+@pytest.mark.parametrize("options", [{}, {"preset": "darts", "cells": 4, "log": ("mlflow",)}, {"smoke_test": True}])
+def test_flat_options_give_the_configuration_back(kind, options, tmp_path):
+    config = kind.of(out=tmp_path, **options)
+    plain = json.loads(json.dumps(config.to_dict()))
+    assert kind.of(**plain) == config
+
+
+@KINDS
+def test_a_preset_decides_what_is_not_given(kind):
+    assert kind.of() == kind()
+    config = kind.of(preset="paper", channels=8)
+    assert (config.networks.channels, config.networks.search_channels) == (8, 10)
+    assert config.budget.final_epochs == PRESETS["paper"]["final_epochs"]
+    assert kind.of(preset="paper", smoke_test=True).budget.candidates == 3
+    assert kind.of(final_epochs=2).budget.short_epochs == 2, "a full retraining is no shorter than a short one"
+
+
+@KINDS
+def test_the_command_line_gives_the_same_as_flat_options(kind):
+    seen = []
+    words = [
+        "--preset",
+        "paper",
+        "--smoke-test",
+        "--channels",
+        "12",
+        "--no-auxiliary",
+        "--log",
+        "tensorboard",
+        "mlflow",
+    ]
+    assert run_command(kind, "Help.", lambda config: seen.append(config) or 0, words) == 0
+    options = {"preset": "paper", "smoke_test": True, "channels": 12, "log": ("tensorboard", "mlflow")}
+    assert seen == [kind.of(**options)]
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"chanels": 3}, "'channels'"),
+        ({"channels": "many"}, "channels"),
+        ({"channels": 0}, "channels"),
+        ({"preset": "lap"}, "laptop"),
+        ({"forward": "sample"}, "'sampled'"),
+        ({"gpus_per_trial": 1.5}, "1.5"),
+        ({"storage_path": "relative"}, "relative"),
+        ({"storage_path": "s3://key:secret@bucket"}, "credentials"),
+        ({"ensemble_size": 9}, "ensemble of 9"),
+        ({"short_epochs": 3, "final_epochs": 2}, "short_epochs"),
+        ({"nodes": 1, "candidates": 100}, "100"),
+        ({"cell_types": "both"}, "search_cells"),
+        ({"search_warmup": 1.0}, "warmup"),
+        ({"gradient": "straight_through", "forward": "mixture"}, "gradient"),
+    ],
+)
+def test_a_mistake_is_an_error_that_names_the_option(kind, wrong, named):
+    with pytest.raises(ConfigError) as raised:
+        kind.of(**wrong)
+    assert named.replace("_", "-") in str(raised.value).replace("_", "-")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"objectives": ("control",)}, "objectives"),
+        ({"objectives": ("value", "control"), "pruner": "median"}, "pruner"),
+        ({"optimal": "halving", "max_parameter_free": 2}, "max-parameter-free"),
+        ({"finalists": 100_000}, "finalists"),
+        ({"sampler": "tpo"}, "tpe"),
+    ],
+)
+def test_a_mistake_of_a_sweep_names_the_option(wrong, named):
+    with pytest.raises(ConfigError, match=named):
+        SweepConfig.of(**wrong)
+
+
+def test_a_sweep_does_all_that_an_experiment_can():
+    options = {"cell_types": "both", "search_cells": 3, "cells": 3, "drop_path": 0.1, "auxiliary": True, "images": 500}
+    setting = SweepConfig.of(**options, retraining_batch_size=32).setting("cpu")
+    training = setting.training
+    assert (training.drop_path, training.auxiliary, training.batch_size) == (0.1, True, 32)
+    assert setting.space.cell_types == ("normal", "reduction")
+    assert setting == dataclasses.replace(ExperimentConfig.of(**options, retraining_batch_size=32).setting("cpu"))
+
+
+def test_where_a_study_runs_does_not_make_it_another_study(tmp_path):
+    one = SweepConfig.of(channels=4)
+    same = SweepConfig.of(channels=4, trials=99, cpus_per_trial=2, out=tmp_path, log=("mlflow",), dataset="x.npz")
+    assert one.defining() == same.defining()
+    for change in ({"seed": 1}, {"channels": 5}, {"short_epochs": 2}, {"forward": "mixture"}, {"value": "mean"}):
+        assert SweepConfig.of(**{"channels": 4} | change).defining() != one.defining(), change
+
+
+def test_the_storage_is_in_no_dictionary():
+    assert SweepConfig(storage="sqlite:///x.db").to_dict()["storage"] is None

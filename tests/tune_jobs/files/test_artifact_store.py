@@ -1,0 +1,261 @@
+"""One suite for every kind of artifact: computed once, resumed bit for bit, a damaged file computed again, shared."""
+
+import dataclasses
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
+from edgenes.data.dataset import build_dataset
+from edgenes.methods.trainer import LocalTrainer, Searched, TrainedHypernetwork
+from edgenes.space.genotype import SearchSpace, random_genotype
+from edgenes.space.hypernetwork import Hypernetwork
+from edgenes.training.retraining import predict
+from tests.support.toys import blobs, seeded
+from tune_jobs.files import artifact_store, stored_trainer
+from tune_jobs.files.artifact_store import ArtifactStore
+from tune_jobs.files.cache import Cache
+from tune_jobs.files.stored_trainer import (
+    CANDIDATE,
+    HYPERNETWORK,
+    SEARCH,
+    StoredTrainer,
+    candidate_key,
+    has_weights,
+    network_of,
+)
+from tune_jobs.files.study_files import Remote, StudyFiles
+
+DATA = blobs()
+SPACE = SearchSpace(nodes=2)
+SIZES = {"space": SPACE, "channels": 2, "batch_size": 32, "path_batch": 8, "paths": 4, "epochs": 3}
+OPTIMAL = random_genotype(SPACE, seeded(1))
+OTHER = random_genotype(SPACE, seeded(3))
+CONFIGS = {
+    "search": SearchConfig(**SIZES, seed=1),
+    "hypernetwork": HypernetworkConfig(**SIZES, seed=2, trainable_pivots=True),
+    "candidate": TrainingConfig(channels=2, cells=1, epochs=3, batch_size=32, seed=5),
+}
+KINDS = {"search": SEARCH, "hypernetwork": HYPERNETWORK, "candidate": CANDIDATE}
+TRAINING = CONFIGS["candidate"]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return request.param
+
+
+def trainer(folder, cache=None, remote=None, **options):
+    return StoredTrainer(DATA, ArtifactStore(StudyFiles(folder, remote), cache), **options)
+
+
+def ask(one, kind, genotype=OPTIMAL, **changes):
+    """What the trainer has of this kind."""
+    config = dataclasses.replace(CONFIGS[kind], **changes)
+    if kind == "search":
+        return one.search(config)
+    if kind == "hypernetwork":
+        return one.hypernetwork(config, genotype)
+    return one.retrain(config, genotype)
+
+
+def bits(found):
+    """All numbers of an artifact, as bytes."""
+    if isinstance(found, Searched):
+        return repr((found.trace, found.metrics))
+    if isinstance(found, TrainedHypernetwork):
+        weights = [value.numpy().tobytes() for state in found.trace for value in state["weights"].values()]
+        return repr((weights, found.metrics, found.control_error))
+    return found.probabilities.tobytes()
+
+
+def file(folder, kind):
+    (path,) = (folder / KINDS[kind].folder).glob("*.pt")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def computed(monkeypatch):
+    """The kinds that were computed, in order."""
+    seen = []
+
+    def watched(name, real):
+        def counted(*arguments, **options):
+            seen.append(name)
+            return real(*arguments, **options)
+
+        return counted
+
+    for kind, name in zip(KINDS, ("traced_search", "traced_hypernetwork", "train_network"), strict=True):
+        monkeypatch.setattr(stored_trainer, name, watched(kind, getattr(stored_trainer, name)))
+    return seen
+
+
+class TestEveryKind:
+    def test_it_is_computed_once_and_equals_one_without_a_store(self, tmp_path, kind, computed):
+        first, again = ask(trainer(tmp_path), kind), ask(trainer(tmp_path), kind)
+        assert computed == [kind] and again.seconds == first.seconds > 0
+        assert bits(first) == bits(again) == bits(ask(LocalTrainer(DATA), kind))
+
+    def test_whatever_decides_it_is_in_its_key(self, tmp_path, kind, computed):
+        one = trainer(tmp_path)
+        ask(one, kind), ask(one, kind, seed=9), ask(one, kind, epochs=2), ask(one, kind, channels=4)
+        if kind != "search":
+            ask(one, kind, genotype=OTHER)
+        StoredTrainer(blobs(seed=1), one.store).search(CONFIGS["search"])
+        assert len(computed) == (5 if kind == "search" else 6)
+
+    def test_two_workers_at_once_compute_it_once(self, tmp_path, kind, computed):
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(lambda _: bits(ask(trainer(tmp_path), kind)), range(2)))
+        assert computed == [kind] and found[0] == found[1]
+
+    @pytest.mark.parametrize("last", [0, 1])
+    def test_an_interrupted_one_resumes_to_the_same_bits(self, tmp_path, kind, monkeypatch, last):
+        monkeypatch.setattr(artifact_store, "SAVE_EVERY", 0.0)
+        save, epochs = artifact_store.save_checkpoint, []
+
+        class Stopped(Exception):
+            pass
+
+        def stopping(path, name, state):
+            save(path, name, state)
+            epochs.append(state.get("epoch"))
+            if epochs == list(range(last + 1)):
+                raise Stopped
+
+        monkeypatch.setattr(artifact_store, "save_checkpoint", stopping)
+        with pytest.raises(Stopped):
+            ask(trainer(tmp_path / "a"), kind)
+        found = ask(trainer(tmp_path / "a"), kind)
+        assert epochs == [0, 1, 2, None], "no epoch is repeated"
+        assert bits(found) == bits(ask(LocalTrainer(DATA), kind))
+        assert not list(tmp_path.rglob("*.unfinished"))
+
+    def test_a_damaged_checkpoint_of_an_unfinished_one_is_passed_over(self, tmp_path, kind):
+        expected = ask(trainer(tmp_path / "a"), kind)
+        path = file(tmp_path / "a", kind).with_suffix(".unfinished")
+        path.write_bytes(b"damaged")
+        path.with_suffix(".pt").unlink()
+        assert bits(ask(trainer(tmp_path / "a"), kind)) == bits(expected) and not path.exists()
+
+    @pytest.mark.parametrize("damage", ["cut", "changed", "another"])
+    def test_a_damaged_file_is_computed_again(self, tmp_path, kind, damage, computed, caplog):
+        expected = ask(trainer(tmp_path), kind)
+        path = file(tmp_path, kind)
+        content = bytearray(path.read_bytes())
+        if damage == "another":
+            ask(trainer(tmp_path / "other"), kind, seed=9)
+            content = bytearray(file(tmp_path / "other", kind).read_bytes())
+        elif damage == "cut":
+            del content[-100:]
+        else:
+            content[content.index(b"control_error" if kind == "hypernetwork" else b"seconds")] ^= 1
+        path.write_bytes(content)
+        computed.clear()
+        with caplog.at_level(logging.WARNING):
+            assert bits(ask(trainer(tmp_path), kind)) == bits(expected)
+        assert computed == [kind] and path.name in caplog.text
+        assert path.with_suffix(".damaged").read_bytes() == bytes(content)
+
+    def test_another_study_takes_it_from_the_cache(self, tmp_path, kind, computed):
+        cache = Cache(tmp_path / "cache")
+        first, again = ask(trainer(tmp_path / "a", cache), kind), ask(trainer(tmp_path / "b", cache), kind)
+        assert computed == [kind] and bits(first) == bits(again)
+        (entry,) = (tmp_path / "cache").glob(f"{kind}-*.pt")
+        entry.write_bytes(b"damaged")
+        assert bits(ask(trainer(tmp_path / "c", cache), kind)) == bits(first) and len(computed) == 2
+        cache.trim(0)
+        assert bits(ask(trainer(tmp_path / "b"), kind)) == bits(first) and len(computed) == 2, "a study is whole"
+
+    def test_what_decides_the_last_bits_is_in_the_caches_name(self, tmp_path, kind, computed, monkeypatch):
+        cache, real = Cache(tmp_path / "cache"), artifact_store.numerics
+        ask(trainer(tmp_path / "a", cache), kind)
+        for k, name in enumerate(real("cpu")):
+            with monkeypatch.context() as patch:
+                patch.setattr(artifact_store, "numerics", lambda device, name=name: real(device) | {name: "another"})
+                ask(trainer(tmp_path / str(k), cache), kind)
+            assert len(computed) == k + 2, name
+        newer = dataclasses.replace(KINDS[kind], version=KINDS[kind].version + 1)
+        monkeypatch.setattr(stored_trainer, newer.name.upper(), newer)
+        ask(trainer(tmp_path / "newer", cache), kind)
+        assert len(computed) == len(real("cpu")) + 2
+
+    def test_one_that_was_begun_elsewhere_is_the_studys_alone(self, tmp_path, kind, monkeypatch):
+        cache, real = Cache(tmp_path / "cache"), artifact_store.numerics
+        save = artifact_store.save_checkpoint
+
+        def stopping(path, name, state):
+            save(path, name, state)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(artifact_store, "SAVE_EVERY", 0)
+            patch.setattr(artifact_store, "save_checkpoint", stopping)
+            patch.setattr(artifact_store, "numerics", lambda device: real(device) | {"processor": "another"})
+            with pytest.raises(KeyboardInterrupt):
+                ask(trainer(tmp_path / "a", cache), kind)
+        ask(trainer(tmp_path / "a", cache), kind)
+        assert not list((tmp_path / "cache").glob("*.pt"))
+
+    def test_with_a_remote_folder_it_holds_for_all_nodes(self, tmp_path, kind, computed):
+        remote = Remote(str(tmp_path / "shared"), "study", "one")
+        found = [ask(trainer(tmp_path / node, remote=remote), kind) for node in ("a", "b")]
+        assert computed == [kind] and bits(found[0]) == bits(found[1])
+
+
+def test_a_training_that_fits_only_in_parts_is_the_studys_alone(tmp_path, monkeypatch):
+    real, cache = stored_trainer.train_network, Cache(tmp_path / "cache")
+
+    def full(config, data, genotype, *, accumulate, **options):
+        if accumulate == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(config, data, genotype, accumulate=accumulate, **options)
+
+    monkeypatch.setattr(stored_trainer, "train_network", full)
+    assert trainer(tmp_path / "a", cache).candidate(TRAINING, OPTIMAL).out_of_memory["accumulate"] == 2
+    assert not list((tmp_path / "cache").glob("*.pt"))
+
+
+def test_the_device_and_the_test_part_do_not_count():
+    parts = (DATA.weights, DATA.architecture, DATA.validation, blobs(seed=1).validation)
+    whole = build_dataset("blobs", DATA.class_names, *parts)
+    keys = {candidate_key(TRAINING, data, OPTIMAL) for data in (whole, whole.without_test())}
+    assert keys == {candidate_key(dataclasses.replace(TRAINING, device="cuda"), whole, OPTIMAL)}
+
+
+def test_weights_are_kept_where_they_are_needed_and_give_the_stored_predictions(tmp_path, computed):
+    cache = Cache(tmp_path / "cache")
+    light = trainer(tmp_path / "a", cache, weights=False).candidate(TRAINING, OPTIMAL)
+    assert not has_weights(light.value)
+    full = trainer(tmp_path / "a", cache).candidate(TRAINING, OPTIMAL)
+    assert not full.cached and len(computed) == 2, "predictions alone do not do"
+    assert trainer(tmp_path / "a", cache, weights=False).candidate(TRAINING, OPTIMAL).cached
+    shared = trainer(tmp_path / "b", cache).candidate(TRAINING, OPTIMAL)
+    assert shared.shared and len(computed) == 2
+    network = network_of(shared.value, TRAINING, DATA, OPTIMAL)
+    assert np.array_equal(predict(network, DATA.validation, DATA), light.value.log_probabilities)
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_a_long_search_is_read_back(tmp_path, caplog, inputs):
+    """Its genotypes repeat the same words, which a pickle writes once: a file is then smaller than what it holds."""
+    space = SearchSpace(nodes=4, inputs_per_node=inputs)
+    trace = tuple(random_genotype(space, seeded(k)) for k in (1, 1, 2, 3) for _ in range(100))
+    metrics = tuple({"loss": 0.1 * epoch, "temperature": 1.0} for epoch in range(400))
+    states = tuple(
+        {**Hypernetwork(space, 2, generator=seeded(k)).to_state(), "interpolation": "corrected"} for k in range(400)
+    )
+    store = ArtifactStore(StudyFiles(tmp_path))
+    for kind, one in (
+        (SEARCH, Searched(trace, metrics)),
+        (HYPERNETWORK, TrainedHypernetwork(states, metrics, 0.5)),
+    ):
+        store.obtain(kind, "key", "cpu", lambda *_, one=one: one.to_state())
+        again = store.find(kind, "key").value if kind is HYPERNETWORK else store.find(SEARCH, "key").value
+        assert again.metrics == metrics and len(again.trace) == 400
+        (tmp_path / kind.folder / "key.pt").unlink()
+    assert not caplog.text

@@ -1,0 +1,35 @@
+"""Which data a study uses."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgenes.data.dataset import Dataset
+from edgenes.data.loading import load_data
+from edgenes.validation import check_at_least
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """The data set, and how its images are read."""
+
+    dataset: str = "digits"
+    """digits (embedded), cifar10, cifar100, fashionmnist, an .npz with x_train, y_train, x_test, y_test, or a
+    folder with train/CLASS/ and test/CLASS/ images."""
+    root: Path | None = None
+    """Folder of torchvision's data sets."""
+    download: bool = False
+    """Let torchvision download a data set that is not there."""
+    image_size: int | None = None
+    """Resize images to this many pixels a side."""
+    images: int | None = None
+    """Use so many of the training images, drawn class by class; by default all."""
+    flip: bool | None = None
+    """Whether a mirrored image keeps its label, for augmentation; by default only for the photo data sets."""
+
+    def __post_init__(self):
+        if self.images is not None:
+            check_at_least(self, 1, "images")
+
+    def load(self) -> Dataset:
+        """The data set; raises DataError if it is not there or does not fit."""
+        return load_data(self.dataset, self.root, self.download, self.image_size, flip=self.flip, images=self.images)

@@ -1,0 +1,30 @@
+"""The objective of a trial, on V: in the sweep, and when the hypernetwork is chosen."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgenes.metrics import accuracy
+from edgenes.selection import cross_fitted
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The value of a pool of networks with its standard error, and the NLL of its cross-fitted ensemble."""
+
+    value: float
+    standard_error: float
+    nll: float
+
+
+def objective(value: str, predictions: np.ndarray, labels: np.ndarray, size: int, criterion: str) -> Scored:
+    """The objective `value` of probabilities (networks, samples, classes).
+
+    "mean" is the mean accuracy of the networks; else it is the accuracy of the best ensemble of `size`, chosen by
+    `criterion` on one half of the samples and scored on the other.
+    """
+    best = cross_fitted(predictions, labels, size, criterion)
+    if value != "mean":
+        return Scored(best.accuracy, best.standard_error, best.nll)
+    mean = float(np.mean([accuracy(each, labels) for each in predictions]))
+    return Scored(mean, float(np.sqrt(mean * (1 - mean) / len(labels))), best.nll)
