@@ -1,52 +1,32 @@
 """Commands on a study's folder: python -m tune_jobs status runs/anneal-digits."""
 
 import json
+import math
 import sys
+from typing import Any
 
-import optuna
 import tyro
-from rich.console import Console
 
-from edgenes.errors import EdgeNESError
-from tune_jobs.progress.text import lines
-from tune_jobs.tools.archive import Export, Import
-from tune_jobs.tools.cache import CacheCommand
-from tune_jobs.tools.clean import Clean
-from tune_jobs.tools.cluster_file import ClusterFile
-from tune_jobs.tools.compare import Compare
-from tune_jobs.tools.display import finite
-from tune_jobs.tools.doctor import Doctor
-from tune_jobs.tools.replay import Replay
-from tune_jobs.tools.reselect import Reselect
-from tune_jobs.tools.status import Status
-from tune_jobs.tools.submit import Submit
-
-COMMANDS = {
-    "status": Status,
-    "doctor": Doctor,
-    "clean": Clean,
-    "cache": CacheCommand,
-    "export": Export,
-    "import": Import,
-    "replay": Replay,
-    "ensemble": Reselect,
-    "compare": Compare,
-    "submit": Submit,
-    "cluster-file": ClusterFile,
-}
-"""What can be asked, in the order of the help."""
+from tune_jobs.tools.commands import COMMANDS
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command of the command line; returns the exit status."""
+    command = tyro.extras.subcommand_cli_from_dict(
+        COMMANDS, args=arguments, prog="python -m tune_jobs", description=__doc__
+    )
+    # Only now: torch and Optuna take seconds, which --help need not.
+    import optuna
+    from rich.console import Console
+
+    from edgenes.errors import EdgeNESError
+    from tune_jobs.progress.text import lines
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     errors = Console(stderr=True, emoji=False)
     try:
-        command = tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, args=arguments, prog="python -m tune_jobs", description=__doc__
-        )
         answer = command.run()
-        said = json.dumps(finite(answer), indent=2, allow_nan=False) if command.json else lines(command.text(answer))
+        said = json.dumps(_finite(answer), indent=2, allow_nan=False) if command.json else lines(command.text(answer))
         # rich knows what to do where a reader such as `head` has gone
         Console(emoji=False).print(said, markup=False, highlight=False, soft_wrap=True)
         return command.status(answer)
@@ -57,6 +37,15 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         errors.print("stopped", style="yellow")
         return 130
+
+
+def _finite(value: Any) -> Any:
+    """Plain values for JSON, which has no word for NaN and infinities: they become null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return list(map(_finite, value))
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 if __name__ == "__main__":

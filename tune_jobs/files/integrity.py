@@ -132,12 +132,3 @@ def is_temporary(name: str) -> bool:
 def is_damaged(name: str) -> bool:
     """Whether `name` is that of a file set aside as damaged."""
     return _DAMAGED.fullmatch(name) is not None
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a file to the first free NAME.damaged, NAME.damaged-2, ...; returns the new path."""
-    target, k = path.with_name(f"{path.name}.damaged"), 1
-    while target.exists():
-        k += 1
-        target = path.with_name(f"{path.name}.damaged-{k}")
-    return path.rename(target)

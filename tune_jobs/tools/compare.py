@@ -1,270 +1,220 @@
 """Two studies side by side: settings, trials, results, and which differences are more than noise."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+import json
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
-from tyro.conf import Positional
+import numpy as np
+import pandas as pd
 
 from edgenes.checkpoint import write_text
 from tune_jobs.config.sweep import EXECUTION
 from tune_jobs.errors import StudyError
-from tune_jobs.files.layout import GENOTYPE
-from tune_jobs.progress.text import aligned
+from tune_jobs.files.curves import read_curve
+from tune_jobs.files.layout import GENOTYPE, curve_path
+from tune_jobs.progress.text import one_line
 from tune_jobs.report import statistics
-from tune_jobs.study.saved import open_saved
+from tune_jobs.study.optuna_study import study_seed
+from tune_jobs.study.result import read_result
+from tune_jobs.study.saved import SavedStudy, open_saved
 from tune_jobs.study.space import with_derived
-from tune_jobs.tools.command import Command
-from tune_jobs.tools.compare_rows import (
-    _PLACES,
-    MEASURES,
-    Side,
-    difference_rows,
-    result_rows,
-    setting_rows,
-    trials_rows,
-)
+from tune_jobs.study.trials import trials_frame
+from tune_jobs.tools.commands import Compare
 from tune_jobs.tools.machine import DECIDING, recorded_device, recorded_environment
 
-SHOWN = 20
-"""Trials that the text shows."""
+MEASURES = {
+    "value": "value of the trial",
+    "mean_accuracy": "mean accuracy of its candidates",
+    "nll": "NLL of its ensemble",
+    "control_error": "control error (edges)",
+    "loss": "last loss of the supernet",
+    "penalty": "last penalty",
+}
+"""What is compared over trials, the main measure first."""
+_PLACES = ("out", "storage", "dry_run")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Compare(Command):
-    """Compare two studies: what they were asked, what their trials and ensembles are worth, and what is only noise.
-
-    Trials of the same number with the same parameters are pairs, closer still if their seeds are the same; with two
-    pairs or more the differences are of pairs, else of all trials of one study against all of the other.
-    """
-
-    a: Positional[Path]
-    """Folder of the first study, A."""
-    b: Positional[Path]
-    """Folder of the second study, B; differences are B - A."""
-    storage_a: str | None = None
-    """The Optuna study of A, if it does not lie in its folder."""
-    storage_b: str | None = None
-    """The Optuna study of B, likewise."""
-    out: Path | None = None
-    """Write a page too: one .html file that works offline, with the curves of both."""
-
-    def run(self) -> dict[str, Any]:
-        if self.out is not None and (self.out.suffix != ".html" or self.out.is_dir()):
-            raise StudyError(f"--out names the page to write, such as compare.html; got {self.out}.")
-        a, b = (
-            Side(open_saved(folder, storage))
-            for folder, storage in ((self.a, self.storage_a), (self.b, self.storage_b))
-        )
-        if a.saved.folder.resolve() == b.saved.folder.resolve():
-            raise StudyError(f"{a.saved.folder} is given twice: a comparison takes two studies.")
-        answer = compare(a, b)
-        if self.out is not None:
-            from tune_jobs.tools.compare_page import comparison_page  # plotly, which the text does without
-
-            write_text(self.out, comparison_page(a, b, answer))
-            answer["page"] = str(self.out.absolute())
-        return answer
-
-    def text(self, answer: dict[str, Any]) -> str:
-        lines = [_about("A", answer["a"]), _about("B", answer["b"]), ""]
-        if answer["settings"]:
-            lines += [
-                "What differs in what was asked, and in where it ran",
-                aligned(setting_rows(answer["settings"])),
-                "",
-            ]
-        else:
-            lines += ["The studies have the same settings, data and environment.", ""]
-        lines += [f"Trials, {answer['pairing']['text']}", _trials_table(answer), ""]
-        if answer["differences"]:
-            lines += ["Differences over trials", _left_last(difference_rows(answer["differences"])), ""]
-        if answer["results"]:
-            lines += ["Test accuracy of what the studies ended with", _left_last(result_rows(answer["results"])), ""]
-        lines += [f"Note: {note}" for note in answer["notes"]]
-        lines.append(f"Conclusion. {answer['conclusion']}")
-        if "page" in answer:
-            lines.append(f"Page: {answer['page']}")
-        return "\n".join(lines)
-
-
-def compare(a: Side, b: Side) -> dict[str, Any]:
-    """All that can be said of two studies, as plain values."""
-    settings = differing_settings(a, b)
-    pairs = find_pairs(a, b)
-    pairing = describe_pairing(a, b, pairs)
-    differences = trial_differences(a, b, pairs if pairing["paired"] else None)
+def run(command: Compare) -> dict[str, Any]:
+    """The comparison as plain values; its page too where --out names one."""
+    if command.out is not None and (command.out.suffix != ".html" or command.out.is_dir()):
+        raise StudyError(f"--out names the page to write, such as compare.html; got {command.out}.")
+    a, b = open_saved(command.a, command.storage_a), open_saved(command.b, command.storage_b)
+    if a.folder.resolve() == b.folder.resolve():
+        raise StudyError(f"{a.folder} is given twice: a comparison takes two studies.")
+    curves = {"A": curves_of(a), "B": curves_of(b)}
+    trials = paired_trials(measured_trials(a, curves["A"]), measured_trials(b, curves["B"]))
+    pairs = int((trials["paired"] & trials[["value A", "value B"]].notna().all(axis=1)).sum())
+    settings, differences = differing_settings(a, b), trial_differences(trials, pairs >= 2)
     results = result_differences(a, b)
-    return {
-        "a": a.summary(),
-        "b": b.summary(),
-        "settings": settings,
-        "pairing": pairing,
-        "trials": trial_rows(a, b, pairs),
+    answer = {
+        "a": _summary(a),
+        "b": _summary(b),
+        "settings": _records(settings),
+        "pairing": describe_pairing(trials, pairs, study_seed(a.study) == study_seed(b.study)),
+        "trials": _records(trials),
         "differences": differences,
         "results": results,
-        "notes": notes_on(a, b, settings, differences, results),
-        "conclusion": conclude(pairing, differences, results),
+        "notes": notes_on(a, b, settings, [*differences, *results]),
+        "conclusion": conclude(pairs >= 2, differences, results),
+    }
+    if command.out is not None:
+        from tune_jobs.tools.compare_page import comparison_page  # plotly, which the text does without
+
+        write_text(command.out, comparison_page(answer, pd.concat(curves, names=["study"]).reset_index("study")))
+        answer["page"] = str(command.out.absolute())
+    return answer
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain values, None where there is nothing."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+
+
+def _summary(saved: SavedStudy) -> dict[str, Any]:
+    states = trials_frame(saved.study)["state"].value_counts()
+    return {
+        "folder": str(saved.folder),
+        "seed": study_seed(saved.study),
+        "trials": {state: int(count) for state, count in states.items()},
+        "finished": read_result(saved.folder) is not None,
+        "device": recorded_device(saved),
     }
 
 
-def differing_settings(a: Side, b: Side) -> list[dict[str, Any]]:
-    """[{"setting", "a", "b", "kind"}] of what differs; kind is "study", "execution" or "environment"."""
-    configs = [side.saved.config.to_dict() for side in (a, b)]
+def curves_of(saved: SavedStudy) -> pd.DataFrame:
+    """The learning curves of all trials: trial, step, and what a step recorded."""
+    rows = [
+        {"trial": trial.number, **record}
+        for trial in saved.trials()
+        for record in read_curve(curve_path(saved.folder, trial.number))
+    ]
+    return pd.DataFrame(rows).reindex(columns=["trial", "step", "intermediate_step", "intermediate", *MEASURES])
+
+
+def measured_trials(saved: SavedStudy, curves: pd.DataFrame) -> pd.DataFrame:
+    """A row a trial: number, state, reason, parameters (JSON) and MEASURES, which only ended trials have."""
+    trials = saved.trials()
+    frame = trials_frame(saved.study).reindex(columns=["number", "state", "reason", "standard_error", *MEASURES])
+    frame["parameters"] = [json.dumps(trial.params, sort_keys=True) for trial in trials]
+    for measure in ("loss", "penalty"):
+        frame[measure] = frame["number"].map(curves.dropna(subset=measure).groupby("trial")[measure].last())
+    ended = frame["state"].isin(["COMPLETE", "PRUNED"])
+    measures = frame[list(MEASURES)].apply(pd.to_numeric).replace([np.inf, -np.inf], np.nan)
+    frame[list(MEASURES)] = measures.where(ended)
+    return frame
+
+
+def paired_trials(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """Trials of the same number and parameters in one row, `paired`; the others in rows of their own."""
+    trials = a.merge(b, how="outer", on=["number", "parameters"], suffixes=(" A", " B"), indicator="paired")
+    trials["paired"] = (trials["paired"] == "both") & (trials["parameters"] != "{}")
+    return trials.sort_values(["number", "state A"], ignore_index=True)
+
+
+def differing_settings(a: SavedStudy, b: SavedStudy) -> pd.DataFrame:
+    """Columns setting, a, b, kind ("study", "execution" or "environment") of what differs."""
     rows = []
+    configs = a.config.to_dict(), b.config.to_dict()
     for name in configs[0]:
-        if name not in _PLACES and configs[0][name] != configs[1][name]:
-            kind = "execution" if name in EXECUTION else "study"
-            rows.append({"setting": name, "a": configs[0][name], "b": configs[1][name], "kind": kind})
-    values = {
-        "data": ("study", lambda side: side.saved.data_digest),
-        "optimal genotype": ("study", _genotype),
-        "where it ran": ("environment", lambda side: recorded_device(side.saved)),
-        "platform": ("environment", lambda side: recorded_environment(side.saved.folder).get("platform")),
-        "cpu": ("environment", lambda side: recorded_environment(side.saved.folder).get("cpu")),
-        "commit": ("environment", lambda side: recorded_environment(side.saved.folder).get("commit")),
-        **{name: ("environment", _version(name)) for name in DECIDING},
-    }
-    for name, (kind, read) in values.items():
-        pair = read(a), read(b)
-        if pair[0] != pair[1]:
-            rows.append({"setting": name, "a": pair[0], "b": pair[1], "kind": kind})
-    return rows
+        if name not in _PLACES:
+            rows.append((name, *(config[name] for config in configs), "execution" if name in EXECUTION else "study"))
+    rows.append(("data", a.data_digest, b.data_digest, "study"))
+    rows.append(("optimal genotype", _genotype(a), _genotype(b), "study"))
+    rows.append(("where it ran", recorded_device(a), recorded_device(b), "environment"))
+    found = [recorded_environment(saved.folder) for saved in (a, b)]
+    rows += [(name, *(one.get(name) for one in found), "environment") for name in ("platform", "cpu", "commit")]
+    rows += [(name, *(one.get("versions", {}).get(name) for one in found), "environment") for name in DECIDING]
+    different = [row for row in rows if row[1] != row[2]]
+    return pd.DataFrame(different, columns=["setting", "a", "b", "kind"], dtype=object)
 
 
-def _version(name: str) -> Callable[[Side], str | None]:
-    return lambda side: recorded_environment(side.saved.folder).get("versions", {}).get(name)
+def _genotype(saved: SavedStudy) -> str | None:
+    return saved.optimal.digest if (saved.folder / GENOTYPE).exists() else None
 
 
-def _genotype(side: Side) -> str | None:
-    return side.saved.optimal.digest if (side.saved.folder / GENOTYPE).exists() else None
-
-
-def find_pairs(a: Side, b: Side) -> list[tuple[FrozenTrial, FrozenTrial]]:
-    """Trials of the same number and the same parameters."""
-    both = zip(a.trials, b.trials, strict=False)
-    return [(x, y) for x, y in both if x.params and x.params == y.params]
-
-
-def describe_pairing(a: Side, b: Side, pairs: list[tuple[FrozenTrial, FrozenTrial]]) -> dict[str, Any]:
-    """{"paired", "pairs", "same_seed", "text"}: how trials are compared, and why."""
-    complete = [sum(t.state == TrialState.COMPLETE for t in side.trials) for side in (a, b)]
-    whole = sum(x.state == y.state == TrialState.COMPLETE for x, y in pairs)
-    same_seed = a.seed == b.seed
-    if whole >= 2:
+def describe_pairing(trials: pd.DataFrame, pairs: int, same_seed: bool) -> dict[str, Any]:
+    """{"paired", "pairs", "same_seed", "complete", "text"}: how trials are compared, and why."""
+    complete = [int((trials[f"state {side}"] == "COMPLETE").sum()) for side in "AB"]
+    if pairs >= 2:
         by = "the same seed each" if same_seed else "other seeds"
-        text = f"compared in pairs: {whole} of the same number and parameters, {by}"
-        left = [n - whole for n in complete]
-        if any(left):
-            text += f"; {left[0]} of A and {left[1]} of B have no partner and are left out"
+        text = f"compared in pairs: {pairs} of the same number and parameters, {by}"
+        if complete != [pairs, pairs]:
+            text += f"; {complete[0] - pairs} of A and {complete[1] - pairs} of B have no partner and are left out"
     else:
-        why = f"only {whole} pair has" if whole == 1 else "no pair has"
+        why = f"only {pairs} pair has" if pairs else "no pair has"
         text = (
             f"compared as two groups, {complete[0]} of A and {complete[1]} of B: {why} the same number and parameters"
         )
-    return {"paired": whole >= 2, "pairs": whole, "same_seed": same_seed, "complete": complete, "text": text}
+    return {"paired": pairs >= 2, "pairs": pairs, "same_seed": same_seed, "complete": complete, "text": text}
 
 
-def trial_differences(a: Side, b: Side, pairs: list[tuple[FrozenTrial, FrozenTrial]] | None) -> list[dict[str, Any]]:
+def trial_differences(trials: pd.DataFrame, paired: bool) -> list[dict[str, Any]]:
     """A row for each measure that both studies have: {"measure", "n", "mean_a", "mean_b", "difference", ...}."""
     rows = []
     for measure, title in MEASURES.items():
-        if pairs is None:
-            values = [[m for t in side.trials if (m := side.measured(t, measure)) is not None] for side in (a, b)]
-            if not all(values):
-                continue
-            found = statistics.compare(*values, paired=False)
-        else:
-            both = [(a.measured(x, measure), b.measured(y, measure)) for x, y in pairs]
-            both = [pair for pair in both if None not in pair]
-            if not both:
-                continue
-            found = statistics.compare(*zip(*both, strict=True), paired=True)
-        rows.append({"measure": measure, "title": title, **found.to_dict()})
+        values = trials[[f"{measure} A", f"{measure} B"]]
+        if paired:
+            values = values[trials["paired"]].dropna()
+        a, b = (values[name].dropna().tolist() for name in values)
+        if a and b:
+            rows.append({"measure": measure, "title": title, **statistics.compare(a, b, paired=paired).to_dict()})
     return rows
 
 
-def trial_rows(a: Side, b: Side, pairs: list[tuple[FrozenTrial, FrozenTrial]]) -> list[dict[str, Any]]:
-    """A row a trial number: {"number", "paired", "a", "b"}, each {"state", "params", "reason", measures} or None."""
-    together = {x.number for x, _ in pairs}
-
-    def one(side: Side, number: int) -> dict[str, Any] | None:
-        if number >= len(side.trials):
-            return None
-        trial = side.trials[number]
-        measures = {measure: side.measured(trial, measure) for measure in MEASURES}
-        about = {
-            "state": trial.state.name,
-            "params": with_derived(trial.params),
-            "reason": trial.user_attrs.get("reason"),
-        }
-        return {**about, **measures, "standard_error": trial.user_attrs.get("standard_error")}
-
-    numbers = range(max(len(a.trials), len(b.trials)))
-    return [{"number": k, "paired": k in together, "a": one(a, k), "b": one(b, k)} for k in numbers]
-
-
-def result_differences(a: Side, b: Side) -> list[dict[str, Any]]:
+def result_differences(a: SavedStudy, b: SavedStudy) -> list[dict[str, Any]]:
     """Test accuracy of the ensembles and of the baselines that both have, [] unless both studies are finished."""
-    if a.result is None or b.result is None:
+    results = [read_result(saved.folder) for saved in (a, b)]
+    if None in results:
         return []
-    from tune_jobs.report.comparison import comparison  # plotly, which an unfinished study does without
+    from tune_jobs.report.comparison import comparison
 
-    tables = [{row["name"]: row for row in comparison(side.result)} for side in (a, b)]
+    both = pd.merge(*(pd.DataFrame(comparison(result)) for result in results), on="name", suffixes=(" A", " B"))
     rows = []
-    for name, x in tables[0].items():
-        y = tables[1].get(name)
-        if y is not None:
-            errors = x["test_standard_error"], y["test_standard_error"]
-            found = statistics.known_errors(x["test"], errors[0], y["test"], errors[1])
-            rows.append({"name": name, "error_a": errors[0], "error_b": errors[1], **found.to_dict()})
+    for row in both.to_dict("records"):
+        errors = row["test_standard_error A"], row["test_standard_error B"]
+        found = statistics.known_errors(row["test A"], errors[0], row["test B"], errors[1])
+        rows.append({"name": row["name"], "error_a": errors[0], "error_b": errors[1], **found.to_dict()})
     return rows
 
 
-def notes_on(a: Side, b: Side, settings: list[dict], differences: list[dict], results: list[dict]) -> list[str]:
+def notes_on(a: SavedStudy, b: SavedStudy, settings: pd.DataFrame, rows: list[dict[str, Any]]) -> list[str]:
     """What a reader has to know before believing a difference."""
-    asked = [row["setting"] for row in settings if row["kind"] == "study"]
+    changed = settings["setting"][settings["kind"] == "study"].tolist()
+    causes = [name for name in changed if name not in ("data", "optimal genotype")]
     notes = []
-    if "data" in asked:
+    if "data" in changed:
         notes.append("the data differ: accuracies are of other images, and no setting alone makes their difference.")
-    if "value" in asked:
-        notes.append("the setting value differs: what a trial is worth is not measured alike.")
-    causes = [name for name in asked if name not in ("data", "optimal genotype")]
+    if "value" in changed:
+        notes.append("the setting value differs: the trials have other objectives.")
     if len(causes) > 1:
         notes.append(f"{len(causes)} settings differ ({', '.join(causes)}): a difference is of all of them together.")
-    if any(row["kind"] == "environment" and row["setting"] != "commit" for row in settings):
-        notes.append("the studies ran in other environments, which alone moves numbers a little.")
-    samplers = {side.saved.config.sampler for side in (a, b)}
-    if "tpe" in samplers and differences:
+    if ((settings["kind"] == "environment") & (settings["setting"] != "commit")).any():
+        notes.append("the studies ran in other environments, which alone changes numbers a little.")
+    if rows and "tpe" in (a.config.sampler, b.config.sampler):
         notes.append("trials proposed by TPE depend on earlier ones; the intervals take them as independent.")
-    if results:
+    if any("name" in row for row in rows):
         notes.append(
             "a result is one ensemble on one set of test images: its interval is over images, taken as independent, "
             "and another seed of the same settings may lie outside it."
         )
-    if sum(row["conclusion"].startswith("B ") for row in [*differences, *results]) and len(differences) > 1:
-        count = len(differences) + len(results)
-        notes.append(f"each interval is a 95% interval by itself: among {count}, one may well miss by chance.")
+    if len(rows) > 1 and any(row["conclusion"].startswith("B ") for row in rows):
+        notes.append(f"each interval is a 95% interval by itself: among {len(rows)}, one may well miss by chance.")
     return notes
 
 
-def conclude(pairing: dict[str, Any], differences: list[dict], results: list[dict]) -> str:
+def conclude(paired: bool, differences: list[dict[str, Any]], results: list[dict[str, Any]]) -> str:
     """One sentence on the values of the trials, one on the ensembles."""
-    sentences = []
-    main = next((row for row in differences if row["measure"] == "value"), None)
-    if main is None:
-        sentences.append("No value to compare: both studies need a complete trial.")
+    if differences and differences[0]["measure"] == "value":
+        main = differences[0]
+        how = f"{main['n'][0]} pairs" if paired else f"{main['n'][0]} against {main['n'][1]} trials"
+        sentence = f"Value of the trials: {_conclusion(main)} ({how})."
     else:
-        how = f"{main['n'][0]} pairs" if pairing["paired"] else f"{main['n'][0]} against {main['n'][1]} trials"
-        sentences.append(f"Value of the trials: {_said(main)} ({how}).")
+        sentence = "No value to compare: both studies need a complete trial."
     if results:
-        sentences.append(f"Test accuracy of these two ensembles: {_said(results[0])} (over images, not over seeds).")
-    return " ".join(sentences)
+        sentence += f" Test accuracy of these two ensembles: {_conclusion(results[0])} (over images, not over seeds)."
+    return sentence
 
 
-def _said(row: dict[str, Any]) -> str:
+def _conclusion(row: dict[str, Any]) -> str:
     by, seen = f"by {abs(row['difference']):.3f}", ""
     if row["low"] is not None:
         by += f", 95% interval of B - A {row['low']:+.3f} to {row['high']:+.3f}"
@@ -272,23 +222,83 @@ def _said(row: dict[str, Any]) -> str:
     return {
         "equal": "equal",
         "not distinguishable": f"not distinguishable; they differ {by}{seen}",
-        "too little to tell": f"too little to tell; they differ {by}, and by how much that varies is not known",
+        "too little to tell": f"too little to tell; they differ {by}, and how much that varies is not known",
     }.get(row["conclusion"], f"{row['conclusion']} {by}")
+
+
+def tables(answer: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    """The tables that text and page show: "settings", "differences", "results" and "trials"."""
+    settings = [(row["setting"], _setting(row["a"]), _setting(row["b"])) for row in answer["settings"]]
+    differences = [
+        (row["title"], "/".join(map(str, dict.fromkeys(row["n"]))), *_numbers(row)) for row in answer["differences"]
+    ]
+    results = [(row["name"], *_numbers(row)) for row in answer["results"]]
+    trials = [
+        (
+            str(row["number"]),
+            _trial(row, "A"),
+            _trial(row, "B"),
+            "pair" if row["paired"] else "",
+            params_text(row["parameters"]),
+        )
+        for row in answer["trials"]
+    ]
+    numbers = ["A", "B", "B - A", "95% interval", "conclusion"]
+    return {
+        "settings": pd.DataFrame(settings, columns=["setting", "A", "B"]),
+        "differences": pd.DataFrame(differences, columns=["mean over trials", "n", *numbers]),
+        "results": pd.DataFrame(results, columns=["test accuracy", *numbers]),
+        "trials": pd.DataFrame(trials, columns=["trial", "A", "B", "", "parameters"]),
+    }
+
+
+def params_text(parameters: str) -> str:
+    """A trial's parameters in short."""
+    params = with_derived(json.loads(parameters))
+    return ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in params.items()
+    )
+
+
+def _setting(value: Any) -> str:
+    return "-" if value is None else one_line(value, 44)
+
+
+def _numbers(row: dict[str, Any]) -> tuple[str, ...]:
+    interval = "-" if row["low"] is None else f"{row['low']:+.3f} to {row['high']:+.3f}"
+    means = (f"{row['mean_a']:.3f}", f"{row['mean_b']:.3f}")
+    if "error_a" in row:
+        means = tuple(f"{mean} ± {row[f'error_{side}']:.3f}" for mean, side in zip(means, "ab", strict=True))
+    return (*means, f"{row['difference']:+.3f}", interval, row["conclusion"])
+
+
+def _trial(row: dict[str, Any], side: str) -> str:
+    value, state = row[f"value {side}"], row[f"state {side}"]
+    return "" if state is None else state.lower() if value is None else f"{value:.3f}"
+
+
+def text(answer: dict[str, Any]) -> str:
+    """The studies, every table, the notes and the conclusion."""
+    shown = tables(answer)
+    lines = [_about("A", answer["a"]), _about("B", answer["b"])]
+    titles = {
+        "settings": "What differs in the settings, the data and the environment",
+        "trials": f"Trials, {answer['pairing']['text']}",
+        "differences": "Differences over trials",
+        "results": "Test accuracy of what the studies ended with",
+    }
+    for name, title in titles.items():
+        if len(shown[name]):
+            lines += ["", title, shown[name].to_string(index=False, max_colwidth=100)]
+    if not answer["settings"]:
+        lines += ["", "The studies have the same settings, data and environment."]
+    lines += ["", *(f"Note: {note}" for note in answer["notes"]), f"Conclusion. {answer['conclusion']}"]
+    if "page" in answer:
+        lines.append(f"Page: {answer['page']}")
+    return "\n".join(lines)
 
 
 def _about(name: str, side: dict[str, Any]) -> str:
     states = ", ".join(f"{count} {state.lower()}" for state, count in sorted(side["trials"].items()))
     ended = "finished" if side["finished"] else "not finished"
     return f"{name}  {side['folder']}: {states or 'no trials'}, seed {side['seed']}, {ended}"
-
-
-def _trials_table(answer: dict[str, Any]) -> str:
-    hidden = len(answer["trials"]) - SHOWN
-    text = _left_last(trials_rows(answer["trials"][:SHOWN]))
-    return text + (f"\n  and {hidden} more; --json lists all" if hidden > 0 else "")
-
-
-def _left_last(rows: list[list[str]]) -> str:
-    """An aligned table whose last column stands to the left."""
-    width = max(len(row[-1]) for row in rows)
-    return aligned([[*row[:-1], row[-1].ljust(width)] for row in rows])

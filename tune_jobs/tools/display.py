@@ -1,23 +1,12 @@
-"""How commands show things to a person: aligned tables, and a progress line that only a terminal sees."""
+"""A progress line that only a terminal shows."""
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 Show = Callable[[int, int, str], None]
-
-
-def finite(value: Any) -> Any:
-    """Plain values for JSON, which has no word for NaN and infinities: they become null."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return list(map(finite, value))
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

@@ -1,101 +1,182 @@
-"""What is wrong with a study, and its repair."""
+"""Which files of a study cannot be read, what to do about each, and whether its driver is dead."""
 
-from contextlib import ExitStack
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from edgenes.errors import EdgeNESError
+from optuna.trial import TrialState
+
+from edgenes.checkpoint import load_checkpoint, read_json, read_text
+from edgenes.ensemble import Ensemble
+from edgenes.errors import CheckpointError, EdgeNESError, FormatError
+from edgenes.space.genotype import Genotype
+from edgenes.space.hypernetwork import Hypernetwork
 from tune_jobs.errors import StudyError
-from tune_jobs.files.integrity import check_folder
-from tune_jobs.files.layout import CONFIG, DATABASE, TRIALS
-from tune_jobs.files.lease import study_lock
-from tune_jobs.progress.text import counted
-from tune_jobs.study.saved import refuse_experiment
-from tune_jobs.tools.checks import Case, Finding, examine
-from tune_jobs.tools.command import StudyCommand
-from tune_jobs.tools.folder import DRIVER, contents, driver
+from tune_jobs.files.candidate_store import read_prediction
+from tune_jobs.files.curves import read_curve
+from tune_jobs.files.integrity import check_folder, is_damaged, is_temporary
+from tune_jobs.files.layout import (
+    CONFIG,
+    DATABASE,
+    ENSEMBLE,
+    FINALISTS,
+    GENOTYPE,
+    HYPERNETWORK,
+    LOGITS,
+    TEST_READS,
+    hypernetwork_path,
+)
+from tune_jobs.progress.text import counted, size_text
+from tune_jobs.study.result import read_result, test_reads
+from tune_jobs.study.saved import SavedStudy, open_saved, read_config, refuse_experiment, stage_seconds
+from tune_jobs.tools.commands import Doctor
+from tune_jobs.tools.folder import contents, driver
+from tune_jobs.tools.machine import recorded_environment
 
-ROUNDS = 5
-"""Repairs may bring further damage to light: a configuration written anew lets the rest be checked."""
+AGAIN = "run the study's command again: it computes what it needs of it again"
+END = (
+    "delete result.json, if it is there, and run the study's command again: it makes the end of the study again from "
+    "what is stored, and reads the test images once more"
+)
+COPY = "restore it from a copy or an export of the study"
+DELETE = "delete it: no run needs it"
+
+READERS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    r"result\.json": (lambda path: read_result(path.parent), END),
+    r"result-\d+\.json": (read_json, DELETE),
+    r"stages\.json": (lambda path: stage_seconds(path.parent), "delete it: the stages' seconds then begin at 0"),
+    r"environment\.json": (lambda path: recorded_environment(path.parent), "delete it: the next run writes it"),
+    re.escape(TEST_READS): (lambda path: test_reads(path.parent, strict=True), f"{COPY}; a damaged line counts too"),
+    re.escape(GENOTYPE): (
+        lambda path: Genotype.from_json(read_text(path)),
+        f"{COPY}; without one, delete it: the next run searches again, or copies the file that --optimal names",
+    ),
+    re.escape(LOGITS): (lambda path: load_checkpoint(path, "logits"), DELETE),
+    r"trials/\d+\.jsonl": (read_curve, "delete the line, or the file: only the trial's curve is lost"),
+    r"trials/\d+-hypernetwork\.pt": (
+        Hypernetwork.load,
+        f"{COPY}, or from {HYPERNETWORK} if the study chose this trial; only finalists' are needed",
+    ),
+    re.escape(HYPERNETWORK): (Hypernetwork.load, END),
+    re.escape(FINALISTS): (read_json, END),
+    r"predictions/[^/]+\.pt": (read_prediction, AGAIN),
+    r"ensemble/ensemble\.pt": (lambda path: Ensemble.load(path.parent), END),
+    r"ensemble/card\.json": (read_json, END),
+    r"ensembles/[^/]+/ensemble\.pt": (
+        lambda path: Ensemble.load(path.parent),
+        "delete its folder, and make it again with the command ensemble",
+    ),
+    r"ray/.+/checkpoint_\d+/state\.pt": (
+        lambda path: load_checkpoint(path, "trial"),
+        "run the study's command again: it takes the checkpoint before",
+    ),
+}
+"""How each kind of file in a study's folder is read, by its name, and what to do where that fails."""
+
+Finding = dict[str, str]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Doctor(StudyCommand):
-    """Say what is wrong with a study and what a repair would do; exit status 1 if anything is."""
+def run(command: Doctor) -> dict[str, Any]:
+    """Read every file of the study; {"folder", "driven", "sound", "findings", "notes"}."""
+    folder = Path(command.study).absolute()
+    if not folder.is_dir():
+        raise StudyError(f"there is no study in {folder}: give the folder that --out named, or runs/anneal-DATASET.")
+    refuse_experiment(folder)
+    if not any((folder / name).exists() for name in (CONFIG, DATABASE, "trials", "search")):
+        raise StudyError(f"there is no study in {folder}: it holds none of a study's files.")
+    holder = driver(folder)
+    driven = holder is not None and holder["state"] == "alive"
+    notes = []
+    if holder is not None and holder["state"] == "dead":
+        notes.append(f"process {holder['pid']} on {holder['host']} drove the study and died: run its command again")
+    try:
+        check_folder(folder)
+    except StudyError as error:
+        findings = [_finding(".", error, "first this: nothing else was examined")]
+    else:
+        saved, findings = _opened(folder, command.storage)
+        findings += _damaged(folder, _needed(saved) if saved else set())
+        if not driven:
+            notes += [*_interrupted(saved), *_leftovers(folder)]
+    return {"folder": str(folder), "driven": driven, "sound": not findings, "findings": findings, "notes": notes}
 
-    repair: bool = False
-    """Do what is said; nothing that holds information is deleted, it is set aside as NAME.damaged."""
 
-    def run(self) -> dict[str, Any]:
-        folder = Path(self.study).absolute()
-        if not folder.is_dir():
-            raise StudyError(
-                f"there is no study in {folder}: give the folder that --out named, or runs/anneal-DATASET."
+def _finding(name: str, error: Exception, to_do: str) -> Finding:
+    if isinstance(error, FormatError):
+        to_do = "leave it: the version that wrote it reads it"
+    return {"file": name, "what": str(error), "to_do": to_do}
+
+
+def _opened(folder: Path, storage: str | None) -> tuple[SavedStudy | None, list[Finding]]:
+    """The study with readable trials, or None and why not."""
+    try:
+        read_config(folder, storage)
+    except EdgeNESError as error:
+        return None, [_finding(CONFIG, error, "run the study's command again: it writes the file again")]
+    try:
+        saved = open_saved(folder, storage)
+        saved.trials()
+        return saved, []
+    except EdgeNESError as error:
+        return None, [_finding(DATABASE, error, COPY)]
+
+
+def _needed(saved: SavedStudy) -> set[str]:
+    """Names of the files that have to be there by now."""
+    finished = (saved.folder / "result.json").exists()
+    if saved.config.storage_path is not None and not finished:
+        return set()  # the folder is whole at the end
+    names = {hypernetwork_path(finalist.number) for finalist in saved.finalists()}
+    if any(trial.params for trial in saved.trials()):
+        names.add(GENOTYPE)
+    return names | ({HYPERNETWORK, str(ENSEMBLE)} if finished else set())
+
+
+def _damaged(folder: Path, needed: set[str]) -> list[Finding]:
+    """The files that are missing or cannot be read."""
+    findings = []
+    for name in sorted({*contents(folder).files} | needed):
+        for pattern, (read, to_do) in READERS.items():
+            if not re.fullmatch(pattern, name) or is_temporary(name):
+                continue
+            try:
+                if name in needed and not (folder / name).exists():
+                    raise CheckpointError(f"{folder / name} is missing.")
+                read(folder / name)
+            except (EdgeNESError, KeyError, TypeError, RuntimeError) as error:
+                if name in needed or (folder / name).exists():  # else a running study removed it meanwhile
+                    findings.append(_finding(name, error, to_do))
+    return findings
+
+
+def _interrupted(saved: SavedStudy | None) -> Iterator[str]:
+    """The trials that a driver left."""
+    for trial in saved.trials() if saved else ():
+        if trial.state == TrialState.RUNNING:
+            yield f"trial {trial.number} is RUNNING without a driver: the next run resumes it"
+        if trial.state == TrialState.WAITING:
+            yield f"trial {trial.number} is enqueued: the next run begins with it"
+
+
+def _leftovers(folder: Path) -> Iterator[str]:
+    """What dead processes and repaired damage left."""
+    found = contents(folder)
+    for what, is_one in (("half-written file", is_temporary), ("file moved out of the way as damaged", is_damaged)):
+        names = [name for name in found.files if is_one(name)]
+        if names:
+            yield (
+                f"{counted(len(names), what)}, {size_text(found.size(names))}: {', '.join(names[:3])}; no harm, "
+                "delete what you do not want to look at"
             )
-        refuse_experiment(folder)
-        if not any((folder / name).exists() for name in (CONFIG, DATABASE, TRIALS, "search")):
-            raise StudyError(f"there is no study in {folder}: it holds none of a study's files.")
-        holder = driver(folder)
-        driven = holder is not None and holder["state"] == "alive"
-        repaired: list[dict[str, str]] = []
-        failed: dict[str, str] = {}
-        with ExitStack() as stack:
-            if self.repair:
-                check_folder(folder)
-                stack.enter_context(study_lock(folder))
-            findings = self._examine(folder, driven and not self.repair)
-            if holder is not None and not driven:
-                what = f"process {holder['pid']} on {holder['host']} no longer drives the study; {DRIVER} names it"
-                if self.repair:  # by holding the lock
-                    repaired.append({"what": what, "did": "removed it"})
-                else:
-                    findings.append(Finding(what, "no damage: the next run takes the study over", harmless=True))
-            for _ in range(ROUNDS if self.repair else 0):
-                due = [finding for finding in findings if finding.repair and finding.what not in failed]
-                for finding in [finding for finding in due if finding.first] or due:
-                    try:
-                        finding.repair()
-                        repaired.append({"what": finding.what, "did": finding.cure})
-                    except (EdgeNESError, OSError) as error:
-                        failed[finding.what] = str(error)
-                if not due:
-                    break
-                findings = self._examine(folder, False)
-        wrong = [finding for finding in findings if not finding.harmless]
-        return {
-            "folder": str(folder),
-            "driven": driven,
-            "sound": not wrong,
-            "findings": [
-                {"what": f.what, "cure": f.cure, "repairable": f.repair is not None, "failed": failed.get(f.what)}
-                for f in wrong
-            ],
-            "notes": [{"what": f.what, "cure": f.cure} for f in findings if f.harmless],
-            "repaired": repaired,
-        }
 
-    def _examine(self, folder: Path, driven: bool) -> list[Finding]:
-        return list(examine(Case(folder, self.storage, contents(folder), driven)))
 
-    def text(self, answer: dict[str, Any]) -> str:
-        wrong, repaired = answer["findings"], answer["repaired"]
-        verdict = "sound" if answer["sound"] else f"{counted(len(wrong), 'thing')} wrong"
-        if repaired:
-            verdict += f", {len(repaired)} repaired"
-        lines = [f"{answer['folder']}: {verdict}" + (" (a driver is at work)" if answer["driven"] else "")]
-        for finding in repaired:
-            lines += [f"  repaired  {finding['what']}", f"            did: {finding['did']}"]
-        for finding in wrong:
-            verb = "repair" if finding["repairable"] else "to do"
-            lines += [f"  wrong     {finding['what']}", f"            {verb}: {finding['cure']}"]
-            if finding["failed"]:
-                lines.append(f"            the repair failed: {finding['failed']}")
-        for note in answer["notes"]:
-            lines += [f"  note      {note['what']}", f"            {note['cure']}"]
-        if any(f["repairable"] and not f["failed"] for f in wrong):
-            lines.append("To repair: the same command with --repair.")
-        return "\n".join([lines[0], *(line.replace(f"{answer['folder']}/", "") for line in lines[1:])])
-
-    def status(self, answer: dict[str, Any]) -> int:
-        return 0 if answer["sound"] else 1
+def text(answer: dict[str, Any]) -> str:
+    """A line on the study, two a finding, one a note."""
+    findings = answer["findings"]
+    verdict = "sound" if answer["sound"] else f"{counted(len(findings), 'file')} damaged or missing"
+    rows = [f"{answer['folder']}: {verdict}" + (" (a driver is at work)" if answer["driven"] else "")]
+    for finding in findings:
+        rows += [f"  damaged  {finding['file']}: {finding['what']}", f"           to do: {finding['to_do']}"]
+    rows += [f"  note     {note}" for note in answer["notes"]]
+    return "\n".join([rows[0], *(row.replace(f"{answer['folder']}/", "") for row in rows[1:])])

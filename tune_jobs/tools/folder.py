@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from tune_jobs.files.candidate_store import PredictionStore
-from tune_jobs.files.layout import DRIVER
-from tune_jobs.files.lease import STALE, read_driver
+from tune_jobs.files.layout import DRIVER_FILE
 from tune_jobs.progress.text import one_line
 from tune_jobs.stages.finalists import Job, final_training, retraining_jobs
+from tune_jobs.study.lock import STALE, read_driver
 from tune_jobs.study.saved import SavedStudy
 
 
@@ -60,11 +60,11 @@ def driver(folder: Path) -> dict[str, Any] | None:
     "dead" if its process on this host is gone; else "silent", without a heartbeat for so long that the next driver
     may take the study over.
     """
-    record = read_driver(folder / DRIVER)
+    record = read_driver(folder / DRIVER_FILE)
     if not record:
         return None
     try:
-        age = time.time() - (folder / DRIVER).stat().st_mtime
+        age = time.time() - (folder / DRIVER_FILE).stat().st_mtime
     except FileNotFoundError:
         return None  # it ended in this very moment
     state = "alive" if abs(age) < STALE else "silent"  # a clock that was put back may have left it in the future
@@ -97,7 +97,7 @@ def _runs(pid: Any) -> bool:
 
 @dataclass(frozen=True)
 class _Digest:
-    """What a prediction's key asks of a data set."""
+    """What a prediction's key needs of a data set."""
 
     digest: str
 

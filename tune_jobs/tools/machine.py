@@ -1,9 +1,9 @@
-"""The machine that a study ran on beside this one: device, threads, and the versions that decide numbers."""
+"""The machine that a study ran on, and this one: device, threads, and the versions that decide numbers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -13,8 +13,6 @@ from tune_jobs.files.environment import environment
 from tune_jobs.files.layout import ENVIRONMENT
 from tune_jobs.study.result import read_result
 from tune_jobs.study.saved import SavedStudy
-
-Device = Literal["auto", "cpu", "cuda"]
 
 DECIDING = ("python", "edgenes-studio", "torch", "torchvision", "numpy", "scikit-learn")
 """Packages whose versions decide the numbers of a trial."""
@@ -42,7 +40,7 @@ def recorded_device(saved: SavedStudy) -> str:
     return "cuda" if recorded_environment(saved.folder).get("gpus") and saved.config.gpus_per_trial != 0 else "cpu"
 
 
-def choose_device(saved: SavedStudy, asked: Device) -> str:
+def choose_device(saved: SavedStudy, asked: str) -> str:
     """The device to compute on; "auto" is the study's own, or the CPU where that is not there. Raises ConfigError."""
     there = torch.cuda.is_available()
     if asked == "cuda" and not there:

@@ -17,7 +17,7 @@ from typing import Any
 import tyro
 import yaml
 from rich.console import Console
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes
 
 from edgenes.data.sources import SOURCES
 from edgenes.errors import ConfigError
@@ -27,7 +27,7 @@ from tune_jobs.errors import StudyError
 from tune_jobs.files.environment import COMMIT, commit
 from tune_jobs.study.storage import JOURNAL, SQLITE
 from tune_jobs.tools.cluster_file import CLUSTER
-from tune_jobs.tools.command import Command
+from tune_jobs.tools.commands import Submit
 
 MODULE = "studies.anneal_sweep"
 ROOT = Path(__file__).parents[2]
@@ -52,62 +52,49 @@ class Call:
         return " ".join([*(f"{k}={shlex.quote(v)}" for k, v in self.environment.items()), shlex.join(self.words)])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Submit(Command):
-    """Run a study on a cluster; its arguments, after --, are checked here first.
+def run(command: Submit) -> dict[str, Any]:
+    """Check the study's arguments, and run the command that submits it, or only return it."""
+    config = study_config(command.arguments)
+    call = call_for(command.target, config, command.arguments)
+    if not command.dry_run and call.kind == "job":
+        call = authenticated(call, command.target)
+    return {
+        "kind": call.kind,
+        "target": command.target,
+        "command": call.words,
+        "environment": call.environment,
+        "line": call.line,
+        "submission_id": call.submission_id,
+        "out": str(config.out),
+        "status": None if command.dry_run else _run(call, command.json),
+    }
 
-    The command is printed and run: ray job submit, ray submit, or sbatch.
-    """
 
-    target: Positional[str]
-    """http://HOST:8265 or ray://HOST:10001 (a running cluster), CLUSTER.yaml (one of `ray up`), slurm or SCRIPT.sh."""
-    arguments: Positional[tuple[str, ...]] = ()
-    """Arguments of studies/anneal_sweep.py, after --; with --out, a folder that all nodes share."""
-    dry_run: bool = False
-    """Only print the command."""
+def _run(call: Call, json_only: bool) -> int:
+    """Run the call and return its exit status; its output goes to standard error if standard output is for JSON."""
+    Console(stderr=True).print(call.line, markup=False, highlight=False, soft_wrap=True)
+    output = sys.stderr if json_only else None
+    try:
+        return subprocess.run(call.words, env={**os.environ, **call.environment}, stdout=output).returncode
+    except FileNotFoundError:
+        raise StudyError(
+            f"there is no {call.words[0]} on this machine: submit from one where it is, as a cluster's login node."
+        ) from None
+    except KeyboardInterrupt:
+        if call.kind != "job":
+            raise
+        raise StudyError(
+            f"the job is still running: `ray job logs --follow {call.submission_id}` shows it, "
+            f"`ray job stop {call.submission_id}` ends it."
+        ) from None
 
-    def run(self) -> dict[str, Any]:
-        config = study_config(self.arguments)
-        call = call_for(self.target, config, self.arguments)
-        if not self.dry_run and call.kind == "job":
-            call = authenticated(call, self.target)
-        answer = {
-            "kind": call.kind,
-            "target": self.target,
-            "command": call.words,
-            "environment": call.environment,
-            "line": call.line,
-            "submission_id": call.submission_id,
-            "out": str(config.out),
-            "status": None,
-        }
-        return answer if self.dry_run else answer | {"status": self._call(call)}
 
-    def _call(self, call: Call) -> int:
-        Console(stderr=True).print(call.line, markup=False, highlight=False, soft_wrap=True)
-        output = sys.stderr if self.json else None
-        try:
-            return subprocess.run(call.words, env={**os.environ, **call.environment}, stdout=output).returncode
-        except FileNotFoundError:
-            raise StudyError(
-                f"there is no {call.words[0]} on this machine: submit from one where it is, as a cluster's login node."
-            ) from None
-        except KeyboardInterrupt:
-            if call.kind != "job":
-                raise
-            raise StudyError(
-                f"the job goes on: `ray job logs --follow {call.submission_id}` shows it, "
-                f"`ray job stop {call.submission_id}` ends it."
-            ) from None
-
-    def text(self, answer: dict[str, Any]) -> str:
-        if self.dry_run:
-            return answer["line"]
-        done = {"slurm": "queued", "job": "ended", "cluster": "ended"}[answer["kind"]]
-        return f"{done}, with exit status {answer['status']}; the study's folder on the cluster: {answer['out']}"
-
-    def status(self, answer: dict[str, Any]) -> int:
-        return answer["status"] or 0
+def text(answer: dict[str, Any]) -> str:
+    """The command, or how it ended."""
+    if answer["status"] is None:
+        return answer["line"]
+    done = "queued" if answer["kind"] == "slurm" else "ended"
+    return f"{done}, with exit status {answer['status']}; the study's folder on the cluster: {answer['out']}"
 
 
 def study_config(arguments: tuple[str, ...]) -> SweepConfig:

@@ -1,7 +1,6 @@
 """Pictures and notes of a study's trials, as optuna-dashboard shows them: artifacts in STUDY/artifacts."""
 
 import logging
-import os
 import tempfile
 from collections.abc import Mapping
 from io import BytesIO
@@ -9,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.artifacts import ArtifactMeta, FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
-from optuna.artifacts.exceptions import ArtifactNotFound
+from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
 
 from edgenes.space.genotype import Genotype
 from edgenes.space.hypernetwork import CONTROL_LIMIT
@@ -140,14 +138,3 @@ def write_picture(folder: Path, artifact_id: str, svg: str) -> None:
     """Write an artifact of the study in `folder` again."""
     (folder / ARTIFACTS).mkdir(exist_ok=True)
     artifact_store(folder).write(artifact_id, BytesIO(svg.encode()))
-
-
-def is_whole(store: FileSystemArtifactStore, meta: ArtifactMeta) -> bool:
-    """Whether an artifact is there, and ends as it should if it is a picture."""
-    try:
-        with store.open_reader(meta.artifact_id) as stream:
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, size - len(_END)))
-            return not str(meta.filename).endswith(".svg") or stream.read() == _END
-    except (ArtifactNotFound, OSError, ValueError):  # ValueError: its id leads out of the folder
-        return False

@@ -5,7 +5,6 @@ import itertools
 import json
 import logging
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -29,11 +28,9 @@ from edgenes.training.darts import search_genotype
 from tests.support.toys import blobs, enumerate_genotypes, one_hot_logits, random_logits, seeded
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import StudyError
-from tune_jobs.files.layout import LOGITS
 from tune_jobs.study.optuna_study import open_study
 from tune_jobs.study.saved import read_config
 from tune_jobs.study.space import search_space
-from tune_jobs.tools.checks import _genotype_elsewhere
 
 FREE, LEARNT = DARTS_OPERATIONS[:3], DARTS_OPERATIONS[3:]
 SMALL = {"space": SearchSpace(nodes=2), "channels": 4, "epochs": 5, "batch_size": 32, "paths": 3, "path_batch": 16}
@@ -190,15 +187,6 @@ class TestCap:
         assert capped.genotype == capped_genotype(free.logits, SMALL["space"], 0)
         assert parameter_free(capped.genotype) == 0
         assert traced_search(SearchConfig(**SMALL, max_parameter_free=0), DATA).genotype == capped.genotype
-
-    def test_a_repair_reads_the_capped_genotype_off_the_logits(self, tmp_path):
-        config = SweepConfig(max_parameter_free=1, out=tmp_path)
-        logits = one_hot_logits(of_operations(*["skip_connect"] * 4))
-        (tmp_path / LOGITS).parent.mkdir()
-        save_checkpoint(tmp_path / LOGITS, "logits", {"alpha": logits.alpha, "beta": logits.beta})
-        case = SimpleNamespace(folder=tmp_path, result=None, config=config)
-        _, genotype = _genotype_elsewhere(case)
-        assert genotype == capped_genotype(logits, config.space, 1) and parameter_free(genotype) == 1
 
 
 class Interrupted(Exception):

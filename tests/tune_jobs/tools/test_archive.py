@@ -18,28 +18,20 @@ from optuna_dashboard import get_note, save_note
 from edgenes import Ensemble
 from edgenes.checkpoint import load_checkpoint
 from edgenes.errors import CheckpointError
-from tests.support.tiny_study import begin_study, begun_study, finish_study, run_trials
+from tests.support.tiny_study import begun_study, run_trials
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import StudyError
 from tune_jobs.files.lease import study_lock
 from tune_jobs.study.saved import open_saved
-from tune_jobs.tools import archive as archive_module
-from tune_jobs.tools.archive import MANIFEST, Export, Import, command_line
-from tune_jobs.tools.doctor import Doctor
+from tune_jobs.tools import export_study, import_study
+from tune_jobs.tools.commands import Doctor, Export, Import
+from tune_jobs.tools.export_study import MANIFEST
+from tune_jobs.tools.import_study import command_line
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("finished") / "study"
-    saved = begin_study(folder)
-    run_trials(saved)
-    finish_study(saved)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def archive(finished):
-    path = finished.parent / "study.tar"
+def archive(finished, tmp_path_factory):
+    path = tmp_path_factory.mktemp("archive") / "study.tar"
     Export(study=finished, archive=path).run()
     return path
 
@@ -95,14 +87,13 @@ HOSTILE = {
 }
 
 
-def test_words_of_a_stranger_make_no_lines_of_their_own(finished, tmp_path):
+def test_words_of_a_stranger_make_no_lines_of_their_own(study, tmp_path):
     """A data set's name could else end with a command that seems to come from import."""
-    study = shutil.copytree(finished, tmp_path / "study")
     config = json.loads((study / "config.json").read_text())
-    (study / "config.json").write_text(json.dumps({**config, "dataset": "x\nTo go on with it:\n  rm -rf ~"}))
+    (study / "config.json").write_text(json.dumps({**config, "dataset": "x\nTo resume it:\n  rm -rf ~"}))
     Export(study=study, archive=tmp_path / "a.tar").run()
     command = Import(archive=tmp_path / "a.tar", folder=tmp_path / "b")
-    assert "\n  rm -rf ~" not in command.text(command.run()).partition("\nTo go on with it:\n")[0]
+    assert "\n  rm -rf ~" not in command.text(command.run()).partition("\nTo resume it:\n")[0]
 
 
 def test_a_manifest_of_other_shapes_is_refused(archive, tmp_path):
@@ -170,21 +161,16 @@ def test_a_link_is_no_new_folder(archive, tmp_path):
     assert os.listdir(tmp_path / "elsewhere") == []
 
 
-def test_limits_are_told_before_anything_is_written(archive, tmp_path, monkeypatch):
-    for name, limit in (("MAX_BYTES", 10**4), ("MAX_FILES", 5), ("JSON_BYTES", 100)):
-        with monkeypatch.context() as patch:
-            patch.setattr(archive_module, name, limit)
-            with pytest.raises(CheckpointError):
-                Import(archive=archive, folder=tmp_path / "study").run()
-    usage = shutil.disk_usage(tmp_path)._replace(free=100)
-    monkeypatch.setattr(archive_module.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(StudyError, match="100 bytes are free"):
+@pytest.mark.parametrize("name, limit", [("MAX_BYTES", 10**4), ("MAX_FILES", 5), ("JSON_BYTES", 100)])
+def test_what_is_too_large_is_refused(archive, tmp_path, monkeypatch, name, limit):
+    monkeypatch.setattr(import_study, name, limit)
+    with pytest.raises(CheckpointError):
         Import(archive=archive, folder=tmp_path / "study").run()
     assert os.listdir(tmp_path) == []
 
 
 def test_an_archive_of_another_format_says_so(finished, tmp_path, monkeypatch):
-    monkeypatch.setattr(archive_module, "FORMAT", 2)
+    monkeypatch.setattr(export_study, "FORMAT", 2)
     Export(study=finished, archive=tmp_path / "new.tar").run()
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="format 2, this version reads format 1"):
@@ -196,15 +182,14 @@ def test_an_existing_file_and_one_in_the_study_are_refused(finished, archive, tm
     for path, words in (
         (archive, "exists"),
         (finished / "x.tar", "lies in the study"),
-        (tmp_path / "a/b", "no folder"),
+        (tmp_path / "a/b", "cannot be packed"),
     ):
         with pytest.raises(StudyError, match=words):
             Export(study=finished, archive=path).run()
     assert archive.read_bytes() == content
 
 
-def test_leftovers_and_locks_stay_behind(finished, tmp_path):
-    study = shutil.copytree(finished, tmp_path / "study")
+def test_leftovers_and_locks_stay_behind(study, tmp_path):
     left = (
         "predictions/a.lock",
         "trials/.0000.jsonl.pt-ab12_xyz",
@@ -219,7 +204,7 @@ def test_leftovers_and_locks_stay_behind(finished, tmp_path):
     (study / "notes.txt").write_text("the user's")
     (study / "inner").symlink_to("notes.txt")
     answer = Export(study=study, archive=tmp_path / "study.tar").run()
-    assert answer["left_out"] == ["inner: no regular file", "mlflow/mlflow.db: MLflow's own database does not travel"]
+    assert answer["left_out"] == ["inner: no regular file", "mlflow/mlflow.db: MLflow's own database is not exported"]
     with tarfile.open(tmp_path / "study.tar") as tar:
         names = tar.getnames()
     assert not {*left, "inner", "driver.lock"} & {*names} and "notes.txt" in names
@@ -250,30 +235,6 @@ class TestBegun:
         original = begun
         run_trials(original)
         assert [t.values for t in saved.trials()] == [t.values for t in original.trials()]
-
-    def test_a_checkpoint_that_is_gone_is_told(self, begun, tmp_path):
-        shutil.rmtree(begun.folder / "ray")
-        answer = Export(study=begun.folder, archive=tmp_path / "a.tar").run()
-        assert "trial 0 begins anew" in answer["left_out"][0]
-
-    def test_a_checkpoint_replaced_meanwhile_is_copied_in_a_second_try(self, begun, tmp_path, monkeypatch):
-        place = begun.folder / "ray" / "sweep-1" / "trial-0-ab"
-        copy, calls = archive_module._copy_database, []
-
-        def replaced(saved, target):
-            copy(saved, target)
-            calls.append(target)
-            if len(calls) == 1:
-                shutil.rmtree(place / "checkpoint_000000")
-                (place / "checkpoint_000001").rename(place / "checkpoint_000002")
-                running = optuna.Trial(saved.study, saved.trials()[0]._trial_id)
-                running.set_user_attr("checkpoint", "ray/sweep-1/trial-0-ab/checkpoint_000002")
-
-        monkeypatch.setattr(archive_module, "_copy_database", replaced)
-        assert Export(study=begun.folder, archive=tmp_path / "a.tar").run()["left_out"] == []
-        assert len(calls) == 2
-        Import(archive=tmp_path / "a.tar", folder=tmp_path / "elsewhere").run()
-        assert (tmp_path / "elsewhere/ray/sweep-1/trial-0-ab/checkpoint_000002/state.pt").exists()
 
     def test_a_driver_may_write_meanwhile(self, begun, tmp_path):
         running = optuna.Trial(begun.study, begun.trials()[0]._trial_id)

@@ -3,10 +3,9 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -15,8 +14,8 @@ from tests.support.tiny_study import begin_study, finish_study, run_trials
 from tune_jobs.__main__ import main
 from tune_jobs.files.curves import read_curve
 from tune_jobs.study.saved import open_saved
-from tune_jobs.tools.compare_page import CURVES, curves_figure, curves_frame
-from tune_jobs.tools.compare_rows import Side
+from tune_jobs.tools.compare import curves_of
+from tune_jobs.tools.compare_page import CURVES, curves_figure
 
 
 def make(folder, finished=True, **changes):
@@ -61,9 +60,9 @@ class TestPairs:
         answer = compare(studies["first"], studies["seed"], capsys)
         assert not answer["pairing"]["paired"]
         assert answer["pairing"]["text"].startswith("compared as two groups, 2 of A and 3 of B: only 1 pair has")
-        assert [row["paired"] for row in answer["trials"]] == [True, False, False]
+        assert [row["paired"] for row in answer["trials"]] == [True, False, False, False]
         assert answer["differences"][0]["n"] == [2, 3]
-        assert [row["a"] is None for row in answer["trials"]] == [False, False, True]
+        assert sorted(row["number"] for row in answer["trials"]) == [0, 1, 1, 2]
 
     def test_trials_without_a_partner_are_left_out_and_said(self, studies, tmp_path, capsys):
         shutil.copytree(studies["first"], tmp_path / "more")
@@ -142,9 +141,9 @@ class TestText:
     def test_it_says_settings_trials_differences_results_and_the_conclusion(self, studies, capsys):
         assert main(["compare", str(studies["first"]), str(studies["budget"])]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert any(re.fullmatch(r"  hypernetwork_epochs +3 +2", line) for line in lines)
-        assert sum(line.startswith("  value of the trial ") for line in lines) == 1
-        assert sum(line.startswith("  EdgeNES ensemble ") for line in lines) == 1
+        assert any(re.fullmatch(r" *hypernetwork_epochs +3 +2", line) for line in lines)
+        assert sum(line.strip().startswith("value of the trial ") for line in lines) == 1
+        assert sum(line.strip().startswith("EdgeNES ensemble ") for line in lines) == 1
         assert lines[-1].startswith("Conclusion. Value of the trials:")
 
 
@@ -163,23 +162,20 @@ class TestPage:
         assert page.count('class="plotly-graph-div"') == 4
 
     def test_the_curves_are_those_recorded(self, studies):
-        sides = [Side(open_saved(studies[name])) for name in ("first", "budget")]
-        frame = curves_frame(*sides)
-        for study, name in (("A", "first"), ("B", "budget")):
+        frames = {side: curves_of(open_saved(studies[name])) for side, name in (("A", "first"), ("B", "budget"))}
+        for side, name in (("A", "first"), ("B", "budget")):
             for trial in (0, 1):
                 curve = read_curve(studies[name] / "trials" / f"{trial:04d}.jsonl")
-                mine = frame[(frame["study"] == study) & (frame["trial"] == trial)]
-                losses = [record["loss"] for record in curve if "loss" in record]
-                assert mine[mine["metric"] == "loss"]["value"].tolist() == losses
-                means = [record["intermediate"] for record in curve if "intermediate" in record]
-                assert mine[mine["metric"] == "intermediate"]["value"].tolist() == means
-                assert mine[mine["metric"] == "intermediate"]["x"].tolist() == [1, 2, 3]
-        figure = curves_figure(frame)
+                mine = frames[side][frames[side]["trial"] == trial]
+                for metric in ("loss", "intermediate"):
+                    recorded = [record[metric] for record in curve if metric in record]
+                    assert mine[metric].dropna().tolist() == recorded and recorded
+        figure = curves_figure(pd.concat(frames, names=["study"]).reset_index("study"))
         assert len(figure.data) == 4 * len(CURVES), "both studies: trials, and their median"
-        assert {trace.name for trace in figure.data if trace.showlegend} == {
-            "A: median of its trials",
-            "B: median of its trials",
-        }
+        medians = {trace.name: trace for trace in figure.data if trace.showlegend}
+        assert medians.keys() == {"A: median of its trials", "B: median of its trials"}
+        losses = frames["A"].groupby("step")["loss"].median().dropna()
+        assert list(medians["A: median of its trials"].y) == losses.tolist()
 
 
 class TestRefused:
@@ -194,18 +190,3 @@ class TestRefused:
             assert main(["compare", *arguments]) == 1
             assert why in " ".join(capsys.readouterr().err.split())
         assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.e2e
-def test_none_of_the_three_commands_needs_ray(studies, tmp_path):
-    folder = shutil.copytree(studies["first"], tmp_path / "copy")
-    code = (
-        "import sys; from tune_jobs.__main__ import main\n"
-        f"assert main(['replay', {str(folder)!r}, '0']) == 0\n"
-        f"assert main(['ensemble', {str(folder)!r}]) == 0\n"
-        f"assert main(['compare', {str(folder)!r}, {str(studies['budget'])!r}, '--out', '{tmp_path}/x.html']) == 0\n"
-        "assert 'ray' not in sys.modules"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Trial 0 (COMPLETE), run again on cpu with 1 thread: equal\n")

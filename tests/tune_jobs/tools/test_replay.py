@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import sqlite3
 
 import pytest
@@ -30,21 +29,6 @@ def contents(folder):
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
         for path in folder.rglob("*")
     }
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """The folder of a study with two complete trials."""
-    folder = tmp_path_factory.mktemp("study")
-    run_trials(begin_study(folder))
-    return folder
-
-
-@pytest.fixture
-def study(finished, tmp_path):
-    """A copy that a test may alter."""
-    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    return tmp_path
 
 
 def alter_curve(folder, step, **changes):
@@ -144,7 +128,7 @@ class TestDifferent:
         status, answer = replay(study, 0, capsys)
         assert status == 1
         [found] = answer["differences"]
-        assert found["metric"] == "hypernetwork beta"
+        assert found["metric"] == "hypernetwork.weights.beta"
         assert (found["recorded"], found["replayed"]) == (pytest.approx(right + 1), pytest.approx(right))
 
     def test_a_damaged_hypernetwork_is_found_and_a_missing_one_is_said(self, study, capsys):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import sqlite3
 import time
@@ -11,29 +10,13 @@ import optuna
 import pytest
 
 from edgenes.errors import CheckpointError
-from tests.support.tiny_study import begin_study, finish_study, run_trials
+from tests.support.tiny_study import begin_study, run_trials
 from tune_jobs.errors import StudyError
-from tune_jobs.files.lease import STALE, read_driver, study_lock
+from tune_jobs.files.layout import DRIVER_FILE
+from tune_jobs.study.lock import STALE, read_driver, study_lock
 from tune_jobs.study.saved import open_saved
-from tune_jobs.tools.clean import Clean
-from tune_jobs.tools.doctor import Doctor
-from tune_jobs.tools.folder import DRIVER, full_retrainings
-from tune_jobs.tools.replay import Replay
-from tune_jobs.tools.status import Status
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    saved = begin_study(tmp_path_factory.mktemp("finished") / "study")
-    run_trials(saved)
-    result = finish_study(saved)
-    (saved.folder / "stages.json").write_text(json.dumps(result["seconds"] | {"sweep": 75.0}))
-    return saved.folder
-
-
-@pytest.fixture
-def study(finished, tmp_path):
-    return shutil.copytree(finished, tmp_path / "study")
+from tune_jobs.tools.commands import Clean, Doctor, Replay, Status
+from tune_jobs.tools.folder import full_retrainings
 
 
 def status(folder, **options):
@@ -52,7 +35,7 @@ def test_a_finished_study(study):
     answer, text = status(study)
     result = json.loads((study / "result.json").read_text())
     assert answer["finished"] and answer["driver"] is None and states(answer) == ["done"] * 4
-    assert answer["trials"] == {"planned": 2, "complete": 2, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
+    assert answer["trials"] == {"planned": 3, "complete": 3, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
     planned = len(full_retrainings(open_saved(study)))
     assert answer["retrainings"] == {"done": planned, "planned": planned}
     trials = open_saved(study).trials()
@@ -69,7 +52,7 @@ def test_a_finished_study(study):
     assert [stage["seconds"] for stage in answer["stages"]] == [1.0, 75.0, 1.0, 1.0]
     for words in (
         ": finished",
-        "2 of 2 trials (2 complete), 1m 15s",
+        "3 of 3 trials (3 complete), 1m 15s",
         f"{result['test']['accuracy']:.3f} ± ",
         "1 for 1",
     ):
@@ -81,7 +64,7 @@ def test_a_study_that_has_not_begun_its_trials(tmp_path):
     answer, text = status(folder)
     assert states(answer) == ["done", "stopped", "to do", "to do"]
     assert answer["trials"]["waiting"] == 1 and answer["best_trial"] is None and answer["retrainings"] is None
-    assert "stopped; the sweep's same command goes on with it" in text
+    assert "stopped; the sweep's same command resumes it" in text
     (folder / "search" / "genotype.json").unlink()
     assert states(status(folder)[0]) == ["stopped", "to do", "to do", "to do"]
 
@@ -116,10 +99,10 @@ def test_retrainings_are_counted_as_they_are_stored(study):
 
 def test_a_study_that_goes_on_shows_its_last_result(study):
     path = study / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "trials": 4}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "trials": 5}))
     answer, text = status(study)
     assert not answer["finished"] and states(answer) == ["done", "stopped", "to do", "to do"]
-    assert "2 of 4 trials" in text and "of 2 trials, test accuracy" in text
+    assert "3 of 5 trials" in text and "of 3 trials, test accuracy" in text
 
 
 def test_failures_and_prunings_are_counted_by_reason(study):
@@ -134,8 +117,8 @@ def test_failures_and_prunings_are_counted_by_reason(study):
         trial.set_user_attr("reason", reason)
         saved.study.tell(trial, state=optuna.trial.TrialState[state])
     answer, text = status(study)
-    assert answer["failures"] == [{"reason": "loss 1\nis NaN", "trials": [2, 5]}, {"reason": "other", "trials": [4]}]
-    assert answer["prunings"] == [{"reason": "slow", "trials": [3]}]
+    assert answer["failures"] == [{"reason": "loss 1\nis NaN", "trials": [3, 6]}, {"reason": "other", "trials": [5]}]
+    assert answer["prunings"] == [{"reason": "slow", "trials": [4]}]
     assert "2 x loss 1 is NaN" in text and "1 x slow" in text
 
 
@@ -144,7 +127,7 @@ def test_failures_and_prunings_are_counted_by_reason(study):
 def test_damage_is_a_problem_that_is_told_and_no_end(study, name, content):
     (study / name).write_bytes(content)
     answer, text = status(study)
-    assert answer["trials"]["complete"] == 2
+    assert answer["trials"]["complete"] == 3
     if name != "test_reads.jsonl" or content == b"\xff\xfe":
         assert answer["problems"] and f"doctor {study}" in text
 
@@ -185,8 +168,8 @@ def test_trials_that_no_sweep_records_are_an_error_of_every_command(study, tmp_p
 class TestDriver:
     def driven(self, study, host, pid, age):
         record = {"host": host, "pid": pid, "started": "2026-01-01T00:00:00+00:00", "heartbeat": 15}
-        (study / DRIVER).write_text(json.dumps(record))
-        os.utime(study / DRIVER, (time.time() - age,) * 2)
+        (study / DRIVER_FILE).write_text(json.dumps(record))
+        os.utime(study / DRIVER_FILE, (time.time() - age,) * 2)
         answer, text = status(study)
         return answer["driver"]["state"], text
 
@@ -205,7 +188,7 @@ class TestDriver:
 
     @pytest.mark.parametrize("record", ['{"pid": "x", "started": 3}', '{"host": null, "pid": -1}', "[]", "{", "\xff"])
     def test_a_record_of_nonsense(self, study, record):
-        (study / DRIVER).write_text(record, encoding="latin-1")
+        (study / DRIVER_FILE).write_text(record, encoding="latin-1")
         status(study)
 
     @pytest.mark.parametrize(
@@ -213,8 +196,8 @@ class TestDriver:
     )
     def test_a_record_of_a_stranger_is_only_an_old_one(self, study, record):
         text = "[" * 10**5 if record == "deep" else json.dumps(record)
-        (study / DRIVER).write_text(text)
-        os.utime(study / DRIVER, (0, 0))
+        (study / DRIVER_FILE).write_text(text)
+        os.utime(study / DRIVER_FILE, (0, 0))
         status(study)
         with study_lock(study, stale=0.1):  # it is taken over
-            assert read_driver(study / DRIVER)["pid"] == os.getpid()
+            assert read_driver(study / DRIVER_FILE)["pid"] == os.getpid()

@@ -1,39 +1,23 @@
 """Another ensemble from a study's hypernetwork: the study's own comes back, other settings give others."""
 
 import json
-import shutil
 
 import pytest
 
 from edgenes.ensemble import Ensemble
 from edgenes.errors import ConfigError, DivergedError
 from edgenes.metrics import accuracy
-from edgenes.selection import select_ensemble
+from edgenes.selection import METHODS, select_ensemble
 from edgenes.space.genotype import Genotype, shared_edges
-from tests.support.tiny_study import begin_study, finish_study, run_trials
+from tests.support.tiny_study import begin_study, run_trials
 from tune_jobs.__main__ import main
 from tune_jobs.files import candidate_store as store_module
-from tune_jobs.stages import ensemble as final
-from tune_jobs.stages.finalists import final_training
+from tune_jobs.files.layout import FINALISTS
+from tune_jobs.stages.finalists import final_training, finalist_pool
+from tune_jobs.study import result as results
 from tune_jobs.study.saved import open_saved
-from tune_jobs.tools import reselect
-from tune_jobs.tools.reselect import parse_range
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """(folder, result) of a finished study."""
-    folder = tmp_path_factory.mktemp("study")
-    saved = begin_study(folder, trials=2)
-    run_trials(saved)
-    return folder, finish_study(saved)
-
-
-@pytest.fixture
-def study(finished, tmp_path):
-    """A copy that a test may alter."""
-    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
-    return tmp_path
+from tune_jobs.tools import ensemble as tool
+from tune_jobs.tools.ensemble import parse_range
 
 
 def ensemble(folder, capsys, *options):
@@ -42,8 +26,7 @@ def ensemble(folder, capsys, *options):
 
 
 class TestChoice:
-    def test_with_the_studys_settings_it_is_the_studys_ensemble(self, study, finished, capsys):
-        _, result = finished
+    def test_with_the_studys_settings_it_is_the_studys_ensemble(self, study, result, capsys):
         answer = ensemble(study, capsys)
         for part in ("selection", "members", "validation", "test"):
             assert answer[part] == result[part]
@@ -56,7 +39,7 @@ class TestChoice:
         settings, data = saved.settings(), saved.data()
         number = answer["asked"]["trial"]
         path = study / "hypernetwork" / "hypernetwork.pt"
-        drawn = reselect.draw(saved, reselect.Hypernetwork.load(path), number, 5, 1.0, 2.0)
+        drawn = tool.draw(saved, tool.Hypernetwork.load(path), number, 5, 1.0, 2.0)
         assert len(drawn) == answer["candidates"] == 5
         keys = [settings.store.key(final_training(settings, 0), data, c.genotype) for c in drawn]
         records = [settings.store.find(key, weights=True) for key in keys]
@@ -66,8 +49,19 @@ class TestChoice:
             assert 1 <= member["lambda"] <= 2
             assert member["shared"] == shared_edges(Genotype.from_dict(member["genotype"]), saved.optimal)
 
-    def test_a_trial_may_be_named(self, study, finished, capsys):
-        other = 1 - finished[1]["best_trial"]["number"]
+    @pytest.mark.parametrize("method", METHODS)
+    def test_every_method_of_selection_has_a_name(self, study, capsys, method):
+        answer = ensemble(study, capsys, "--selection", method)
+        saved = open_saved(study)
+        assert answer["asked"]["selection"] == method
+        pool = finalist_pool(saved.settings(), saved.data(), winner(saved))
+        chosen = select_ensemble(pool.predictions, saved.data().validation.labels, 2, "nll", method)
+        digests = [pool.genotypes[k].digest for k in chosen.members]
+        assert [member["digest"] for member in answer["members"]] == digests
+        assert answer["weights"] == (None if chosen.weights is None else list(chosen.weights))
+
+    def test_a_trial_may_be_named(self, study, result, capsys):
+        other = (result["best_trial"]["number"] + 1) % 3
         answer = ensemble(study, capsys, "--trial", other)
         assert answer["asked"]["trial"] == other
         drawn = {row["digest"] for row in open_saved(study).study.trials[other].user_attrs["candidates"]}
@@ -76,7 +70,7 @@ class TestChoice:
     def test_too_few_distinct_genotypes_are_said(self, study, capsys):
         collapse(study)
         assert main(["ensemble", str(study), "--size", "1", "--lambda", "2:2"]) == 0
-        assert "Only 1 distinct genotypes were found there, of 3 asked for." in capsys.readouterr().out
+        assert "Only 1 of 3 distinct genotypes were found there." in capsys.readouterr().out
         assert main(["ensemble", str(study), "--size", "2", "--lambda", "2:2"]) == 1
         assert "gives only 1 distinct genotypes at lambda 2 to 2" in capsys.readouterr().err
 
@@ -94,17 +88,23 @@ class TestChoice:
         assert (answer["diverged"], answer["candidates"], answer["selection"]["networks"]) == (1, 6, 5)
 
 
+def winner(saved):
+    """The finalist that the study chose."""
+    number = json.loads((saved.folder / FINALISTS).read_text())["chosen"]
+    return next(finalist for finalist in saved.finalists() if finalist.number == number)
+
+
 def collapse(folder):
     """Make the study's hypernetwork give one genotype."""
     path = folder / "hypernetwork" / "hypernetwork.pt"
-    hypernetwork = reselect.Hypernetwork.load(path)
+    hypernetwork = tool.Hypernetwork.load(path)
     for logits in (hypernetwork.alpha, hypernetwork.beta):
         logits.data[:] = 1e4 * logits.data[:1]
     hypernetwork.save(path)
 
 
 class TestSaved:
-    def test_the_ensemble_loads_and_its_card_says_what_was_asked(self, study, finished, capsys):
+    def test_the_ensemble_loads_and_its_card_says_what_was_asked(self, study, result, capsys):
         answer = ensemble(study, capsys, "--size", 3, "--candidates", 4, "--lambda", "0.5:2")
         folder = study / "ensembles" / f"trial-{answer['asked']['trial']}-lambda-0.5-2-best-3-of-4-by-nll"
         assert answer["folder"] == str(folder)
@@ -117,9 +117,9 @@ class TestSaved:
         assert saved.card["hypernetwork"] == own["hypernetwork"] == answer["hypernetwork"]
 
     def test_the_test_images_are_read_once_and_noted(self, study, capsys):
-        before = final.test_reads(study)
+        before = results.test_reads(study)
         answer = ensemble(study, capsys, "--out", study / "mine")
-        assert answer["test_reads"] == final.test_reads(study) == before + 1
+        assert answer["test_reads"] == results.test_reads(study) == before + 1
         note = json.loads((study / "test_reads.jsonl").read_text().splitlines()[-1])
         assert note["purpose"] == "ensemble mine"
 
@@ -127,10 +127,10 @@ class TestSaved:
         for options in (), ("--out", str(study / "ensemble")):
             if not options:
                 ensemble(study, capsys)
-            reads, files = final.test_reads(study), sorted(study.rglob("*"))
+            reads, files = results.test_reads(study), sorted(study.rglob("*"))
             assert main(["ensemble", str(study), *options]) == 1
             assert "is there already, and is not overwritten" in capsys.readouterr().err
-            assert (final.test_reads(study), sorted(study.rglob("*"))) == (reads, files)
+            assert (results.test_reads(study), sorted(study.rglob("*"))) == (reads, files)
 
     def test_the_study_itself_is_not_changed(self, study, capsys):
         names = ("result.json", "hypernetwork/hypernetwork.pt", "ensemble/ensemble.pt", "study.db", "config.json")
@@ -154,20 +154,22 @@ class TestRefused:
         run_trials(saved)
         assert main(["ensemble", str(tmp_path)]) == 1
         assert "give --trial, one of 0, or let" in capsys.readouterr().err
-        assert final.test_reads(tmp_path) == 0
+        assert results.test_reads(tmp_path) == 0
 
     @pytest.mark.parametrize(
         "options, why",
         [
-            (["--trial", "2"], "no trial 2: it has 2"),
+            (["--trial", "3"], "no trial 3: it has 3"),
             (["--size", "4"], "--size 4 is more than --candidates 3"),
             (["--size", "0"], "--size must be at least 1, got 0"),
             (["--candidates=-1"], "--candidates must be at least 1, got -1"),
+            (["--selection", "bean"], "Did you mean 'beam'?"),
+            (["--criterion", "mse"], "--criterion must be one of nll, accuracy"),
             (["--lambda", "2:9"], "--lambda must be LOW:HIGH within 0:2"),
         ],
     )
     def test_what_cannot_be(self, finished, capsys, options, why):
-        assert main(["ensemble", str(finished[0]), *options]) == 1
+        assert main(["ensemble", str(finished), *options]) == 1
         assert why in capsys.readouterr().err
 
     def test_a_trial_whose_hypernetwork_is_gone(self, study, capsys):

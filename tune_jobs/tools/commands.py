@@ -1,0 +1,227 @@
+"""The options of each command. Nothing here imports torch, Ray or Optuna: only a command that runs does."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from tune_jobs.tools.cluster_file import FILES
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command, which the module of its name in this folder carries out."""
+
+    module: ClassVar[str]
+    """The module with `run(command)`, which returns plain values, and `text(answer)`, which puts them into words."""
+    json: bool = False
+    """Print JSON, for a program."""
+
+    def run(self) -> dict[str, Any]:
+        """Carry the command out; the answer as JSON-able values. Raises EdgeNESError with what to do."""
+        return self._module().run(self)
+
+    def text(self, answer: dict[str, Any]) -> str:
+        """The answer in words."""
+        return self._module().text(answer)
+
+    def status(self, answer: dict[str, Any]) -> int:
+        """The exit status: 0 unless the answer is bad news."""
+        return 0
+
+    def _module(self) -> Any:
+        return import_module(f"tune_jobs.tools.{self.module}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyCommand(Command):
+    """A command on one study."""
+
+    study: Positional[Path]
+    """The study's folder."""
+    storage: str | None = None
+    """The Optuna study, if it does not lie in the folder: as given to the sweep."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status(StudyCommand):
+    """Show how far a study is: its driver, stages, trials, the best one, failures, disk."""
+
+    module = "status"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor(StudyCommand):
+    """Find a study's damaged files and a dead driver; exit status 1 if a file cannot be read. Nothing is changed."""
+
+    module = "doctor"
+
+    def status(self, answer: dict[str, Any]) -> int:
+        return 0 if answer["sound"] else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clean(StudyCommand):
+    """Shrink a finished study to what its report, its ensemble and further trials need.
+
+    All hypernetworks stay: they are small, and a trial's result. The stored candidates of the finalists and of the
+    baselines stay, with their weights; others are retrained if a resumed study needs them again.
+    """
+
+    module = "clean"
+    dry_run: bool = False
+    """Only show what would be removed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheCommand(Command):
+    """Show where your studies' cache is and what it holds, or clear it.
+
+    No study needs it: each one's folder holds all of its own. What is cleared is computed again when needed.
+    """
+
+    module = "cache"
+    cache: str | None = None
+    """The cache's folder, as given to the studies; by default what they take by default."""
+    clear: bool = False
+    """Remove all that it holds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(StudyCommand):
+    """Pack a study into one file, to resume it on another machine; it may be running."""
+
+    module = "export_study"
+    archive: Positional[Path]
+    """The file to write, OUT.tar."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import(Command):
+    """Unpack an exported study into a new folder, check every file, and print the command that resumes it."""
+
+    module = "import_study"
+    archive: Positional[Path]
+    """The file that export wrote."""
+    folder: Positional[Path]
+    """The study's new folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay(StudyCommand):
+    """Run one trial again from scratch, without Ray, and compare it with its record, metric by metric.
+
+    The study's folder is only read: every candidate is retrained in a temporary one. Exit status 1 if a number differs.
+    """
+
+    module = "replay"
+    trial: Positional[int]
+    """The trial's number."""
+    tolerance: float | None = None
+    """Difference allowed, as a fraction of the larger number, absolute below 1. By default 0 on the CPU of the
+    study's platform and versions, where all is equal to the last bit, and 0.02 elsewhere, where little is."""
+    device: Device = "auto"
+    """Where to compute; auto is where the study did, or the CPU if that is not here."""
+
+    def status(self, answer: dict[str, Any]) -> int:
+        return 0 if answer["equal"] else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reselect(StudyCommand):
+    """Choose another ensemble from the study's hypernetwork, or from that of one trial, without a sweep.
+
+    The candidates are retrained fully, except those in the study's store; the members are chosen on the validation
+    images; then the test images are read, once, which leaves a line in test_reads.jsonl. The result is an ensemble in
+    ensembles/, beside the study's own. A sweep may run in the same folder meanwhile: both add to one store, and
+    neither retrains what the other one does.
+    """
+
+    module = "ensemble"
+    size: int | None = None
+    """Members of the ensemble; by default as many as the study's has."""
+    candidates: int | None = None
+    """Distinct genotypes to draw and to choose from; by default as many as the study's."""
+    lambdas: Annotated[str | None, tyro.conf.arg(name="lambda", metavar="LOW:HIGH")] = None
+    """Draw them at these numbers of edges shared with the optimal genotype; by default at all of them."""
+    trial: int | None = None
+    """Trial whose hypernetwork to use; by default the one that the study chose."""
+    selection: str = "auto"
+    """Method that chooses the members: exact, beam, diverse, greedy, greedy-with-replacement, top or weighted; auto is
+    exact where that takes about a minute at most, else greedy."""
+    criterion: str | None = None
+    """What the members are chosen by, nll or accuracy; by default what the study chose by."""
+    device: Device = "auto"
+    """Where to compute; auto is where the study did, or the CPU if that is not here."""
+    out: Path | None = None
+    """Folder of the ensemble; by default one in ensembles/ whose name shows the settings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(Command):
+    """Compare two studies: their settings, trials and ensembles, and which differences are only noise.
+
+    Trials of the same number with the same parameters are pairs, closer still if their seeds are the same; with two
+    pairs or more the differences are of pairs, else of all trials of one study against all of the other.
+    """
+
+    module = "compare"
+    a: Positional[Path]
+    """Folder of the first study, A."""
+    b: Positional[Path]
+    """Folder of the second study, B; differences are B - A."""
+    storage_a: str | None = None
+    """The Optuna study of A, if it does not lie in its folder."""
+    storage_b: str | None = None
+    """The Optuna study of B, likewise."""
+    out: Path | None = None
+    """Write a page too: one .html file that works offline, with the curves of both."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submit(Command):
+    """Run a study on a cluster; its arguments, after --, are checked here first.
+
+    The command is printed and run: ray job submit, ray submit, or sbatch.
+    """
+
+    module = "submit"
+    target: Positional[str]
+    """http://HOST:8265 or ray://HOST:10001 (a running cluster), CLUSTER.yaml (one of `ray up`), slurm or SCRIPT.sh."""
+    arguments: Positional[tuple[str, ...]] = ()
+    """Arguments of studies/anneal_sweep.py, after --; with --out, a folder that all nodes share."""
+    dry_run: bool = False
+    """Only print the command."""
+
+    def status(self, answer: dict[str, Any]) -> int:
+        return answer["status"] or 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterFile(Command):
+    """Print a file that starts a cluster; what to edit stands at its top: ... cluster-file slurm > my.sh"""
+
+    module = "cluster_file"
+    name: Positional[Literal[*FILES]]
+    """local: machines over ssh; aws: EC2 with spot workers; slurm: a batch script; kuberay: a RayJob."""
+
+
+COMMANDS = {
+    "status": Status,
+    "doctor": Doctor,
+    "clean": Clean,
+    "cache": CacheCommand,
+    "export": Export,
+    "import": Import,
+    "replay": Replay,
+    "ensemble": Reselect,
+    "compare": Compare,
+    "submit": Submit,
+    "cluster-file": ClusterFile,
+}
+"""The commands, in the order of the help."""

@@ -1,0 +1,212 @@
+"""Another ensemble from a hypernetwork that the study has trained: other candidates, other settings, no sweep."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgenes.checkpoint import read_json
+from edgenes.data.dataset import Dataset
+from edgenes.errors import CheckpointError, ConfigError, DivergedError
+from edgenes.seeds import stable_seed
+from edgenes.selection import CRITERIA, METHODS, select_ensemble
+from edgenes.space.hypernetwork import Candidate, Hypernetwork, draw_candidates
+from edgenes.validation import check_choice
+from tune_jobs.errors import StudyError
+from tune_jobs.files.layout import FINALISTS, HYPERNETWORK, file_digest
+from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.progress.text import aligned
+from tune_jobs.stages.ensemble import save_ensemble
+from tune_jobs.stages.finalists import Pool, final_training, pool_of
+from tune_jobs.study.context import TrialSettings
+from tune_jobs.study.optuna_study import study_seed, trial_seed
+from tune_jobs.study.result import read_result, read_test, test_reads
+from tune_jobs.study.saved import SavedStudy, open_saved
+from tune_jobs.tools.commands import Reselect
+from tune_jobs.tools.display import Show, progress_line
+from tune_jobs.tools.machine import choose_device, threads
+
+DRAWS = 10
+"""Draws for each candidate wanted, after which a hypernetwork is taken to have no more."""
+
+
+def run(command: Reselect) -> dict[str, Any]:
+    """Draw and retrain the candidates, choose the members on V, read T once, and save the ensemble."""
+    saved = open_saved(command.study, command.storage)
+    config, wanted = saved.config, asked_for(command, saved)
+    size, count, (low, high) = wanted["size"], wanted["candidates"], wanted["lambda"]
+    settings = saved.settings(choose_device(saved, command.device))
+    number, path = find_hypernetwork(saved, settings, command.trial)
+    wanted["trial"] = number
+    target = (command.out or saved.folder / "ensembles" / folder_name(wanted)).absolute()
+    _refuse_existing(target)
+    digest = file_digest(path)
+    drawn = draw(saved, Hypernetwork.load(path), number, count, low, high)
+    if len(drawn) < size:
+        raise StudyError(
+            f"the hypernetwork of trial {number} gives only {len(drawn)} distinct genotypes at lambda {low:g} to "
+            f"{high:g}, too few for an ensemble of {size}: give a wider --lambda or a smaller --size."
+        )
+    data = saved.data()
+    with threads(config.cpus_per_trial):
+        with progress_line("Retraining", shown=not command.json) as show:
+            pool, cached, diverged = retrain(settings, data, drawn, show)
+        if len(pool.records) < size:
+            raise StudyError(f"only {len(pool.records)} retrainings did not diverge, too few for {size} members.")
+        labels = data.validation.labels
+        selection = select_ensemble(pool.predictions, labels, size, wanted["criterion"], wanted["selection"])
+        # Before the test images are read: what cannot be written must not cost a read.
+        target.mkdir(parents=True, exist_ok=True)
+        place = target.relative_to(saved.folder) if target.is_relative_to(saved.folder) else target
+        test = read_test(data, StudyFiles(saved.folder), f"ensemble {place}")
+        about = {"hypernetwork": digest, "asked": wanted}
+        found = save_ensemble(settings, data, pool, selection, test, target, about)
+    own = read_result(saved.folder)
+    return {
+        "folder": str(target),
+        **about,
+        "device": settings.device,
+        "candidates": len(drawn),
+        "cached": cached,
+        "diverged": diverged,
+        **found,
+        "weights": None if selection.weights is None else list(selection.weights),
+        "images": {"validation": len(data.validation), "test": len(test)},
+        "study": {part: own[part] for part in ("validation", "test")} if own else None,
+        "test_reads": test_reads(saved.folder),
+    }
+
+
+def asked_for(command: Reselect, saved: SavedStudy) -> dict[str, Any]:
+    """The command's settings, the study's where it gives none; raises ConfigError for what cannot be."""
+    config = saved.config
+    for option, number in (("--size", command.size), ("--candidates", command.candidates)):
+        if number is not None and number < 1:
+            raise ConfigError(f"{option} must be at least 1, got {number}.")
+    size, count = command.size or config.ensemble_size, command.candidates or config.candidates
+    if size > count:
+        raise ConfigError(f"--size {size} is more than --candidates {count}: draw more, or choose fewer.")
+    criterion = command.criterion or config.criterion
+    check_choice("--criterion", criterion, CRITERIA)
+    check_choice("--selection", command.selection, tuple(METHODS))
+    lambdas = list(parse_range(command.lambdas, config.space.max_edges))
+    return {
+        "lambda": lambdas,
+        "size": size,
+        "candidates": count,
+        "criterion": criterion,
+        "selection": command.selection,
+    }
+
+
+def folder_name(wanted: dict[str, Any]) -> str:
+    """A name that shows the settings."""
+    low, high = wanted["lambda"]
+    name = f"trial-{wanted['trial']}-lambda-{low:g}-{high:g}-best-{wanted['size']}-of-{wanted['candidates']}"
+    return f"{name}-by-{wanted['criterion']}" + ("" if wanted["selection"] == "auto" else f"-{wanted['selection']}")
+
+
+def parse_range(text: str | None, most: int) -> tuple[float, float]:
+    """The lambdas (low, high) of "LOW:HIGH", or 0 and `most`; raises ConfigError on anything else."""
+    if text is None:
+        return 0.0, float(most)
+    try:
+        low, high = (float(part) for part in text.split(":"))
+    except ValueError:
+        low, high = 1.0, 0.0
+    if not 0 <= low <= high <= most:
+        raise ConfigError(f"--lambda must be LOW:HIGH within 0:{most}, the lowest first, as 1:{most}; got {text!r}.")
+    return low, high
+
+
+def find_hypernetwork(saved: SavedStudy, settings: TrialSettings, trial: int | None) -> tuple[int, Path]:
+    """Trial and file of a hypernetwork, that of `trial` or the study's choice; raises StudyError if there is none."""
+    trials = saved.trials()
+    if trial is not None:
+        if not 0 <= trial < len(trials):
+            raise StudyError(f"the study has no trial {trial}: it has {len(trials)}, counted from 0.")
+        path = settings.hypernetwork(trial)
+        if not path.exists():
+            raise StudyError(f"trial {trial} ({trials[trial].state.name}) has no hypernetwork: {path} is missing.")
+        return trial, path
+    path = saved.folder / HYPERNETWORK
+    if not path.exists():
+        ready = [t.number for t in trials if settings.hypernetwork(t.number).exists()]
+        there = f"; give --trial, one of {', '.join(map(str, ready))}, or" if ready else ":"
+        raise StudyError(f"the study has not chosen its hypernetwork yet{there} let its command run to the end.")
+    table = read_json(saved.folder / FINALISTS)
+    try:
+        return int(table["chosen"]), path
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{saved.folder / FINALISTS} does not show whose hypernetwork it is.") from error
+
+
+def draw(
+    saved: SavedStudy, hypernetwork: Hypernetwork, trial: int, count: int, low: float, high: float
+) -> list[Candidate]:
+    """Up to `count` candidates of a trial's hypernetwork; with the study's settings, the trial's own candidates."""
+    generator = torch.Generator().manual_seed(stable_seed("candidates", trial_seed(study_seed(saved.study), trial)))
+    return draw_candidates(hypernetwork, count, generator, low, high, max_draws=max(200, DRAWS * count))
+
+
+def retrain(settings: TrialSettings, data: Dataset, drawn: list[Candidate], show: Show) -> tuple[Pool, int, int]:
+    """The fully retrained candidates, how many of them were stored, and how many diverged and are left out."""
+    repeats = range(settings.config.seeds_per_candidate)
+    jobs = [(candidate.genotype, candidate.lam, repeat) for candidate in drawn for repeat in repeats]
+    done, cached, train = [], 0, data.without_test()
+    for k, (genotype, lam, repeat) in enumerate(jobs):
+        show(k, len(jobs), f"lambda {lam:.2f}")
+        try:
+            training = final_training(settings, repeat)
+            cached += settings.store.retrained(training, train, genotype, weights=True).cached
+        except DivergedError:
+            continue
+        done.append((genotype, lam, repeat))
+    return pool_of(settings, data, done), cached, len(jobs) - len(done)
+
+
+def _refuse_existing(folder: Path) -> None:
+    """Raise StudyError if there is something in `folder` already."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise StudyError(f"{folder} is there already, and is not overwritten: give another --out, or remove it.")
+
+
+def text(answer: dict[str, Any]) -> str:
+    """The ensemble and its members in a table, beside the study's own ensemble."""
+    wanted, chosen = answer["asked"], answer["selection"]
+    low, high = wanted["lambda"]
+    best = "the best" if chosen["proven_optimal"] else "chosen"
+    method = "" if wanted["selection"] == "auto" else f" ({wanted['selection']})"
+    rows = [["", "lambda", "shared", "validation", "test"], _row("ensemble", answer)]
+    rows += [_row(f"member {k}", member) for k, member in enumerate(answer["members"], start=1)]
+    if answer["study"]:
+        rows.append(_row("the study's ensemble", answer["study"]))
+    lines = [
+        f"{len(answer['members'])} of {chosen['networks']} networks, {best} by {wanted['criterion']}{method} on "
+        f"{answer['images']['validation']} validation images; hypernetwork of trial {wanted['trial']}, "
+        f"lambda {low:g} to {high:g}",
+        "",
+        aligned(rows),
+        "",
+    ]
+    if answer["candidates"] < wanted["candidates"]:
+        lines.append(f"Only {answer['candidates']} of {wanted['candidates']} distinct genotypes were found there.")
+    if answer["weights"]:
+        weights = ", ".join(f"{weight:.2f}" for weight in answer["weights"])
+        lines.append(f"The method's weights ({weights}) are not used: the ensemble is the plain mean of its members.")
+    if answer["diverged"]:
+        lines.append(f"{answer['diverged']} retrainings diverged and are left out.")
+    lines += [
+        f"Found in the study's store: {answer['cached']} of {chosen['networks']} retrainings.",
+        f"The test images of this study have now been read {answer['test_reads']} times: choose between ensembles "
+        "by their validation images.",
+        f"Saved: {answer['folder']}",
+    ]
+    return "\n".join(lines)
+
+
+def _row(name: str, scores: dict[str, Any]) -> list[str]:
+    lam, shared = scores.get("lambda"), scores.get("shared")
+    place = ["" if lam is None else f"{lam:.2f}", "" if shared is None else str(shared)]
+    measured = [f"{scores[p]['accuracy']:.3f} ± {scores[p]['standard_error']:.3f}" for p in ("validation", "test")]
+    return [name, *place, *measured]

@@ -1,0 +1,162 @@
+"""An exported study, unpacked into a new folder after every file was checked against the archive's manifest."""
+
+import dataclasses
+import shlex
+import shutil
+import tarfile
+import tempfile
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from edgenes.data.sources import SOURCES
+from edgenes.errors import CheckpointError
+from edgenes.parsing import JSON_BYTES, parse_json, reason, shown
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.errors import StudyError
+from tune_jobs.files.environment import versions
+from tune_jobs.files.layout import DATABASE, file_digest
+from tune_jobs.progress.text import one_line, size_text
+from tune_jobs.study.saved import SavedStudy, open_saved
+from tune_jobs.tools.commands import Import
+from tune_jobs.tools.export_study import FORMAT, KIND, MANIFEST, travels, trials_text
+
+MAX_BYTES = 64 * 2**30
+"""Bytes of all files of an archive that is unpacked."""
+MAX_FILES = 100_000
+"""Files of an archive that is unpacked."""
+
+
+def run(command: Import) -> dict[str, Any]:
+    """Unpack the archive into the new folder; a study that is not whole leaves nothing there."""
+    target = command.folder.absolute()
+    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
+        raise StudyError(f"{target} exists and is not an empty folder: give a new one.")
+    if not command.archive.is_file():
+        raise StudyError(f"there is no file {command.archive}: give one that export wrote.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+        try:
+            manifest = _unpack(command.archive, staging)
+            open_saved(staging).trials()  # it is a study, and its trials can be read
+            staging.chmod(0o755)
+            staging.rename(target)  # over an empty folder, or nothing
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        raise StudyError(f"{command.archive} cannot be unpacked into {target}: {reason(error)}.") from error
+    saved, here = open_saved(target), versions()
+    return {
+        "folder": str(target),
+        "files": len(manifest["files"]),
+        "bytes": sum((target / name).stat().st_size for name in manifest["files"]),
+        "created": manifest["created"],
+        "trials": dict(Counter(trial.state.name for trial in saved.trials())),
+        "versions": {
+            name: {"there": version, "here": here.get(name)}
+            for name, version in manifest["versions"].items()
+            if version != here.get(name)
+        },
+        "paths": paths_elsewhere(saved),
+        "command": command_line(saved.config, target),
+    }
+
+
+def text(answer: dict[str, Any]) -> str:
+    """What arrived, what differs here, and the command that resumes the study."""
+    size, created = size_text(answer["bytes"]), one_line(answer["created"])
+    rows = [
+        f"{answer['folder']}: {answer['files']} files, {size}, exported {created}",
+        f"  trials    {trials_text(answer['trials'])}",
+    ]
+    for name, row in answer["versions"].items():
+        rows.append("  " + one_line(f"{name:<9} {row['there']} there, {row['here']} here"))
+    for row in answer["paths"]:
+        found = " (there is one here)" if row["found"] else ""
+        rows.append("  " + one_line(f"{row['option']}  {row['note']}{found}", 400))
+    return "\n".join([*rows, "To resume it:", f"  {answer['command']}"])
+
+
+def _unpack(archive: Path, staging: Path) -> dict[str, Any]:
+    """Unpack the archive and return its manifest; raises CheckpointError unless it holds exactly what that lists."""
+    try:
+        with tarfile.open(archive, "r:") as tar:
+            names = _check_members(archive, tar)
+            tar.extractall(staging, filter="data")
+    except (tarfile.TarError, UnicodeError, ValueError) as error:
+        raise CheckpointError(f"{archive} is no whole archive that export wrote: {reason(error)}.") from error
+    manifest = _manifest(archive, staging / MANIFEST)
+    if manifest["files"].keys() != names - {MANIFEST}:
+        raise CheckpointError(f"{archive} does not hold the files that its {MANIFEST} lists: copy the archive again.")
+    for name, entry in manifest["files"].items():
+        if file_digest(staging / name) != entry["sha256"]:
+            raise CheckpointError(f"{archive} is damaged: {name} has changed. Copy the archive again.")
+    return manifest
+
+
+def _check_members(archive: Path, tar: tarfile.TarFile) -> set[str]:
+    """Names of the members; raises CheckpointError unless each is a file that export may write, and is there once."""
+    names: set[str] = set()
+    size = 0
+    for member in tar:
+        path = PurePosixPath(member.name)
+        inside = path.parts and not path.is_absolute() and ".." not in path.parts and member.name.isprintable()
+        allowed = inside and (member.name in (MANIFEST, DATABASE) or travels(member.name))
+        if not allowed or not member.isreg() or member.issparse() or member.size < 0 or member.name in names:
+            raise CheckpointError(f"{archive} holds {shown(member.name)}, which export does not write: refused.")
+        names.add(member.name)
+        size += member.size
+        if len(names) > MAX_FILES or size > MAX_BYTES:
+            raise CheckpointError(f"{archive} holds more than {size_text(MAX_BYTES)} or {MAX_FILES} files: refused.")
+    return names
+
+
+def _manifest(archive: Path, path: Path) -> dict[str, Any]:
+    """The manifest, taken out of the folder."""
+    if not path.is_file() or path.stat().st_size > JSON_BYTES:
+        raise CheckpointError(f"{archive} has no {MANIFEST}: export did not write it, or it was cut short.")
+    try:
+        manifest = parse_json(path.read_text(encoding="utf-8"))
+        if manifest["kind"] != KIND or not isinstance(manifest["created"], str):
+            raise ValueError(f"its kind is {shown(manifest['kind'])}")
+        {name: entry["sha256"] for name, entry in manifest["files"].items()}, manifest["versions"].items()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"the {MANIFEST} of {archive} is not one of export: {reason(error)}.") from None
+    if manifest["format"] != FORMAT:
+        raise CheckpointError(
+            f"{archive} has format {shown(manifest['format'])}, this version reads format {FORMAT}; "
+            "use the version of EdgeNES Studio that wrote it."
+        )
+    path.unlink()
+    return manifest
+
+
+def paths_elsewhere(saved: SavedStudy) -> list[dict[str, Any]]:
+    """Options that name files of the machine that the study comes from: [{"option", "value", "found", "note"}]."""
+    config = saved.config
+    rows = []
+    if config.dataset not in SOURCES:
+        note = f"the data were read from {config.dataset}; give their path here (digest {saved.data_digest})"
+        rows.append(("--dataset", Path(config.dataset), note))
+    if config.root is not None:
+        rows.append(("--root", config.root, f"the data were below {config.root}; give where they are here"))
+    if config.genotype_file:
+        note = f"the study was begun with the genotype {config.optimal}: put search/genotype.json there, as a copy"
+        rows.append(("--optimal", config.genotype_file, note))
+    return [{"option": option, "value": str(path), "found": path.exists(), "note": note} for option, path, note in rows]
+
+
+def command_line(config: SweepConfig, folder: Path) -> str:
+    """The sweep's command that resumes a study in `folder`: every setting that is not the default."""
+    words = ["python", "studies/anneal_sweep.py", "--out", str(folder)]
+    for field in dataclasses.fields(SweepConfig):
+        value = getattr(config, field.name)
+        if value == field.default or field.name in ("out", "storage", "address", "dashboard", "dry_run", "smoke_test"):
+            continue
+        option = field.name.replace("_", "-")
+        if isinstance(field.default, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words += [f"--{option}", *map(str, value if isinstance(value, tuple) else [value])]
+    return shlex.join(words)
