@@ -88,8 +88,8 @@ def run(command: Doctor) -> dict[str, Any]:
     holder = driver(folder)
     driven = holder is not None and holder["state"] == "alive"
     notes = []
-    if holder is not None and holder["state"] == "dead":
-        notes.append(f"process {holder['pid']} on {holder['host']} drove the study and died: run its command again")
+    if holder is not None and not driven:
+        notes.append(f"process {holder['pid']} on {holder['host']} no longer drives the study: run its command again")
     try:
         check_folder(folder)
     except StudyError as error:
@@ -138,7 +138,7 @@ def _damaged(folder: Path, needed: set[str]) -> list[Finding]:
     findings = []
     for name in sorted({*contents(folder).files} | needed):
         for pattern, (read, to_do) in READERS.items():
-            if not re.fullmatch(pattern, name) or is_temporary(name):
+            if not re.fullmatch(pattern, name):
                 continue
             try:
                 if name in needed and not (folder / name).exists():

@@ -122,7 +122,7 @@ class TestDriver:
         (folder / DRIVER_FILE).write_text(json.dumps(record))
         answer = examined(folder)
         assert answer["sound"] and not answer["driven"]
-        assert "died" in answer["notes"][0] and "trial 0 is RUNNING without a driver" in answer["notes"][1]
+        assert "no longer drives" in answer["notes"][0] and "trial 0 is RUNNING without a driver" in answer["notes"][1]
 
     def test_a_living_one_is_no_news(self, tmp_path):
         folder = begun_study(tmp_path / "study").folder
