@@ -98,7 +98,8 @@ class ControlConfig(ExperimentConfig):
     @property
     def default(self) -> Condition:
         """The condition that the others are changes of."""
-        values = (self.estimator, "fixed", "corrected", HypernetworkConfig.epsilon, self.inputs_per_node)
+        inputs = self.networks.inputs_per_node
+        values = (self.search.estimator, "fixed", "corrected", HypernetworkConfig.epsilon, inputs)
         return dict(zip(FACTORS, values, strict=True))
 
 
@@ -194,9 +195,9 @@ def study(experiment: Any) -> Findings:
 
     every = conditions(config.default, config.conditions)
     curves = measured("control", control_job, every, "curve")
-    estimators = [one for one in every if one | {"estimator": config.estimator} == config.default]
+    estimators = [one for one in every if one | {"estimator": config.search.estimator} == config.default]
     accuracy = measured("accuracy", accuracy_job, estimators, "genotypes", genotypes=config.genotypes)
-    return findings(curves, accuracy, levels(config.default), (config.search_cells, config.cells))
+    return findings(curves, accuracy, levels(config.default), (config.networks.search_cells, config.networks.cells))
 
 
 def findings(curves: pd.DataFrame, accuracy: pd.DataFrame, default: Condition, cells: tuple[int, int]) -> Findings:

@@ -60,12 +60,13 @@ class ConvergenceConfig(ExperimentConfig):
         super().__post_init__()
         if self.retraining is None:
             object.__setattr__(self, "retraining", "short" if self.preset == "laptop" else "full")
-        check_at_least(self, 2, "points", "ensemble_size")
-        low, high = shared_epochs(self.search_epochs, self.hypernetwork_epochs, self.ensemble_size)
+        check_at_least(self, 2, "points")
+        check_at_least(self.budget, 2, "ensemble_size")
+        low, high = shared_epochs(self.budget.search_epochs, self.budget.hypernetwork_epochs, self.budget.ensemble_size)
         if low >= high:
             raise ConfigError(
                 f"the curves have no range in common: EdgeNES's begins with its hypernetwork, after "
-                f"{self.search_epochs} epochs of search, and the first ends after {high}; ask for more "
+                f"{self.budget.search_epochs} epochs of search, and the first ends after {high}; ask for more "
                 "hypernetwork_epochs or search_epochs."
             )
         if self.area_from is not None and not low <= self.area_from < high:
@@ -81,10 +82,13 @@ def shared_epochs(search: int, hypernetwork: int, runs: int) -> tuple[int, int]:
 
 def points_of(config: ConvergenceConfig) -> dict[str, list[int]]:
     """Epochs of the points, by method: even ones over what is common, and where a curve ends."""
-    sizes = config.search_epochs, config.hypernetwork_epochs, config.ensemble_size
+    sizes = config.budget.search_epochs, config.budget.hypernetwork_epochs, config.budget.ensemble_size
     low, high = shared_epochs(*sizes)
     even = sorted({round(x) for x in np.linspace(low, high, config.points)})
-    ends = {EDGE: config.search_epochs + config.hypernetwork_epochs, DARTS: config.search_epochs * config.ensemble_size}
+    ends = {
+        EDGE: config.budget.search_epochs + config.budget.hypernetwork_epochs,
+        DARTS: config.budget.search_epochs * config.budget.ensemble_size,
+    }
     return {method: even + [end] * (end > high) for method, end in ends.items()}
 
 
@@ -152,7 +156,7 @@ def one_run(job: dict[str, Any], bench: Any) -> dict[str, Any]:
 def study(experiment: Any) -> Findings:
     """Run every method with every seed, then evaluate the ensembles of all points on T."""
     config = experiment.config
-    retraining = config.short_epochs if config.retraining == "short" else config.final_epochs
+    retraining = config.budget.short_epochs if config.retraining == "short" else config.budget.final_epochs
     conditions = {
         method: {"method": method, "epochs": epochs, "retraining": retraining}
         for method, epochs in (points_of(config) | {RANDOM: [0]}).items()

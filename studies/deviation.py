@@ -67,14 +67,13 @@ class DeviationConfig(ExperimentConfig):
     """The hypernetwork against random deviation at each number of shared edges."""
 
     NAME: ClassVar[str] = "deviation"
+    SMOKE: ClassVar[dict[str, Any]] = {**ExperimentConfig.SMOKE, "genotypes": 2}
 
     genotypes: int = 3
     """Genotypes of either kind, for each search and number of shared edges."""
 
     def __post_init__(self):
         super().__post_init__()
-        if self.smoke_test and self.genotypes == DeviationConfig.genotypes:
-            object.__setattr__(self, "genotypes", 2)
         check_at_least(self, 2, "genotypes")  # one alone has no spread
 
 

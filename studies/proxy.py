@@ -81,6 +81,7 @@ class ProxyConfig(ExperimentConfig):
     """How well cheap estimates of genotypes and of trials rank them."""
 
     NAME: ClassVar[str] = "proxy"
+    SMOKE: ClassVar[dict[str, Any]] = {**ExperimentConfig.SMOKE, "genotypes": 4, "trials": 3, "pool": 3}
 
     genotypes: int = 8
     """Genotypes of each search, half of them random, half from its hypernetwork."""
@@ -91,13 +92,9 @@ class ProxyConfig(ExperimentConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.smoke_test:
-            for name, few in (("genotypes", 4), ("trials", 3), ("pool", 3)):
-                if getattr(self, name) == getattr(ProxyConfig, name):
-                    object.__setattr__(self, name, few)
         check_at_least(self, LEAST, "genotypes", "trials")
-        if self.pool < self.ensemble_size:
-            raise ConfigError(f"pool must be at least ensemble_size, {self.ensemble_size}, got {self.pool}.")
+        if self.pool < self.budget.ensemble_size:
+            raise ConfigError(f"pool must be at least ensemble_size, {self.budget.ensemble_size}, got {self.pool}.")
 
 
 def measure(job: dict[str, Any], bench: Any) -> dict[str, Any]:
@@ -194,7 +191,7 @@ def study(experiment: Any) -> Findings:
     jobs += [
         {"name": f"trial {k} seed {seed}", "seed": seed, "trial": k, "params": params, "count": config.pool}
         for seed in range(config.seeds)
-        for k, params in enumerate(parameters(config.trials, search_space(config.estimator), seed))
+        for k, params in enumerate(parameters(config.trials, search_space(config.search.estimator), seed))
     ]
     results = experiment.map("proxy", measure, jobs)
     genotypes = result_frame(jobs, results, "genotypes", ["seed", "trial"]).astype({"trial": float})
@@ -261,7 +258,7 @@ def findings(genotypes: pd.DataFrame, trials: pd.DataFrame, config: ProxyConfig)
                 "Rank correlation with a full retraining from another seed",
                 f"Spearman's, within a search, and the interval over searches; one search has none. Genotypes: "
                 f"{_rows(alone)}. Trials: {_rows(valued)}, {within} of them with a control error of at most "
-                f"{CONTROL_LIMIT}; a trial's value is the accuracy of the best {config.ensemble_size} of up to "
+                f"{CONTROL_LIMIT}; a trial's value is the accuracy of the best {config.budget.ensemble_size} of up to "
                 f"{config.pool} candidates, chosen on one half of V and scored on the other. The full retraining's row "
                 "is the ceiling that the training seed sets; the short one begins with its weights. The conclusions' p "
                 "is of a t-test over searches, corrected by Holm for all of them against chance, and for all against "

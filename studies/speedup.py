@@ -56,6 +56,7 @@ class SpeedupConfig(ExperimentConfig):
     """Edges of the final ensemble updated a weight step: promised, simulated, counted."""
 
     NAME: ClassVar[str] = "speedup"
+    OPTIONS: ClassVar[dict[str, Any]] = {"forward": "sampled"}
 
     weight_paths: tuple[Literal[*WEIGHT_PATHS], ...] = WEIGHT_PATHS
     """What weight steps follow: fair paths, this project's default, or those of the architecture, the theorem's."""
@@ -63,17 +64,17 @@ class SpeedupConfig(ExperimentConfig):
     """Draws of the Monte-Carlo simulation."""
 
     def __post_init__(self):
-        if self.forward is None:
-            object.__setattr__(self, "forward", "sampled")
         super().__post_init__()
-        if self.forward != "sampled":
+        if self.search.forward != "sampled":
             raise ConfigError(
-                f"edges are counted on paths, which only forward=sampled has, got {self.forward}: leave forward out."
+                "edges are counted on paths, which only forward=sampled has, got "
+                f"{self.search.forward}: leave forward out."
             )
         object.__setattr__(self, "weight_paths", tuple(dict.fromkeys(self.weight_paths)))  # one named twice counts once
         if not self.weight_paths:
             raise ConfigError(f"weight_paths must name one or both of {', '.join(WEIGHT_PATHS)}.")
-        check_at_least(self, 2, "draws", "ensemble_size")
+        check_at_least(self, 2, "draws")
+        check_at_least(self.budget, 2, "ensemble_size")
 
 
 text = partial(mean_text, none="unknown")
@@ -113,8 +114,8 @@ def study(experiment: Any) -> Findings:
     config = experiment.config
     jobs = jobs_by_seed({f"{paths} paths": {"weight_paths": paths} for paths in config.weight_paths}, config.seeds)
     results = experiment.map("counts", one_run, jobs)
-    theory = theory_frame(config.ensemble_size, config.space.max_edges, config.draws)
-    return findings(theory, counts_frame(jobs, results), config.ensemble_size, config.space.max_edges)
+    theory = theory_frame(config.budget.ensemble_size, config.space.max_edges, config.draws)
+    return findings(theory, counts_frame(jobs, results), config.budget.ensemble_size, config.space.max_edges)
 
 
 def theory_frame(members: int, max_edges: int, draws: int) -> pd.DataFrame:

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -28,7 +28,6 @@ from edgenes.methods.budget import Setting
 from edgenes.methods.trainer import TrainedHypernetwork
 from edgenes.metrics import summary
 from edgenes.space.genotype import Genotype, shared_edges
-from edgenes.space.penalty import ESTIMATORS
 from edgenes.validation import check_positive
 from tune_jobs.experiments import (
     ExperimentConfig,
@@ -70,9 +69,9 @@ class WarmupConfig(ExperimentConfig):
     """Annealed against constant weight and temperature, at equal c_end and at equal control error."""
 
     NAME: ClassVar[str] = "warmup"
+    OPTIONS: ClassVar[dict[str, Any]] = {"estimator": "gumbel"}
+    """The exact penalty has no temperature."""
 
-    estimator: Literal[*ESTIMATORS] = "gumbel"
-    """Estimator of the shared-edge penalty; exact has no temperature."""
     c_ends: tuple[float, ...] | None = None
     """Weights in the last epoch at which control is measured, with c_end; c_start keeps its share of each. By default
     0.03, 0.1, 0.3 and 1; in the smoke test c_end alone."""

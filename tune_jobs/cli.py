@@ -37,13 +37,7 @@ def run_command(
     try:
         refuse_passwords(sys.argv[1:] if arguments is None else arguments)
         given = sys.argv[1:] if arguments is None else arguments
-        config = tyro.cli(
-            kind,
-            args=given,
-            default=kind.of(**_preset(given)),
-            description=description.partition("\n")[0],
-            config=(tyro.conf.OmitArgPrefixes,),
-        )
+        config = parsed(kind, given, description=description.partition("\n")[0])
         status = 1
         quiet_ray(local=not (config.execution.address or os.environ.get("RAY_ADDRESS")))
         return run(config)
@@ -53,6 +47,15 @@ def run_command(
     except EdgeNESError as error:
         tell(f"error: {lines(error)}", "red")
         return status
+
+
+def parsed(kind: type[Config], arguments: list[str], **options: Any) -> Config:
+    """The configuration of a command line; `options` are those of `tyro.cli`.
+
+    Raises ConfigError for options that do not fit together; one that there is not ends the process with a message.
+    """
+    default = kind.of(**_preset(arguments))
+    return tyro.cli(kind, args=arguments, default=default, config=(tyro.conf.OmitArgPrefixes,), **options)
 
 
 def _preset(arguments: list[str]) -> dict[str, Any]:

@@ -30,6 +30,8 @@ class ExperimentConfig:
 
     NAME: ClassVar[str] = "experiment"
     """The study's name, and the first part of its folder's."""
+    OPTIONS: ClassVar[dict[str, Any]] = {}
+    """Options that the study has of its own, whatever the preset."""
     SMOKE: ClassVar[dict[str, Any]] = {**SMOKE, "seeds": 2}
     """Options of the smoke test."""
 
@@ -58,7 +60,7 @@ class ExperimentConfig:
     @classmethod
     def of(cls, **options: Any) -> Self:
         """The configuration of flat options, named as on the command line; those not given are the preset's."""
-        return composed(cls, with_preset(options, PRESETS, cls.SMOKE))
+        return composed(cls, with_preset({**cls.OPTIONS, **options}, PRESETS, cls.SMOKE))
 
     def __post_init__(self):
         object.__setattr__(self, "out", None if self.out is None else Path(self.out))

@@ -36,27 +36,28 @@ class Entry:
 
 def finalist_members(context: StudyContext, finalist: Finalist) -> list[Entry]:
     """The candidates of a finalist, each with every seed."""
-    return [
-        Entry(_member(context, candidate.genotype, repeat), candidate.lam)
-        for candidate in finalist.candidates(context)
-        for repeat in range(context.seeds_per_candidate)
-    ]
+    return with_every_seed(context, [(each.genotype, each.lam) for each in finalist.candidates(context)])
 
 
 def random_members(context: StudyContext) -> list[Entry]:
     """As many distinct random genotypes as a hypernetwork gives candidates, each with every seed."""
     genotypes = context.setting.random_genotypes(context.setting.candidates)
-    repeats = range(context.seeds_per_candidate)
-    return [Entry(_member(context, each, repeat)) for each in genotypes for repeat in repeats]
+    return with_every_seed(context, [(each, None) for each in genotypes])
 
 
 def optimal_members(context: StudyContext) -> list[Entry]:
     """The optimal genotype, with as many seeds as an ensemble has members."""
-    return [Entry(_member(context, context.optimal, repeat)) for repeat in range(context.setting.size)]
+    optimal, setting = context.optimal, context.setting
+    return [Entry(Member(optimal, setting.training_config(optimal, repeat))) for repeat in range(setting.size)]
 
 
-def _member(context: StudyContext, genotype: Genotype, repeat: int) -> Member:
-    return Member(genotype, context.setting.training_config(genotype, repeat))
+def with_every_seed(context: StudyContext, genotypes: Sequence[tuple[Genotype, float | None]]) -> list[Entry]:
+    """Each (genotype, lambda) with as many training seeds as the study gives a candidate."""
+    return [
+        Entry(Member(genotype, context.setting.training_config(genotype, repeat)), lam)
+        for genotype, lam in genotypes
+        for repeat in range(context.seeds_per_candidate)
+    ]
 
 
 @dataclass(frozen=True)

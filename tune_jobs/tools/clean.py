@@ -7,9 +7,9 @@ from typing import Any
 from edgenes.errors import CheckpointError
 from tune_jobs.errors import StudyError
 from tune_jobs.files.integrity import is_damaged, is_temporary
-from tune_jobs.files.layout import DRIVER_FILE
+from tune_jobs.files.layout import DRIVER
+from tune_jobs.files.lease import study_lock
 from tune_jobs.progress.text import counted, size_text
-from tune_jobs.study.lock import study_lock
 from tune_jobs.study.result import read_result
 from tune_jobs.study.saved import SavedStudy, open_saved
 from tune_jobs.tools.commands import Clean
@@ -34,7 +34,7 @@ def run(command: Clean) -> dict[str, Any]:
             stack.enter_context(study_lock(folder))
         _check_finished(saved)
         found = contents(folder)
-        found.files.pop(DRIVER_FILE, None)  # this process's own
+        found.files.pop(DRIVER, None)  # this process's own
         removed = _superfluous(saved, found)
         if not command.dry_run:
             for name in (name for names in removed.values() for name in names):

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from edgenes.checkpoint import write_text
-from tune_jobs.config.sweep import EXECUTION
 from tune_jobs.errors import StudyError
 from tune_jobs.files.curves import read_curve
 from tune_jobs.files.layout import GENOTYPE, curve_path
@@ -113,10 +112,10 @@ def paired_trials(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
 def differing_settings(a: SavedStudy, b: SavedStudy) -> pd.DataFrame:
     """Columns setting, a, b, kind ("study", "execution" or "environment") of what differs."""
     rows = []
-    configs = a.config.to_dict(), b.config.to_dict()
+    configs, defining = (a.config.to_dict(), b.config.to_dict()), a.config.defining()
     for name in configs[0]:
         if name not in _PLACES:
-            rows.append((name, *(config[name] for config in configs), "execution" if name in EXECUTION else "study"))
+            rows.append((name, *(config[name] for config in configs), "study" if name in defining else "execution"))
     rows.append(("data", a.data_digest, b.data_digest, "study"))
     rows.append(("optimal genotype", _genotype(a), _genotype(b), "study"))
     rows.append(("where it ran", recorded_device(a), recorded_device(b), "environment"))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from edgenes.errors import CheckpointError, EdgeNESError, FormatError
 from edgenes.space.genotype import Genotype
 from edgenes.space.hypernetwork import Hypernetwork
 from tune_jobs.errors import StudyError
-from tune_jobs.files.candidate_store import read_prediction
+from tune_jobs.files.artifact_store import read_artifact
 from tune_jobs.files.curves import read_curve
 from tune_jobs.files.integrity import check_folder, is_damaged, is_temporary
 from tune_jobs.files.layout import (
@@ -23,10 +24,10 @@ from tune_jobs.files.layout import (
     FINALISTS,
     GENOTYPE,
     HYPERNETWORK,
-    LOGITS,
     TEST_READS,
     hypernetwork_path,
 )
+from tune_jobs.files.stored_trainer import CANDIDATE, SEARCH
 from tune_jobs.progress.text import counted, size_text
 from tune_jobs.study.result import read_result, test_reads
 from tune_jobs.study.saved import SavedStudy, open_saved, read_config, refuse_experiment, stage_seconds
@@ -52,7 +53,6 @@ READERS: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda path: Genotype.from_json(read_text(path)),
         f"{COPY}; without one, delete it: the next run searches again, or copies the file that --optimal names",
     ),
-    re.escape(LOGITS): (lambda path: load_checkpoint(path, "logits"), DELETE),
     r"trials/\d+\.jsonl": (read_curve, "delete the line, or the file: only the trial's curve is lost"),
     r"trials/\d+-hypernetwork\.pt": (
         Hypernetwork.load,
@@ -60,7 +60,9 @@ READERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     re.escape(HYPERNETWORK): (Hypernetwork.load, END),
     re.escape(FINALISTS): (read_json, END),
-    r"predictions/[^/]+\.pt": (read_prediction, AGAIN),
+    r"predictions/[^/]+\.pt": (partial(read_artifact, CANDIDATE), AGAIN),
+    r"searches/search-[^/]+\.pt": (partial(read_artifact, SEARCH), AGAIN),
+    r"jobs/.+\.json": (read_json, AGAIN),
     r"ensemble/ensemble\.pt": (lambda path: Ensemble.load(path.parent), END),
     r"ensemble/card\.json": (read_json, END),
     r"ensembles/[^/]+/ensemble\.pt": (
@@ -125,7 +127,7 @@ def _opened(folder: Path, storage: str | None) -> tuple[SavedStudy | None, list[
 def _needed(saved: SavedStudy) -> set[str]:
     """Names of the files that have to be there by now."""
     finished = (saved.folder / "result.json").exists()
-    if saved.config.storage_path is not None and not finished:
+    if saved.config.execution.storage_path is not None and not finished:
         return set()  # the folder is whole at the end
     names = {hypernetwork_path(finalist.number) for finalist in saved.finalists()}
     if any(trial.params for trial in saved.trials()):

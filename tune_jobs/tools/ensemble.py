@@ -17,8 +17,8 @@ from tune_jobs.files.layout import FINALISTS, HYPERNETWORK, file_digest
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.progress.text import aligned
 from tune_jobs.stages.ensemble import save_ensemble
-from tune_jobs.stages.finalists import Pool, final_training, pool_of
-from tune_jobs.study.context import TrialSettings
+from tune_jobs.stages.finalists import Pool, pool_of, with_every_seed
+from tune_jobs.study.context import StudyContext
 from tune_jobs.study.optuna_study import study_seed, trial_seed
 from tune_jobs.study.result import read_result, read_test, test_reads
 from tune_jobs.study.saved import SavedStudy, open_saved
@@ -35,8 +35,8 @@ def run(command: Reselect) -> dict[str, Any]:
     saved = open_saved(command.study, command.storage)
     config, wanted = saved.config, asked_for(command, saved)
     size, count, (low, high) = wanted["size"], wanted["candidates"], wanted["lambda"]
-    settings = saved.settings(choose_device(saved, command.device))
-    number, path = find_hypernetwork(saved, settings, command.trial)
+    context = saved.context(choose_device(saved, command.device))
+    number, path = find_hypernetwork(saved, context, command.trial)
     wanted["trial"] = number
     target = (command.out or saved.folder / "ensembles" / folder_name(wanted)).absolute()
     _refuse_existing(target)
@@ -48,9 +48,9 @@ def run(command: Reselect) -> dict[str, Any]:
             f"{high:g}, too few for an ensemble of {size}: give a wider --lambda or a smaller --size."
         )
     data = saved.data()
-    with threads(config.cpus_per_trial):
+    with threads(config.execution.cpus_per_trial):
         with progress_line("Retraining", shown=not command.json) as show:
-            pool, cached, diverged = retrain(settings, data, drawn, show)
+            pool, cached, diverged = retrain(context, data, drawn, show)
         if len(pool.records) < size:
             raise StudyError(f"only {len(pool.records)} retrainings did not diverge, too few for {size} members.")
         labels = data.validation.labels
@@ -59,18 +59,18 @@ def run(command: Reselect) -> dict[str, Any]:
         target.mkdir(parents=True, exist_ok=True)
         place = target.relative_to(saved.folder) if target.is_relative_to(saved.folder) else target
         test = read_test(data, StudyFiles(saved.folder), f"ensemble {place}")
-        about = {"hypernetwork": digest, "asked": wanted}
-        found = save_ensemble(settings, data, pool, selection, test, target, about)
+        about = {"hypernetwork": digest, "asked": wanted, "config": config.to_dict()}
+        found = save_ensemble(context, data, pool, selection, test, target, about)
     own = read_result(saved.folder)
     return {
         "folder": str(target),
-        **about,
-        "device": settings.device,
+        "hypernetwork": digest,
+        "asked": wanted,
+        "device": context.device,
         "candidates": len(drawn),
         "cached": cached,
         "diverged": diverged,
         **found,
-        "weights": None if selection.weights is None else list(selection.weights),
         "images": {"validation": len(data.validation), "test": len(test)},
         "study": {part: own[part] for part in ("validation", "test")} if own else None,
         "test_reads": test_reads(saved.folder),
@@ -83,10 +83,10 @@ def asked_for(command: Reselect, saved: SavedStudy) -> dict[str, Any]:
     for option, number in (("--size", command.size), ("--candidates", command.candidates)):
         if number is not None and number < 1:
             raise ConfigError(f"{option} must be at least 1, got {number}.")
-    size, count = command.size or config.ensemble_size, command.candidates or config.candidates
+    size, count = command.size or config.budget.ensemble_size, command.candidates or config.budget.candidates
     if size > count:
         raise ConfigError(f"--size {size} is more than --candidates {count}: draw more, or choose fewer.")
-    criterion = command.criterion or config.criterion
+    criterion = command.criterion or config.budget.criterion
     check_choice("--criterion", criterion, CRITERIA)
     check_choice("--selection", command.selection, tuple(METHODS))
     lambdas = list(parse_range(command.lambdas, config.space.max_edges))
@@ -119,19 +119,19 @@ def parse_range(text: str | None, most: int) -> tuple[float, float]:
     return low, high
 
 
-def find_hypernetwork(saved: SavedStudy, settings: TrialSettings, trial: int | None) -> tuple[int, Path]:
+def find_hypernetwork(saved: SavedStudy, context: StudyContext, trial: int | None) -> tuple[int, Path]:
     """Trial and file of a hypernetwork, that of `trial` or the study's choice; raises StudyError if there is none."""
     trials = saved.trials()
     if trial is not None:
         if not 0 <= trial < len(trials):
             raise StudyError(f"the study has no trial {trial}: it has {len(trials)}, counted from 0.")
-        path = settings.hypernetwork(trial)
+        path = context.hypernetwork(trial)
         if not path.exists():
             raise StudyError(f"trial {trial} ({trials[trial].state.name}) has no hypernetwork: {path} is missing.")
         return trial, path
     path = saved.folder / HYPERNETWORK
     if not path.exists():
-        ready = [t.number for t in trials if settings.hypernetwork(t.number).exists()]
+        ready = [t.number for t in trials if context.hypernetwork(t.number).exists()]
         there = f"; give --trial, one of {', '.join(map(str, ready))}, or" if ready else ":"
         raise StudyError(f"the study has not chosen its hypernetwork yet{there} let its command run to the end.")
     table = read_json(saved.folder / FINALISTS)
@@ -149,20 +149,18 @@ def draw(
     return draw_candidates(hypernetwork, count, generator, low, high, max_draws=max(200, DRAWS * count))
 
 
-def retrain(settings: TrialSettings, data: Dataset, drawn: list[Candidate], show: Show) -> tuple[Pool, int, int]:
+def retrain(context: StudyContext, data: Dataset, drawn: list[Candidate], show: Show) -> tuple[Pool, int, int]:
     """The fully retrained candidates, how many of them were stored, and how many diverged and are left out."""
-    repeats = range(settings.config.seeds_per_candidate)
-    jobs = [(candidate.genotype, candidate.lam, repeat) for candidate in drawn for repeat in repeats]
-    done, cached, train = [], 0, data.without_test()
-    for k, (genotype, lam, repeat) in enumerate(jobs):
-        show(k, len(jobs), f"lambda {lam:.2f}")
+    trainer, done, cached = context.place.trainer(data), [], 0
+    entries = with_every_seed(context, [(candidate.genotype, candidate.lam) for candidate in drawn])
+    for k, entry in enumerate(entries):
+        show(k, len(entries), f"lambda {entry.lam:.2f}")
         try:
-            training = final_training(settings, repeat)
-            cached += settings.store.retrained(training, train, genotype, weights=True).cached
+            cached += trainer.candidate(entry.member.config, entry.member.genotype).cached
         except DivergedError:
             continue
-        done.append((genotype, lam, repeat))
-    return pool_of(settings, data, done), cached, len(jobs) - len(done)
+        done.append(entry)
+    return pool_of(context, data, done), cached, len(entries) - len(done)
 
 
 def _refuse_existing(folder: Path) -> None:
@@ -191,9 +189,8 @@ def text(answer: dict[str, Any]) -> str:
     ]
     if answer["candidates"] < wanted["candidates"]:
         lines.append(f"Only {answer['candidates']} of {wanted['candidates']} distinct genotypes were found there.")
-    if answer["weights"]:
-        weights = ", ".join(f"{weight:.2f}" for weight in answer["weights"])
-        lines.append(f"The method's weights ({weights}) are not used: the ensemble is the plain mean of its members.")
+    if chosen["weights"]:
+        lines.append(f"The members' weights are {', '.join(f'{weight:.2f}' for weight in chosen['weights'])}.")
     if answer["diverged"]:
         lines.append(f"{answer['diverged']} retrainings diverged and are left out.")
     lines += [

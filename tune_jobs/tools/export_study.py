@@ -23,7 +23,7 @@ from edgenes.parsing import reason
 from tune_jobs.errors import StudyError
 from tune_jobs.files.environment import versions
 from tune_jobs.files.integrity import is_damaged, is_temporary
-from tune_jobs.files.layout import DATABASE, DRIVER_FILE
+from tune_jobs.files.layout import DATABASE, DRIVER
 from tune_jobs.progress.text import size_text
 from tune_jobs.study.saved import SavedStudy, open_saved, storage_url, study_name
 from tune_jobs.study.storage import SQLITE_TIMEOUT, plain_reason, storage_file, storage_from
@@ -77,7 +77,7 @@ def trials_text(trials: dict[str, int]) -> str:
 
 def travels(name: str) -> bool:
     """Whether an archive may hold a file of this name beside the database."""
-    own = name in (DRIVER_FILE, MANIFEST) or name.endswith(".lock") or is_temporary(name) or is_damaged(name)
+    own = name in (DRIVER, MANIFEST) or name.endswith(".lock") or is_temporary(name) or is_damaged(name)
     # Other programs than ours write MLflow's database, and a library that trusts it reads it: it stays.
     alien = name.startswith("mlflow/") or re.fullmatch(r"study\.db(-\w+)?", name)
     return not own and not alien and (not name.startswith("ray/") or CHECKPOINT.fullmatch(name) is not None)

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tune_jobs.files.candidate_store import PredictionStore
-from tune_jobs.files.layout import DRIVER_FILE
+from tune_jobs.files.layout import DRIVER
+from tune_jobs.files.lease import STALE, read_driver
+from tune_jobs.files.stored_trainer import candidate_key
 from tune_jobs.progress.text import one_line
-from tune_jobs.stages.finalists import Job, final_training, retraining_jobs
-from tune_jobs.study.lock import STALE, read_driver
+from tune_jobs.stages.finalists import Entry, finalist_members, optimal_members, random_members
 from tune_jobs.study.saved import SavedStudy
 
 
@@ -60,11 +60,11 @@ def driver(folder: Path) -> dict[str, Any] | None:
     "dead" if its process on this host is gone; else "silent", without a heartbeat for so long that the next driver
     may take the study over.
     """
-    record = read_driver(folder / DRIVER_FILE)
+    record = read_driver(folder / DRIVER)
     if not record:
         return None
     try:
-        age = time.time() - (folder / DRIVER_FILE).stat().st_mtime
+        age = time.time() - (folder / DRIVER).stat().st_mtime
     except FileNotFoundError:
         return None  # it ended in this very moment
     state = "alive" if abs(age) < STALE else "silent"  # a clock that was put back may have left it in the future
@@ -102,11 +102,13 @@ class _Digest:
     digest: str
 
 
-def full_retrainings(saved: SavedStudy) -> dict[str, Job]:
+def full_retrainings(saved: SavedStudy) -> dict[str, Entry]:
     """The full retrainings of the current finalists and of the baselines by their keys in predictions/.
 
     Raises CheckpointError if a finalist's hypernetwork is missing or damaged.
     """
-    settings, data = saved.settings(), _Digest(saved.data_digest)
-    jobs = retraining_jobs(settings, saved.finalists())
-    return {PredictionStore.key(final_training(settings, job.repeat), data, job.genotype): job for job in jobs}
+    context, data = saved.context(), _Digest(saved.data_digest)
+    entries = [entry for finalist in saved.finalists() for entry in finalist_members(context, finalist)]
+    if saved.config.baselines:
+        entries += [*optimal_members(context), *random_members(context)]
+    return {candidate_key(entry.member.config, data, entry.member.genotype): entry for entry in entries}

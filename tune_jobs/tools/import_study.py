@@ -1,6 +1,5 @@
 """An exported study, unpacked into a new folder after every file was checked against the archive's manifest."""
 
-import dataclasses
 import shlex
 import shutil
 import tarfile
@@ -136,11 +135,11 @@ def paths_elsewhere(saved: SavedStudy) -> list[dict[str, Any]]:
     """Options that name files of the machine that the study comes from: [{"option", "value", "found", "note"}]."""
     config = saved.config
     rows = []
-    if config.dataset not in SOURCES:
-        note = f"the data were read from {config.dataset}; give their path here (digest {saved.data_digest})"
-        rows.append(("--dataset", Path(config.dataset), note))
-    if config.root is not None:
-        rows.append(("--root", config.root, f"the data were below {config.root}; give where they are here"))
+    if config.data.dataset not in SOURCES:
+        note = f"the data were read from {config.data.dataset}; give their path here (digest {saved.data_digest})"
+        rows.append(("--dataset", Path(config.data.dataset), note))
+    if config.data.root is not None:
+        rows.append(("--root", config.data.root, f"the data were below {config.data.root}; give where they are here"))
     if config.genotype_file:
         note = f"the study was begun with the genotype {config.optimal}: put search/genotype.json there, as a copy"
         rows.append(("--optimal", config.genotype_file, note))
@@ -150,13 +149,14 @@ def paths_elsewhere(saved: SavedStudy) -> list[dict[str, Any]]:
 def command_line(config: SweepConfig, folder: Path) -> str:
     """The sweep's command that resumes a study in `folder`: every setting that is not the default."""
     words = ["python", "studies/anneal_sweep.py", "--out", str(folder)]
-    for field in dataclasses.fields(SweepConfig):
-        value = getattr(config, field.name)
-        if value == field.default or field.name in ("out", "storage", "address", "dashboard", "dry_run", "smoke_test"):
+    default = SweepConfig().to_dict()
+    here = ("out", "storage", "address", "dashboard", "dry_run", "smoke_test", "preset")
+    for name, value in config.to_dict().items():
+        if value == default[name] or name in here:
             continue
-        option = field.name.replace("_", "-")
-        if isinstance(field.default, bool):
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")
         else:
-            words += [f"--{option}", *map(str, value if isinstance(value, tuple) else [value])]
+            words += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
     return shlex.join(words)

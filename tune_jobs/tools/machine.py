@@ -35,9 +35,10 @@ def recorded_device(saved: SavedStudy) -> str:
     result = read_result(saved.folder)
     if result is not None and result.get("device"):
         return result["device"]
-    if saved.config.device != "auto":
-        return saved.config.device
-    return "cuda" if recorded_environment(saved.folder).get("gpus") and saved.config.gpus_per_trial != 0 else "cpu"
+    execution = saved.config.execution
+    if execution.device != "auto":
+        return execution.device
+    return "cuda" if recorded_environment(saved.folder).get("gpus") and execution.gpus_per_trial != 0 else "cpu"
 
 
 def choose_device(saved: SavedStudy, asked: str) -> str:

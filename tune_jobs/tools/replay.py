@@ -18,13 +18,14 @@ from edgenes.space.genotype import Genotype
 from tune_jobs.errors import StudyError
 from tune_jobs.files.curves import CurveWriter, read_curve
 from tune_jobs.files.layout import curve_path
+from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.files.workplace import Workplace
 from tune_jobs.messages import Report, Status
 from tune_jobs.progress.text import aligned, counted, one_line
 from tune_jobs.stages.trial import run_trial
-from tune_jobs.study.context import TrialSettings
 from tune_jobs.study.optuna_study import study_seed, trial_seed
 from tune_jobs.study.outcome import settled
-from tune_jobs.study.saved import SavedStudy, open_saved
+from tune_jobs.study.saved import SavedStudy, context_of, open_saved
 from tune_jobs.study.space import search_space, with_derived
 from tune_jobs.tools.commands import Replay
 from tune_jobs.tools.display import Show, progress_line
@@ -74,7 +75,7 @@ def run(command: Replay) -> dict[str, Any]:
     curve = read_curve(curve_path(saved.folder, trial.number))
     if trial.state == TrialState.RUNNING and not curve:
         raise StudyError(f"trial {trial.number} is running and has recorded nothing yet: try again later.")
-    cpus = saved.config.cpus_per_trial
+    cpus = saved.config.execution.cpus_per_trial
     with progress_line(f"Trial {trial.number}", shown=not command.json) as show, threads(cpus):
         replayed = run_again(saved, trial, device, curve, show)
     recorded, found, notes = values_of(saved, trial, curve, replayed)
@@ -112,7 +113,7 @@ def find_trial(saved: SavedStudy, number: int) -> FrozenTrial:
         there = f"0 to {len(trials) - 1}" if trials else "none"
         raise StudyError(f"the study has no trial {number}; its trials: {there}.")
     trial = trials[number]
-    if not search_space(saved.config.estimator).keys() <= trial.params.keys():
+    if not search_space(saved.config.search.estimator).keys() <= trial.params.keys():
         raise StudyError(f"trial {number} ({trial.state.name}) has no parameters yet: there is nothing to replay.")
     return trial
 
@@ -127,7 +128,7 @@ def run_again(saved: SavedStudy, trial: FrozenTrial, device: str, recorded: list
     last = recorded[-1]["step"] if trial.state == TrialState.RUNNING else None
     data, seed = saved.data().without_test(), trial_seed(study_seed(saved.study), trial.number)
     with tempfile.TemporaryDirectory(prefix="replay-") as temporary:
-        settings = TrialSettings(saved.config, Path(temporary), saved.optimal, device)
+        context = context_of(saved.config, Workplace(StudyFiles(Path(temporary))), saved.optimal, device)
         path, writer = curve_path(temporary, trial.number), CurveWriter()
 
         def report(seen: Report, _state: dict[str, Any] | None) -> None:
@@ -138,7 +139,7 @@ def run_again(saved: SavedStudy, trial: FrozenTrial, device: str, recorded: list
 
         outcome: Report | None = None
         try:
-            outcome = run_trial(settings, data, trial.number, seed, with_derived(trial.params), report)
+            outcome = run_trial(context, data, trial.number, seed, with_derived(trial.params), report)
             writer.append(path, outcome.record())
             state, reason = _ending(outcome)
         except _Enough:
@@ -149,7 +150,7 @@ def run_again(saved: SavedStudy, trial: FrozenTrial, device: str, recorded: list
             state, reason = "FAIL", str(error)
         except Exception as error:  # the trial's own failure, perhaps the recorded one
             state, reason = "FAIL", f"{type(error).__name__}: {error}"
-        file = settings.hypernetwork(trial.number)
+        file = context.hypernetwork(trial.number)
         hypernetwork = load_checkpoint(file, "hypernetwork") if file.exists() else None
         found = json.loads(json.dumps(outcome.to_dict())) if outcome else {}
         return Replayed(read_curve(path), state, reason, found, hypernetwork)
@@ -190,7 +191,7 @@ def values_of(
             old.update(((None, part), value) for part, value in leaves(before[name], name))
             new.update(((None, part), value) for part, value in leaves(after.get(name), name))
     if replayed.hypernetwork is not None:
-        path = saved.settings().hypernetwork(trial.number)
+        path = saved.context().hypernetwork(trial.number)
         if not path.exists():
             notes = [f"{path.name} is missing: the hypernetwork is not compared"]
             return old, new, notes if trial.user_attrs.get("hypernetwork") else []

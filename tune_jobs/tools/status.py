@@ -62,7 +62,7 @@ def run(command: Status) -> dict[str, Any]:
         parts[name.partition("/")[0]] += size
     return {
         "folder": str(folder),
-        "dataset": config.dataset,
+        "dataset": config.data.dataset,
         "finished": whole,
         "driver": holder,
         "stages": [{"name": n, "state": states[n], "seconds": seconds.get(n)} for n in STAGES],

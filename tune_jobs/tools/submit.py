@@ -14,13 +14,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import tyro
 import yaml
 from rich.console import Console
-from tyro.conf import OmitArgPrefixes
 
 from edgenes.data.sources import SOURCES
 from edgenes.errors import ConfigError
+from tune_jobs.cli import parsed
 from tune_jobs.config.passwords import IN_FILE, VARIABLE, refuse_passwords
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import StudyError
@@ -103,12 +102,12 @@ def study_config(arguments: tuple[str, ...]) -> SweepConfig:
     An argument that the study does not have ends this process, as in the study itself.
     """
     refuse_passwords(arguments)
-    config = tyro.cli(SweepConfig, args=list(arguments), prog="submit TARGET --", config=(OmitArgPrefixes,))
+    config = parsed(SweepConfig, list(arguments), prog="submit TARGET --")
     if config.out is None:
         raise ConfigError("give --out: an absolute folder that all nodes share, as --out /shared/anneal-digits.")
-    paths = {"out": config.out, "root": config.root}
-    if config.dataset not in SOURCES:
-        paths["dataset"] = config.dataset
+    paths = {"out": config.out, "root": config.data.root}
+    if config.data.dataset not in SOURCES:
+        paths["dataset"] = config.data.dataset
     if config.genotype_file:
         paths["optimal"] = config.optimal
     for prefix in (JOURNAL, SQLITE, IN_FILE):
@@ -172,7 +171,7 @@ def _asks_for_token(dashboard: str) -> bool:
 
 def _job(target: str, config: SweepConfig, arguments: tuple[str, ...]) -> Call:
     submission = f"{_name(config)}-{datetime.now():%Y%m%d-%H%M%S}"
-    metadata = {"study": str(config.out), "dataset": config.dataset}
+    metadata = {"study": str(config.out), "dataset": config.data.dataset}
     words = [_ray(), "job", "submit", "--submission-id", submission]
     if (ROOT / "pyproject.toml").is_file():  # else the package is installed here, as it is on the nodes
         metadata["commit"] = commit() or ""
@@ -185,7 +184,7 @@ def _job(target: str, config: SweepConfig, arguments: tuple[str, ...]) -> Call:
 
 def _cluster(path: Path, config: SweepConfig, arguments: tuple[str, ...]) -> Call:
     # Without an address the study would start a Ray of its own on the head.
-    inner = arguments if config.address else ("--address", "auto", *arguments)
+    inner = arguments if config.execution.address else ("--address", "auto", *arguments)
     script = ROOT / MODULE.replace(".", "/")
     # Ray joins the words with spaces and gives them to a shell of the head.
     return Call("cluster", [_ray(), "submit", str(path), f"{script}.py", "--", *map(shlex.quote, inner)])

@@ -5,6 +5,7 @@ import os
 import shutil
 
 import pytest
+from tune_jobs.study.lock import study_lock
 
 from edgenes import Ensemble
 from edgenes.errors import CheckpointError
@@ -13,7 +14,6 @@ from tune_jobs.errors import StudyError
 from tune_jobs.files.layout import hypernetwork_path
 from tune_jobs.progress.display import Progress
 from tune_jobs.stages.finalists import final_training, retraining_jobs
-from tune_jobs.study.lock import study_lock
 from tune_jobs.study.saved import open_saved
 from tune_jobs.tools.commands import Clean, Doctor
 from tune_jobs.tools.folder import contents, full_retrainings

@@ -9,11 +9,11 @@ import socket
 import optuna
 import pytest
 import torch
+from tune_jobs.study.lock import study_lock
 
 from tests.support.tiny_study import begin_study, begun_study
 from tune_jobs.errors import StudyError
 from tune_jobs.files.layout import DRIVER_FILE
-from tune_jobs.study.lock import study_lock
 from tune_jobs.study.saved import open_saved
 from tune_jobs.tools.commands import Doctor
 from tune_jobs.tools.doctor import READERS

@@ -8,12 +8,12 @@ import time
 
 import optuna
 import pytest
+from tune_jobs.study.lock import STALE, read_driver, study_lock
 
 from edgenes.errors import CheckpointError
 from tests.support.tiny_study import begin_study, run_trials
 from tune_jobs.errors import StudyError
 from tune_jobs.files.layout import DRIVER_FILE
-from tune_jobs.study.lock import STALE, read_driver, study_lock
 from tune_jobs.study.saved import open_saved
 from tune_jobs.tools.commands import Clean, Doctor, Replay, Status
 from tune_jobs.tools.folder import full_retrainings
