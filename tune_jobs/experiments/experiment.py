@@ -97,9 +97,7 @@ def on_test(job: Job, bench: Bench, test: Any) -> dict[str, Any]:
     for member in map(Member.from_dict, job["members"]):
         found = bench.trainer.candidate(member.config, member.genotype)
         network = network_of(found.value, member.config, bench.data, member.genotype)
-        predictions.append(
-            np.exp(predict(network, part, bench.data, member.config.execution.device).astype(np.float64))
-        )
+        predictions.append(np.exp(predict(network, part, bench.data, member.config.device).astype(np.float64)))
     return {
         "ensemble": summary(ensemble_probabilities(np.stack(predictions)), part.labels),
         "members": [summary(each, part.labels) for each in predictions],

@@ -24,7 +24,6 @@ from tune_jobs.messages import Report, Status
 from tune_jobs.progress.text import aligned, counted, one_line
 from tune_jobs.stages.trial import run_trial
 from tune_jobs.study.optuna_study import study_seed, trial_seed
-from tune_jobs.study.outcome import settled
 from tune_jobs.study.saved import SavedStudy, context_of, open_saved
 from tune_jobs.study.space import search_space, with_derived
 from tune_jobs.tools.commands import Replay
@@ -158,7 +157,7 @@ def run_again(saved: SavedStudy, trial: FrozenTrial, device: str, recorded: list
 
 def _ending(outcome: Report) -> tuple[str, str | None]:
     """State and reason that the study gives an outcome."""
-    ended = settled(outcome)
+    ended = outcome.settled()
     return {Status.COMPLETE: "COMPLETE", Status.PRUNED: "PRUNED", Status.FAILED: "FAIL"}[ended.status], ended.reason
 
 

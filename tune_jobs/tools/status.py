@@ -8,9 +8,10 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from edgenes.errors import CheckpointError, EdgeNESError
-from tune_jobs.files.candidate_store import read_prediction
+from tune_jobs.files.artifact_store import read_artifact
 from tune_jobs.files.curves import read_curve
 from tune_jobs.files.layout import GENOTYPE, PREDICTIONS, curve_path
+from tune_jobs.files.stored_trainer import CANDIDATE, has_weights
 from tune_jobs.progress.text import counted, duration, one_line, size_text
 from tune_jobs.study.result import read_result, test_reads
 from tune_jobs.study.saved import SavedStudy, open_saved, stage_seconds
@@ -166,7 +167,7 @@ def _retrainings(saved: SavedStudy) -> dict[str, int]:
 
 def _has_weights(path: Path) -> bool:
     try:
-        return read_prediction(path).get("weights") is not None
+        return has_weights(read_artifact(CANDIDATE, path)[0].value)
     except CheckpointError:
         return False
 
