@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import json
 import logging
 import math
 
@@ -26,11 +25,6 @@ from edgenes.training.collapse import (
 )
 from edgenes.training.darts import search_genotype
 from tests.support.toys import blobs, enumerate_genotypes, one_hot_logits, random_logits, seeded
-from tune_jobs.config.sweep import SweepConfig
-from tune_jobs.errors import StudyError
-from tune_jobs.study.optuna_study import open_study
-from tune_jobs.study.saved import read_config
-from tune_jobs.study.space import search_space
 
 FREE, LEARNT = DARTS_OPERATIONS[:3], DARTS_OPERATIONS[3:]
 SMALL = {"space": SearchSpace(nodes=2), "channels": 4, "epochs": 5, "batch_size": 32, "paths": 3, "path_batch": 16}
@@ -283,45 +277,7 @@ class TestOptions:
             SearchConfig(**{name: 1.5})
         with pytest.raises(ConfigError, match=f"{name} belongs to the search"):
             HypernetworkConfig(**{name: 1})
-        with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')} belongs to --optimal darts"):
-            SweepConfig(optimal="genotype.json", **{name: 1})
 
     def test_a_cap_needs_other_operations(self):
         with pytest.raises(ConfigError, match="needs operations with parameters"):
             SearchConfig(space=SearchSpace(operations=FREE), max_parameter_free=1)
-
-    def test_a_study_passes_them_to_its_search_alone(self):
-        study = SweepConfig(search_warmup=0.5, search_weight_decay=0.01, max_parameter_free=2, stop_parameter_free=3)
-        search = study.search_config("cpu")
-        assert (search.warmup, search.weight_decay) == (0.5, 0.01)
-        assert (search.max_parameter_free, search.stop_parameter_free) == (2, 3)
-        params = {"c_start": 0.1, "c_end": 1.0, "t_start": 1.0, "t_end": 0.2, "pivots": 5, "epsilon": 0.2}
-        assert study.hypernetwork_config(params, 1, "cpu") == SweepConfig().hypernetwork_config(params, 1, "cpu")
-        plain = SweepConfig().search_config("cpu")
-        assert (plain.warmup, plain.weight_decay) == (SearchConfig.warmup, SearchConfig.weight_decay)
-        with pytest.raises(ConfigError, match="warmup must be a fraction"):
-            SweepConfig(search_warmup=1.0)
-
-    def test_a_study_that_knew_no_options_is_the_same_study(self, tmp_path):
-        added = ("search_warmup", "search_weight_decay", "max_parameter_free", "stop_parameter_free")
-        identity = SweepConfig().defining()
-        older = {name: value for name, value in identity.items() if name not in added}
-        assert len(older) == len(identity) - len(added)
-        for asked in (older, identity):  # a StudyError, if they differ
-            open_study("anneal", f"sqlite:///{tmp_path / 'study.db'}", space=search_space("exact"), identity=asked)
-        with pytest.raises(StudyError, match="max_parameter_free: stored None, asked 1"):
-            asked = SweepConfig(max_parameter_free=1).defining()
-            open_study("anneal", f"sqlite:///{tmp_path / 'study.db'}", space=search_space("exact"), identity=asked)
-        stored = {name: value for name, value in SweepConfig().to_dict().items() if name not in added}
-        (tmp_path / "config.json").write_text(json.dumps(stored | {"data": "0" * 16}))
-        assert read_config(tmp_path)[0].defining() == identity
-
-    def test_a_search_that_knew_no_options_goes_on(self, tmp_path):
-        whole, result = told(SMALL)
-        told(SMALL, tmp_path / "state.pt", 2)
-        state = load_checkpoint(tmp_path / "state.pt", "trial")
-        del state["stopped"]
-        state["metrics"] = {name: state["metrics"][name] for name in ("loss", "architecture_loss", "temperature")}
-        after, resumed = told(SMALL, resume=state)
-        assert [each[1] for each in after] == [each[1] for each in whole[3:]]
-        assert torch.equal(resumed.logits.alpha, result.logits.alpha) and resumed.genotype == result.genotype

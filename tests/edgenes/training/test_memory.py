@@ -2,10 +2,8 @@
 
 import copy
 
-import numpy as np
 import pytest
 import torch
-from tune_jobs.files.candidate_store import PredictionStore
 
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
 from edgenes.errors import OutOfMemoryError
@@ -152,16 +150,3 @@ def test_the_searches_state_knows_the_pieces(train):
     more = () if train is search_genotype else (random_genotype(SPACE, seeded()),)
     train(config, DATA, *more, accumulate=2, report=lambda epoch, metrics, state: states.append(state))
     assert states[-1]["accumulate"] == 2
-
-
-def test_a_retraining_that_meets_a_full_memory_is_stored_with_what_happened(tmp_path, monkeypatch):
-    def full(*arguments, accumulate, **options):
-        return exhaust() if accumulate == 1 else train_network(*arguments, accumulate=accumulate, **options)
-
-    monkeypatch.setattr("tune_jobs.files.candidate_store.train_network", full)
-    store, config = PredictionStore(tmp_path), TrainingConfig(channels=2, epochs=1, batch_size=32)
-    found = store.retrained(config, DATA, random_genotype(SPACE, seeded()))
-    again = store.retrained(config, DATA, random_genotype(SPACE, seeded()))
-    assert found.out_of_memory["accumulate"] == 2 and not found.cached
-    assert again.out_of_memory == found.out_of_memory and again.cached
-    assert np.array_equal(found.log_probabilities, again.log_probabilities)
