@@ -2,7 +2,7 @@
 # .venv first.
 PYTHON ?= python3
 ARGS ?=
-PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist worksteal
+PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: study test test-unit lint soak setup
 study: setup

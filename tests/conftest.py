@@ -37,7 +37,10 @@ _unit_test: str | None = None  # the id of the test that runs now, if it may sta
 
 
 def pytest_collection_modifyitems(items):
-    """Mark by folder and fixture: `e2e` for real drivers and servers, `ray` for a Ray in this process."""
+    """Mark by folder and fixture: `e2e` for real drivers and servers, `ray` for a Ray in this process.
+
+    The slow ones come first. A file runs in one process, and so does all that looks at the undisturbed study.
+    """
     for item in items:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
         fixtures = set(getattr(item, "fixturenames", ()))
@@ -45,6 +48,10 @@ def pytest_collection_modifyitems(items):
             item.add_marker("e2e")
         if fixtures & RAY_FIXTURES:
             item.add_marker("ray")
+        group = "undisturbed" if "undisturbed" in fixtures else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: [not item.get_closest_marker(mark) for mark in ("e2e", "ray")])
+    items.sort(key=lambda item: "undisturbed" not in getattr(item, "fixturenames", ()))
 
 
 @pytest.hookimpl(wrapper=True)
