@@ -4,7 +4,6 @@ import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
-from tune_jobs.files.candidate_store import PredictionStore
 
 from edgenes.errors import ConfigError
 from edgenes.space.genotype import SearchSpace, random_genotype
