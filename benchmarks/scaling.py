@@ -1,4 +1,4 @@
-"""How costs grow: `ask` and `tell` with a study's trials, a search step with nodes and images, selection with both.
+"""How costs grow: `ask` and `tell` with a study's trials, a search step with nodes and images.
 
 Each table's last column is the exponent k of cost = a size^k (its standard error), from least squares of the
 logarithms over the sizes given: 0 does not grow, 1 grows as the size.
@@ -6,17 +6,14 @@ logarithms over the sizes given: 0 does not grow, 1 grows as the size.
 1. The suggestion of a trial and its end, as the driver makes them in a sweep, in a study that has so many finished
    trials: the samplers with a study in memory, then the storages with the random sampler. The files lie in the
    temporary folder (TMPDIR). Wall-clock time.
-2. One step of the search (weights and architecture, its defaults, no augmentation), with the nodes of a cell, its
-   edges, and the images of a batch. CPU time of this process.
-3. Choosing an ensemble of three from random predictions, with the candidates and with the images. CPU time.
+2. One step of the search (weights and architecture, its defaults, no augmentation), with the nodes of a cell and the
+   images of a batch. CPU time of this process.
 """
 
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +26,7 @@ from ray.tune.utils.util import flatten_dict
 
 from benchmarks.printing import exponent, machine, quantiles, table
 from benchmarks.trial_result import SPACE, result_of
-from edgenes import SearchConfig, SearchSpace, select_ensemble
+from edgenes import SearchConfig, SearchSpace
 from edgenes.data.dataset import Dataset
 from edgenes.data.loading import load_data
 from edgenes.space.logits import ArchitectureLogits
@@ -40,7 +37,7 @@ from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.study.optuna_study import open_study
 from tune_jobs.study.samplers import make_sampler
 
-STORAGES = {"memory": None, "sqlite": "study.db", "journal": "journal:study.log"}
+STORAGES = {"memory": None, "sqlite": "{}/study.db", "journal": "journal:{}/study.log"}
 KINDS = 20  # different results that a study's trials repeat
 
 
@@ -55,11 +52,9 @@ class Options:
     nodes: tuple[int, ...] = (1, 2, 4, 8)
     """Nodes of a cell."""
     images: tuple[int, ...] = (16, 32, 64, 128, 256)
-    """Images of a step's batch; times ten, images that an ensemble is chosen on."""
-    candidates: tuple[int, ...] = (8, 16, 32, 64)
-    """Candidates of a selection."""
+    """Images of a step's batch."""
     steps: int = 30
-    """Steps and selections that are timed for each size."""
+    """Steps that are timed for each size."""
 
 
 Seconds = dict[int, list[float]]  # by size
@@ -71,9 +66,6 @@ def grown(name: str, sizes: Seconds, digits: int = 1) -> tuple[str, ...]:
     return (name, *cells, exponent(list(sizes), [float(np.median(values)) for values in sizes.values()]))
 
 
-# --- 1. trials --------------------------------------------------------------------------------------------------------
-
-
 def drawn(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
     """A random value of a parameter."""
     if isinstance(distribution, CategoricalDistribution):
@@ -82,12 +74,10 @@ def drawn(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
 
 
 def study_with(trials: int, storage: str | BaseStorage) -> optuna.Study:
-    """A study of a storage, filled up to so many finished trials with the content of real ones."""
+    """A study with so many finished trials, which have the content of real ones."""
     study, rng = open_study("s", storage, space=SPACE), np.random.default_rng(0)
     results = [result_of(k, rng) for k in range(KINDS)]
-    have = study.get_trials(deepcopy=False)
-    added = range(sum(trial.state.is_finished() for trial in have), trials)
-    for number in added:
+    for number in range(trials):
         result = results[number % KINDS]
         study.add_trial(
             optuna.trial.create_trial(
@@ -112,9 +102,9 @@ def time_trials(study: optuna.Study, sampler: str, asks: int, folder: Path) -> t
         files=StudyFiles(folder),
     )
     asked, told = [], []
-    rng, ids = np.random.default_rng(1), count()
+    rng = np.random.default_rng(1)
     for k in range(asks + 1):
-        name = str(next(ids))
+        name = str(k)
         start = time.perf_counter()
         config = searcher.suggest(name)
         middle = time.perf_counter()
@@ -137,32 +127,12 @@ def trial_rows(options: Options) -> Iterator[tuple[str, ...]]:
             tell: Seconds = {}
             for trials in options.trials:
                 place = Path(here) / f"{sampler}-{storage}-{trials}"
-                if (url := STORAGES[storage]) is None:
-                    place.mkdir()
-                    study = study_with(trials, InMemoryStorage())
-                else:
-                    head, colon, name = url.rpartition(":")
-                    filled = Path(here) / f"{storage}-filled"  # further for each number of trials
-                    study_with(trials, f"{head}{colon}{filled / name}")
-                    shutil.copytree(filled, place)
-                    study = study_with(trials, f"{head}{colon}{place / name}")
+                place.mkdir()
+                url = STORAGES[storage]
+                study = study_with(trials, InMemoryStorage() if url is None else url.format(place))
                 ask[trials], tell[trials] = time_trials(study, sampler, options.asks, place)
             yield grown(f"ask, {sampler}, {storage}", ask)
             yield grown(f"tell, {sampler}, {storage}", tell)
-
-
-# --- 2. and 3. --------------------------------------------------------------------------------------------------------
-
-
-def timed(act: Callable[[], object], times: int) -> list[float]:
-    """CPU seconds of each call, the first one left out."""
-    act()
-    taken = []
-    for _ in range(times):
-        start = time.process_time()
-        act()
-        taken.append(time.process_time() - start)
-    return taken
 
 
 def step_seconds(nodes: int, images: int, steps: int, data: Dataset) -> list[float]:
@@ -177,15 +147,13 @@ def step_seconds(nodes: int, images: int, steps: int, data: Dataset) -> list[flo
         loop.weight_step(batch, labels, logits, 1.0)
         loop.architecture_loss(logits, 1.0)[0].backward()
 
-    return timed(step, steps)
-
-
-def selection_seconds(candidates: int, images: int, method: str, times: int) -> list[float]:
-    """Seconds of each selection of three from random predictions of ten classes, by NLL."""
-    rng = np.random.default_rng(0)
-    predictions = rng.dirichlet(np.ones(10), (candidates, images)).astype(np.float32)
-    labels = rng.integers(10, size=images)
-    return timed(lambda: select_ensemble(predictions, labels, 3, "nll", method), times)
+    step()  # the first one is slower
+    taken = []
+    for _ in range(steps):
+        start = time.process_time()
+        step()
+        taken.append(time.process_time() - start)
+    return taken
 
 
 def main(options: Options) -> None:
@@ -200,21 +168,10 @@ def main(options: Options) -> None:
         print(f"  {' | '.join(row)}", flush=True)
     print(f"\n{table(['trials in the study', *map(str, options.trials), 'exponent'], rows)}\n", flush=True)
 
-    steps = {nodes: step_seconds(nodes, 64, options.steps, data) for nodes in options.nodes}
-    by_edges = {len(SearchSpace(nodes=nodes).edges): taken for nodes, taken in steps.items()}
-    for name, sizes in (("nodes", steps), ("edges", by_edges)):
-        print(table([f"{name} of a cell", *map(str, sizes), "exponent"], [grown("search step", sizes)]) + "\n")
-    by_images = {images: step_seconds(4, images, options.steps, data) for images in options.images}
-    header = ["images of a batch", *map(str, by_images), "exponent"]
-    print(table(header, [grown("search step", by_images)]) + "\n", flush=True)
-    for name, sizes in (("candidates", options.candidates), ("images", [10 * images for images in options.images])):
-        found = []
-        for method in ("greedy", "exact"):
-            one = (
-                (lambda k, m=method: selection_seconds(k, 500, m, options.steps))
-                if name == "candidates"
-                else (lambda k, m=method: selection_seconds(20, k, m, options.steps))
-            )
-            found.append(grown(method, {size: one(size) for size in sizes}))
-        print(table([f"{name} of a selection", *map(str, sizes), "exponent"], found) + "\n", flush=True)
+    sizes = {
+        "nodes of a cell": {nodes: step_seconds(nodes, 64, options.steps, data) for nodes in options.nodes},
+        "images of a batch": {images: step_seconds(4, images, options.steps, data) for images in options.images},
+    }
+    for name, found in sizes.items():
+        print(table([name, *map(str, found), "exponent"], [grown("search step", found)]) + "\n", flush=True)
     print(f"{machine('optuna')} at the end")

@@ -1,10 +1,10 @@
 """What a step of the search costs: each forward pass beside DARTS's mixed network as it is usually written.
 
-Forward and backward, the reference (benchmarks/reference.py: a module for every operation of every
-edge, torch's default layout) and ours in turns in one process. `mixture` has the same weights as the reference, so
-both compute the same (tests/test_mixture.py); `gdas` and `sampled` take a new random genotype each time, so that they
-are measured more often and the others at even distances among them. `floor` is the network without its cells'
-operations: stem, preprocessing, classifier.
+Forward and backward, the reference (benchmarks/reference.py: a module for every operation of every edge, torch's
+default layout) and ours in turns in one process. `mixture` has the same weights as the reference, so both compute the same
+(tests/edgenes/nn/test_mixed_cell.py); `gdas` and `sampled` take a new random genotype each time, so that they are
+measured more often and the others at even distances among them. `floor` is the network without its cells' operations:
+stem, preprocessing, classifier.
 """
 
 import statistics
@@ -44,8 +44,6 @@ class Options:
     """Measurements of the reference, `mixture` and `floor`, whose steps are all alike."""
     batch: int = 64
     """Images of a batch."""
-    keep_memory: bool = True
-    """Let the process keep freed memory, as the study's workers do."""
 
 
 Pass = Callable[[], None]
@@ -137,11 +135,10 @@ def cell_alone(size: int, channels: int, options: Options) -> dict[str, Pass]:
 
 def main(options: Options) -> None:
     """Print the table."""
-    if options.keep_memory:
-        keep_freed_memory()
+    keep_freed_memory()  # as the study's workers do
     print(
         f"Forward + backward of {options.batch} images of 3 channels, milliseconds: median [5%, 95%]; ratio of the "
-        f"reference's median to our mean; freed memory {'kept' if options.keep_memory else 'returned'}; {machine()}\n",
+        f"reference's median to our mean; {machine()}\n",
         flush=True,
     )
     rows = []

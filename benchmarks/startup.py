@@ -1,7 +1,7 @@
 """From the start of a study's process to its first epoch: `studies/anneal_sweep.py --smoke-test`, moment by moment.
 
 Each study is a fresh process and folder, on digits with Ray started by itself, and is stopped once the first epoch of
-the search has been reported. Seconds since the process was started, wall clock.
+the search has been reported. Seconds since the process was started, wall clock, and their share of the whole.
 """
 
 import json
@@ -95,6 +95,9 @@ def main(options: Options) -> None:
     print(f"Seconds since the start, median [smallest, largest]; {machine('ray', 'optuna')}\n", flush=True)
     with tempfile.TemporaryDirectory() as place:
         found = [start(Path(place) / f"study-{k}") for k in range(options.repeats)]
-    rows = [(what, f"{len(found)}", spread([one[moment] for one in found], 1)) for moment, what in MOMENTS.items()]
-    print(table(["moment", "n", "s"], rows))
+    rows = []
+    for moment, what in MOMENTS.items():
+        seconds, shares = [one[moment] for one in found], [one[moment] / one["epoch"] for one in found]
+        rows.append((what, f"{len(found)}", spread(seconds, 1), spread(shares)))
+    print(table(["moment", "n", "s", "of the last"], rows))
     print(f"\n{machine('ray')} at the end")

@@ -2,7 +2,7 @@
 
 Everything around a trial is the real thing: Ray Tune with reused actors, the searcher, the callbacks, notes and
 pictures, in the temporary folder (TMPDIR). A value is the time from the end of one trial to the end of the next; the
-first two of a sweep, which start the worker, are left out. Sweeps of the rows take turns.
+first two of a sweep, which start the worker, are left out. Sweeps of the two storages take turns.
 """
 
 import io
@@ -19,8 +19,6 @@ import ray
 import torch
 from ray import tune
 from rich.console import Console
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from benchmarks.printing import machine, quantiles, table
 from benchmarks.trial_result import CONFIG, SPACE, result_of
@@ -40,7 +38,7 @@ from tune_jobs.study.samplers import make_sampler
 from tune_jobs.watch.callbacks import Watch
 from tune_jobs.watch.names import trial_name
 
-ROWS = {"SQLite": "study.db", "journal": "journal:study.log"}
+ROWS = {"SQLite": "{}/study.db", "journal": "journal:{}/study.log"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +71,10 @@ def no_op(config: dict[str, Any]) -> None:
     send(result_of(config["trial"], np.random.default_rng(config["trial"])))
 
 
-def sweep(storage: str, options: Options, folder: Path) -> tuple[list[float], float]:
-    """(seconds a trial, database commits that wrote a trial) of one sweep."""
+def sweep(storage: str, options: Options, folder: Path) -> list[float]:
+    """Seconds a trial of one sweep."""
     config = SweepConfig.of(out=folder, trials=options.trials, sampler=options.sampler)
-    head, colon, name = storage.rpartition(":")
-    study = open_study("s", f"{head}{colon}{folder / name}", space=SPACE)
+    study = open_study("s", storage.format(folder), space=SPACE)
     progress, files, clock = Progress(console=Console(file=io.StringIO())), StudyFiles(folder), Clock()
     watch = Watch(folder, (), study)
     run = Run(config.execution, load_data("digits"), progress, lambda: None, live_nodes(), files, watch)
@@ -90,38 +87,21 @@ def sweep(storage: str, options: Options, folder: Path) -> tuple[list[float], fl
         files=files,
         before_tell=watch.album(config, random_genotype(CONFIG.space, torch.Generator().manual_seed(0))),
     )
-    wrote, commits = [], []
-
-    def note_statement(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        if not statement.startswith("SELECT"):
-            wrote.append(1)
-
-    def note_commit(connection: Any) -> None:
-        if wrote:
-            commits.append(1)
-        wrote.clear()
-
-    event.listen(Engine, "before_cursor_execute", note_statement)
-    event.listen(Engine, "commit", note_commit)
-    try:
-        with progress.stage("Sweep", options.trials):
-            run.tune(
-                "sweep",
-                no_op,
-                {},
-                trial_name,
-                {},
-                callbacks=[RecordCallback(searcher), BestCallback(study, progress), clock],
-                search_alg=searcher,
-                scheduler=StudyPruning(searcher),
-                num_samples=-1,
-            )
-    finally:
-        event.remove(Engine, "before_cursor_execute", note_statement)
-        event.remove(Engine, "commit", note_commit)
+    with progress.stage("Sweep", options.trials):
+        run.tune(
+            "sweep",
+            no_op,
+            {},
+            trial_name,
+            {},
+            callbacks=[RecordCallback(searcher), BestCallback(study, progress), clock],
+            search_alg=searcher,
+            scheduler=StudyPruning(searcher),
+            num_samples=-1,
+        )
     if len(clock.ends) != options.trials:
         raise RuntimeError(f"{len(clock.ends)} of {options.trials} trials ended")
-    return [after - before for before, after in pairwise(clock.ends)][1:], len(commits) / options.trials
+    return [after - before for before, after in pairwise(clock.ends)][1:]
 
 
 def main(options: Options) -> None:
@@ -129,23 +109,19 @@ def main(options: Options) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     torch.set_num_threads(1)
     seconds: dict[str, list[float]] = {name: [] for name in ROWS}
-    commits: dict[str, float] = {}
     print(f"Trials that report once, {options.sampler}; median [5%, 95%]; {machine('ray', 'optuna')}\n", flush=True)
     with tempfile.TemporaryDirectory() as place:
         ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         try:
             for k in range(options.sweeps):
                 for name, storage in ROWS.items():
-                    folder = Path(place) / f"{len(seconds[name])}-{k}-{name}".replace(" ", "-")
+                    folder = Path(place) / f"{k}-{name}"
                     folder.mkdir()
-                    taken, written = sweep(storage, options, folder)
-                    seconds[name] += taken
-                    commits[name] = written
+                    seconds[name] += sweep(storage, options, folder)
         finally:
             ray.shutdown()
-    rows = [
-        (name, f"{len(taken)}", quantiles(taken, 3), f"{commits[name]:.1f}" if "SQLite" in name else "-")
-        for name, taken in seconds.items()
-    ]
-    print(table(["storage", "n", "s a trial", "commits a trial"], rows))
+    rows = [(name, f"{len(taken)}", quantiles(taken, 3)) for name, taken in seconds.items()]
+    ratios = [slow / fast for slow, fast in zip(*seconds.values(), strict=True)]
+    rows.append(("ratio", f"{len(ratios)}", quantiles(ratios, 2)))
+    print(table(["storage", "n", "s a trial"], rows))
     print(f"\n{machine('ray', 'optuna')} at the end")

@@ -17,25 +17,14 @@ def result_of(number: int, rng: np.random.Generator) -> Report:
     """The last report of a trial, with attributes as large as a real trial's."""
     generator = torch.Generator().manual_seed(number)
     genotypes = [random_genotype(CONFIG.space, generator) for _ in range(CONFIG.budget.candidates)]
-    rows = [
-        {
-            "digest": g.digest,
-            "lambda": k / 2,
-            "source": "sample",
-            "shared": k % 5,
-            "accuracy": 0.8,
-            "genotype": g.to_dict(),
-        }
-        for k, g in enumerate(genotypes)
-    ]
+    shared = {"lambda": 0.5, "source": "sample", "shared": 3, "accuracy": 0.8}
+    curve = [{"lambda": k / 10, "shared": int(rng.integers(5))} for k in range(10 * CONFIG.space.max_edges + 1)]
     attributes = {
-        "candidates": rows,
-        "control_curve": [
-            {"lambda": k / 10, "shared": int(rng.integers(5))} for k in range(10 * CONFIG.space.max_edges + 1)
-        ],
+        "candidates": [{"digest": each.digest, "genotype": each.to_dict(), **shared} for each in genotypes],
+        "control_curve": curve,
         "hypernetwork": f"trials/{number:04d}-hypernetwork.pt",
         **dict.fromkeys(("control_error", "standard_error", "mean_accuracy", "nll", "seconds"), 0.5),
-        **{"pool_size": len(rows), "cache_hits": 1},
+        **{"pool_size": len(genotypes), "cache_hits": 1},
     }
     value = 0.7 + 0.2 * np.sin(number) + 0.02 * rng.random()
     return Report(

@@ -31,8 +31,6 @@ class Options:
     """Trials of a study."""
     repeats: int = 3
     """Studies with each number of workers."""
-    smoke: bool = False
-    """Tiny trials: whether it runs, and no measurement."""
 
 
 def rate(workers: int, options: Options, folder: Path) -> float:
@@ -42,7 +40,7 @@ def rate(workers: int, options: Options, folder: Path) -> float:
     out = folder / f"study-{workers}-{time.monotonic_ns()}"
     command = [sys.executable, "studies/anneal_sweep.py", "--out", str(out), "--optimal", str(genotype)]
     command += ["--trials", str(options.trials), "--max-concurrent", str(workers), "--sampler", "random"]
-    command += ["--no-baselines", "--final-epochs", "1", *(["--smoke-test"] if options.smoke else [])]
+    command += ["--no-baselines", "--final-epochs", "1"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     if done.returncode:
         raise StudyError(f"the study ended with {done.returncode}: {done.stderr[-500:]}")

@@ -41,15 +41,34 @@ def test_each_says_its_options(name, capsys):
 @pytest.mark.e2e
 def test_one_runs(tmp_path):
     command = [sys.executable, "-m", "benchmarks", "scaling", "--nodes", "1", "2", "--images", "16", "32"]
-    command += ["--candidates", "4", "8", "--trials", "6", "12", "--asks", "2", "--steps", "2"]
+    command += ["--trials", "6", "12", "--asks", "2", "--steps", "2"]
     done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=True)
-    for what in ("tpe", "random", "qmc", "sqlite", "journal", "memory", "nodes", "edges", "images", "candidates"):
+    for what in ("tpe", "random", "qmc", "sqlite", "journal", "memory", "nodes", "images"):
         assert what in done.stdout
 
 
 def test_an_error_of_the_user_is_one_line(tmp_path, capsys):
-    assert main(["candidate_pool", "--npz", str(tmp_path / "none.npz"), "--out", str(tmp_path / "pool")]) == 1
+    assert main(["selection", "--dataset", str(tmp_path / "none.npz"), "--pool", str(tmp_path)]) == 1
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_exact_selection_is_timed_beside_the_plain_way(tmp_path, capsys):
+    options = [
+        "--pool",
+        str(tmp_path),
+        "--networks",
+        "3",
+        "--epochs",
+        "1",
+        "--images",
+        "100",
+        "--tasks",
+        "3",
+        "2",
+        "nll",
+    ]
+    assert main(["selection", *options, "--repeats", "2", "--plain-seconds", "0.01"]) == 0
+    assert "| 3 choose 2, nll | 3 |" in capsys.readouterr().out and len(list(tmp_path.iterdir())) == 3
 
 
 def test_an_exponent_is_that_of_the_power_law_with_its_standard_error():

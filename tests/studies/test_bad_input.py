@@ -13,12 +13,13 @@ from tune_jobs.config.passwords import VARIABLE
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.execution.run import Run
 from tune_jobs.execution.worker import outcome_of
+from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.files.workplace import Workplace
 from tune_jobs.messages import Status
 from tune_jobs.progress.display import Progress
 from tune_jobs.stages.pipeline import open_optuna
 from tune_jobs.stages.trial import run_trial
-from tune_jobs.study.context import TrialSettings
-from tune_jobs.study.saved import load_study_data, storage_url, study_name
+from tune_jobs.study.saved import context_of, load_study_data, storage_url, study_name
 from tune_jobs.study.space import DEFAULT_PARAMS, search_space, with_derived
 
 
@@ -40,12 +41,6 @@ def refused(tmp_path, capsys, monkeypatch):
         return " ".join(printed.err.replace("│", " ").split())
 
     return run
-
-
-def test_a_relative_storage_path_is_refused_since_it_is_another_one_on_each_node(refused, tmp_path):
-    message = refused("--smoke-test", "--storage-path", "shared", status=2)
-    assert "must be an absolute folder that all nodes share, or a URL" in message and "got shared" in message
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_of_other_files_is_left_alone(refused, tmp_path):
@@ -70,50 +65,42 @@ def images(path, **changes):
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (("--dataset", "digit"), 1, ("unknown data set 'digit'", "did you mean 'digits'", "cifar10", ".npz")),
-        (("--dataset", "no/such.npz"), 1, ("no/such.npz does not exist", "Expected an .npz file or a folder")),
-        (("--dataset", "cifar10", "--root", "nothing"), 1, ("cifar10", "nothing", "download")),
-        (("--datset", "digits"), 2, ("Unrecognized options: --datset", "--dataset", "--help")),
-        (("--trials", "many"), 2, ("--trials", "many")),
-        (("--trials", "0"), 2, ("trials must be a number of at least 1, got 0",)),
-        (("--sampler", "tpee"), 2, ("--sampler", "tpe", "tpee")),
-        (("--cells", "5"), 1, ("8x8", "5 cells", "at least 64x64", "fewer cells or a larger image size")),
-        (("--ensemble-size", "9"), 2, ("ensemble of 9", "from 8 candidates", "--candidates", "--ensemble-size")),
-        (("--nodes", "1", "--candidates", "15"), 2, ("15 distinct candidates", "14 genotypes", "raise --nodes")),
-        (("--candidates", "1000", "--finalists", "1000"), 2, ("1000000 full retrainings", "--finalists")),
-        (("--hypernetwork-epochs", "1000000000"), 2, ("hypernetwork_epochs must be at most 100000",)),
-        (
-            ("--objectives", "value", "control", "--pruner", "median"),
-            2,
-            ("no pruning with two objectives", "leave out --pruner or one objective"),
-        ),
-        (("--gradient", "straight_through", "--forward", "gdas"), 2, ("--gradient", "--forward")),
-        (("--second-order",), 2, ("second_order", "straight_through")),
-        (("--partial-channels", "3"), 2, ("partial_channels must divide", "8", "3")),
+        (("--dataset", "digit"), 1, "did you mean 'digits'"),
+        (("--dataset", "no/such.npz"), 1, "no/such.npz does not exist"),
+        (("--dataset", "cifar10", "--root", "nothing"), 1, "download"),
+        (("--datset", "digits"), 2, "--dataset"),
+        (("--trials", "many"), 2, "many"),
+        (("--trials", "0"), 2, "trials must be"),
+        (("--sampler", "tpee"), 2, "--sampler"),
+        (("--cells", "5"), 1, "at least 64x64"),
+        (("--ensemble-size", "9"), 2, "from 8 candidates"),
+        (("--nodes", "1", "--candidates", "15"), 2, "14 genotypes"),
+        (("--candidates", "1000", "--finalists", "1000"), 2, "1000000 full retrainings"),
+        (("--hypernetwork-epochs", "1000000000"), 2, "hypernetwork_epochs must be at most 100000"),
+        (("--objectives", "value", "control", "--pruner", "median"), 2, "--pruner"),
+        (("--second-order",), 2, "second_order"),
+        (("--partial-channels", "3"), 2, "partial_channels"),
+        (("--storage-path", "shared"), 2, "must be an absolute folder"),
     ],
 )
 def test_a_setting_is_refused_before_anything_is_written(refused, tmp_path, arguments, status, words):
-    message = refused(*arguments, status=status)
-    for word in words:
-        assert word in message
+    assert words in refused(*arguments, status=status)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"y_train": None}, ("y_train",)),
-        ({"x_train": np.zeros((60, 8, 8), np.float32)}, ("x_train", "uint8", "float32")),
-        ({"x_train": np.zeros((60, 64), np.uint8)}, ("x_train", "(60, 64)")),
-        ({"y_train": np.arange(59) % 3}, ("60", "59")),
-        ({"y_test": np.full(30, -1)}, ("-1",)),
+        ({"y_train": None}, "y_train"),
+        ({"x_train": np.zeros((60, 8, 8), np.float32)}, "float32"),
+        ({"x_train": np.zeros((60, 64), np.uint8)}, "(60, 64)"),
+        ({"y_train": np.arange(59) % 3}, "59"),
+        ({"y_test": np.full(30, -1)}, "-1"),
     ],
 )
 def test_an_npz_that_does_not_fit_is_refused_with_its_array(refused, tmp_path, changes, words):
     path = images(tmp_path / "data.npz", **changes)
-    message = refused("--dataset", path)
-    for word in words:
-        assert word in message
+    assert words in refused("--dataset", path)
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -154,13 +141,10 @@ def test_a_folder_that_cannot_be_written_is_refused(refused, tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (None, ("cannot be read", "--optimal must be darts, halving or a genotype file")),
-        ("no JSON", ("not a genotype", "--optimal must be darts, halving or a genotype file")),
-        ('{"a": 1}', ("not a genotype", "cells", "--optimal must be darts, halving or a genotype file")),
-        (
-            random_genotype(SearchSpace(nodes=2), seeded()).to_json(),
-            ("2 nodes with 1 inputs", "4 with 1", "--nodes and --inputs-per-node"),
-        ),
+        (None, "cannot be read"),
+        ("no JSON", "not a genotype"),
+        ('{"a": 1}', "cells"),
+        (random_genotype(SearchSpace(nodes=2), seeded()).to_json(), "--nodes and --inputs-per-node"),
     ],
 )
 def test_an_optimal_genotype_that_does_not_fit_is_refused_with_its_file(refused, tmp_path, text, words):
@@ -168,8 +152,7 @@ def test_an_optimal_genotype_that_does_not_fit_is_refused_with_its_file(refused,
     if text is not None:
         path.write_text(text)
     message = refused("--optimal", path, "--out", "study")
-    for word in (str(path), *words):
-        assert word in message
+    assert str(path) in message and words in message
     assert not (tmp_path / "study" / "study.db").exists()
 
 
@@ -184,10 +167,10 @@ def test_an_optimal_genotype_that_does_not_fit_is_refused_with_its_file(refused,
 )
 def test_an_existing_study_refuses_another_setting_and_keeps_its_trials(refused, tmp_path, arguments, field):
     images(tmp_path / "data.npz")
-    config = SweepConfig(out="study")
-    study = open_optuna(config, load_study_data(config))
-    params = dict(DEFAULT_PARAMS)
-    params.pop("estimator")
+    config = SweepConfig.of(out="study")
+    config.folder.mkdir()
+    study = open_optuna(config, load_study_data(config), storage_url(config))
+    params = {name: value for name, value in DEFAULT_PARAMS.items() if name != "estimator"}
     study.add_trial(optuna.trial.create_trial(params=params, distributions=search_space("exact"), value=0.5))
     before = [(trial.state, trial.params, trial.value) for trial in study.trials]
     message = refused("--out", "study", *arguments)
@@ -199,35 +182,32 @@ def test_an_existing_study_refuses_another_setting_and_keeps_its_trials(refused,
 
 
 @pytest.mark.parametrize(
-    ("options", "nodes", "words"),
+    ("options", "nodes", "option"),
     [
-        ({"gpus_per_trial": 1}, [{"CPU": 2}], ("asks for 1 GPUs", "has 0", "--gpus-per-trial")),
-        ({"cpus_per_trial": 3}, [{"CPU": 2}] * 2, ("asks for 3 CPUs", "has 2", "--cpus-per-trial", "--address")),
-        ({"device": "cuda"}, [{"CPU": 2}], ("--device cuda", "none")),
+        ({"gpus_per_trial": 1}, [{"CPU": 2}], "--gpus-per-trial"),
+        ({"cpus_per_trial": 3}, [{"CPU": 2}] * 2, "--cpus-per-trial"),
+        ({"device": "cuda"}, [{"CPU": 2}], "--device cuda"),
     ],
 )
-def test_what_no_node_has_is_refused_instead_of_waited_for(options, nodes, words):
-    run = Run(SweepConfig(**options), blobs(), optuna.create_study(), Progress(), lambda: None, nodes, None, None)
-    with pytest.raises(ConfigError) as raised:
+def test_resources_that_no_node_has_are_refused_at_once(options, nodes, option):
+    execution = SweepConfig.of(**options).execution
+    run = Run(execution, blobs(), Progress(), lambda: None, nodes, None, None)
+    with pytest.raises(ConfigError, match=option):
         run.check_resources()
-    for word in words:
-        assert word in str(raised.value)
 
 
 def test_a_trial_whose_loss_diverges_fails_with_the_reason(tmp_path):
-    config = SweepConfig(smoke_test=True, nodes=2, search_channels=2, channels=2, cells=1, batch_size=32)
-    settings = TrialSettings(config, tmp_path, random_genotype(config.space, seeded()), "cpu")
+    config = SweepConfig.of(smoke_test=True, nodes=2, search_channels=2, channels=2, cells=1, batch_size=32)
+    place = Workplace(StudyFiles(tmp_path))
+    context = context_of(config, place, random_genotype(config.space, seeded()), "cpu")
     params = with_derived(DEFAULT_PARAMS | {"c_end": 1e300, "c_ratio": 1.0})
     reports = []
-    outcome = outcome_of(
-        lambda: run_trial(settings, blobs(), 0, 0, params, lambda seen, state: reports.append(seen), None)
-    )
+    outcome = outcome_of(lambda: run_trial(context, blobs(), 0, 0, params, lambda seen, state: reports.append(seen)))
     assert outcome.status == Status.FAILED
     assert "became nan in epoch 0" in outcome.reason and "DivergedError" in outcome.traceback
-    assert reports == [] and not settings.hypernetwork(0).exists()
+    assert reports == [] and not context.hypernetwork(0).exists()
 
 
 def test_a_cluster_that_does_not_answer_is_refused_at_once(refused):
     message = refused("--address", "127.0.0.1:1", "--out", "study")
-    for word in ("no Ray cluster at 127.0.0.1:1", "refused", "--address"):
-        assert word in message
+    assert "127.0.0.1:1" in message and "--address" in message

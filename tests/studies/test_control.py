@@ -61,7 +61,7 @@ def accuracies(slopes: list[float], condition: str = "exact penalty") -> pd.Data
 
 
 def test_all_conditions_are_every_combination_once_the_default_first():
-    default = ControlConfig(preset="paper").default
+    default = ControlConfig.of(preset="paper").default
     every, single = conditions(default, "all"), conditions(default, "one-at-a-time")
     assert len(every) == 32 == len({tuple(one.values()) for one in every})
     assert every[:6] == single and conditions(default, "default") == [default] == every[:1]
@@ -69,10 +69,10 @@ def test_all_conditions_are_every_combination_once_the_default_first():
 
 
 def test_expensive_presets_do_not_run_all():
-    assert ControlConfig().conditions == "all" and ControlConfig(smoke_test=True).conditions == "one-at-a-time"
-    assert ControlConfig(preset="darts").conditions == "one-at-a-time"
+    assert ControlConfig.of().conditions == "all" and ControlConfig.of(smoke_test=True).conditions == "one-at-a-time"
+    assert ControlConfig.of(preset="darts").conditions == "one-at-a-time"
     with pytest.raises(ConfigError, match="genotypes"):
-        ControlConfig(genotypes=0)
+        ControlConfig.of(genotypes=0)
 
 
 class TestEffects:

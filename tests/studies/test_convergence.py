@@ -50,10 +50,10 @@ def frame(above: list[float], seeds: int = 5) -> pd.DataFrame:
 
 
 def test_points_are_even_over_what_is_common_and_go_to_the_end():
-    points = points_of(ConvergenceConfig(points=3))  # 20 epochs of search, 35 of the hypernetwork, 3 members
+    points = points_of(ConvergenceConfig.of(points=3))  # 20 epochs of search, 35 of the hypernetwork, 3 members
     assert points == {EDGE: [21, 38, 55], DARTS: [21, 38, 55, 60]}
-    assert points_of(ConvergenceConfig(preset="paper", points=2)) == {EDGE: [51, 150, 200], DARTS: [51, 150]}
-    assert points_of(ConvergenceConfig(smoke_test=True)) == {EDGE: [3, 4, 6], DARTS: [3, 4]}  # each point once
+    assert points_of(ConvergenceConfig.of(preset="paper", points=2)) == {EDGE: [51, 150, 200], DARTS: [51, 150]}
+    assert points_of(ConvergenceConfig.of(smoke_test=True)) == {EDGE: [3, 4, 6], DARTS: [3, 4]}  # each point once
 
 
 @pytest.mark.parametrize(("total", "each"), [(6, [2, 2, 2]), (7, [3, 2, 2]), (8, [3, 3, 2])])
@@ -74,14 +74,14 @@ def test_searches_in_turns_add_up(total, each):
 )
 def test_what_gives_no_curve_is_refused(changes, field):
     with pytest.raises(ConfigError, match=field):
-        ConvergenceConfig(**changes)
+        ConvergenceConfig.of(**changes)
 
 
 def test_the_preset_decides_the_retraining_and_the_areas_are_fixed_with_the_study():
-    kinds = [ConvergenceConfig(preset=preset).retraining for preset in ("laptop", "paper", "darts")]
-    assert kinds == ["short", "full", "full"] and ConvergenceConfig(retraining="full").retraining == "full"
+    kinds = [ConvergenceConfig.of(preset=preset).retraining for preset in ("laptop", "paper", "darts")]
+    assert kinds == ["short", "full", "full"] and ConvergenceConfig.of(retraining="full").retraining == "full"
     # T is read for all iterations in common: another start is another study
-    assert ConvergenceConfig(area_from=30).defining() == ConvergenceConfig().defining() | {"area_from": 30}
+    assert ConvergenceConfig.of(area_from=30).defining() == ConvergenceConfig.of().defining() | {"area_from": 30}
 
 
 def test_the_ends_of_the_curves_are_the_methods_ensembles():

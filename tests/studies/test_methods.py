@@ -75,18 +75,17 @@ def test_tables_have_a_row_a_method():
 
 
 def test_presets_are_whole_and_what_is_given_stays():
-    paper, darts = MethodsConfig(preset="paper"), MethodsConfig(preset="darts", final_epochs=3)
-    assert (paper.dataset, paper.search_epochs, paper.hypernetwork_epochs, paper.final_epochs) == (
-        "cifar100",
-        *(50, 150, 50),
-    )
-    assert paper.setting("cpu").hypernetwork.pivots == 5 and paper.setting("cpu").hypernetwork.epsilon == 0.2
-    assert paper.space.max_edges == 4 and paper.setting("cpu").training.batch_size == 96
-    assert darts.space.max_edges == 16 and darts.search_cells == 8 and darts.final_epochs == darts.short_epochs == 3
-    smoke = MethodsConfig(smoke_test=True, final_epochs=7)
-    assert (smoke.seeds, smoke.final_epochs, smoke.search_epochs) == (2, 7, 2)
-    assert MethodsConfig(smoke_test=True, seeds=5).seeds == MethodsConfig().seeds == 5
-    assert MethodsConfig(methods=("darts", "random", "darts")).methods == ("darts", "random")
+    paper, darts = MethodsConfig.of(preset="paper"), MethodsConfig.of(preset="darts", final_epochs=3)
+    setting = paper.setting("cpu")
+    assert paper.data.dataset == "cifar100" and paper.space.max_edges == 4
+    assert (setting.search.epochs, setting.hypernetwork.epochs, setting.training.epochs) == (50, 150, 50)
+    assert (setting.hypernetwork.pivots, setting.hypernetwork.epsilon, setting.training.batch_size) == (5, 0.2, 96)
+    assert darts.space.max_edges == 16 and darts.networks.search_cells == 8
+    assert darts.budget.final_epochs == darts.budget.short_epochs == 3
+    smoke = MethodsConfig.of(smoke_test=True, final_epochs=7)
+    assert (smoke.seeds, smoke.budget.final_epochs, smoke.budget.search_epochs) == (2, 7, 2)
+    assert MethodsConfig.of(smoke_test=True, seeds=5).seeds == MethodsConfig().seeds == 5
+    assert MethodsConfig.of(methods=("darts", "random", "darts")).methods == ("darts", "random")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +106,7 @@ def test_presets_are_whole_and_what_is_given_stays():
 )
 def test_a_mistake_names_the_field(options, field):
     with pytest.raises(ConfigError, match=field):
-        MethodsConfig(**options)
+        MethodsConfig.of(**options)
 
 
 def run(out: Path, *options: str, faults: tuple[Fault, ...] = ()) -> Ended:
@@ -181,7 +180,7 @@ def test_images_that_are_too_few_are_refused_before_anything_is_written(tmp_path
 def test_a_damaged_account_of_the_experiment_is_named_with_what_to_do(tmp_path, capsys):
     (tmp_path / EXPERIMENT).write_text('{"defining": {')
     said = small_study.refusal(main, capsys, tmp_path)
-    assert EXPERIMENT in said and "put it back from a copy" in said
+    assert EXPERIMENT in said and "restore it from a copy" in said
 
 
 @pytest.mark.e2e

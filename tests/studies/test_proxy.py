@@ -90,7 +90,7 @@ def test_a_search_that_diverges_fails_and_a_trial_has_no_value(monkeypatch):
 @pytest.mark.parametrize(("name", "value"), [("pool", 2), ("trials", 1), ("genotypes", 2)])
 def test_what_makes_no_sense_is_refused(name, value):
     with pytest.raises(ConfigError, match=name):
-        ProxyConfig(**{name: value})
+        ProxyConfig.of(**{name: value})
 
 
 @pytest.mark.e2e

@@ -105,11 +105,11 @@ def test_means_of_epochs():
 )
 def test_what_cannot_be_counted_is_refused(name, wrong):
     with pytest.raises(ConfigError, match=name):
-        SpeedupConfig(**{name: wrong})
+        SpeedupConfig.of(**{name: wrong})
 
 
 def test_all_presets_follow_paths():
-    assert {SpeedupConfig(preset=preset).forward for preset in ("laptop", "paper", "darts")} == {"sampled"}
+    assert {SpeedupConfig.of(preset=preset).search.forward for preset in ("laptop", "paper", "darts")} == {"sampled"}
 
 
 @pytest.mark.e2e

@@ -110,12 +110,12 @@ def test_a_report_is_whole_even_if_nothing_is_in_control():
 
 
 def test_options_are_kept_in_order_and_checked():
-    config = WarmupConfig(c_ends=(3, 0.1), c_end=0.5)
-    assert config.c_ends == (0.1, 0.5, 3.0) and config.estimator == "gumbel"
-    assert WarmupConfig(c_ends=()).c_ends == (1.0,) and WarmupConfig(edges=(2, 1, 2)).edges == (2, 1)
+    config = WarmupConfig.of(c_ends=(3, 0.1), c_end=0.5)
+    assert config.c_ends == (0.1, 0.5, 3.0) and config.search.estimator == "gumbel"
+    assert WarmupConfig.of(c_ends=()).c_ends == (1.0,) and WarmupConfig.of(edges=(2, 1, 2)).edges == (2, 1)
     for name, wrong in {"c_ends": (0.1, -1.0), "edges": (5,), "c_end": 0.0}.items():
         with pytest.raises(ConfigError, match=name):
-            WarmupConfig(**{name: wrong})
+            WarmupConfig.of(**{name: wrong})
 
 
 @pytest.mark.e2e
