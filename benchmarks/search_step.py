@@ -2,9 +2,9 @@
 
 Forward and backward, the reference (benchmarks/reference.py: a module for every operation of every edge, torch's
 default layout) and ours in turns in one process. `mixture` has the same weights as the reference, so both compute
-the same (tests/edgenes/nn/test_mixed_cell.py); `gdas` and `sampled` take a new random genotype each time, so that they are
-measured more often and the others at even distances among them. `floor` is the network without its cells' operations:
-stem, preprocessing, classifier.
+the same (tests/edgenes/nn/test_mixed_cell.py); `gdas` and `sampled` take a new random genotype each time, so that
+they are measured more often and the others at even distances among them. `floor` is the network without its cells'
+operations: stem, preprocessing, classifier.
 """
 
 import statistics

@@ -2,7 +2,7 @@
 
 python studies/anneal_sweep.py                       # digits, embedded: minutes on a laptop
 python studies/anneal_sweep.py --dataset cifar100 --root DATA --channels 16 --gpus-per-trial 0.5
-python studies/anneal_sweep.py --trials 24           # goes on with the study of the first command
+python studies/anneal_sweep.py --trials 24           # adds trials to the study of the first command
 """
 
 import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
