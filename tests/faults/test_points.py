@@ -12,6 +12,7 @@ from tests.faults.harness import COMMIT, PREDICT, STEP
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [path.read_text() for path in (ROOT / "tune_jobs").rglob("*.py")]
+KINDS = {kind for source in SOURCES for kind in re.findall(r'\bKind\(\s*(?:name=)?"(\w+)"', source)}
 MOMENTS = {moment for source in SOURCES for moment in re.findall(r'reached\("(.+?)"\)', source)}
 
 
@@ -36,4 +37,4 @@ def test_a_point_exists(point):
     if colon:
         assert callable(reduce(getattr, name.split("."), importlib.import_module(module)))
     else:
-        assert point in MOMENTS
+        assert point in MOMENTS or point.removesuffix(" stored") in KINDS  # of the artifact store
