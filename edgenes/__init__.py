@@ -18,7 +18,7 @@ from edgenes.training.darts import search_genotype
 from edgenes.training.edgenes import train_hypernetwork
 from edgenes.training.retraining import predict, train_network
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ArchitectureLogits",

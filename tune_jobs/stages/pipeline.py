@@ -46,6 +46,7 @@ from tune_jobs.study.optuna_study import open_study
 from tune_jobs.study.postgres_lock import database_lock
 from tune_jobs.study.result import archive_result, finished
 from tune_jobs.study.saved import (
+    check_version,
     checked_trials,
     context_of,
     load_study_data,
@@ -91,6 +92,7 @@ def run_sweep(config: SweepConfig, data: Dataset | None = None, progress: Progre
     folder = config.folder
     config = dataclasses.replace(config, storage=storage_reference(config.storage, folder))
     prepare_folder(folder, CONFIG, DATABASE)
+    check_version(folder)
     if config.genotype_file:
         read_genotype(config.genotype_file, config.space)
     url, name = storage_url(config), study_name(config)

@@ -1,6 +1,7 @@
 """A study's folder, opened again: its configuration, its Optuna study, its genotype and its data."""
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -80,17 +81,31 @@ def read_config(folder: Path, storage: str | None = None) -> tuple[SweepConfig, 
     stored = read_json(path)
     if not isinstance(stored, dict) or not isinstance(stored.get("data"), str):
         raise CheckpointError(f"{path} is no configuration of a study: give the study's folder.")
-    if stored.get("format") != FORMAT:
-        raise StudyError(
-            f"{path} has format {shown(stored.get('format', 1))}, this version reads format {FORMAT}. Edgenes-studio "
-            "0.1 reads format 1, whose retrainings drew other seeds: use it for this study, or start a new one."
-        )
+    _check_format(stored, path)
     try:
         # A stranger's study names no folder of this machine.
         place = {"out": folder, "storage": storage_reference(storage, folder), "cache": OFF}
         return SweepConfig.of(**{**stored["options"], **place}), stored["data"]
     except (ConfigError, LookupError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged or of another version: {error}") from error
+
+
+def check_version(folder: Path) -> None:
+    """Raise StudyError if the study in `folder` is another version's."""
+    with suppress(CheckpointError):  # a damaged file is written again
+        stored = read_json(folder / CONFIG) if (folder / CONFIG).exists() else {"format": FORMAT}
+        _check_format(stored if isinstance(stored, dict) else {}, folder / CONFIG)
+
+
+def _check_format(stored: dict[str, Any], path: Path) -> None:
+    found = stored.get("format", 1)
+    if found != FORMAT:
+        raise StudyError(
+            f"{path} has format {shown(found)}, this version reads format {FORMAT}. "
+            + ("Version 0.1 of edgenes-studio" if found == 1 else "The version that wrote it")
+            + " reads it: its retrainings drew other seeds. Use that version for this study, or start a new one with "
+            "another --out."
+        )
 
 
 @dataclass(frozen=True)

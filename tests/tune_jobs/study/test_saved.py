@@ -1,0 +1,32 @@
+"""Studies of other versions, and what a sweep shares with an experiment."""
+
+import json
+
+import pytest
+
+from edgenes.config import digest
+from tests.support.tiny_study import begin_study
+from tune_jobs import open_saved, run_sweep
+from tune_jobs.config.experiment import ExperimentConfig
+from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.errors import StudyError
+from tune_jobs.files.layout import CONFIG
+
+
+@pytest.mark.parametrize(("form", "reader"), [(None, "0.1"), (3, "The version that wrote it")])
+def test_a_study_of_another_version_is_refused_with_the_version_that_reads_it(tmp_path, form, reader):
+    saved = begin_study(tmp_path / "study")
+    stored = {"format": form, "data": saved.data_digest, "options": saved.config.to_dict()}
+    (saved.folder / CONFIG).write_text(json.dumps({key: value for key, value in stored.items() if value is not None}))
+    with pytest.raises(StudyError, match=reader):
+        open_saved(saved.folder)
+    with pytest.raises(StudyError, match=reader):
+        run_sweep(saved.config)
+
+
+def test_a_sweep_and_an_experiment_search_and_retrain_the_same():
+    """So that each finds in the cache what the other has computed."""
+    sweep, experiment = SweepConfig.of(seed=3).setting("cpu"), ExperimentConfig.of().setting("cpu").of_seed(3)
+    assert digest(sweep.search_config()) == digest(experiment.search_config())
+    genotype = sweep.random_genotypes(1)[0]
+    assert digest(sweep.training_config(genotype)) == digest(experiment.training_config(genotype))
