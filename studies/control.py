@@ -13,7 +13,6 @@ import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
 # isort: split
 import itertools
 import sys
-from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -24,8 +23,6 @@ import plotly.graph_objects as go
 
 from edgenes.config import HypernetworkConfig
 from edgenes.methods.budget import Setting
-from edgenes.metrics import summary
-from edgenes.nn.network import cell_layout
 from edgenes.space.genotype import Genotype, shared_edges
 from edgenes.space.hypernetwork import INTERPOLATIONS, Hypernetwork, control_error, draw_candidates
 from edgenes.space.penalty import ESTIMATORS
@@ -34,6 +31,8 @@ from tune_jobs.experiments import (
     ExperimentConfig,
     Findings,
     Section,
+    accuracy_of,
+    against_zero,
     comparison_table,
     difference_text,
     experiment_main,
@@ -43,17 +42,7 @@ from tune_jobs.experiments import (
     trained,
 )
 from tune_jobs.report.interval_figures import lines_figure
-from tune_jobs.report.statistics import (
-    AMOUNT,
-    SHARE,
-    Comparison,
-    compare,
-    corrected,
-    mean_estimate,
-    mean_text,
-    sentence,
-    undecided,
-)
+from tune_jobs.report.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_text, sentence, undecided
 
 Condition = dict[str, Any]
 """A level of each factor."""
@@ -116,20 +105,6 @@ def conditions(default: Condition, which: str) -> list[Condition]:
     return changed + [each for each in every if each not in changed]
 
 
-def twins(genotype: Genotype, optimal: Genotype) -> int:
-    """Edges that count as different, though in the first cell they do an optimal edge's operation on the same data.
-
-    Both inputs of the first cell are the stem, so that there the edges from 0 and 1 differ in the input's number alone.
-    """
-    space = genotype.space
-    first = space.cell_types.index(cell_layout(space, 3)[0])  # the same however many cells there are
-
-    def edges(of: Genotype) -> Counter:
-        return Counter((c, j, max(int(c == first), edge.input), edge.operation) for c, j, edge in of.edge_set)
-
-    return (edges(genotype) & edges(optimal)).total() - shared_edges(genotype, optimal)
-
-
 def of_condition(job: dict[str, Any], bench: Any) -> tuple[Setting, Genotype, Hypernetwork]:
     """The setting of the job's seed and condition, the optimal genotype, and its hypernetwork."""
     setting, condition = bench.of_seed(job["seed"]), job["condition"]
@@ -150,11 +125,8 @@ def of_condition(job: dict[str, Any], bench: Any) -> tuple[Setting, Genotype, Hy
 def control_job(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     """Shared edges of the argmax genotype along lambda, in one condition with one seed."""
     setting, optimal, hypernetwork = of_condition(job, bench)
-    rows = []
-    for step in range(setting.space.max_edges * FINE + 1):
-        genotype = hypernetwork.genotype(step / FINE)
-        shared = shared_edges(genotype, optimal)
-        rows.append({"lambda": step / FINE, "shared": shared, "twins": twins(genotype, optimal)})
+    lams = [step / FINE for step in range(setting.space.max_edges * FINE + 1)]
+    rows = [{"lambda": lam, "shared": shared_edges(hypernetwork.genotype(lam), optimal)} for lam in lams]
     return {"curve": rows, "note": f"control error {control_error(hypernetwork, optimal):.2f}"}
 
 
@@ -165,16 +137,9 @@ def accuracy_job(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     for lam in range(setting.space.max_edges + 1):
         generator = setting.generator("genotypes at", lam)
         for candidate in draw_candidates(hypernetwork, job["genotypes"], generator, low=lam, high=lam):
-            found = bench.trainer.retrain(setting.training_config(candidate.genotype), candidate.genotype)
-            rows.append(
-                {
-                    "lambda": lam,
-                    "shared": shared_edges(candidate.genotype, optimal),
-                    "source": candidate.source,
-                    "genotype": candidate.genotype.digest,
-                    "accuracy": summary(found.probabilities, bench.data.validation.labels)["accuracy"],
-                }
-            )
+            genotype = candidate.genotype
+            found = {"shared": shared_edges(genotype, optimal), "accuracy": accuracy_of(genotype, setting, bench)}
+            rows.append({"lambda": lam, "source": candidate.source, "genotype": genotype.digest, **found})
     return {"genotypes": rows, "note": f"{len(rows)} genotypes"}
 
 
@@ -197,14 +162,13 @@ def study(experiment: Any) -> Findings:
     curves = measured("control", control_job, every, "curve")
     estimators = [one for one in every if one | {"estimator": config.search.estimator} == config.default]
     accuracy = measured("accuracy", accuracy_job, estimators, "genotypes", genotypes=config.genotypes)
-    return findings(curves, accuracy, levels(config.default), (config.networks.search_cells, config.networks.cells))
+    return findings(curves, accuracy, levels(config.default))
 
 
-def findings(curves: pd.DataFrame, accuracy: pd.DataFrame, default: Condition, cells: tuple[int, int]) -> Findings:
-    """Conclusions, tables and pictures of the shared edges and the accuracies; `cells` of supernet and networks."""
+def findings(curves: pd.DataFrame, accuracy: pd.DataFrame, default: Condition) -> Findings:
+    """Conclusions, tables and pictures of the shared edges and the accuracies."""
     errors = error_frame(curves)
     found = effects(errors, default)
-    same = twin_frame(_only(curves, default))
     named = accuracy.assign(condition=accuracy["estimator"].map(WORDS["estimator"].format))
     slopes = distance_slopes(named)
     lambdas = sorted(curves["Lambda"].unique(), key=lambda edges: edges != default["Lambda"])
@@ -219,17 +183,15 @@ def findings(curves: pd.DataFrame, accuracy: pd.DataFrame, default: Condition, c
         for edges in lambdas
     ]
     if found:
+        ignorance = [f"{ignorant(edges):.2f} of {edges} edges" for edges in sorted(lambdas)]
         sections.append(
             Section(
-                "What each factor does to the control error",
-                "The control error is the mean of |lambda - shared edges| over whole lambda. Difference to the default "
-                "level, within each search averaged over all combinations of the other factors, or with the others at "
-                "their defaults (alone). Paired by search, but for Lambda, which has other searches at each level; p "
-                "after Holm's correction for all factors. "
-                + " ".join(
-                    f"A genotype that ignores lambda is wrong by {ignorant(edges):.2f} of {edges} edges at best."
-                    for edges in sorted(lambdas)
-                ),
+                "Effect of each factor on the control error",
+                "The control error is the mean of |lambda - shared edges| over whole lambda; a genotype that ignores "
+                f"lambda has at least {', or '.join(ignorance)}. Difference to the default level, within each search "
+                "averaged over all combinations of the other factors, or with the others at their defaults (alone). "
+                "Paired by search, but for Lambda, which has other searches at each level; p after Holm's correction "
+                "for all factors.",
                 table=effect_table(found, errors, default),
             )
         )
@@ -241,22 +203,10 @@ def findings(curves: pd.DataFrame, accuracy: pd.DataFrame, default: Condition, c
             "with the optimal genotype: mean over searches with its 95% interval.",
             accuracy_figure(named),
         ),
-        Section(
-            "Different edges that compute the same",
-            f"Both inputs of a first cell are the stem's output, each behind a 1x1 convolution of its own: there an "
-            f"edge from input 0 and one from input 1 with the same operation compute the same kind of function of the "
-            f"same data, and yet count as different. That is {_part(cells[0])} of the supernet, and {_part(cells[1])} "
-            f"of the retrained networks. Argmax genotypes at whole lambda, default condition, all searches together.",
-            table=same,
-        ),
     ]
     said = [control_sentence(curves, errors, default), *effect_sentences(found, default), *slope_sentences(slopes)]
-    frames = {"curves": curves, "errors": errors, "accuracy": accuracy, "slopes": slopes, "twins": same}
-    return Findings("Control (Figures 3.1 and 3.2)", [*said, twin_sentence(same)], sections, frames)
-
-
-def _part(cells: int) -> str:
-    return "the only cell" if cells == 1 else f"the first of {cells} cells"
+    frames = {"curves": curves, "errors": errors, "accuracy": accuracy, "slopes": slopes}
+    return Findings("Control (Figures 3.1 and 3.2)", said, sections, frames)
 
 
 def _only(frame: pd.DataFrame, levels: Condition) -> pd.DataFrame:
@@ -324,12 +274,13 @@ def error_table(errors: pd.DataFrame) -> pd.DataFrame:
 
 def control_sentence(curves: pd.DataFrame, errors: pd.DataFrame, default: Condition) -> str:
     """How well lambda controls the shared edges in the default condition."""
-    error = mean_estimate(_only(errors, default)["error"], within=AMOUNT)
+    error = _only(errors, default)["error"]
     ends = _only(curves, default).groupby("lambda")["shared"].mean()
     listed = ", ".join(_words(name, default[name]) for name in WORDS)
     return (
-        f"By default ({listed}) the control error is {error.text()} edges (n = {error.n} searches): genotypes share "
-        f"{ends.iloc[0]:.2f} edges on average at lambda 0, and {ends.iloc[-1]:.2f} at lambda {ends.index[-1]:g}."
+        f"By default ({listed}) the control error of {len(error)} searches is {mean_text(error, AMOUNT)} edges: "
+        f"genotypes share {ends.iloc[0]:.2f} edges on average at lambda 0, and {ends.iloc[-1]:.2f} at lambda "
+        f"{ends.index[-1]:g}."
     )
 
 
@@ -365,41 +316,14 @@ def distance_slopes(accuracy: pd.DataFrame) -> pd.DataFrame:
 
 def slope_sentences(slopes: pd.DataFrame) -> list[str]:
     """Whether a genotype is worse the further it is from the optimal one: slopes against none, corrected together."""
-    groups = dict(list(slopes.groupby("condition", sort=False)["slope"]))
-    tests = corrected({name: compare(np.zeros(len(found)), found, paired=True) for name, found in groups.items()})
-    said = []
-    for name, one in tests.items():
-        verdict = f"{mean_text(groups[name], points=True)} points an edge further (n = {one.n[1]} searches"
-        if one.distinguishable:
-            verdict += f", p = {one.p_holm:.2g}): that it is worse "
-            verdict += "holds here" if one.difference < 0 else "is contradicted, it is better"
-        elif one.detectable is not None:
-            verdict += f", p = {one.p_holm:.2g}): not distinguishable from none at this budget, which could have "
-            verdict += f"detected {100 * one.detectable:.2f}"
-        else:
-            verdict += "): too little to tell"
-        said.append(f'"The further from the optimal genotype, the worse", {name}: accuracy on V changes by {verdict}.')
+    tests = against_zero(dict(list(slopes.groupby("condition", sort=False)["slope"])))
+    said = [
+        sentence(
+            one, "0", f"Accuracy on V, {name}: its change with each edge further from the optimal genotype", points=True
+        )
+        for name, one in tests.items()
+    ]
     return said or ["All retrained genotypes of each search share as much: their distance cannot explain accuracy."]
-
-
-def twin_frame(curves: pd.DataFrame) -> pd.DataFrame:
-    """By whole lambda: edges that differ from the optimal genotype's, and those of them that compute the same."""
-    whole = curves[curves["lambda"] % 1 == 0]
-    frame = whole.assign(different=whole["Lambda"] - whole["shared"])
-    frame = frame.groupby("lambda", as_index=False)[["different", "twins"]].sum()
-    return frame.rename(columns={"different": "different edges", "twins": "same operation on the same data"})
-
-
-def twin_sentence(frame: pd.DataFrame) -> str:
-    """How many different edges compute the same."""
-    _, different, same = frame.sum()
-    if not different:
-        return "No edge differs from the optimal genotype's, at any whole lambda."
-    return (
-        f"Of {different:.0f} edges that count as different from the optimal genotype's at whole lambda, {same:.0f} "
-        f"({100 * same / different:.0f}%) do an optimal edge's operation on the same data in the first cell, whose "
-        f"inputs 0 and 1 are both the stem."
-    )
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from edgenes.methods.trainer import Trainer
 from edgenes.validation import check_at_least
 from tune_jobs.experiments import ExperimentConfig, Findings, Section, experiment_main, jobs_by_seed, trained
 from tune_jobs.report.interval_figures import lines_figure
-from tune_jobs.report.statistics import SHARE, Comparison, compare, corrected, mean_text, one_test_set, sentence
+from tune_jobs.report.statistics import SHARE, compare, corrected, mean_text, one_test_set, sentence
 
 EDGE, DARTS, POOLED, RANDOM = "EdgeNES", "DartsEns", "DartsEns of a pool", "Random-NES"
 PAPER_P = 0.0287
@@ -62,34 +62,34 @@ class ConvergenceConfig(ExperimentConfig):
             object.__setattr__(self, "retraining", "short" if self.preset == "laptop" else "full")
         check_at_least(self, 2, "points")
         check_at_least(self.budget, 2, "ensemble_size")
-        low, high = shared_epochs(self.budget.search_epochs, self.budget.hypernetwork_epochs, self.budget.ensemble_size)
+        low, high = self.shared_epochs
         if low >= high:
             raise ConfigError(
-                f"the curves have no range in common: EdgeNES's begins with its hypernetwork, after "
-                f"{self.budget.search_epochs} epochs of search, and the first ends after {high}; ask for more "
-                "hypernetwork_epochs or search_epochs."
+                f"the curves have no range in common: EdgeNES's begins after {self.budget.search_epochs} epochs of "
+                f"search, and the first one ends after {high}; raise hypernetwork_epochs or search_epochs."
             )
         if self.area_from is not None and not low <= self.area_from < high:
             raise ConfigError(
                 f"area_from lies between {low} and {high - 1} epochs, which both curves have; got {self.area_from}."
             )
 
+    @property
+    def ends(self) -> dict[str, int]:
+        """The last epoch of each method's curve, all of its searches together."""
+        search = self.budget.search_epochs
+        return {EDGE: search + self.budget.hypernetwork_epochs, DARTS: search * self.budget.ensemble_size}
 
-def shared_epochs(search: int, hypernetwork: int, runs: int) -> tuple[int, int]:
-    """First and last epoch, of all searches together, that both methods' curves have."""
-    return max(search + 1, runs), min(search + hypernetwork, runs * search)
+    @property
+    def shared_epochs(self) -> tuple[int, int]:
+        """First and last epoch that both methods' curves have."""
+        return max(self.budget.search_epochs + 1, self.budget.ensemble_size), min(self.ends.values())
 
 
 def points_of(config: ConvergenceConfig) -> dict[str, list[int]]:
     """Epochs of the points, by method: even ones over what is common, and where a curve ends."""
-    sizes = config.budget.search_epochs, config.budget.hypernetwork_epochs, config.budget.ensemble_size
-    low, high = shared_epochs(*sizes)
+    low, high = config.shared_epochs
     even = sorted({round(x) for x in np.linspace(low, high, config.points)})
-    ends = {
-        EDGE: config.budget.search_epochs + config.budget.hypernetwork_epochs,
-        DARTS: config.budget.search_epochs * config.budget.ensemble_size,
-    }
-    return {method: even + [end] * (end > high) for method, end in ends.items()}
+    return {method: even + [end] * (end > high) for method, end in config.ends.items()}
 
 
 def turns(total: int, runs: int) -> list[int]:
@@ -163,21 +163,20 @@ def study(experiment: Any) -> Findings:
     }
     jobs = jobs_by_seed(conditions, config.seeds)
     results = experiment.map("curves", one_run, jobs)
-    rows, ensembles = [], []
+    rows, names = [], {}
     for job, result in zip(jobs, results, strict=True):
         for point in result["points"]:
-            place = {"curve": point["curve"], "seed": job["seed"], "epochs": point["epochs"]}
-            rows.append({**place, "iterations": point["epochs"] * result["steps"]})
-            ensembles.append(tuple(map(Member.from_dict, point["members"])))
-    names = {}
-    for row, members in zip(rows, ensembles, strict=True):  # an ensemble of several points is evaluated once
-        names.setdefault(members, f"{row['curve']} seed {row['seed']} at {row['epochs']}")
+            members = tuple(map(Member.from_dict, point["members"]))
+            name = f"{point['curve']} seed {job['seed']} at {point['epochs']}"
+            row = {"curve": point["curve"], "seed": job["seed"], "epochs": point["epochs"]}
+            row["iterations"] = point["epochs"] * result["steps"]
+            rows.append((names.setdefault(members, name), row))  # an ensemble of several points is evaluated once
     tested = experiment.evaluate({name: members for members, name in names.items()})
-    for row, members in zip(rows, ensembles, strict=True):
-        test = tested[names[members]]
-        row["test_accuracy"] = test["ensemble"]["accuracy"]
-        row["member_accuracy"] = float(np.mean([member["accuracy"] for member in test["members"]]))
-    return findings(pd.DataFrame(rows), retraining, len(experiment.run.data.test), config.area_from)
+    for name, row in rows:
+        row["test_accuracy"] = tested[name]["ensemble"]["accuracy"]
+        row["member_accuracy"] = float(np.mean([member["accuracy"] for member in tested[name]["members"]]))
+    frame = pd.DataFrame([row for _, row in rows])
+    return findings(frame, retraining, len(experiment.run.data.test), config.area_from)
 
 
 @dataclass(frozen=True)
@@ -234,10 +233,11 @@ def findings(frame: pd.DataFrame, retraining: int, test_images: int, area_from: 
             Section(
                 "Test accuracy against iterations",
                 f"Mean over independent searches with its 95% interval. Every point's networks are trained from "
-                f"scratch for {retraining} epoch{'s' * (retraining > 1)}, and its ensemble is chosen on validation "
-                f"data; the test images were read after all runs had ended. {POOLED}: as many networks as EdgeNES "
-                f"chooses from, the genotypes of the searches trained from several seeds. {RANDOM} searches nothing "
-                "and is level. " + one_test_set(frame["test_accuracy"].mean(), test_images),
+                f"scratch for {retraining} epoch{'s' * (retraining > 1)}, and its ensemble is chosen on V. {POOLED}: "
+                f"as many networks as EdgeNES chooses from, the genotypes of the searches trained from several seeds. "
+                f"{RANDOM} searches nothing and is level. An iteration is a weight step, {found.steps} an epoch, of a "
+                "search or of a hypernetwork; retraining does not count. "
+                + one_test_set(frame["test_accuracy"].mean(), test_images),
                 lines_figure(drawn, "iterations", "curve", panels, "iterations of the search", "Convergence"),
             ),
             Section(
@@ -245,12 +245,6 @@ def findings(frame: pd.DataFrame, retraining: int, test_images: int, area_from: 
                 f"Mean height over iterations {found.range()}, and the ends of the curves. "
                 "Intervals are those of each alone; the comparison above is paired by seed.",
                 table=table(frame, found),
-            ),
-            Section(
-                "What an iteration is",
-                f"A weight step: {found.steps} an epoch, of a search or of a hypernetwork. Each has a step of the "
-                "architecture beside it, but those of a search's warm-up. A step of the hypernetwork and one of a "
-                "search see as many images, once the search has warmed up. Retraining counts for neither.",
             ),
         ],
         {"convergence": frame, "areas": found.frame.reset_index()},
@@ -265,19 +259,14 @@ def conclusions(found: Areas) -> list[str]:
     compared |= {name: compare(frame[EDGE], frame[name], paired=True) for name in (POOLED, RANDOM)}
     compared = corrected(compared)
     paper = compared.pop(DARTS)
+    verdicts = {"B higher": "so it is here", "B lower": "here it is smaller"}
+    verdict = verdicts.get(paper.conclusion, "these searches neither confirm nor refute that")
     return [
         f"Mean test accuracy, in percent, over iterations {found.range()} of the search: {means}.",
         sentence(paper, DARTS, EDGE, points=True),
-        beside_the_paper(paper),
+        f"The paper finds EdgeNES's area larger, p = {PAPER_P}, from iteration 80 on: {verdict}.",
         *(sentence(one, EDGE, name, points=True) for name, one in compared.items()),
     ]
-
-
-def beside_the_paper(comparison: Comparison) -> str:
-    """How DartsEns against EdgeNES compares with what the paper says of it."""
-    known = f"The paper finds EdgeNES's area larger, p = {PAPER_P}, from iteration 80 on"
-    verdicts = {"B higher": "so it is here", "B lower": "here it is smaller"}
-    return f"{known}: {verdicts.get(comparison.conclusion, 'these searches neither confirm nor refute that')}."
 
 
 def table(frame: pd.DataFrame, found: Areas) -> pd.DataFrame:

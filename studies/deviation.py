@@ -22,7 +22,6 @@ import plotly.graph_objects as go
 
 from edgenes.methods.budget import Setting
 from edgenes.methods.catalogue import deviations
-from edgenes.metrics import accuracy
 from edgenes.space.genotype import Genotype, deviate, shared_edges
 from edgenes.space.hypernetwork import Hypernetwork, draw_candidates
 from edgenes.validation import check_at_least
@@ -30,6 +29,8 @@ from tune_jobs.experiments import (
     ExperimentConfig,
     Findings,
     Section,
+    accuracy_of,
+    against_zero,
     comparison_table,
     experiment_main,
     jobs_by_seed,
@@ -38,17 +39,7 @@ from tune_jobs.experiments import (
     trained,
 )
 from tune_jobs.report.interval_figures import lines_figure
-from tune_jobs.report.statistics import (
-    AMOUNT,
-    SHARE,
-    Comparison,
-    compare,
-    corrected,
-    mean_text,
-    p_text,
-    sentence,
-    undecided,
-)
+from tune_jobs.report.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_text, sentence, undecided
 
 DRAWS = 200
 """Genotypes drawn at each number of shared edges, of which those that share exactly so many are taken."""
@@ -83,33 +74,26 @@ def draw_genotypes(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     optimal, found = trained(setting, bench.trainer)
     cells, controlled = [], []
     for shared in range(setting.space.max_edges):
+        argmax = found.hypernetwork.genotype(shared)
         samples = found.hypernetwork.sample_genotypes(shared, DRAWS, setting.generator("deviation samples", shared))
         of_kind = {
-            OURS: _of_hypernetwork(found.hypernetwork, samples, shared, setting),
+            OURS: [argmax, *_near(found.hypernetwork, shared, setting), *samples],
             RANDOM: _deviations(optimal, shared, setting),
         }
         for source, genotypes in of_kind.items():
             exact = dict.fromkeys(one for one in genotypes if shared_edges(one, optimal) == shared)
             kept = [one.to_dict() for one in list(exact)[: job["genotypes"]]]
             cells.append({"source": source, "shared": shared, "genotypes": kept})
-        controlled.append(
-            {
-                "shared": shared,
-                "argmax": shared_edges(found.hypernetwork.genotype(shared), optimal) == shared,
-                "samples": float(np.mean([shared_edges(one, optimal) == shared for one in samples])),
-            }
-        )
+        hits = float(np.mean([shared_edges(one, optimal) == shared for one in samples]))
+        controlled.append({"shared": shared, "argmax": shared_edges(argmax, optimal) == shared, "samples": hits})
     cells.append({"source": OPTIMAL, "shared": setting.space.max_edges, "genotypes": [optimal.to_dict()]})
     return {"cells": cells, "controlled": controlled, "note": f"control error {found.control_error:.2f}"}
 
 
-def _of_hypernetwork(
-    hypernetwork: Hypernetwork, samples: list[Genotype], shared: int, setting: Setting
-) -> list[Genotype]:
-    """By argmax at that lambda, then EdgeNES's own candidates nearest to it, then samples at that lambda."""
+def _near(hypernetwork: Hypernetwork, shared: int, setting: Setting) -> list[Genotype]:
+    """EdgeNES's own candidates whose lambda is nearest to this number."""
     pool = draw_candidates(hypernetwork, setting.candidates, setting.generator("candidates"))
-    near = [candidate.genotype for candidate in pool if round(candidate.lam) == shared]
-    return [hypernetwork.genotype(shared), *near, *samples]
+    return [candidate.genotype for candidate in pool if round(candidate.lam) == shared]
 
 
 def _deviations(optimal: Genotype, shared: int, setting: Setting) -> list[Genotype]:
@@ -122,11 +106,9 @@ def _deviations(optimal: Genotype, shared: int, setting: Setting) -> list[Genoty
 
 def retrain_genotypes(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     """Accuracy on V of each genotype, fully retrained."""
-    setting, labels = bench.of_seed(job["seed"]), bench.data.validation.labels
-    scores = []
-    for genotype in map(Genotype.from_dict, job["genotypes"]):
-        probabilities = bench.trainer.retrain(setting.training_config(genotype), genotype).probabilities
-        scores.append({"genotype": genotype.digest, "accuracy": accuracy(probabilities, labels)})
+    setting = bench.of_seed(job["seed"])
+    genotypes = [Genotype.from_dict(each) for each in job["genotypes"]]
+    scores = [{"genotype": each.digest, "accuracy": accuracy_of(each, setting, bench)} for each in genotypes]
     return {"scores": scores, "note": f"accuracy {np.mean([one['accuracy'] for one in scores]):.3f}"}
 
 
@@ -147,13 +129,9 @@ def study(experiment: Any) -> Findings:
 
 
 def findings(frame: pd.DataFrame, control: pd.DataFrame, genotypes: int) -> Findings:
-    """Conclusions, tables and pictures.
+    """Conclusions, tables and pictures of the genotypes, a row each, of which each search has up to so many.
 
-    Args:
-        frame: one row a retrained genotype, with seed, source, shared and accuracy.
-        control: one row a seed and number, whether the argmax at that lambda shares just so many, and what part of
-            the samples does.
-        genotypes: how many of each kind each search should give at each number of shared edges.
+    `control` has a row a seed and number: whether the argmax there shares just so many edges, and the samples' part.
     """
     cells = cell_frame(frame)
     compared = {quantity: differences(cells, quantity) for quantity in QUANTITIES}
@@ -168,10 +146,9 @@ def findings(frame: pd.DataFrame, control: pd.DataFrame, genotypes: int) -> Find
         [
             Section(
                 "Accuracy and its spread against shared edges",
-                f"Each search gives up to {genotypes} genotypes of either kind at each number of shared edges. Their "
-                "mean, and their standard deviation (unbiased for their number), are taken within a search; shown is "
-                "the mean over independent searches with its 95% interval (bootstrap over searches). Accuracy is on V, "
-                "of networks retrained in full, each from a seed of its own; nothing was chosen on V.",
+                f"Mean and standard deviation (unbiased for their number) of up to {genotypes} genotypes of a search, "
+                "then the mean over independent searches with its 95% interval (bootstrap over searches). Accuracy is "
+                "on V, of networks retrained in full, each from a seed of its own; nothing was chosen on V.",
                 figure(cells),
                 table(cells),
             ),
@@ -241,40 +218,25 @@ def conclusions(compared: dict[str, Comparison], quantity: str) -> list[str]:
     return said + undecided(numbers, opening, points=True)
 
 
-def trends(cells: pd.DataFrame) -> dict[tuple[str, str], Comparison | None]:
-    """By (quantity, source): its change with each edge replaced, slopes of the searches against none, corrected.
+def trends(cells: pd.DataFrame) -> dict[str, Comparison]:
+    """Each quantity's change with each edge replaced, by kind: slopes of the searches against none, corrected.
 
-    A search has a slope if it has the quantity at two numbers of edges; None where no search has one.
+    A search has a slope if it has the quantity at two numbers of edges; a kind without any slope is left out.
     """
-    found = {}
-    for quantity in QUANTITIES:
+    slopes = {}
+    for quantity, what in QUANTITIES.items():
         known = cells.dropna(subset=[quantity])
-        slopes = slope_frame(known.assign(replaced=-known["shared"]), ["source", "seed"], "replaced", quantity)
+        found = slope_frame(known.assign(replaced=-known["shared"]), ["source", "seed"], "replaced", quantity)
         for source in (OURS, RANDOM):
-            own = slopes.loc[slopes["source"] == source, "slope"]
-            found[quantity, source] = compare(np.zeros(len(own)), own, paired=True) if len(own) else None
-    return found | corrected({name: one for name, one in found.items() if one is not None})
+            slopes[f"{what}, {source.lower()}"] = found.loc[found["source"] == source, "slope"]
+    return against_zero(slopes)
 
 
-def trend_sentences(found: dict[tuple[str, str], Comparison | None]) -> list[str]:
-    """What the searches say of each quantity's change with each edge replaced."""
-    said = []
-    for (quantity, source), slope in found.items():
-        what = f"{QUANTITIES[quantity]}, {source.lower()}"
-        if slope is None:
-            said.append(f"{what}: no search has it at two numbers of shared edges, so that there is no trend.")
-            continue
-        size = f"{100 * slope.difference:+.2f} points with each edge replaced"
-        if slope.p is None:
-            said.append(f"{what}: {size} (n = {slope.n[0]}), too little to tell a trend.")
-            continue
-        within = f"{size} [{100 * slope.low:.2f}, {100 * slope.high:.2f}], {p_text(slope)}"
-        if slope.distinguishable:
-            said.append(f"{what} {'grows' if slope.difference > 0 else 'falls'}: {within}.")
-        else:
-            could = f"n = {slope.n[0]} searches could have detected {100 * slope.detectable:.2f}"
-            said.append(f"{what}: no trend is distinguishable at this budget, {within}; {could}.")
-    return said
+def trend_sentences(found: dict[str, Comparison]) -> list[str]:
+    """Whether each quantity grows or falls with each edge replaced."""
+    return [
+        sentence(one, "0", f"{what}: its change with each edge replaced", points=True) for what, one in found.items()
+    ]
 
 
 def table(cells: pd.DataFrame) -> pd.DataFrame:

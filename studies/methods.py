@@ -10,7 +10,7 @@ import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
 import sys
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -21,18 +21,10 @@ from edgenes.methods.result import Member
 from edgenes.metrics import ensemble_probabilities, summary
 from edgenes.space.genotype import Genotype
 from edgenes.training.collapse import parameter_free
-from tune_jobs.experiments import ExperimentConfig, Findings, Section, experiment_main, jobs_by_seed
+from edgenes.validation import check_choice
+from tune_jobs.experiments import ExperimentConfig, Findings, Section, experiment_main, jobs_by_seed, verdicts
 from tune_jobs.report.interval_figures import dots_figure, interval_frame
-from tune_jobs.report.statistics import (
-    AMOUNT,
-    SHARE,
-    compare,
-    corrected,
-    mean_text,
-    one_test_set,
-    sentence,
-    undecided,
-)
+from tune_jobs.report.statistics import AMOUNT, SHARE, compare, corrected, mean_text, one_test_set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +33,16 @@ class MethodsConfig(ExperimentConfig):
 
     NAME: ClassVar[str] = "methods"
 
-    methods: tuple[Literal[*METHODS], ...] = tuple(METHODS)
-    """The methods to compare."""
+    methods: tuple[str, ...] = tuple(METHODS)
+    """The methods to compare; your own ones are added by edgenes.methods.catalogue.register_method."""
 
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, "methods", tuple(dict.fromkeys(self.methods)))  # one named twice is run once
         if not self.methods:
             raise ConfigError(f"methods must name at least one of {', '.join(METHODS)}.")
+        for name in self.methods:
+            check_choice("methods", name, tuple(METHODS))
 
 
 def one_run(job: dict[str, Any], bench: Any) -> dict[str, Any]:
@@ -139,8 +133,7 @@ def conclusions(frame: pd.DataFrame) -> list[str]:
         return ["EdgeNES was not run, so that nothing is compared with it."]
     others = [name for name in frame["method"].unique() if name != reference]
     compared = corrected({name: compare(wide[reference], wide[name], paired=True) for name in others})
-    said = [sentence(one, reference, name, points=True) for name, one in compared.items() if one.distinguishable]
-    return said + undecided(compared, "Not distinguishable from EdgeNES at this budget", points=True)
+    return verdicts(compared, reference)
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:

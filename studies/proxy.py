@@ -26,7 +26,6 @@ import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from scipy.stats import qmc
 
-from edgenes.config import HypernetworkConfig
 from edgenes.data.batches import DeviceData
 from edgenes.errors import ConfigError, DivergedError
 from edgenes.methods.budget import Setting
@@ -39,17 +38,24 @@ from edgenes.training.edgenes import HypernetworkResult, train_hypernetwork
 from edgenes.training.memory import with_less_memory
 from edgenes.training.retraining import predict
 from edgenes.validation import check_at_least
-from tune_jobs.experiments import ExperimentConfig, Findings, Section, experiment_main, jobs_by_seed, result_frame
+from tune_jobs.experiments import (
+    ExperimentConfig,
+    Findings,
+    Section,
+    against_zero,
+    experiment_main,
+    jobs_by_seed,
+    result_frame,
+)
 from tune_jobs.report.interval_figures import dots_figure, interval_frame
-from tune_jobs.report.statistics import Comparison, compare, corrected, detected, mean_text, p_text
+from tune_jobs.report.statistics import Comparison, compare, corrected, mean_text, sentence, undecided
 from tune_jobs.stages.trial import CALIBRATION_IMAGES
-from tune_jobs.study.space import DEFAULT_PARAMS, search_space, with_derived
+from tune_jobs.study.space import DEFAULT_PARAMS, hypernetwork_config, search_space
 
 PROXIES = {"one_shot": "one-shot", "short": "short retraining", "full": "full retraining"}
 TRUTH = "again"
 """The full retraining from another seed: what one would get."""
 MEASURES = (*PROXIES, TRUTH)
-SAMPLED = ("c_start", "c_end", "t_start", "t_end", "pivots", "epsilon", "estimator")
 RANGE = (-1.0, 1.0)
 """Of a correlation."""
 LEAST = 3
@@ -102,9 +108,9 @@ def measure(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     setting: Setting = bench.of_seed(job["seed"])
     optimal = bench.trainer.search(setting.search_config()).genotype
     try:
-        trained = _train(_hypernetwork_config(setting, job), bench.data, optimal)
+        trained = _trained(setting, job, bench.data, optimal)
     except DivergedError as error:
-        if job["trial"] is None:  # a trial may have no value, a search that says nothing of genotypes is no search
+        if job["trial"] is None:  # a trial may have no value, a search without genotypes is no search
             raise
         return {"failed": str(error), "genotypes": [], "note": "diverged"}
     genotypes = _genotypes(setting, trained.hypernetwork.cpu(), job)
@@ -116,11 +122,8 @@ def measure(job: dict[str, Any], bench: Any) -> dict[str, Any]:
             predictions[name].append(predicted)
             row |= {name: accuracy(predicted, labels), f"images_{name}": images, f"seconds_{name}": seconds}
         rows.append(row)
-    found = {
-        "control_error": trained.control_error,
-        "genotypes": rows,
-        "note": f"{len(genotypes)} genotypes, control error {trained.control_error:.2f}",
-    }
+    note = f"{len(genotypes)} genotypes, control error {trained.control_error:.2f}"
+    found = {"control_error": trained.control_error, "genotypes": rows, "note": note}
     if job["trial"] is None:
         return found
     if len(genotypes) < setting.size:
@@ -132,16 +135,13 @@ def measure(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     return found | {"value": values}
 
 
-def _hypernetwork_config(setting: Setting, job: dict[str, Any]) -> HypernetworkConfig:
-    """That of the seed, or of a trial: a seed of its own, and what the study samples."""
-    if job["trial"] is None:
-        return setting.hypernetwork_config()
-    params = with_derived(job["params"])
-    return setting.hypernetwork_config(job["trial"], **{name: params[name] for name in SAMPLED if name in params})
+def _trained(setting: Setting, job: dict[str, Any], data: Any, optimal: Genotype) -> HypernetworkResult:
+    """The seed's hypernetwork, or a trial's: a seed of its own, and what the study samples.
 
-
-def _train(config: HypernetworkConfig, data: Any, optimal: Genotype) -> HypernetworkResult:
-    """Here and not by the trainer, which keeps no supernets."""
+    Trained here and not by the trainer, which keeps no supernets.
+    """
+    base = setting.hypernetwork_config(job["trial"] or 0)
+    config = hypernetwork_config(base, job["params"], base.seed)
 
     def run(state: dict | None, parts: int) -> HypernetworkResult:
         return train_hypernetwork(config, data, optimal, resume=state, accumulate=parts)
@@ -200,14 +200,14 @@ def study(experiment: Any) -> Findings:
 
 def trial_frame(jobs: list[dict], results: list[dict]) -> pd.DataFrame:
     """One row a trial: parameters, control error, why it has no value, if so, else its value by each measure, costs."""
-    rows = []
+    costs, rows = [f"{unit}_{name}" for unit in ("images", "seconds") for name in MEASURES], []
     for job, result in zip(jobs, results, strict=True):
-        if job["trial"] is not None:
-            row = {"seed": job["seed"], "trial": job["trial"], **job["params"], "failed": result.get("failed", "")}
-            row |= {"control_error": result.get("control_error"), "candidates": len(result["genotypes"])}
-            row |= {name: result.get("value", {}).get(name) for name in MEASURES}
-            costs = [f"{unit}_{name}" for unit in ("images", "seconds") for name in MEASURES]
-            rows.append(row | {cost: sum(one[cost] for one in result["genotypes"]) for cost in costs})
+        if job["trial"] is None:
+            continue
+        row = {"seed": job["seed"], "trial": job["trial"], **job["params"], "failed": result.get("failed", "")}
+        row |= {"control_error": result.get("control_error"), "candidates": len(result["genotypes"])}
+        row |= {name: result.get("value", {}).get(name) for name in MEASURES}
+        rows.append(row | {cost: sum(one[cost] for one in result["genotypes"]) for cost in costs})
     return pd.DataFrame(rows).astype(dict.fromkeys((*MEASURES, "control_error"), float))
 
 
@@ -225,12 +225,6 @@ def correlations(frames: dict[str, pd.DataFrame]) -> Correlations:
         }
         found[what, proxy] = pd.Series(each, dtype=float).dropna()
     return found
-
-
-def against_chance(found: Correlations) -> dict[tuple[str, str], Comparison]:
-    """Each proxy's correlations less none, all corrected together."""
-    known = {name: each for name, each in found.items() if len(each)}
-    return corrected({name: compare(np.zeros(len(each)), each, paired=True) for name, each in known.items()})
 
 
 def against_full(found: Correlations) -> dict[tuple[str, str], Comparison]:
@@ -260,11 +254,9 @@ def findings(genotypes: pd.DataFrame, trials: pd.DataFrame, config: ProxyConfig)
                 f"{_rows(alone)}. Trials: {_rows(valued)}, {within} of them with a control error of at most "
                 f"{CONTROL_LIMIT}; a trial's value is the accuracy of the best {config.budget.ensemble_size} of up to "
                 f"{config.pool} candidates, chosen on one half of V and scored on the other. The full retraining's row "
-                "is the ceiling that the training seed sets; the short one begins with its weights. The conclusions' p "
-                "is of a t-test over searches, corrected by Holm for all of them against chance, and for all against "
-                "the full retraining's. Images and seconds are means of one genotype and of one trial, all its "
-                "candidates counted, also those that another trial had retrained; seconds are the wall clock's of "
-                "whoever computed it.",
+                "is the ceiling that the training seed sets; the short one begins with its weights. p is of a t-test "
+                "over searches, corrected by Holm for all against chance, and for all against the full retraining. "
+                "Images and seconds are means of one genotype and of one trial, all its candidates included.",
                 figure(found),
                 table(found, frames),
             ),
@@ -292,48 +284,24 @@ def table(found: Correlations, frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     rows = []
     for (what, proxy), each in found.items():
         valued = frames[what].dropna(subset=[TRUTH])
-        rows.append(
-            {
-                "of": what,
-                "proxy": PROXIES[proxy],
-                "Spearman's": mean_text(each, RANGE, none="not known"),
-                "images": f"{valued[f'images_{proxy}'].mean():,.0f}" if len(valued) else "",
-                "seconds": f"{valued[f'seconds_{proxy}'].mean():.2f}" if len(valued) else "",
-            }
-        )
-    return pd.DataFrame(rows)
+        images, seconds = valued[f"images_{proxy}"].mean(), valued[f"seconds_{proxy}"].mean()
+        ranked = mean_text(each, RANGE, none="not known")
+        rows.append((what, PROXIES[proxy], ranked, f"{images:,.0f}", f"{seconds:.2f}"))
+    return pd.DataFrame(rows, columns=["of", "proxy", "Spearman's", "images", "seconds"]).replace("nan", "")
 
 
 def conclusions(found: Correlations) -> list[str]:
-    """What each proxy's correlation with the truth says, and how it stands to the full retraining's."""
-    chance, full, said = against_chance(found), against_full(found), []
+    """Which proxies rank better than chance, and which worse than the full retraining."""
+    chance, full, said = against_zero(found), against_full(found), []
     for (what, proxy), each in found.items():
-        name = PROXIES[proxy]
         if each.empty:
-            said.append(f"Of {what}, {name}: there is no rank correlation, for want of rows that differ.")
-            continue
-        n = f"{len(each)} search{'es' * (len(each) > 1)}"
-        verdict = _verdict(chance[what, proxy], "better than chance", "worse than chance", "chance", 1)
-        text = f"Of {what}, {name} ranks as a full retraining from another seed with Spearman's "
-        text += f"{mean_text(each, RANGE)}, {n}: {verdict}"
-        if (what, proxy) in full:
-            one = full[what, proxy]
-            where = f"{abs(one.difference):.2f} {'above' if one.difference > 0 else 'below'}"
-            verdict = _verdict(one, "it ranks better", "it ranks worse", "that", 2)
-            text += f"; {where} the full retraining's own, {verdict}"
-        said.append(f"{text}.")
+            said.append(f"Spearman's of {what}, {PROXIES[proxy]}: too few rows that differ to rank.")
+    for compared, reference in ((chance, "chance"), (full, PROXIES["full"])):
+        named = {f"{PROXIES[proxy]} of {what}": one for (what, proxy), one in compared.items()}
+        opening = "Rank correlation with a full retraining from another seed: "
+        said += [opening + sentence(one, reference, name) for name, one in named.items() if one.distinguishable]
+        said += undecided(named, f"{opening}not distinguishable from {reference} at this budget")
     return said
-
-
-def _verdict(one: Comparison, above: str, below: str, reference: str, most: float) -> str:
-    if one.p is None:
-        return "too little to tell"
-    if one.distinguishable:
-        return f"{above if one.difference > 0 else below} ({p_text(one)})"
-    return (
-        f"not distinguishable from {reference} at this budget ({p_text(one)}; {one.n[0]} searches could have detected "
-        f"{detected(one.detectable, 2, most)})"
-    )
 
 
 def dropped(trials: pd.DataFrame) -> str:

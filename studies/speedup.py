@@ -29,7 +29,7 @@ from edgenes.config import WEIGHT_PATHS
 from edgenes.errors import ConfigError
 from edgenes.methods.catalogue import best_ensemble, hypernetwork_pool
 from edgenes.space.genotype import Genotype
-from edgenes.space.theory import expected_edges, simulated_edges, speedup, updated_edges
+from edgenes.space.theory import expected_edges, speedup, updated_edges
 from edgenes.training.darts import search_genotype
 from edgenes.training.edgenes import train_hypernetwork
 from edgenes.validation import check_at_least
@@ -47,21 +47,17 @@ MODELS = {
 """What p(lambda) is, and whether edges come in one order as lambda grows."""
 LATE = 0.2
 """Share of the epochs, the last ones, that is shown apart: the control of lambda is learned by then."""
-FAR = 4.0
-"""Standard errors from a closed form beyond which a simulation contradicts it; by chance one in 16,000 numbers is."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedupConfig(ExperimentConfig):
-    """Edges of the final ensemble updated a weight step: promised, simulated, counted."""
+    """Edges of the final ensemble updated a weight step: promised and counted."""
 
     NAME: ClassVar[str] = "speedup"
     OPTIONS: ClassVar[dict[str, Any]] = {"forward": "sampled"}
 
     weight_paths: tuple[Literal[*WEIGHT_PATHS], ...] = WEIGHT_PATHS
     """What weight steps follow: fair paths, this project's default, or those of the architecture, the theorem's."""
-    draws: int = 100_000
-    """Draws of the Monte-Carlo simulation."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -73,7 +69,6 @@ class SpeedupConfig(ExperimentConfig):
         object.__setattr__(self, "weight_paths", tuple(dict.fromkeys(self.weight_paths)))  # one named twice counts once
         if not self.weight_paths:
             raise ConfigError(f"weight_paths must name one or both of {', '.join(WEIGHT_PATHS)}.")
-        check_at_least(self, 2, "draws")
         check_at_least(self.budget, 2, "ensemble_size")
 
 
@@ -114,23 +109,16 @@ def study(experiment: Any) -> Findings:
     config = experiment.config
     jobs = jobs_by_seed({f"{paths} paths": {"weight_paths": paths} for paths in config.weight_paths}, config.seeds)
     results = experiment.map("counts", one_run, jobs)
-    theory = theory_frame(config.budget.ensemble_size, config.space.max_edges, config.draws)
-    return findings(theory, counts_frame(jobs, results), config.budget.ensemble_size, config.space.max_edges)
+    return findings(counts_frame(jobs, results), config.budget.ensemble_size, config.space.max_edges)
 
 
-def theory_frame(members: int, max_edges: int, draws: int) -> pd.DataFrame:
-    """One row a model: E[m] in closed form and by Monte-Carlo with its standard error, summed and distinct."""
+def theory_frame(members: int, max_edges: int) -> pd.DataFrame:
+    """One row a model: E[m] in closed form, summed over members and distinct, and its ratio to Lambda."""
     rows = []
     for (lambdas, nested), name in MODELS.items():
-        exact = expected_edges(members, max_edges, lambdas, nested)
-        drawn = simulated_edges(members, max_edges, lambdas, nested, draws=draws)
-        row = {"lambda": name}
-        for what in ("summed", "distinct"):
-            row[what] = getattr(exact, what)
-            row[f"simulated_{what}"] = getattr(drawn.mean, what)
-            row[f"error_{what}"] = getattr(drawn.standard_error, what)
-        rows.append({**row, "ratio": speedup(exact.summed, max_edges)})
-    return pd.DataFrame(rows)
+        edges = expected_edges(members, max_edges, lambdas, nested)
+        rows.append((name, edges.summed, edges.distinct, speedup(edges.summed, max_edges)))
+    return pd.DataFrame(rows, columns=["lambda", "edges a step", "distinct", "edges / Lambda"])
 
 
 def counts_frame(jobs: list[dict], results: list[dict]) -> pd.DataFrame:
@@ -159,8 +147,9 @@ def ratios_frame(counts: pd.DataFrame, max_edges: int, share: float = 1.0) -> pd
     return pd.DataFrame({"edges": edge, "distinct": distinct, "darts": darts, **ratios}).reset_index()
 
 
-def findings(theory: pd.DataFrame, counts: pd.DataFrame, members: int, max_edges: int) -> Findings:
-    """Conclusions, tables and pictures of a `theory_frame` and a `counts_frame`."""
+def findings(counts: pd.DataFrame, members: int, max_edges: int) -> Findings:
+    """Conclusions, tables and pictures of a `counts_frame`, beside the theorem's numbers."""
+    theory = theory_frame(members, max_edges)
     ratios, late = ratios_frame(counts, max_edges), ratios_frame(counts, max_edges, LATE)
     dots = dots_frame(theory, ratios)
     lines = counts.assign(line=counts["method"] + ", " + counts["paths"] + " paths")
@@ -182,7 +171,7 @@ def findings(theory: pd.DataFrame, counts: pd.DataFrame, members: int, max_edges
                 "In theory",
                 f"{members} members, Lambda = {max_edges} edges. Nested: edges are shared in one order as lambda "
                 "grows, and not any of them. Distinct edges count once, however many members have them.",
-                table=theory_table(theory),
+                table=theory.round(3),
             ),
             Section(
                 "Counted",
@@ -198,7 +187,7 @@ def findings(theory: pd.DataFrame, counts: pd.DataFrame, members: int, max_edges
 
 def dots_frame(theory: pd.DataFrame, ratios: pd.DataFrame) -> pd.DataFrame:
     """The promised ratios, which have no interval, and the counted ones."""
-    promised = theory.rename(columns={"lambda": "what", "ratio": "mean"})[["what", "mean"]]
+    promised = theory.rename(columns={"lambda": "what", "edges / Lambda": "mean"})[["what", "mean"]]
     titles = {"promised": "to Lambda", "ratio": "to DartsEns", "distinct_ratio": "distinct, to DartsEns"}
     long = (
         ratios.set_index(["paths", "seed"])[list(titles)].rename(columns=titles).stack().rename("value").reset_index()
@@ -212,12 +201,12 @@ def conclusions(
     theory: pd.DataFrame, ratios: pd.DataFrame, late: pd.DataFrame, members: int, max_edges: int
 ) -> list[str]:
     """What the theorem promises, what was counted, and what that does not say."""
-    promise, *others = theory["ratio"]
+    promise, *others = theory["edges / Lambda"]
     models = ", ".join(f"{name} {ratio:.2f}" for name, ratio in zip(theory["lambda"][1:], others, strict=True))
     sentences = [
         f"For {members} members and Lambda = {max_edges}, Theorem 1 promises that a weight step updates "
         f"{promise:.2f} times as many edges of the final ensemble as DartsEns's at most; with other assumptions: "
-        f"{models}. {simulation_sentence(theory)}"
+        f"{models}."
     ]
     for paths, group in ratios.groupby("paths", sort=False):
         end = late[late["paths"] == paths]
@@ -242,17 +231,6 @@ def conclusions(
     ]
 
 
-def simulation_sentence(theory: pd.DataFrame) -> str:
-    """Whether the simulation has the closed forms' numbers; with Lambda = 1 some are certain, without an error."""
-    quantities = ["summed", "distinct"]
-    off = abs(theory[[f"simulated_{what}" for what in quantities]].to_numpy() - theory[quantities].to_numpy())
-    errors = theory[[f"error_{what}" for what in quantities]].to_numpy()
-    far = (off / errors.clip(min=1e-9)).max()
-    if far > FAR:
-        return f"A simulation does not agree with these numbers: it is up to {off.max():.3f} edges away."
-    return f"A simulation agrees, at most {far:.1f} standard errors away."
-
-
 def beside(values: pd.Series, promised: float) -> str:
     """Where a promised number lies beside the interval of the counted ones."""
     found = mean_estimate(values)
@@ -261,16 +239,6 @@ def beside(values: pd.Series, promised: float) -> str:
     if found.low <= promised <= found.high:
         return "within the interval"
     return "fewer than promised" if found.high < promised else "more than promised"
-
-
-def theory_table(theory: pd.DataFrame) -> pd.DataFrame:
-    """Closed form and simulation side by side."""
-    shown = {"lambda": theory["lambda"]}
-    for what, title in (("summed", "edges a step"), ("distinct", "distinct")):
-        shown[title] = theory[what].map("{:.3f}".format)
-        means, errors = theory[f"simulated_{what}"].map("{:.3f}".format), theory[f"error_{what}"].map("({:.3f})".format)
-        shown[f"{title}, simulated (s.e.)"] = means + " " + errors
-    return pd.DataFrame({**shown, "edges / Lambda": theory["ratio"].map("{:.2f}".format)})
 
 
 def counted_table(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:

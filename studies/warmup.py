@@ -10,7 +10,6 @@ chosen by it, and T is not read.
 """
 
 import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
-from edgenes.space.hypernetwork import CONTROL_LIMIT
 
 # isort: split
 import sys
@@ -26,20 +25,22 @@ from edgenes.config import HypernetworkConfig
 from edgenes.errors import ConfigError
 from edgenes.methods.budget import Setting
 from edgenes.methods.trainer import TrainedHypernetwork
-from edgenes.metrics import summary
 from edgenes.space.genotype import Genotype, shared_edges
+from edgenes.space.hypernetwork import CONTROL_LIMIT
 from edgenes.validation import check_positive
 from tune_jobs.experiments import (
     ExperimentConfig,
     Findings,
     Section,
+    accuracy_of,
     experiment_main,
     jobs_by_seed,
     result_frame,
     trained,
+    verdicts,
 )
 from tune_jobs.report.interval_figures import lines_figure
-from tune_jobs.report.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_text, sentence, undecided
+from tune_jobs.report.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_text
 
 CONDITIONS = {
     "c and t annealed": ("annealed", "annealed"),
@@ -115,9 +116,8 @@ def of_condition(job: dict[str, Any], bench: Any) -> tuple[Setting, Genotype, Tr
 
 def control_job(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     """The control error of one condition at one c_end with one seed."""
-    _, _, found = of_condition(job, bench)
-    error = found.control_error
-    return {"control_error": error, "note": f"control error {error:.2f}"}
+    *_, found = of_condition(job, bench)
+    return {"control_error": found.control_error, "note": f"control error {found.control_error:.2f}"}
 
 
 def accuracy_job(job: dict[str, Any], bench: Any) -> dict[str, Any]:
@@ -126,8 +126,7 @@ def accuracy_job(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     rows = []
     for lam in job["edges"]:
         genotype = found.hypernetwork.genotype(float(lam))
-        predicted = bench.trainer.retrain(setting.training_config(genotype), genotype)
-        accuracy = summary(predicted.probabilities, bench.data.validation.labels)["accuracy"]
+        accuracy = accuracy_of(genotype, setting, bench)
         rows.append({"lambda": lam, "shared": shared_edges(genotype, optimal), "accuracy": accuracy})
     return {"genotypes": rows, "note": f"accuracy {sum(row['accuracy'] for row in rows) / len(rows):.3f}"}
 
@@ -175,17 +174,12 @@ def findings(errors: pd.DataFrame, accuracy: pd.DataFrame, c_end: float) -> Find
         "Warm-up (Table 1)",
         [control_sentence(errors, chosen, c_end), *conclusions(by)],
         [
-            Section(
-                "The paper's Table 1",
-                "Accuracy on CIFAR-10 in percent. On is the first row of the tables below; the paper does not say at "
-                "which constants it was off.",
-                table=PAPER,
-            ),
+            Section("The paper's Table 1", "Accuracy on CIFAR-10 in percent; on is the first row below.", table=PAPER),
             Section(f"At equal c_end, {c_end:g}", caption, table=tables[EQUAL_C]),
             Section(
                 "At equal control error",
-                f"Each condition at its smallest c_end whose mean control error is within {CONTROL_LIMIT:g} edges, so "
-                f"that none wins by ignoring lambda, nor loses by a weight that it does not need. {caption}",
+                f"Each condition at its smallest c_end whose mean control error is within {CONTROL_LIMIT:g} edges. "
+                f"{caption}",
                 table=tables[EQUAL_CONTROL] if chosen else None,
             ),
             Section(
@@ -220,10 +214,7 @@ def conclusions(by: dict[str, pd.DataFrame]) -> list[str]:
     compared, said = comparisons(by), []
     for where in by:
         found = {name: one for (place, name), one in compared.items() if place == where}
-        said += [
-            f"At {where}: {sentence(one, ON, name, points=True)}" for name, one in found.items() if one.distinguishable
-        ]
-        said += undecided(found, f'At {where}, not distinguishable from "{ON}" at this budget', points=True)
+        said += verdicts(found, ON, f"At {where}: ")
         if not found:
             said.append(f'At {where} nothing can be compared with "{ON}": too few conditions are in control.')
     return said

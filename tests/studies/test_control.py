@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 
 from edgenes.errors import ConfigError
-from edgenes.space.genotype import Edge, Genotype, SearchSpace, deviate, random_genotype, shared_edges
 from studies.control import (
     ControlConfig,
     conditions,
@@ -17,12 +16,8 @@ from studies.control import (
     findings,
     ignorant,
     slope_sentences,
-    twin_frame,
-    twin_sentence,
-    twins,
 )
 from tests.support.small_study import run
-from tests.support.toys import seeded
 
 DEFAULT = {"estimator": "exact", "pivots": "fixed", "interpolation": "corrected", "epsilon": 0.2, "Lambda": 4}
 CHANGED = {"estimator": "gumbel", "pivots": "trainable", "interpolation": "as_printed", "epsilon": 0.0, "Lambda": 8}
@@ -31,7 +26,7 @@ CHANGED = {"estimator": "gumbel", "pivots": "trainable", "interpolation": "as_pr
 def curve(levels: dict, seed: int, off: float = 0.0) -> list[dict]:
     """Rows of a hypernetwork whose genotypes share lambda - off edges."""
     grid = [step / 2 for step in range(2 * levels["Lambda"] + 1)]
-    return [{**levels, "seed": seed, "lambda": lam, "shared": lam - off, "twins": 0} for lam in grid]
+    return [{**levels, "seed": seed, "lambda": lam, "shared": lam - off} for lam in grid]
 
 
 def curves(off: dict[str, list[float]], seeds: int = 5) -> pd.DataFrame:
@@ -127,9 +122,9 @@ class TestSlopes:
     @pytest.mark.parametrize(
         ("slopes", "said"),
         [
-            ([0.02, 0.03, 0.02, 0.03, 0.025], "that it is worse holds here"),
-            ([-0.02, -0.03, -0.02, -0.03, -0.025], "is contradicted, it is better"),
-            ([0.02, -0.03, 0.01, -0.01, 0.0], "not distinguishable from none at this budget"),
+            ([0.02, 0.03, 0.02, 0.03, 0.025], "2.5 points below 0"),
+            ([-0.02, -0.03, -0.02, -0.03, -0.025], "2.5 points above 0"),
+            ([0.02, -0.03, 0.01, -0.01, 0.0], "not distinguishable from 0 at this budget"),
             ([0.02], "too little to tell"),
         ],
     )
@@ -147,48 +142,11 @@ class TestSlopes:
         assert none.empty and "cannot explain" in slope_sentences(none)[0]
 
 
-class TestTwins:
-    def test_edges_from_the_two_inputs_are_twins(self):
-        space = SearchSpace(nodes=2)
-        optimal = Genotype(space, (((Edge(0, "skip_connect"),), (Edge(2, "skip_connect"),)),))
-        other = Genotype(space, (((Edge(1, "skip_connect"),), (Edge(1, "skip_connect"),)),))
-        assert twins(other, optimal) == 1 and twins(optimal, optimal) == 0
-
-    def test_only_the_first_cells_type_counts(self):
-        space = SearchSpace(nodes=1, cell_types=("normal", "reduction"))
-        from_input = {k: ((Edge(k, "skip_connect"),),) for k in (0, 1)}
-        optimal = Genotype(space, (from_input[0], from_input[0]))
-        assert twins(Genotype(space, (from_input[1], from_input[0])), optimal) == 1
-        assert twins(Genotype(space, (from_input[0], from_input[1])), optimal) == 0
-
-    def test_two_edges_of_a_node_are_no_more_than_two(self):
-        space = SearchSpace(nodes=1, inputs_per_node=2)
-        both = Genotype(space, (((Edge(0, "skip_connect"), Edge(1, "skip_connect")),),))
-        mixed = Genotype(space, (((Edge(0, "skip_connect"), Edge(1, "max_pool_3x3")),),))
-        swapped = Genotype(space, (((Edge(0, "max_pool_3x3"), Edge(1, "skip_connect")),),))
-        assert (twins(both, mixed), twins(swapped, mixed), twins(mixed, mixed)) == (0, 2, 0)
-
-    def test_with_what_is_shared_they_are_no_more_than_all(self):
-        generator = seeded(0)
-        for k in range(50):
-            space = SearchSpace(inputs_per_node=1 + k % 2)
-            optimal = random_genotype(space, generator)
-            other = deviate(optimal, k % (space.max_edges + 1), generator)
-            assert 0 <= twins(other, optimal) <= space.max_edges - shared_edges(other, optimal)
-
-    def test_they_are_counted_at_whole_lambda(self):
-        frame = curves({}).assign(twins=1)
-        counted = twin_frame(frame)
-        assert counted["different edges"].tolist() == [20, 15, 10, 5, 0]
-        assert "Of 50 edges" in twin_sentence(counted) and "25 (50%)" in twin_sentence(counted)
-
-
 def test_a_report_has_all_sections_whatever_was_run():
     frame = curves({name: [0.5, 0.6, 0.5, 0.6, 0.5] for name in CHANGED})
-    whole = findings(frame, accuracies([0.02] * 5), DEFAULT, (1, 2))
-    assert len(whole.sections) == 6 and list(whole.sections[3].table["worst"]) == [0] + [0.6] * 5
-    alone = findings(curves({}, 1), accuracies([0.02]), DEFAULT, (8, 20))
-    assert len(alone.sections) == 4 and "first of 8 cells" in alone.sections[-1].text
+    whole = findings(frame, accuracies([0.02] * 5), DEFAULT)
+    assert len(whole.sections) == 5 and list(whole.sections[3].table["worst"]) == [0] + [0.6] * 5
+    assert len(findings(curves({}, 1), accuracies([0.02]), DEFAULT).sections) == 3
 
 
 @pytest.mark.e2e

@@ -141,7 +141,7 @@ class TestConclusions:
 
 
 def test_table_and_picture_have_all_curves():
-    first, second, _ = findings(frame([0.1] * 5), 4, 300).sections
+    first, second = findings(frame([0.1] * 5), 4, 300).sections
     names = [EDGE, DARTS, POOLED, RANDOM]
     assert "one set of 300 test images" in first.text and list(second.table["curve"]) == names
     assert second.table["at the curve's end"][1].startswith("0.9")

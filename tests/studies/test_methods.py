@@ -7,6 +7,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,14 @@ import pytest
 
 from edgenes.errors import ConfigError
 from edgenes.methods import catalogue
+from edgenes.methods.trainer import LocalTrainer
 from studies import anneal_sweep
-from studies.methods import MethodsConfig, conclusions, costs, findings, study, table
+from studies.methods import MethodsConfig, conclusions, costs, findings, methods_frame, one_run, study, table
 from tests.faults.harness import PREDICT, STEP, Ended, Fault
 from tests.support import small_study
+from tests.support.toys import blobs
 from tune_jobs.__main__ import main as tools
+from tune_jobs.cli import parsed
 from tune_jobs.execution.run import no_handler_left
 from tune_jobs.experiments import experiment_main
 from tune_jobs.files.layout import EXPERIMENT
@@ -92,21 +96,30 @@ def test_presets_are_whole_and_what_is_given_stays():
     ("options", "field"),
     [
         ({"seeds": 0}, "seeds"),
-        ({"search_epochs": 0}, "search_epochs"),
         ({"retraining_batch_size": 1}, "retraining_batch_size"),
         ({"cell_types": "both", "search_cells": 3}, "^cells"),
-        ({"search_warmup": 1.0}, "search_warmup"),
         ({"max_parameter_free": 5}, "max_parameter_free must be at most 4"),
-        ({"max_parameter_free": -1}, "max_parameter_free must be a number of at least 0"),
         ({"penalty_lambdas": 10**9}, "penalty_lambdas"),
-        ({"short_epochs": 4, "final_epochs": 3}, "final.epochs"),
         ({"methods": ()}, "methods"),
-        ({"ensemble_size": 9}, "an ensemble of 9 cannot be chosen from 8 candidates"),
+        ({"methods": ("edge-ness",)}, "Did you mean 'edge-nes'"),
     ],
 )
 def test_a_mistake_names_the_field(options, field):
     with pytest.raises(ConfigError, match=field):
         MethodsConfig.of(**options)
+
+
+def test_a_baseline_of_the_users_own_is_compared(monkeypatch):
+    monkeypatch.setattr(catalogue.METHODS, "_entries", dict(catalogue.METHODS))
+    catalogue.register_method("mine", catalogue.random_single, "Mine")
+    assert parsed(MethodsConfig, ["--methods", "mine", "edge-nes"]).methods == ("mine", "edge-nes")
+    setting = MethodsConfig.of(smoke_test=True, channels=2, cells=1).setting("cpu")
+    bench = SimpleNamespace(trainer=LocalTrainer(blobs()), data=blobs(), of_seed=setting.of_seed)
+    job = {"name": "mine seed 0", "method": "mine", "seed": 0}
+    result = one_run(job, bench)
+    scores = dict.fromkeys(("accuracy", "nll", "ece"), 0.5)
+    rows = methods_frame([job], [result], {job["name"]: {"ensemble": scores, "members": [scores]}})
+    assert rows["method"].tolist() == ["Mine"] and rows["members"].tolist() == [1]
 
 
 def run(out: Path, *options: str, faults: tuple[Fault, ...] = ()) -> Ended:

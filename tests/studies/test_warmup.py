@@ -84,7 +84,7 @@ def test_what_is_better_or_worse_is_said_to_be(sign, word):
     large = [sign * one for one in LARGE]
     first, second = conclusions({EQUAL_C: rows(large), EQUAL_CONTROL: rows(MIXED, 0.3)})
     assert first.startswith(f"At {EQUAL_C}: {OFF} is 5.4 points {word} {ON}") and "after Holm" in first
-    assert second.startswith(f"At {EQUAL_CONTROL}, not distinguishable") and "5 searches could have" in second
+    assert second.startswith(f"At {EQUAL_CONTROL}: Not distinguishable") and "5 searches could have" in second
 
 
 def test_both_questions_are_one_family():
@@ -94,7 +94,7 @@ def test_both_questions_are_one_family():
 
 def test_one_seed_and_a_missing_reference_are_no_trouble():
     (only,) = conclusions({EQUAL_C: rows([0.01])})
-    assert "not distinguishable" in only and "searches could have" not in only
+    assert "Not distinguishable" in only and "searches could have" not in only
     frame = rows(MIXED)
     (only,) = conclusions({EQUAL_CONTROL: frame[frame["condition"] == OFF]})
     assert "nothing can be compared" in only

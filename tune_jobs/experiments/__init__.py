@@ -2,14 +2,16 @@
 
 from tune_jobs.config.experiment import ExperimentConfig
 from tune_jobs.experiments.cli import experiment_main
-from tune_jobs.experiments.jobs import jobs_by_seed, result_frame, trained
-from tune_jobs.experiments.tables import comparison_table, difference_text, slope_frame
+from tune_jobs.experiments.jobs import accuracy_of, jobs_by_seed, result_frame, trained
+from tune_jobs.experiments.tables import against_zero, comparison_table, difference_text, slope_frame, verdicts
 from tune_jobs.report.findings import Findings, Section
 
 __all__ = [
     "ExperimentConfig",
     "Findings",
     "Section",
+    "accuracy_of",
+    "against_zero",
     "comparison_table",
     "difference_text",
     "experiment_main",
@@ -17,4 +19,5 @@ __all__ = [
     "result_frame",
     "slope_frame",
     "trained",
+    "verdicts",
 ]

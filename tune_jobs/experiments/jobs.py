@@ -7,6 +7,7 @@ import pandas as pd
 
 from edgenes.methods.budget import Setting
 from edgenes.methods.trainer import TrainedHypernetwork, Trainer
+from edgenes.metrics import accuracy
 from edgenes.space.genotype import Genotype
 
 Job = dict[str, Any]
@@ -25,6 +26,12 @@ def trained(setting: Setting, trainer: Trainer, **changes: Any) -> tuple[Genotyp
     """The optimal genotype of the setting's seed and its hypernetwork, with `changes` in its configuration."""
     optimal = trainer.search(setting.search_config()).genotype
     return optimal, trainer.hypernetwork(setting.hypernetwork_config(**changes), optimal)
+
+
+def accuracy_of(genotype: Genotype, setting: Setting, bench: Any) -> float:
+    """Accuracy on V of the genotype, fully retrained."""
+    found = bench.trainer.retrain(setting.training_config(genotype), genotype)
+    return accuracy(found.probabilities, bench.data.validation.labels)
 
 
 def result_frame(jobs: Sequence[Job], results: Sequence[Job], rows: str, columns: Sequence[str]) -> pd.DataFrame:

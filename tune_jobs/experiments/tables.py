@@ -1,11 +1,14 @@
-"""What the studies measure, as frames and tables."""
+"""What the studies measure, as frames, tables and sentences."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
-from tune_jobs.report.statistics import Comparison
+from tune_jobs.report.statistics import Comparison, compare, corrected, sentence, undecided
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 def slope_frame(frame: pd.DataFrame, by: Sequence[str], x: str, y: str) -> pd.DataFrame:
@@ -16,6 +19,20 @@ def slope_frame(frame: pd.DataFrame, by: Sequence[str], x: str, y: str) -> pd.Da
         if group[x].nunique() > 1
     ]
     return pd.DataFrame(rows, columns=[*by, "slope"])
+
+
+def against_zero(samples: Mapping[Name, pd.Series]) -> dict[Name, Comparison]:
+    """Each sample, one value a search, compared with 0, corrected together; samples without a value are left out."""
+    known = {name: values for name, values in samples.items() if len(values)}
+    return corrected({name: compare(np.zeros(len(values)), values, paired=True) for name, values in known.items()})
+
+
+def verdicts(compared: Mapping[str, Comparison], reference: str, opening: str = "") -> list[str]:
+    """A sentence for each share that differs from the reference's, then one for all that cannot be told apart."""
+    said = [
+        opening + sentence(one, reference, name, points=True) for name, one in compared.items() if one.distinguishable
+    ]
+    return said + undecided(compared, f"{opening}Not distinguishable from {reference} at this budget", points=True)
 
 
 def difference_text(one: Comparison, *, points: bool = False) -> str:
