@@ -67,6 +67,10 @@ def _check_reachable(address: str) -> None:
 @contextmanager
 def ray_cluster(execution: ExecutionOptions, job: JobConfig, progress: Progress) -> Iterator[list[dict[str, float]]]:
     """Join or start Ray; yields its nodes' resources. Address: `--address`, else RAY_ADDRESS, else this machine."""
+    if ray.is_initialized():  # a notebook's, which keeps it
+        wait_for_nodes(execution.wait_for_nodes, progress.say)
+        yield live_nodes()
+        return
     address = execution.address or os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
     options["job_config"] = job
@@ -76,8 +80,11 @@ def ray_cluster(execution: ExecutionOptions, job: JobConfig, progress: Progress)
     try:
         with kept_from_children():  # Ray's processes need no storage
             context = ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise StudyError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}. Check --address.") from error
+    except Exception as error:  # Ray raises a bare one where a busy machine starts it too slowly
+        reason = str(error).splitlines()[0]
+        if address == "local":
+            raise StudyError(f"Ray did not start on this machine: {reason} Run the same command again.") from error
+        raise StudyError(f"no Ray cluster at {address}: {reason}. Check --address.") from error
     try:
         if context.dashboard_url:
             progress.say(f"Ray dashboard: http://{context.dashboard_url}")
