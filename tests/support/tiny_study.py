@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import optuna
 
-from edgenes.checkpoint import save_checkpoint, write_json, write_text
+from edgenes.checkpoint import read_json, save_checkpoint, write_json, write_text
 from edgenes.space.genotype import random_genotype
 from tests.support.toys import blobs, seeded
 from tune_jobs.config.sweep import SweepConfig
@@ -47,6 +47,13 @@ def begin_study(folder, seed=0, data_seed=0, **changes) -> SavedStudy:
     write_json(folder / CONFIG, plain_config(config, data.digest))
     write_json(folder / "environment.json", environment())
     write_text(folder / GENOTYPE, random_genotype(config.space, seeded(2)).to_json())
+    return open_saved(folder)
+
+
+def change_options(folder, **options) -> SavedStudy:
+    """Alter the options in a study's config.json, as a driver with other arguments does."""
+    stored = read_json(folder / CONFIG)
+    write_json(folder / CONFIG, {**stored, "options": stored["options"] | options})
     return open_saved(folder)
 
 

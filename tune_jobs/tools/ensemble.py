@@ -61,6 +61,7 @@ def run(command: Reselect) -> dict[str, Any]:
         test = read_test(data, StudyFiles(saved.folder), f"ensemble {place}")
         about = {"hypernetwork": digest, "asked": wanted, "config": config.to_dict()}
         found = save_ensemble(context, data, pool, selection, test, target, about)
+        found["selection"]["method"] = wanted["selection"]
     own = read_result(saved.folder)
     return {
         "folder": str(target),

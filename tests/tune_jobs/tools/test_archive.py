@@ -12,13 +12,13 @@ import threading
 
 import optuna
 import pytest
-import tyro
 from optuna_dashboard import get_note, save_note
 
 from edgenes import Ensemble
 from edgenes.checkpoint import load_checkpoint
 from edgenes.errors import CheckpointError
-from tests.support.tiny_study import begun_study, run_trials
+from tests.support.tiny_study import begun_study, change_options, run_trials
+from tune_jobs.cli import parsed
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import StudyError
 from tune_jobs.files.lease import study_lock
@@ -89,8 +89,7 @@ HOSTILE = {
 
 def test_words_of_a_stranger_make_no_lines_of_their_own(study, tmp_path):
     """A data set's name could else end with a command that seems to come from import."""
-    config = json.loads((study / "config.json").read_text())
-    (study / "config.json").write_text(json.dumps({**config, "dataset": "x\nTo resume it:\n  rm -rf ~"}))
+    change_options(study, dataset="x\nTo resume it:\n  rm -rf ~")
     Export(study=study, archive=tmp_path / "a.tar").run()
     command = Import(archive=tmp_path / "a.tar", folder=tmp_path / "b")
     assert "\n  rm -rf ~" not in command.text(command.run()).partition("\nTo resume it:\n")[0]
@@ -308,10 +307,10 @@ def test_the_paths_of_the_other_machine_are_told(finished, archive, tmp_path):
     ],
 )
 def test_the_command_that_goes_on_has_the_studys_settings(changes, tmp_path):
-    config = SweepConfig(**changes)
+    config = SweepConfig.of(**changes)
     words = shlex.split(command_line(config, tmp_path))
-    parsed = tyro.cli(SweepConfig, args=words[2:])
-    assert parsed.folder == tmp_path
+    read = parsed(SweepConfig, words[2:])
+    assert read.folder == tmp_path
     left = {"out", "smoke_test"}
-    plain = [{k: v for k, v in c.to_dict().items() if k not in left} for c in (config, parsed)]
+    plain = [{k: v for k, v in c.to_dict().items() if k not in left} for c in (config, read)]
     assert plain[0] == plain[1]

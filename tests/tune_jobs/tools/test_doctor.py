@@ -9,11 +9,11 @@ import socket
 import optuna
 import pytest
 import torch
-from tune_jobs.study.lock import study_lock
 
 from tests.support.tiny_study import begin_study, begun_study
 from tune_jobs.errors import StudyError
-from tune_jobs.files.layout import DRIVER_FILE
+from tune_jobs.files.layout import DRIVER
+from tune_jobs.files.lease import study_lock
 from tune_jobs.study.saved import open_saved
 from tune_jobs.tools.commands import Doctor
 from tune_jobs.tools.doctor import READERS
@@ -21,7 +21,13 @@ from tune_jobs.tools.folder import contents
 
 KINDS = [
     *("result.json", "result-1.json", "stages.json", "environment.json", "test_reads.jsonl"),
-    *("search/genotype.json", "search/logits.pt", "trials/0001.jsonl", "trials/0001-hypernetwork.pt"),
+    *(
+        "search/genotype.json",
+        "searches/search-0123.pt",
+        "jobs/final/0.json",
+        "trials/0001.jsonl",
+        "trials/0001-hypernetwork.pt",
+    ),
     *("hypernetwork/hypernetwork.pt", "hypernetwork/finalists.json", "predictions/0123456789abcdef.pt"),
     *("ensemble/ensemble.pt", "ensemble/card.json", "ensembles/mine/ensemble.pt"),
     "ray/sweep-1/trial-0-ab/checkpoint_000001/state.pt",
@@ -119,7 +125,7 @@ class TestDriver:
         with open(folder / "trials" / "0000.jsonl", "a") as file:
             file.write('{"step": 3, "lo')  # the record that it was writing
         record = {"host": socket.gethostname(), "pid": 2**22 + 1, "started": "2026-01-01T00:00:00+00:00"}
-        (folder / DRIVER_FILE).write_text(json.dumps(record))
+        (folder / DRIVER).write_text(json.dumps(record))
         answer = examined(folder)
         assert answer["sound"] and not answer["driven"]
         assert "no longer drives" in answer["notes"][0] and "trial 0 is RUNNING without a driver" in answer["notes"][1]

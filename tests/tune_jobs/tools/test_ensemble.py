@@ -11,9 +11,9 @@ from edgenes.selection import METHODS, select_ensemble
 from edgenes.space.genotype import Genotype, shared_edges
 from tests.support.tiny_study import begin_study, run_trials
 from tune_jobs.__main__ import main
-from tune_jobs.files import candidate_store as store_module
+from tune_jobs.files import stored_trainer as store_module
 from tune_jobs.files.layout import FINALISTS
-from tune_jobs.stages.finalists import final_training, finalist_pool
+from tune_jobs.stages.finalists import finalist_members, pool_of, with_every_seed
 from tune_jobs.study import result as results
 from tune_jobs.study.saved import open_saved
 from tune_jobs.tools import ensemble as tool
@@ -36,14 +36,13 @@ class TestChoice:
     def test_the_members_are_the_best_of_the_candidates_in_the_range(self, study, capsys):
         answer = ensemble(study, capsys, "--size", 2, "--candidates", 5, "--lambda", "1:2", "--criterion", "accuracy")
         saved = open_saved(study)
-        settings, data = saved.settings(), saved.data()
+        context, data = saved.context(), saved.data()
         number = answer["asked"]["trial"]
         path = study / "hypernetwork" / "hypernetwork.pt"
         drawn = tool.draw(saved, tool.Hypernetwork.load(path), number, 5, 1.0, 2.0)
         assert len(drawn) == answer["candidates"] == 5
-        keys = [settings.store.key(final_training(settings, 0), data, c.genotype) for c in drawn]
-        records = [settings.store.find(key, weights=True) for key in keys]
-        chosen = select_ensemble([r.probabilities for r in records], data.validation.labels, 2, "accuracy")
+        pool = pool_of(context, data, with_every_seed(context, [(c.genotype, c.lam) for c in drawn]))
+        chosen = select_ensemble(pool.predictions, data.validation.labels, 2, "accuracy")
         assert [m["digest"] for m in answer["members"]] == [drawn[k].genotype.digest for k in chosen.members]
         for member in answer["members"]:
             assert 1 <= member["lambda"] <= 2
@@ -54,11 +53,15 @@ class TestChoice:
         answer = ensemble(study, capsys, "--selection", method)
         saved = open_saved(study)
         assert answer["asked"]["selection"] == method
-        pool = finalist_pool(saved.settings(), saved.data(), winner(saved))
-        chosen = select_ensemble(pool.predictions, saved.data().validation.labels, 2, "nll", method)
-        digests = [pool.genotypes[k].digest for k in chosen.members]
+        context, data = saved.context(), saved.data()
+        pool = pool_of(context, data, finalist_members(context, winner(saved)))
+        chosen = select_ensemble(pool.predictions, data.validation.labels, 2, "nll", method)
+        digests = [pool.entries[k].member.genotype.digest for k in chosen.members]
         assert [member["digest"] for member in answer["members"]] == digests
-        assert answer["weights"] == (None if chosen.weights is None else list(chosen.weights))
+        assert answer["selection"]["method"] == method
+        assert answer["selection"]["weights"] == (None if chosen.weights is None else list(chosen.weights))
+        assert Ensemble.load(answer["folder"]).weights == chosen.weights
+        assert answer["validation"]["nll"] == pytest.approx(chosen.score)
 
     def test_a_trial_may_be_named(self, study, result, capsys):
         other = (result["best_trial"]["number"] + 1) % 3

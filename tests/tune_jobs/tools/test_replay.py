@@ -10,7 +10,6 @@ from optuna.pruners import ThresholdPruner
 
 from edgenes.checkpoint import load_checkpoint, save_checkpoint
 from edgenes.errors import DivergedError
-from edgenes.space.genotype import Genotype
 from tests.support.tiny_study import begin_study, run_trials
 from tune_jobs.__main__ import main
 from tune_jobs.stages import trial as trial_module
@@ -73,13 +72,10 @@ class TestEqual:
         assert contents(finished) == before
 
     def test_stored_predictions_are_not_used(self, study, capsys):
-        saved = open_saved(study)
-        row = saved.study.trials[0].user_attrs["candidates"][0]
-        store, training = saved.settings().store, saved.config.training_config(1, 0, "cpu")
-        path = store.folder / f"{store.key(training, saved.data(), Genotype.from_dict(row['genotype']))}.pt"
-        record = load_checkpoint(path, "prediction")
-        uniform = torch.full_like(record["log_probabilities"], 1 / 3).log()
-        save_checkpoint(path, "prediction", record | {"log_probabilities": uniform})
+        for path in (study / "predictions").glob("*.pt"):
+            record = torch.load(path, weights_only=True)
+            uniform = torch.full_like(record["log_probabilities"], 1 / 3).log()
+            torch.save(record | {"log_probabilities": uniform}, path)
         assert replay(study, 0, capsys)[1]["exactly_equal"]
 
     def test_torch_keeps_its_threads(self, finished, capsys):
@@ -207,7 +203,7 @@ class TestStates:
             raise DivergedError("the loss became nan")
 
         with monkeypatch.context() as patch:
-            patch.setattr(trial_module, "cross_fitted", diverge)
+            patch.setattr(trial_module, "objective", diverge)
             run_trials(saved)
             status, answer = replay(tmp_path, 0, capsys)
             assert (status, answer["state"], answer["replayed_reason"]) == (0, "FAIL", "the loss became nan")

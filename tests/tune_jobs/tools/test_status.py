@@ -8,12 +8,12 @@ import time
 
 import optuna
 import pytest
-from tune_jobs.study.lock import STALE, read_driver, study_lock
 
 from edgenes.errors import CheckpointError
-from tests.support.tiny_study import begin_study, run_trials
+from tests.support.tiny_study import begin_study, change_options, run_trials
 from tune_jobs.errors import StudyError
-from tune_jobs.files.layout import DRIVER_FILE
+from tune_jobs.files.layout import DRIVER
+from tune_jobs.files.lease import STALE, read_driver, study_lock
 from tune_jobs.study.saved import open_saved
 from tune_jobs.tools.commands import Clean, Doctor, Replay, Status
 from tune_jobs.tools.folder import full_retrainings
@@ -98,8 +98,7 @@ def test_retrainings_are_counted_as_they_are_stored(study):
 
 
 def test_a_study_that_goes_on_shows_its_last_result(study):
-    path = study / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "trials": 5}))
+    change_options(study, trials=5)
     answer, text = status(study)
     assert not answer["finished"] and states(answer) == ["done", "stopped", "to do", "to do"]
     assert "3 of 5 trials" in text and "of 3 trials, test accuracy" in text
@@ -168,8 +167,8 @@ def test_trials_that_no_sweep_records_are_an_error_of_every_command(study, tmp_p
 class TestDriver:
     def driven(self, study, host, pid, age):
         record = {"host": host, "pid": pid, "started": "2026-01-01T00:00:00+00:00", "heartbeat": 15}
-        (study / DRIVER_FILE).write_text(json.dumps(record))
-        os.utime(study / DRIVER_FILE, (time.time() - age,) * 2)
+        (study / DRIVER).write_text(json.dumps(record))
+        os.utime(study / DRIVER, (time.time() - age,) * 2)
         answer, text = status(study)
         return answer["driver"]["state"], text
 
@@ -188,7 +187,7 @@ class TestDriver:
 
     @pytest.mark.parametrize("record", ['{"pid": "x", "started": 3}', '{"host": null, "pid": -1}', "[]", "{", "\xff"])
     def test_a_record_of_nonsense(self, study, record):
-        (study / DRIVER_FILE).write_text(record, encoding="latin-1")
+        (study / DRIVER).write_text(record, encoding="latin-1")
         status(study)
 
     @pytest.mark.parametrize(
@@ -196,8 +195,8 @@ class TestDriver:
     )
     def test_a_record_of_a_stranger_is_only_an_old_one(self, study, record):
         text = "[" * 10**5 if record == "deep" else json.dumps(record)
-        (study / DRIVER_FILE).write_text(text)
-        os.utime(study / DRIVER_FILE, (0, 0))
+        (study / DRIVER).write_text(text)
+        os.utime(study / DRIVER, (0, 0))
         status(study)
         with study_lock(study, stale=0.1):  # it is taken over
-            assert read_driver(study / DRIVER_FILE)["pid"] == os.getpid()
+            assert read_driver(study / DRIVER)["pid"] == os.getpid()
