@@ -61,10 +61,7 @@ def _summary(config: SweepConfig, result: dict) -> None:
     storage = storage_url(replace(config, storage=storage_reference(config.storage, folder)))
     commands = [
         ("the report", f"{folder / 'report' / 'index.html'}"),
-        (
-            "Optuna's dashboard",
-            optuna_command(folder, storage),
-        ),
+        ("Optuna's dashboard", optuna_command(folder, storage)),
         ("more trials", f"{here} {shlex.join(sys.argv)} --trials {2 * config.trials}"),
     ]
     out.print("\nNext:")

@@ -34,7 +34,6 @@ from tune_jobs.experiments import (
     accuracy_of,
     against_zero,
     comparison_table,
-    difference_text,
     experiment_main,
     jobs_by_seed,
     result_frame,
@@ -189,10 +188,10 @@ def findings(curves: pd.DataFrame, accuracy: pd.DataFrame, default: Condition) -
                 "Effect of each factor on the control error",
                 "The control error is the mean of |lambda - shared edges| over whole lambda; a genotype that ignores "
                 f"lambda has at least {', or '.join(ignorance)}. Difference to the default level, within each search "
-                "averaged over all combinations of the other factors, or with the others at their defaults (alone). "
+                "averaged over all combinations of the other factors. "
                 "Paired by search, but for Lambda, which has other searches at each level; p after Holm's correction "
                 "for all factors.",
-                table=effect_table(found, errors, default),
+                table=effect_table(found, default),
             )
         )
     sections += [
@@ -229,21 +228,20 @@ def error_frame(curves: pd.DataFrame) -> pd.DataFrame:
     return whole.assign(error=error).groupby([*WORDS, "seed"], sort=False, as_index=False)["error"].mean()
 
 
-def effects(errors: pd.DataFrame, default: Condition, alone: bool = False) -> dict[tuple[str, Any], Comparison]:
+def effects(errors: pd.DataFrame, default: Condition) -> dict[tuple[str, Any], Comparison]:
     """By (factor, other level): control error less that of the default level, corrected together.
 
     Paired by seed, but for Lambda, whose levels have searches of their own with nothing but the number in common.
-    Averaged over the other factors' combinations, or with these at their defaults (`alone`).
+    Averaged within a search over the other factors' combinations that both levels have.
     """
     compared = {}
     for factor, usual in default.items():
-        rest = [name for name in default if name != factor]
-        rows = _only(errors, {name: default[name] for name in rest}) if alone else errors
-        wide = rows.pivot(index=["seed", *rest], columns=factor, values="error")
-        for level in rows[factor].unique():
-            if level != usual:
-                both = wide[[usual, level]].dropna().groupby("seed").mean()
-                compared[factor, level] = compare(both[usual], both[level], paired=factor != "Lambda")
+        wide = errors.pivot(
+            index=["seed", *(name for name in default if name != factor)], columns=factor, values="error"
+        )
+        for level in wide.columns.drop(usual):
+            both = wide[[usual, level]].dropna().groupby("seed").mean()
+            compared[factor, level] = compare(both[usual], both[level], paired=factor != "Lambda")
     return corrected(compared)
 
 
@@ -258,12 +256,10 @@ def effect_sentences(found: dict[tuple[str, Any], Comparison], default: Conditio
     return said + undecided(named, "No effect on the control error is established at this budget", unit="edges")
 
 
-def effect_table(found: dict[tuple[str, Any], Comparison], errors: pd.DataFrame, default: Condition) -> pd.DataFrame:
-    """Main effects beside the effects with the other factors at their defaults."""
-    alone = effects(errors, default, alone=True)
+def effect_table(found: dict[tuple[str, Any], Comparison], default: Condition) -> pd.DataFrame:
+    """A row for each change of a factor."""
     named = {f"{_words(name[0], default[name[0]])} to {_words(*name)}": one for name, one in found.items()}
-    shown = comparison_table(named, "change")
-    return shown.assign(alone=[difference_text(alone[name]) if name in alone else "" for name in found])
+    return comparison_table(named, "change")
 
 
 def error_table(errors: pd.DataFrame) -> pd.DataFrame:

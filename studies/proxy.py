@@ -14,7 +14,6 @@ import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
 
 # isort: split
 import sys
-import time
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, ClassVar
@@ -118,9 +117,9 @@ def measure(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     rows, labels = [], bench.data.validation.labels
     for genotype in genotypes:
         row = {"genotype": genotype.digest, "shared": shared_edges(genotype, optimal)}
-        for name, (predicted, images, seconds) in _scored(genotype, setting, trained, bench).items():
+        for name, (predicted, images) in _scored(genotype, setting, trained, bench).items():
             predictions[name].append(predicted)
-            row |= {name: accuracy(predicted, labels), f"images_{name}": images, f"seconds_{name}": seconds}
+            row |= {name: accuracy(predicted, labels), f"images_{name}": images}
         rows.append(row)
     note = f"{len(genotypes)} genotypes, control error {trained.control_error:.2f}"
     found = {"control_error": trained.control_error, "genotypes": rows, "note": note}
@@ -163,15 +162,14 @@ def _genotypes(setting: Setting, hypernetwork: Hypernetwork, job: dict[str, Any]
 
 def _scored(
     genotype: Genotype, setting: Setting, trained: HypernetworkResult, bench: Any
-) -> dict[str, tuple[np.ndarray, int, float]]:
-    """(probabilities on V, images that passed forward, seconds) of the genotype by each measure."""
-    start = time.monotonic()
+) -> dict[str, tuple[np.ndarray, int]]:
+    """(probabilities on V, images that passed forward) of the genotype by each measure."""
     data, device = bench.data, setting.search.device
     calibrating = min(CALIBRATION_IMAGES, len(data.weights))
     calibration, _ = DeviceData(data.weights, data, device).batch(torch.arange(calibrating))
     network = trained.supernet.as_network(genotype, calibration)
     one_shot = np.exp(predict(network, data.validation, data, device).astype(np.float64))
-    found = {"one_shot": (one_shot, calibrating + len(data.validation), time.monotonic() - start)}
+    found = {"one_shot": (one_shot, calibrating + len(data.validation))}
     retrainings = {
         "short": setting.training_config(genotype, epochs=setting.short_epochs),
         "full": setting.training_config(genotype),
@@ -179,8 +177,7 @@ def _scored(
     }
     for name, config in retrainings.items():
         retrained = bench.trainer.retrain(config, genotype)
-        images = retraining_work(config, data).images + len(data.validation)
-        found[name] = (retrained.probabilities, images, retrained.seconds)
+        found[name] = (retrained.probabilities, retraining_work(config, data).images + len(data.validation))
     return found
 
 
@@ -200,7 +197,7 @@ def study(experiment: Any) -> Findings:
 
 def trial_frame(jobs: list[dict], results: list[dict]) -> pd.DataFrame:
     """One row a trial: parameters, control error, why it has no value, if so, else its value by each measure, costs."""
-    costs, rows = [f"{unit}_{name}" for unit in ("images", "seconds") for name in MEASURES], []
+    costs, rows = [f"images_{name}" for name in MEASURES], []
     for job, result in zip(jobs, results, strict=True):
         if job["trial"] is None:
             continue
@@ -256,7 +253,7 @@ def findings(genotypes: pd.DataFrame, trials: pd.DataFrame, config: ProxyConfig)
                 f"{config.pool} candidates, chosen on one half of V and scored on the other. The full retraining's row "
                 "is the ceiling that the training seed sets; the short one begins with its weights. p is of a t-test "
                 "over searches, corrected by Holm for all against chance, and for all against the full retraining. "
-                "Images and seconds are means of one genotype and of one trial, all its candidates included.",
+                "Images are means of one genotype and of one trial, all its candidates included.",
                 figure(found),
                 table(found, frames),
             ),
@@ -284,10 +281,9 @@ def table(found: Correlations, frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     rows = []
     for (what, proxy), each in found.items():
         valued = frames[what].dropna(subset=[TRUTH])
-        images, seconds = valued[f"images_{proxy}"].mean(), valued[f"seconds_{proxy}"].mean()
-        ranked = mean_text(each, RANGE, none="not known")
-        rows.append((what, PROXIES[proxy], ranked, f"{images:,.0f}", f"{seconds:.2f}"))
-    return pd.DataFrame(rows, columns=["of", "proxy", "Spearman's", "images", "seconds"]).replace("nan", "")
+        images = valued[f"images_{proxy}"].mean()
+        rows.append((what, PROXIES[proxy], mean_text(each, RANGE, none="not known"), f"{images:,.0f}"))
+    return pd.DataFrame(rows, columns=["of", "proxy", "Spearman's", "images"]).replace("nan", "")
 
 
 def conclusions(found: Correlations) -> list[str]:

@@ -53,14 +53,6 @@ CONDITIONS = {
 }
 """How c and t change; what a name does not mention is annealed."""
 ON = next(iter(CONDITIONS))
-PAPER = pd.DataFrame(
-    {
-        "common edges": [1, 2, 3],
-        "warm-up on": ["59.8 ± 1.8", "62.4 ± 2.0", "61.6 ± 0.5"],
-        "off": ["57.3 ± 2.8", "57.7 ± 2.1", "60.2 ± 1.7"],
-    }
-)
-"""The paper's Table 1, accuracy in percent on CIFAR-10."""
 KEYS = ["condition", "c_end", "seed"]
 EQUAL_C, EQUAL_CONTROL = "equal c_end", "equal control"
 
@@ -174,7 +166,6 @@ def findings(errors: pd.DataFrame, accuracy: pd.DataFrame, c_end: float) -> Find
         "Warm-up (Table 1)",
         [control_sentence(errors, chosen, c_end), *conclusions(by)],
         [
-            Section("The paper's Table 1", "Accuracy on CIFAR-10 in percent; on is the first row below.", table=PAPER),
             Section(f"At equal c_end, {c_end:g}", caption, table=tables[EQUAL_C]),
             Section(
                 "At equal control error",

@@ -58,7 +58,7 @@ def images(path, **changes):
         "x_test": rng.integers(0, 256, (30, 8, 8), dtype=np.uint8),
         "y_test": np.arange(30) % 3,
     } | changes
-    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    np.savez(path, **arrays)
     return path
 
 
@@ -70,11 +70,8 @@ def images(path, **changes):
         (("--dataset", "cifar10", "--root", "nothing"), 1, "download"),
         (("--datset", "digits"), 2, "--dataset"),
         (("--trials", "many"), 2, "many"),
-        (("--trials", "0"), 2, "trials must be"),
         (("--sampler", "tpee"), 2, "--sampler"),
         (("--cells", "5"), 1, "at least 64x64"),
-        (("--ensemble-size", "9"), 2, "from 8 candidates"),
-        (("--nodes", "1", "--candidates", "15"), 2, "14 genotypes"),
         (("--candidates", "1000", "--finalists", "1000"), 2, "1000000 full retrainings"),
         (("--hypernetwork-epochs", "1000000000"), 2, "hypernetwork_epochs must be at most 100000"),
         (("--objectives", "value", "control", "--pruner", "median"), 2, "--pruner"),
@@ -88,26 +85,13 @@ def test_a_setting_is_refused_before_anything_is_written(refused, tmp_path, argu
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"y_train": None}, "y_train"),
-        ({"x_train": np.zeros((60, 8, 8), np.float32)}, "float32"),
-        ({"x_train": np.zeros((60, 64), np.uint8)}, "(60, 64)"),
-        ({"y_train": np.arange(59) % 3}, "59"),
-        ({"y_test": np.full(30, -1)}, "-1"),
-    ],
-)
-def test_an_npz_that_does_not_fit_is_refused_with_its_array(refused, tmp_path, changes, words):
-    path = images(tmp_path / "data.npz", **changes)
-    assert words in refused("--dataset", path)
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_file_that_is_no_npz_is_refused(refused, tmp_path):
-    path = tmp_path / "data.npz"
+def test_images_that_do_not_fit_are_refused_with_their_array(refused, tmp_path):
+    path = images(tmp_path / "data.npz", x_train=np.zeros((60, 64), np.uint8))
+    message = refused("--dataset", path)
+    assert "x_train" in message and "(60, 64)" in message
     path.write_text("these are no arrays")
     assert str(path) in refused("--dataset", path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("storage", ["postgresql://u:secret@127.0.0.1:1/x", "nosuch://u:secret@127.0.0.1:1/x"])

@@ -1,13 +1,10 @@
-"""The study of deviation: its conclusions from numbers that are known, and the command as a person runs it."""
-
-import json
+"""The study of deviation: its conclusions from numbers that are known."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from studies.deviation import OURS, POOLED, RANDOM, cell_frame, conclusions, differences, table, trend_sentences, trends
-from tests.support.small_study import run
 
 
 def frame(gain: float = 0.0, spread: float = 1.0, slope: float = 0.0, seeds: int = 5, noise: float = 0.002):
@@ -65,15 +62,3 @@ def test_few_searches_and_missing_cells_are_no_trouble():
     alone = cell_frame(rows[rows["source"] == RANDOM])
     assert "nothing is compared" in conclusions(differences(alone, "mean"), "mean")[0]
     assert "none" in set(table(alone)["0"]) and not any("hypernetwork" in name for name in trends(alone))
-
-
-@pytest.mark.e2e
-def test_the_command_ends_with_a_conclusion_and_a_report(tmp_path):
-    out = tmp_path / "study"
-    done = run("deviation", out)
-    assert done.status == 0, done.errors
-    rows = pd.read_csv(out / "report" / "deviation.csv")
-    assert rows["accuracy"].between(0, 1).all() and set(rows["shared"]) == {0, 1, 2, 3, 4}
-    assert (rows.groupby(["seed", "source", "shared"])["genotype"].nunique() <= 2).all()
-    assert not (out / "test_reads.jsonl").exists()
-    assert len(json.loads((out / "result.json").read_text())["conclusions"]) >= 7

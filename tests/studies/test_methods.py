@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -57,13 +56,6 @@ def test_what_cannot_be_decided_is_said_with_what_could_have_been():
     assert "5 searches could have detected" in only
 
 
-def test_several_comparisons_are_corrected():
-    barely = [0.01, 0.03, 0.005, 0.035, 0.01]
-    assert conclusions(frame({"A": barely}))[0].startswith("A is")
-    several = conclusions(frame({name: list(np.roll(barely, k)) for k, name in enumerate("ABCDE")}))
-    assert all(text.startswith("Not distinguishable") for text in several)
-
-
 def test_equal_numbers_and_a_missing_reference_are_no_trouble():
     rows = frame({"Random": [0.0] * 5})
     assert "Random +0.0" in conclusions(rows[rows["seed"] < 2])[0]
@@ -78,17 +70,14 @@ def test_tables_have_a_row_a_method():
     assert "one set of 300 test images" in findings(rows, 300).sections[0].text
 
 
-def test_presets_are_whole_and_what_is_given_stays():
-    paper, darts = MethodsConfig.of(preset="paper"), MethodsConfig.of(preset="darts", final_epochs=3)
-    setting = paper.setting("cpu")
-    assert paper.data.dataset == "cifar100" and paper.space.max_edges == 4
+def test_presets_are_the_papers_and_dartss_and_what_is_given_stays():
+    setting, darts = MethodsConfig.of(preset="paper").setting("cpu"), MethodsConfig.of(preset="darts", final_epochs=3)
     assert (setting.search.epochs, setting.hypernetwork.epochs, setting.training.epochs) == (50, 150, 50)
     assert (setting.hypernetwork.pivots, setting.hypernetwork.epsilon, setting.training.batch_size) == (5, 0.2, 96)
-    assert darts.space.max_edges == 16 and darts.networks.search_cells == 8
-    assert darts.budget.final_epochs == darts.budget.short_epochs == 3
+    assert darts.space.max_edges == 16 and darts.budget.final_epochs == darts.budget.short_epochs == 3
     smoke = MethodsConfig.of(smoke_test=True, final_epochs=7)
     assert (smoke.seeds, smoke.budget.final_epochs, smoke.budget.search_epochs) == (2, 7, 2)
-    assert MethodsConfig.of(smoke_test=True, seeds=5).seeds == MethodsConfig().seeds == 5
+    assert MethodsConfig.of(smoke_test=True, seeds=5).seeds == 5
     assert MethodsConfig.of(methods=("darts", "random", "darts")).methods == ("darts", "random")
 
 

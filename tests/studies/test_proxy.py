@@ -1,4 +1,4 @@
-"""The study of proxies: correlations and conclusions from numbers that are known, and the command as it is run."""
+"""The study of proxies: correlations and conclusions from numbers that are known."""
 
 from unittest.mock import MagicMock
 
@@ -19,7 +19,6 @@ from studies.proxy import (
     dropped,
     table,
 )
-from tests.support.small_study import run
 from tune_jobs.experiments import against_zero
 from tune_jobs.study.space import search_space
 
@@ -33,7 +32,7 @@ def frame(seeds: int, rows: int) -> pd.DataFrame:
         measured |= {"full": truth + 0.1 * rng.normal(size=rows), TRUTH: truth}
         found.append(pd.DataFrame({name: values + 100 * seed for name, values in measured.items()} | {"seed": seed}))
     whole = pd.concat(found, ignore_index=True)
-    return whole.assign(**{f"{unit}_{name}": 10.0 for unit in ("images", "seconds") for name in MEASURES}, failed="")
+    return whole.assign(**{f"images_{name}": 10.0 for name in MEASURES}, failed="")
 
 
 def test_a_good_proxy_is_distinguished_from_noise_within_each_search():
@@ -93,16 +92,3 @@ def test_a_search_that_diverges_fails_and_a_trial_has_no_value(monkeypatch):
 def test_what_makes_no_sense_is_refused(name, value):
     with pytest.raises(ConfigError, match=name):
         ProxyConfig.of(**{name: value})
-
-
-@pytest.mark.e2e
-def test_the_command_ends_with_a_conclusion_and_a_report(tmp_path):
-    out = tmp_path / "study"
-    done = run("proxy", out, "--seeds", "1", "--genotypes", "3", "--pool", "2")
-    assert done.status == 0, done.errors
-    genotypes, trials = (pd.read_csv(out / "report" / f"{name}.csv") for name in ("genotypes", "trials"))
-    assert genotypes[list(MEASURES)].stack().between(0, 1).all() and len(trials) == 3
-    assert (genotypes["images_one_shot"] < genotypes["images_short"]).all()
-    assert (genotypes["images_short"] < genotypes["images_full"]).all()
-    assert "3 of 3 trials have a value" in done.output or "trials have a value; " in done.output
-    assert not (out / "test_reads.jsonl").exists()

@@ -1,4 +1,4 @@
-"""The study of the speed-up: its conclusions from known counts, and the command as a person runs it."""
+"""The study of the speed-up: its conclusions from known counts."""
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,6 @@ from studies.speedup import (
     ratios_frame,
     theory_frame,
 )
-from tests.support.small_study import run
 
 NOISE = [0.0, 0.2, -0.2, 0.1, -0.1]
 
@@ -97,17 +96,3 @@ def test_what_cannot_be_counted_is_refused(name, wrong):
 
 def test_all_presets_follow_paths():
     assert {SpeedupConfig.of(preset=preset).search.forward for preset in ("laptop", "paper", "darts")} == {"sampled"}
-
-
-@pytest.mark.e2e
-def test_the_command_counts_what_the_paths_really_are(tmp_path):
-    out = tmp_path / "study"
-    done = run("speedup", out, "--seeds", "1")
-    assert done.status == 0, done.errors
-    assert "Theorem 1 promises" in done.output and "not yet accuracy" in done.output
-    assert not (out / "test_reads.jsonl").exists()
-    rows = pd.read_csv(out / "report" / "counts.csv")
-    assert len(rows) == 2 * (4 + 2)
-    edge = rows[rows["method"] == EDGE]
-    assert (edge["distinct"] <= edge["summed"]).all()
-    assert (edge["summed"] <= 2 * edge["distinct"]).all() and rows["summed"].between(0, 8).all()

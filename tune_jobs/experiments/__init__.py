@@ -3,7 +3,7 @@
 from tune_jobs.config.experiment import ExperimentConfig
 from tune_jobs.experiments.cli import experiment_main
 from tune_jobs.experiments.jobs import accuracy_of, jobs_by_seed, result_frame, trained
-from tune_jobs.experiments.tables import against_zero, comparison_table, difference_text, slope_frame, verdicts
+from tune_jobs.experiments.tables import against_zero, comparison_table, slope_frame, verdicts
 from tune_jobs.report.findings import Findings, Section
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "accuracy_of",
     "against_zero",
     "comparison_table",
-    "difference_text",
     "experiment_main",
     "jobs_by_seed",
     "result_frame",

@@ -35,23 +35,12 @@ def verdicts(compared: Mapping[str, Comparison], reference: str, opening: str = 
     return said + undecided(compared, f"{opening}Not distinguishable from {reference} at this budget", points=True)
 
 
-def difference_text(one: Comparison, *, points: bool = False) -> str:
-    """The difference with its interval, if it has one, to two decimals."""
-    scale = 100 if points else 1
-    interval = "" if one.low is None else f" [{scale * one.low:.2f}, {scale * one.high:.2f}]"
-    return f"{scale * one.difference:+.2f}{interval}"
-
-
 def comparison_table(compared: Mapping[str, Comparison], title: str, *, points: bool = False) -> pd.DataFrame:
     """A row a comparison, named in the column `title`: difference, p after Holm, detectable difference, searches."""
-    scale = 100 if points else 1
-    return pd.DataFrame(
-        {
-            title: name,
-            "difference": difference_text(one, points=points),
-            "p (Holm)": "" if one.p_holm is None else f"{one.p_holm:.2g}",
-            "detectable": "" if one.detectable is None else f"{scale * one.detectable:.2f}",
-            "searches": one.n[1],
-        }
-        for name, one in compared.items()
-    )
+    scale, rows = 100 if points else 1, []
+    for name, one in compared.items():
+        interval = "" if one.low is None else f" [{scale * one.low:.2f}, {scale * one.high:.2f}]"
+        p = "" if one.p_holm is None else f"{one.p_holm:.2g}"
+        detectable = "" if one.detectable is None else f"{scale * one.detectable:.2f}"
+        rows.append((name, f"{scale * one.difference:+.2f}{interval}", p, detectable, one.n[1]))
+    return pd.DataFrame(rows, columns=[title, "difference", "p (Holm)", "detectable", "searches"])

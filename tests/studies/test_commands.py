@@ -1,0 +1,73 @@
+"""The commands of the experiments as a person runs them: conclusions, a report, and T read only where it is said."""
+
+from typing import NamedTuple
+
+import pandas as pd
+import pytest
+
+from studies.warmup import CONDITIONS
+from tests.support.small_study import run
+
+
+class Command(NamedTuple):
+    study: str
+    options: str
+    said: str
+    frames: dict[str, tuple[int, str]]
+    """By name: the number of rows, and what holds in each of them."""
+    reads: int = 0
+
+
+COMMANDS = [
+    Command(
+        "control",
+        "--genotypes 1 --seeds 1",
+        "By default (exact penalty, fixed pivots, corrected map, eps 0.2, Lambda 4)",
+        {"curves": (5 * 17 + 33, "0 <= shared <= Lambda"), "accuracy": (2 * 5, "0 <= accuracy <= 1")},
+    ),
+    Command(
+        "convergence",
+        "",
+        "The paper finds EdgeNES's area larger",
+        {"convergence": (2 * (3 + 2 + 2 + 1), "0 <= test_accuracy <= 1")},
+        reads=1,
+    ),
+    Command(
+        "deviation",
+        "--seeds 1",
+        "By argmax genotypes share exactly lambda edges",
+        {"cells": (9, "1 <= genotypes <= 2 and 0 <= mean <= 1"), "control": (4, "0 <= samples <= 1")},
+    ),
+    Command(
+        "proxy",
+        "--seeds 1 --genotypes 3 --pool 2",
+        "trials have a value",
+        {"genotypes": (9, "images_one_shot < images_short < images_full"), "trials": (3, "candidates <= 2")},
+    ),
+    Command(
+        "speedup",
+        "--seeds 1",
+        "Theorem 1 promises",
+        {"counts": (2 * (4 + 2), "method == 'DartsEns' or distinct <= summed <= 2 * distinct <= 16")},
+    ),
+    Command(
+        "warmup",
+        "--edges 1 2 --seeds 1",
+        "At c_end 1 the control error is",
+        {"errors": (len(CONDITIONS), "error >= 0"), "accuracy": (2 * len(CONDITIONS), "0 <= accuracy <= 1")},
+    ),
+]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.study)
+def test_a_command_ends_with_conclusions_and_a_report(command, tmp_path):
+    out = tmp_path / "study"
+    done = run(command.study, out, *command.options.split())
+    assert done.status == 0, done.errors
+    assert command.said in done.output and "The report:" in done.output
+    for name, (rows, holds) in command.frames.items():
+        frame = pd.read_csv(out / "report" / f"{name}.csv")
+        assert len(frame) == rows and frame.eval(holds).all(), frame
+    reads = out / "test_reads.jsonl"
+    assert (len(reads.read_text().splitlines()) if reads.exists() else 0) == command.reads
