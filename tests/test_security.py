@@ -37,7 +37,7 @@ from tune_jobs.progress.display import Progress
 from tune_jobs.stages.pipeline import open_optuna
 from tune_jobs.stages.search import search_stage
 from tune_jobs.study.optuna_study import open_study
-from tune_jobs.study.saved import load_study_data, open_saved, plain_config, read_config, storage_url, study_name
+from tune_jobs.study.saved import open_saved, plain_config, read_config, storage_url, study_name
 from tune_jobs.study.space import search_space
 from tune_jobs.study.storage import IN_VARIABLE, kept_from_children, resolve, storage_from
 from tune_jobs.study.trials import trials_frame
@@ -171,7 +171,7 @@ STRANGE = {
 def test_the_sweep_refuses_an_optuna_study_that_it_did_not_write(tmp_path, name, capsys):
     change, words = STRANGE[name]
     config = SweepConfig(smoke_test=True, out=tmp_path / "study")
-    opened = open_optuna(config, load_study_data(config))
+    opened = open_optuna(config, config.load())
     change(opened, opened.ask(search_space("exact")))
     assert main(["--smoke-test", "--out", str(tmp_path / "study")]) == 1
     assert words in capsys.readouterr().err

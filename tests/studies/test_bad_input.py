@@ -19,7 +19,7 @@ from tune_jobs.messages import Status
 from tune_jobs.progress.display import Progress
 from tune_jobs.stages.pipeline import open_optuna
 from tune_jobs.stages.trial import run_trial
-from tune_jobs.study.saved import context_of, load_study_data, storage_url, study_name
+from tune_jobs.study.saved import context_of, storage_url, study_name
 from tune_jobs.study.space import DEFAULT_PARAMS, search_space, with_derived
 
 
@@ -153,7 +153,7 @@ def test_an_existing_study_refuses_another_setting_and_keeps_its_trials(refused,
     images(tmp_path / "data.npz")
     config = SweepConfig.of(out="study")
     config.folder.mkdir()
-    study = open_optuna(config, load_study_data(config), storage_url(config))
+    study = open_optuna(config, config.load(), storage_url(config))
     params = {name: value for name, value in DEFAULT_PARAMS.items() if name != "estimator"}
     study.add_trial(optuna.trial.create_trial(params=params, distributions=search_space("exact"), value=0.5))
     before = [(trial.state, trial.params, trial.value) for trial in study.trials]

@@ -21,7 +21,7 @@ from tune_jobs.stages.finalists import choose_finalist, finalist_members, optima
 from tune_jobs.stages.pipeline import open_optuna
 from tune_jobs.stages.trial import run_trial
 from tune_jobs.study.samplers import make_sampler
-from tune_jobs.study.saved import SavedStudy, load_study_data, open_saved, plain_config, storage_url
+from tune_jobs.study.saved import SavedStudy, open_saved, plain_config, storage_url
 from tune_jobs.study.space import search_space
 from tune_jobs.study.trials import feasible
 from tune_jobs.tools.machine import threads
@@ -42,7 +42,7 @@ def begin_study(folder, seed=0, data_seed=0, **changes) -> SavedStudy:
     images = {"x_train": train.images[:, 0], "x_test": test.images[:, 0]}
     np.savez(path, y_train=train.labels, y_test=test.labels, **images)
     config = SweepConfig.of(**TINY | {"dataset": str(path), "out": folder, "seed": seed} | changes)
-    data = load_study_data(config)
+    data = config.load()
     open_optuna(config, data, storage_url(config))
     write_json(folder / CONFIG, plain_config(config, data.digest))
     write_json(folder / "environment.json", environment())

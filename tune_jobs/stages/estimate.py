@@ -14,7 +14,6 @@ from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.execution.footprint import dry_step, trial_footprint
 from tune_jobs.execution.resources import trials_on
 from tune_jobs.progress.text import size_text
-from tune_jobs.study.saved import load_study_data
 
 REPEATS = 3
 
@@ -61,7 +60,7 @@ def estimate(config: SweepConfig) -> str:
     device = "cuda" if execution.device != "cpu" and torch.cuda.is_available() else "cpu"
     setting = config.setting(device)
     torch.set_num_threads(execution.cpus_per_trial)
-    data = load_study_data(config)
+    data = config.load()
     loop, step = dry_step(setting, data)
     search_step = _seconds(step)
     genotype = random_genotype(setting.space, torch.Generator().manual_seed(0))

@@ -49,7 +49,6 @@ from tune_jobs.study.saved import (
     check_version,
     checked_trials,
     context_of,
-    load_study_data,
     plain_config,
     stage_seconds,
     storage_url,
@@ -85,7 +84,7 @@ def run_sweep(config: SweepConfig, data: Dataset | None = None, progress: Progre
     check_job_folder(config.out)
     check_loggers(config.execution.log)
     if data is None:
-        data = load_study_data(config)
+        data = config.load()
     else:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, dataset=data.name))
         config.networks.check_images(data.image_size)

@@ -54,13 +54,6 @@ def study_name(config: SweepConfig) -> str:
     return config.folder.name if config.storage else "anneal"
 
 
-def load_study_data(config: SweepConfig) -> Dataset:
-    """The data set of the study; raises DataError or ConfigError if it or its images do not fit."""
-    data = config.data.load()
-    config.networks.check_images(data.image_size)
-    return data
-
-
 def refuse_experiment(folder: Path) -> None:
     """Raise StudyError if the folder holds an experiment, which the tools for sweeps cannot read."""
     if (folder / EXPERIMENT).exists() and not (folder / CONFIG).exists():
@@ -143,7 +136,7 @@ class SavedStudy:
 
         Nothing is downloaded: where to would be for the study to say, and who wrote it is not known.
         """
-        data = load_study_data(replace(self.config, data=replace(self.config.data, download=False)))
+        data = replace(self.config, data=replace(self.config.data, download=False)).load()
         if data.digest != self.data_digest:
             raise StudyError(
                 f"the data set {self.config.data.dataset} found here is not the study's: its digest is {data.digest}, "

@@ -9,7 +9,6 @@ import torch
 from edgenes.errors import ConfigError
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.stages.estimate import estimate, prediction_bytes
-from tune_jobs.study.saved import load_study_data
 
 SMALL = {"dry_run": True, "nodes": 1, "search_channels": 2, "channels": 2, "cells": 1}
 
@@ -45,7 +44,7 @@ def test_it_counts_the_retrainings_of_the_configuration():
 
 def test_it_says_what_predictions_take_on_disk_and_in_memory():
     config = SweepConfig.of(**SMALL, trials=40, candidates=5, finalists=2, ensemble_size=2, seeds_per_candidate=3)
-    data = load_study_data(config)
+    data = config.load()
     networks, table = 40 * 5 + 2 * 15 + 2 + 15, len(data.validation) * 10 * 4
     disk, memory, text = prediction_bytes(config, data)
     assert (disk, memory) == (networks * table, 2 * 15 * table)
