@@ -66,13 +66,13 @@ class SweepConfig(StudyConfig):
         check_at_least(self, 0, "seed")
         if self.budget.candidates > self.space.genotypes:
             raise ConfigError(
-                f"{self.budget.candidates} distinct candidates are asked for, and the search space has "
-                f"{self.space.genotypes} genotypes: lower --candidates or raise --nodes."
+                f"{self.budget.candidates} distinct candidates are more than the search space has: "
+                f"{self.space.genotypes} genotypes. Lower --candidates or raise --nodes."
             )
         retrainings = self.finalists * self.budget.candidates * self.seeds_per_candidate
         if retrainings > MOST:
             raise ConfigError(
-                f"{retrainings} full retrainings are asked for, and at most {MOST} are made: lower --finalists, "
+                f"{retrainings} full retrainings are more than {MOST}: lower --finalists, "
                 "--candidates or --seeds-per-candidate."
             )
         if self.objectives not in (("value",), ("value", "control")):
