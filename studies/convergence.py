@@ -11,7 +11,7 @@ temperatures are those of the whole. EdgeNES has a curve from the first epoch of
 The paper does not say what it retrains at a point; here it is what the method would retrain at its end. EdgeNES
 chooses n of m networks and DartsEns takes all of its n; a second curve gives DartsEns m networks, its n genotypes
 trained from several seeds. The paper compares the areas from iteration 80 on, chosen by its graph of test accuracies;
-here they are compared over all iterations that the curves have in common, unless --area-from says else.
+here they are compared over all iterations that the curves have in common.
 """
 
 import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
@@ -52,9 +52,6 @@ class ConvergenceConfig(ExperimentConfig):
     retraining: Literal["short", "full"] | None = None
     """How long the networks of a point are trained: short_epochs or final_epochs. By default short in the laptop
     preset, where full trainings of all points would take half an hour, and full in the others, as in the paper."""
-    area_from: int | None = None
-    """Epochs of searches from which on the areas are compared, such as the paper's 80; by default all in common. It is
-    fixed when a study begins, as T is read once for the whole curves."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -67,10 +64,6 @@ class ConvergenceConfig(ExperimentConfig):
             raise ConfigError(
                 f"the curves have no range in common: EdgeNES's begins after {self.budget.search_epochs} epochs of "
                 f"search, and the first one ends after {high}; raise hypernetwork_epochs or search_epochs."
-            )
-        if self.area_from is not None and not low <= self.area_from < high:
-            raise ConfigError(
-                f"area_from lies between {low} and {high - 1} epochs, which both curves have; got {self.area_from}."
             )
 
     @property
@@ -176,7 +169,7 @@ def study(experiment: Any) -> Findings:
         row["test_accuracy"] = tested[name]["ensemble"]["accuracy"]
         row["member_accuracy"] = float(np.mean([member["accuracy"] for member in tested[name]["members"]]))
     frame = pd.DataFrame([row for _, row in rows])
-    return findings(frame, retraining, len(experiment.run.data.test), config.area_from)
+    return findings(frame, retraining, len(experiment.run.data.test))
 
 
 @dataclass(frozen=True)
@@ -194,14 +187,14 @@ class Areas:
         return f"{round(self.low * self.steps)} to {round(self.high * self.steps)}"
 
 
-def areas(frame: pd.DataFrame, area_from: int | None = None) -> Areas:
+def areas(frame: pd.DataFrame) -> Areas:
     """The areas of all curves, divided by the range that all of them cover; what needs no search is level.
 
     `frame` has one row a curve, seed and point: its epochs, its iterations, accuracy of ensemble and members on T.
     """
     searched = frame[frame["epochs"] > 0]
     epochs = searched.groupby("curve")["epochs"]
-    low, high = max(epochs.min().max(), area_from or 0), epochs.max().min()
+    low, high = epochs.min().max(), epochs.max().min()
 
     def height(curve: pd.DataFrame) -> float:
         x, y = curve["epochs"], curve["test_accuracy"]
@@ -216,9 +209,9 @@ def areas(frame: pd.DataFrame, area_from: int | None = None) -> Areas:
     return Areas(wide[frame["curve"].unique()].rename_axis("seed"), low, high, steps)
 
 
-def findings(frame: pd.DataFrame, retraining: int, test_images: int, area_from: int | None = None) -> Findings:
+def findings(frame: pd.DataFrame, retraining: int, test_images: int) -> Findings:
     """Conclusions, table and picture of the curves: networks trained for so many epochs, T of so many images."""
-    found = areas(frame, area_from)
+    found = areas(frame)
     searched, level = frame[frame["epochs"] > 0], frame[frame["epochs"] == 0]
     ends = [searched["iterations"].min(), searched["iterations"].max()]
     drawn = pd.concat([searched, *(level.assign(iterations=end) for end in ends)])  # level: a line without a search
@@ -273,13 +266,9 @@ def table(frame: pd.DataFrame, found: Areas) -> pd.DataFrame:
     """Means and intervals of the areas, and of the accuracy at both ends of the common range and of the curve."""
     rows = []
     for name, curve in frame.groupby("curve", sort=False):
-        ends = {
-            "at the range's start": found.low,
-            "at the range's end": found.high,
-            "at the curve's end": curve["epochs"].max(),
-        }
-        at = {title: curve.loc[curve["epochs"] == epochs, "test_accuracy"] for title, epochs in ends.items()}
-        values = {"area": found.frame[name], **at}  # nothing is at area_from where that is between two points
+        ends = {"range's start": found.low, "range's end": found.high, "curve's end": curve["epochs"].max()}
+        at = {f"at the {end}": curve.loc[curve["epochs"] == epochs, "test_accuracy"] for end, epochs in ends.items()}
+        values = {"area": found.frame[name], **at}
         rows.append({"curve": name, **{title: mean_text(those, SHARE) for title, those in values.items()}})
     return pd.DataFrame(rows)
 

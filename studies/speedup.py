@@ -45,8 +45,6 @@ MODELS = {
     ("interval", True): "U[0, Lambda], nested",
 }
 """What p(lambda) is, and whether edges come in one order as lambda grows."""
-LATE = 0.2
-"""Share of the epochs, the last ones, that is shown apart: the control of lambda is learned by then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,16 +129,14 @@ def counts_frame(jobs: list[dict], results: list[dict]) -> pd.DataFrame:
     return pd.concat([part.assign(epoch=range(1, len(part) + 1)) for part in parts], ignore_index=True)
 
 
-def ratios_frame(counts: pd.DataFrame, max_edges: int, share: float = 1.0) -> pd.DataFrame:
-    """One row a seed and kind of paths: means over the last `share` of the epochs, and ratios to DartsEns.
+def ratios_frame(counts: pd.DataFrame, max_edges: int) -> pd.DataFrame:
+    """One row a seed and kind of paths: means over the epochs, and ratios to DartsEns.
 
     `ratio` is to DartsEns as counted, `promised` to Lambda as in eq. (2.5), `distinct_ratio` that of distinct edges to
     DartsEns as counted, where summed and distinct are the same. A search whose paths never met its genotype has no
     ratio; a few steps of a smoke test may be so.
     """
-    last = counts.groupby(["paths", "seed", "method"])["epoch"].transform("max")
-    late = counts[counts["epoch"] > (1 - share) * last]
-    means = late.pivot_table(index=["paths", "seed"], columns="method", values=["summed", "distinct"], sort=False)
+    means = counts.pivot_table(index=["paths", "seed"], columns="method", values=["summed", "distinct"], sort=False)
     edge, distinct, darts = means["summed", EDGE], means["distinct", EDGE], means["summed", DARTS]
     some = darts.where(darts > 0)
     ratios = {"promised": edge / max_edges, "ratio": edge / some, "distinct_ratio": distinct / some}
@@ -150,7 +146,7 @@ def ratios_frame(counts: pd.DataFrame, max_edges: int, share: float = 1.0) -> pd
 def findings(counts: pd.DataFrame, members: int, max_edges: int) -> Findings:
     """Conclusions, tables and pictures of a `counts_frame`, beside the theorem's numbers."""
     theory = theory_frame(members, max_edges)
-    ratios, late = ratios_frame(counts, max_edges), ratios_frame(counts, max_edges, LATE)
+    ratios = ratios_frame(counts, max_edges)
     dots = dots_frame(theory, ratios)
     lines = counts.assign(line=counts["method"] + ", " + counts["paths"] + " paths")
     panels = {"edges a step, summed": ("summed", AMOUNT)}
@@ -158,7 +154,7 @@ def findings(counts: pd.DataFrame, members: int, max_edges: int) -> Findings:
     figure = lines_figure(lines, "epoch", "line", panels, axis, "Edges of the ensemble updated a step")
     return Findings(
         "Speed-up (Theorem 1)",
-        conclusions(theory, ratios, late, members, max_edges),
+        conclusions(theory, ratios, members, max_edges),
         [
             Section(
                 "Edges of the ensemble updated a step, against DartsEns",
@@ -175,31 +171,28 @@ def findings(counts: pd.DataFrame, members: int, max_edges: int) -> Findings:
             ),
             Section(
                 "Counted",
-                "An edge is a node's input with its operation; pools and skips count, though they have no weights. "
-                f"All steps of the hypernetwork, and the last {LATE:.0%} of its epochs.",
+                "An edge is a node's input with its operation; pools and skips count, though they have no weights. The "
+                "table has the means over all epochs.",
                 figure,
-                counted_table({"all": ratios, f"last {LATE:.0%}": late}),
+                counted_table(ratios),
             ),
         ],
-        {"theory": theory, "counts": counts, "ratios": ratios, "late": late},
+        {"theory": theory, "counts": counts, "ratios": ratios},
     )
 
 
 def dots_frame(theory: pd.DataFrame, ratios: pd.DataFrame) -> pd.DataFrame:
     """The promised ratios, which have no interval, and the counted ones."""
-    promised = theory.rename(columns={"lambda": "what", "edges / Lambda": "mean"})[["what", "mean"]]
+    promised = theory.rename(columns={"lambda": "what", "edges / Lambda": "mean"})
     titles = {"promised": "to Lambda", "ratio": "to DartsEns", "distinct_ratio": "distinct, to DartsEns"}
-    long = (
-        ratios.set_index(["paths", "seed"])[list(titles)].rename(columns=titles).stack().rename("value").reset_index()
-    )
-    counted = interval_frame(long, ["paths", "level_2"], "value")
-    counted["what"] = counted["paths"] + " paths, " + counted["level_2"]
-    return pd.concat([promised, counted])[["what", "mean", "low", "high"]]
+    long = ratios.melt(["paths", "seed"], list(titles), "quantity")
+    long["what"] = long["paths"] + " paths, " + long["quantity"].map(titles)
+    return pd.concat([promised, interval_frame(long.sort_values("paths", kind="stable"), ["what"], "value")])[
+        ["what", "mean", "low", "high"]
+    ]
 
 
-def conclusions(
-    theory: pd.DataFrame, ratios: pd.DataFrame, late: pd.DataFrame, members: int, max_edges: int
-) -> list[str]:
+def conclusions(theory: pd.DataFrame, ratios: pd.DataFrame, members: int, max_edges: int) -> list[str]:
     """What the theorem promises, what was counted, and what that does not say."""
     promise, *others = theory["edges / Lambda"]
     models = ", ".join(f"{name} {ratio:.2f}" for name, ratio in zip(theory["lambda"][1:], others, strict=True))
@@ -209,26 +202,19 @@ def conclusions(
         f"{models}."
     ]
     for paths, group in ratios.groupby("paths", sort=False):
-        end = late[late["paths"] == paths]
         sentences.append(
             f"Counted on {paths} paths: {text(group['edges'])} edges a step, summed over members "
             f"({text(group['distinct'])} distinct); DartsEns {text(group['darts'])}. That is "
             f"{text(group['ratio'])} times DartsEns as counted, and {text(group['promised'])} times Lambda, which "
-            f"eq. (2.5) puts at {promise:.2f}: {beside(group['promised'], promise)}. In the last {LATE:.0%} of the "
-            f"epochs: {text(end['ratio'])} and {text(end['promised'])}."
+            f"eq. (2.5) puts at {promise:.2f}: {beside(group['promised'], promise)}."
         )
         if paths == "fair":
             sentences.append(
-                "Fair paths do not follow lambda, so that the theorem is not about them: every choice of a node comes "
-                f"equally often, and summed over members the ratio to DartsEns is their number, {members}, whatever "
-                "the hypernetwork does."
+                "Fair paths do not follow lambda, so that the theorem is not about them: summed over members the ratio "
+                f"to DartsEns is their number, {members}, whatever the hypernetwork does."
             )
-    return [
-        *sentences,
-        "An updated edge is not yet accuracy: an edge of several members has one set of weights, which the sum counts "
-        "for each of them, and retraining begins with new weights. convergence.py compares what the iterations do for "
-        "the accuracy.",
-    ]
+    caution = "An updated edge is not yet accuracy: convergence.py compares what the iterations do for the accuracy."
+    return [*sentences, caution]
 
 
 def beside(values: pd.Series, promised: float) -> str:
@@ -241,18 +227,12 @@ def beside(values: pd.Series, promised: float) -> str:
     return "fewer than promised" if found.high < promised else "more than promised"
 
 
-def counted_table(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Means and intervals of what was counted, a row a kind of paths and part of the epochs."""
-    whole = pd.concat([frame.assign(epochs=part) for part, frame in frames.items()])
-    return whole.groupby(["paths", "epochs"], sort=False, as_index=False).agg(
-        **{
-            "edges a step": ("edges", text),
-            "distinct": ("distinct", text),
-            "DartsEns": ("darts", text),
-            "EdgeNES / DartsEns": ("ratio", text),
-            "EdgeNES / Lambda": ("promised", text),
-        }
-    )
+def counted_table(ratios: pd.DataFrame) -> pd.DataFrame:
+    """Means and intervals of what was counted, a row a kind of paths."""
+    columns = {"edges": "edges a step", "distinct": "distinct", "darts": "DartsEns"}
+    columns |= {"ratio": "EdgeNES / DartsEns", "promised": "EdgeNES / Lambda"}
+    groups = ratios.groupby("paths", sort=False, as_index=False)
+    return groups.agg(**{title: (name, text) for name, title in columns.items()})
 
 
 if __name__ == "__main__":

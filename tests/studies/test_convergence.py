@@ -67,8 +67,6 @@ def test_searches_in_turns_add_up(total, each):
         ({"points": 1}, "points"),
         ({"hypernetwork_epochs": 1}, "no range in common"),
         ({"search_epochs": 1}, "no range in common"),
-        ({"area_from": 55}, "area_from lies between 21 and 54"),
-        ({"area_from": 20}, "area_from lies between 21 and 54"),
     ],
 )
 def test_what_gives_no_curve_is_refused(changes, field):
@@ -76,11 +74,9 @@ def test_what_gives_no_curve_is_refused(changes, field):
         ConvergenceConfig.of(**changes)
 
 
-def test_the_preset_decides_the_retraining_and_the_areas_are_fixed_with_the_study():
+def test_the_preset_decides_the_retraining():
     kinds = [ConvergenceConfig.of(preset=preset).retraining for preset in ("laptop", "paper", "darts")]
     assert kinds == ["short", "full", "full"] and ConvergenceConfig.of(retraining="full").retraining == "full"
-    # T is read for all iterations in common: another start is another study
-    assert ConvergenceConfig.of(area_from=30).defining() == ConvergenceConfig.of().defining() | {"area_from": 30}
 
 
 def test_the_ends_of_the_curves_are_the_methods_ensembles():
@@ -108,8 +104,6 @@ def test_areas_are_mean_heights_over_the_common_range():
     found = areas(frame([0.1] * 5))
     assert (found.low, found.high, found.range()) == (20, 40, "200 to 400")
     assert found.frame.loc[0].to_dict() == pytest.approx({EDGE: 0.7, DARTS: 0.6, POOLED: 0.6, RANDOM: 0.5})
-    later = areas(frame([0.0] * 5), area_from=30)
-    assert (later.low, later.high, later.frame.loc[0, DARTS]) == (30, 40, pytest.approx(0.65))
 
 
 class TestConclusions:

@@ -39,7 +39,7 @@ def counts(summed: float, darts: float = 2.0, seeds: int = 5, paths: str = "arch
 
 
 def said(theory: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
-    return conclusions(theory, ratios_frame(frame, 4), ratios_frame(frame, 4, 0.2), 3, 4)
+    return conclusions(theory, ratios_frame(frame, 4), 3, 4)
 
 
 def test_the_theorems_numbers_are_the_papers(theory):
@@ -52,7 +52,6 @@ def test_ratios_are_of_means_over_epochs():
     assert first["edges"] == pytest.approx(18 / 5) and first["ratio"] == pytest.approx(9 / 5)
     assert first["promised"] == pytest.approx(9 / 10) and first["distinct_ratio"] == pytest.approx(9 / 10)
     assert len(ratios) == 5
-    assert ratios_frame(counts(3.0), 4, 0.2).iloc[0]["edges"] == pytest.approx(6)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +80,7 @@ def test_fair_paths_are_said_not_to_be_the_theorems(theory):
     sentences = said(theory, both)
     assert [("Fair paths do not follow lambda" in one) for one in sentences] == [False, False, False, True, False]
     shown = findings(both, 3, 4).sections[2].table
-    assert list(shown["paths"]) == ["architecture", "fair"] * 2 and shown["edges a step"][0].startswith("2.4")
+    assert list(shown["paths"]) == ["architecture", "fair"] and shown["edges a step"][0].startswith("2.4")
 
 
 def test_means_of_epochs():
