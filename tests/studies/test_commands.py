@@ -5,7 +5,13 @@ from typing import NamedTuple
 import pandas as pd
 import pytest
 
-from studies.warmup import CONDITIONS
+from edgenes.errors import ConfigError
+from studies.control import ControlConfig
+from studies.convergence import ConvergenceConfig
+from studies.methods import MethodsConfig
+from studies.proxy import ProxyConfig
+from studies.speedup import SpeedupConfig
+from studies.warmup import CONDITIONS, WarmupConfig
 from tests.support.small_study import run
 
 
@@ -71,3 +77,34 @@ def test_a_command_ends_with_conclusions_and_a_report(command, tmp_path):
         assert len(frame) == rows and frame.eval(holds).all(), frame
     reads = out / "test_reads.jsonl"
     assert (len(reads.read_text().splitlines()) if reads.exists() else 0) == command.reads
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "field"),
+    [
+        (ControlConfig, {"genotypes": 0}, "genotypes"),
+        (ConvergenceConfig, {"ensemble_size": 1}, "ensemble_size"),
+        (ConvergenceConfig, {"points": 1}, "points"),
+        (ConvergenceConfig, {"hypernetwork_epochs": 1}, "hypernetwork_epochs"),
+        (ConvergenceConfig, {"search_epochs": 1}, "search_epochs"),
+        (MethodsConfig, {"seeds": 0}, "seeds"),
+        (MethodsConfig, {"retraining_batch_size": 1}, "retraining_batch_size"),
+        (MethodsConfig, {"cell_types": "both", "search_cells": 3}, "^cells"),
+        (MethodsConfig, {"max_parameter_free": 5}, "max_parameter_free"),
+        (MethodsConfig, {"penalty_lambdas": 10**9}, "penalty_lambdas"),
+        (MethodsConfig, {"methods": ()}, "methods"),
+        (MethodsConfig, {"methods": ("edge-ness",)}, "Did you mean 'edge-nes'"),
+        (ProxyConfig, {"pool": 2}, "pool"),
+        (ProxyConfig, {"trials": 1}, "trials"),
+        (ProxyConfig, {"genotypes": 2}, "genotypes"),
+        (SpeedupConfig, {"forward": "mixture"}, "forward"),
+        (SpeedupConfig, {"weight_paths": ()}, "weight_paths"),
+        (SpeedupConfig, {"ensemble_size": 1}, "ensemble_size"),
+        (WarmupConfig, {"c_ends": (0.1, -1.0)}, "c_ends"),
+        (WarmupConfig, {"c_end": 0.0}, "c_end"),
+        (WarmupConfig, {"edges": (5,)}, "edges"),
+    ],
+)
+def test_a_mistake_names_the_field(kind, options, field):
+    with pytest.raises(ConfigError, match=field):
+        kind.of(**options)

@@ -3,7 +3,6 @@
 import pandas as pd
 import pytest
 
-from edgenes.errors import ConfigError
 from studies.control import (
     ControlConfig,
     conditions,
@@ -65,8 +64,6 @@ def test_all_conditions_are_every_combination_once_the_default_first():
 def test_expensive_presets_do_not_run_all():
     assert ControlConfig.of().conditions == "all" and ControlConfig.of(smoke_test=True).conditions == "one-at-a-time"
     assert ControlConfig.of(preset="darts").conditions == "one-at-a-time"
-    with pytest.raises(ConfigError, match="genotypes"):
-        ControlConfig.of(genotypes=0)
 
 
 class TestEffects:

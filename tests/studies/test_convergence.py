@@ -5,7 +5,6 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from edgenes.errors import ConfigError
 from edgenes.methods.budget import Setting
 from edgenes.methods.catalogue import run_method
 from edgenes.methods.trainer import LocalTrainer
@@ -58,20 +57,6 @@ def test_points_are_even_over_what_is_common_and_go_to_the_end():
 @pytest.mark.parametrize(("total", "each"), [(6, [2, 2, 2]), (7, [3, 2, 2]), (8, [3, 3, 2])])
 def test_searches_in_turns_add_up(total, each):
     assert turns(total, 3) == each
-
-
-@pytest.mark.parametrize(
-    ("changes", "field"),
-    [
-        ({"ensemble_size": 1}, "ensemble_size"),
-        ({"points": 1}, "points"),
-        ({"hypernetwork_epochs": 1}, "no range in common"),
-        ({"search_epochs": 1}, "no range in common"),
-    ],
-)
-def test_what_gives_no_curve_is_refused(changes, field):
-    with pytest.raises(ConfigError, match=field):
-        ConvergenceConfig.of(**changes)
 
 
 def test_the_preset_decides_the_retraining():

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from edgenes.errors import ConfigError
 from edgenes.methods import catalogue
 from edgenes.methods.trainer import LocalTrainer
 from studies import anneal_sweep
@@ -46,14 +45,11 @@ def frame(differences: dict[str, list[float]]) -> pd.DataFrame:
 
 @pytest.mark.parametrize(("sign", "word"), [(1, "above"), (-1, "below")])
 def test_a_method_that_is_better_or_worse_is_said_to_be(sign, word):
-    (only,) = conclusions(frame({"Random": [sign * one for one in (0.05, 0.06, 0.05, 0.06, 0.05)]}))
-    assert only.startswith(f"Random is 5.4 points {word} EdgeNES") and "n = 5" in only
-
-
-def test_what_cannot_be_decided_is_said_with_what_could_have_been():
-    (only,) = conclusions(frame({"Random": [0.05, -0.06, 0.01, -0.02, 0.03]}))
-    assert only.startswith("Not distinguishable from EdgeNES at this budget") and "Random +0.2" in only
-    assert "5 searches could have detected" in only
+    differences = {"A": [sign * one for one in (0.05, 0.06, 0.05, 0.06, 0.05)], "B": [0.05, -0.06, 0.01, -0.02, 0.03]}
+    first, second = conclusions(frame(differences))
+    assert first.startswith(f"A is 5.4 points {word} EdgeNES") and "n = 5" in first
+    assert second.startswith("Not distinguishable from EdgeNES at this budget") and "B +0.2" in second
+    assert "5 searches could have detected" in second
 
 
 def test_equal_numbers_and_a_missing_reference_are_no_trouble():
@@ -79,23 +75,6 @@ def test_presets_are_the_papers_and_dartss_and_what_is_given_stays():
     assert (smoke.seeds, smoke.budget.final_epochs, smoke.budget.search_epochs) == (2, 7, 2)
     assert MethodsConfig.of(smoke_test=True, seeds=5).seeds == 5
     assert MethodsConfig.of(methods=("darts", "random", "darts")).methods == ("darts", "random")
-
-
-@pytest.mark.parametrize(
-    ("options", "field"),
-    [
-        ({"seeds": 0}, "seeds"),
-        ({"retraining_batch_size": 1}, "retraining_batch_size"),
-        ({"cell_types": "both", "search_cells": 3}, "^cells"),
-        ({"max_parameter_free": 5}, "max_parameter_free must be at most 4"),
-        ({"penalty_lambdas": 10**9}, "penalty_lambdas"),
-        ({"methods": ()}, "methods"),
-        ({"methods": ("edge-ness",)}, "Did you mean 'edge-nes'"),
-    ],
-)
-def test_a_mistake_names_the_field(options, field):
-    with pytest.raises(ConfigError, match=field):
-        MethodsConfig.of(**options)
 
 
 def test_a_baseline_of_the_users_own_is_compared(monkeypatch):

@@ -7,12 +7,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from edgenes.errors import ConfigError, DivergedError
+from edgenes.errors import DivergedError
 from studies import proxy
 from studies.proxy import (
     MEASURES,
     TRUTH,
-    ProxyConfig,
     against_full,
     conclusions,
     correlations,
@@ -86,9 +85,3 @@ def test_a_search_that_diverges_fails_and_a_trial_has_no_value(monkeypatch):
     assert proxy.measure(trial, bench)["failed"] == "the penalty became nan"
     with pytest.raises(DivergedError):
         proxy.measure({"seed": 0, "trial": None, "params": {}, "count": 4}, bench)
-
-
-@pytest.mark.parametrize(("name", "value"), [("pool", 2), ("trials", 1), ("genotypes", 2)])
-def test_what_makes_no_sense_is_refused(name, value):
-    with pytest.raises(ConfigError, match=name):
-        ProxyConfig.of(**{name: value})
