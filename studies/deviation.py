@@ -37,9 +37,10 @@ from tune_jobs.experiments import (
     result_frame,
     slope_frame,
     trained,
+    verdicts,
 )
 from tune_jobs.report.interval_figures import lines_figure
-from tune_jobs.report.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_text, sentence, undecided
+from tune_jobs.report.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_text, sentence
 
 DRAWS = 200
 """Genotypes drawn at each number of shared edges, of which those that share exactly so many are taken."""
@@ -194,8 +195,8 @@ def differences(cells: pd.DataFrame, quantity: str) -> dict[str, Comparison]:
     both = both.reindex(columns=[OURS, RANDOM]).dropna()
     if both.empty:
         return {}
-    groups = {f"{shared} shared": group for shared, group in both.groupby(level="shared")}
-    groups[POOLED] = both.groupby(level="seed").mean()
+    groups = {POOLED: both.groupby(level="seed").mean()}
+    groups |= {f"{shared} shared": group for shared, group in both.groupby(level="shared")}
     return corrected({name: compare(group[RANDOM], group[OURS], paired=True) for name, group in groups.items()})
 
 
@@ -204,14 +205,8 @@ def conclusions(compared: dict[str, Comparison], quantity: str) -> list[str]:
     what = QUANTITIES[quantity]
     if not compared:
         return [f"{what}: no search has both kinds at any number of shared edges, so that nothing is compared."]
-    numbers = {name: one for name, one in compared.items() if name != POOLED}
-    named = {POOLED: compared[POOLED]} | {name: one for name, one in numbers.items() if one.distinguishable}
-    said = [
-        f"{what}, {name}: {sentence(one, 'random deviation', 'the hypernetwork', points=True)}"
-        for name, one in named.items()
-    ]
-    opening = f"{what}, hypernetwork less random deviation, not distinguishable at this budget"
-    return said + undecided(numbers, opening, points=True)
+    named = {f"the hypernetwork ({name})": one for name, one in compared.items()}
+    return verdicts(named, "random deviation", f"{what}: ")
 
 
 def trends(cells: pd.DataFrame) -> dict[str, Comparison]:

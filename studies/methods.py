@@ -115,8 +115,8 @@ def findings(frame: pd.DataFrame, test_images: int) -> Findings:
                 "Cost",
                 "Steps of optimisers; thousands of images that passed forward; floating-point operations of "
                 "convolutions and linear layers, backward passes included (Halving may spend what EdgeNES would if its "
-                "candidates cost as much as random genotypes); seconds of whoever computed it, perhaps on a busy "
-                "machine. The search holds what came before the first full retraining; what methods have in common is "
+                "candidates cost as much as random genotypes); wall-clock seconds of the machine that computed "
+                "it. The search holds what came before the first full retraining; what methods have in common is "
                 "counted for each of them.",
                 table=costs(frame),
             ),

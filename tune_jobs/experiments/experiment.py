@@ -70,8 +70,8 @@ class Experiment:
         if results.failed:
             raise StudyError(
                 f"{len(results.failed)} of {results.stored.count(False)} jobs failed, the others are stored: "
-                f"{results.failed[0].reason} Run the same command again when that is mended; with other settings, give "
-                "another --out."
+                f"{results.failed[0].reason} Remove the cause and run the same command again, or give another --out "
+                "for other settings."
             )
         return [result for result in results.found if result is not None]
 
