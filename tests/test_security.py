@@ -162,8 +162,6 @@ def test_the_sweep_follows_no_link_out_of_its_folder(tmp_path, name, capsys):
 
 STRANGE = {
     "identity": (lambda study, trial: study.set_user_attr("identity", ["seed"]), "no settings on record"),
-    "attempts": (lambda study, trial: trial.set_user_attr("attempts", "3"), "holds '3' as its attempts"),
-    "checkpoint": (lambda study, trial: trial.set_user_attr("checkpoint", "ray/\0"), "the path of its checkpoint"),
 }
 
 

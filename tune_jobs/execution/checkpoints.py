@@ -40,16 +40,10 @@ def resume_state(noted: str | None, shared: Remote, device: str) -> dict[str, An
     return None
 
 
-def remove_earlier(shared: Remote, trial: int, current: str, keep: str) -> None:
-    """Remove what drivers before kept of a trial under Ray's folder: all but the folder `current` and `keep`."""
+def remove_earlier(shared: Remote, trial: int, keep: set[str]) -> None:
+    """Remove what drivers before kept of a trial under Ray's folder: all its folders but those to keep."""
     with contextlib.suppress(WriteError):  # what is left costs space and no more
         for run in shared.entries(RAY):
             for place in shared.entries(run):
-                if not posixpath.basename(place).startswith(f"trial-{trial}-") or place == current:
-                    continue
-                if posixpath.dirname(keep) != place:
+                if posixpath.basename(place).startswith(f"trial-{trial}-") and place not in keep:
                     shared.remove(place)
-                    continue
-                for name in _checkpoints(shared, place):
-                    if name != keep:
-                        shared.remove(name)

@@ -38,8 +38,6 @@ def wait_for_nodes(nodes: int, say: Callable[[str], None], limit: float = NODES_
 
     Raises StudyError after `limit` seconds.
     """
-    import ray
-
     until, seen = time.monotonic() + limit, 0
     while (alive := sum(node["Alive"] for node in ray.nodes())) < nodes:
         if time.monotonic() > until:

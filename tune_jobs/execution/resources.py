@@ -44,29 +44,19 @@ def check_fits(nodes: Sequence[Resources], asked: Resources) -> None:
     """Raise ConfigError where a trial fits no single node: it would wait for ever."""
     if slots(nodes, asked):
         return
-    wanted = {name: amount for name, amount in asked.items() if amount > 0}
-    largest = {name: max((node.get(name, 0) for node in nodes), default=0) for name in wanted}
-    short = [name for name, amount in wanted.items() if amount > largest[name]]
-    if short:
-        wanted = {name: wanted[name] for name in short}
-        problem = f"the largest node has {_list(largest, short)}"
-    else:
-        problem = "no single node has all of that"
-    remedies = " or ".join(_REMEDIES[name] for name in wanted)
+    wanted = [name for name, amount in asked.items() if amount > 0]
+    short = [name for name in wanted if asked[name] > max((node.get(name, 0) for node in nodes), default=0)]
+    remedies = " or ".join(_REMEDIES[name] for name in short or wanted)
+    kinds = Counter(_list(node, wanted) for node in nodes)
+    there = ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "none"
     raise ConfigError(
-        f"a trial asks for {_list(wanted, wanted)} and {problem} (nodes: {describe(nodes, asked)}): {remedies}, or "
+        f"a trial needs {_list(asked, wanted)} on one node, and no node has that (nodes: {there}): {remedies}, or "
         "join a larger cluster with --address."
     )
 
 
-def describe(nodes: Sequence[Resources], names: Iterable[str]) -> str:
-    """What the nodes have of these resources, in words, equal ones together: "2 x 8 CPUs, 1 x 4 CPUs and 1 GPUs"."""
-    kinds = Counter(_list(node, [name for name in names if node.get(name)]) or "none of it" for node in nodes)
-    return ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "none"
-
-
 def _list(amounts: Resources, names: Iterable[str]) -> str:
     return " and ".join(
-        f"{amounts[name] / 2**30:.1f} GiB of memory" if name == "memory" else f"{amounts[name]:g} {name}s"
+        f"{amounts.get(name, 0) / 2**30:.1f} GiB of memory" if name == "memory" else f"{amounts.get(name, 0):g} {name}s"
         for name in names
     )

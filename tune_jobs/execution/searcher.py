@@ -4,7 +4,6 @@ The study is the only memory. A driver may die at any point: the next one finds 
 them from their checkpoints, and asks for the rest. Ray's own state is never restored.
 """
 
-import json
 import logging
 import posixpath
 from collections.abc import Callable, Mapping
@@ -24,7 +23,6 @@ from edgenes.seeds import stable_seed
 from edgenes.space.hypernetwork import CONTROL_LIMIT
 from tune_jobs.errors import StudyError
 from tune_jobs.execution.checkpoints import remove_earlier
-from tune_jobs.files.curves import plain
 from tune_jobs.files.layout import curve_path
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.messages import Report, Status, finite
@@ -58,11 +56,11 @@ class StudySearcher(Searcher):
     which the sweep is given up. `make_sampler(seed)` builds the sampler of one suggestion. A trial that lost its
     process `max_attempts` times without a new checkpoint in between is a FAIL; most of these were the driver's
     deaths, since Ray itself gives up a trial whose worker died three times. `files` are the study's;
-    `check`, if given, runs before each suggestion and raises if the study must not be driven any more;
-    `before_tell`, if given, gets each trial and its last report while the trial can still be written.
+    `check` runs before each suggestion and raises if another driver has taken the study; `before_tell` gets each
+    trial and its last report while the trial can still be written.
 
-    `unwritable` says why the sweep was stopped, where a disk is full or read-only: no trial is asked for any more,
-    and those that met with it stay RUNNING, to go on with the next driver.
+    `unwritable` is the reason if a disk is full or read-only: no further trial starts, and those that failed to write
+    stay RUNNING, for the next driver to resume.
     """
 
     def __init__(
@@ -75,8 +73,8 @@ class StudySearcher(Searcher):
         make_sampler: Callable[[int], BaseSampler],
         files: StudyFiles,
         max_attempts: int = 10,
-        check: Callable[[], None] | None = None,
-        before_tell: Callable[[optuna.Trial, Report], None] | None = None,
+        check: Callable[[], None] = lambda: None,
+        before_tell: Callable[[optuna.Trial, Report], None] = lambda trial, report: None,
     ):
         super().__init__()
         self._files = files
@@ -87,8 +85,7 @@ class StudySearcher(Searcher):
         self._max_failures = max_failures
         self._make_sampler = make_sampler
         self._max_attempts = max_attempts
-        self._check = check or (lambda: None)
-        self._before_tell = before_tell or (lambda trial, report: None)
+        self._check, self._before_tell = check, before_tell
         self._seed = study_seed(study)
         self.unwritable: str | None = None
         self._running: dict[str, _Running] = {}
@@ -181,9 +178,9 @@ class StudySearcher(Searcher):
             if running.trial.user_attrs.get("stalled_attempts"):  # each write waits for the disk
                 running.trial.set_user_attr("stalled_attempts", 0)
         running.checkpoints += 1
-        if running.checkpoints <= 2:  # Ray keeps this driver's two newest; beside the first, that of a driver before
-            keep = before if before and running.checkpoints == 1 else ""
-            remove_earlier(self._shared, running.trial.number, posixpath.dirname(name), keep)
+        if running.checkpoints <= 2:  # Ray keeps this driver's two newest; beside the first, those of a driver before
+            earlier = [before] if before and running.checkpoints == 1 else []
+            remove_earlier(self._shared, running.trial.number, {posixpath.dirname(each) for each in (name, *earlier)})
         reached("checkpoint recorded")
 
     def note_retry(self, trial_id: str) -> None:
@@ -223,12 +220,11 @@ class StudySearcher(Searcher):
             "reason": ended.reason,
             "traceback": ended.traceback,
         }
-        attributes = {**ended.attributes, **{key: value for key, value in beside.items() if value is not None}}
-        attributes = json.loads(json.dumps(attributes, default=plain))
         if error is not None and not failed and CONSTRAINT not in trial.constraints:
             trial.set_constraint(CONSTRAINT, error - CONTROL_LIMIT)
-        for key, value in attributes.items():
-            trial.set_user_attr(key, value)
+        for key, value in {**ended.attributes, **beside}.items():
+            if value is not None:
+                trial.set_user_attr(key, value)
         self._study.tell(trial, values, _STATES[ended.status], skip_if_finished=True)
         for warning in ended.warnings:
             _log.warning("Trial %d: %s", trial.number, warning)
@@ -291,11 +287,8 @@ class StudySearcher(Searcher):
 
     def _checkpoint(self, trial: optuna.Trial) -> str | None:
         noted = trial.user_attrs.get("checkpoint")
-        if noted is None:
-            return None
-        # The note may be a stranger's: nothing outside of the study's files is read, wherever it points.
-        if self._shared.holds(str(noted)):
-            return str(noted)
+        if noted is None or self._shared.holds(str(noted)):  # nothing outside of the study's files is read
+            return noted
         _log.warning("Trial %d starts over: its checkpoint %s is not among the study's files.", trial.number, noted)
         return None
 

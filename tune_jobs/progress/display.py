@@ -1,7 +1,6 @@
 """Progress for a person: bars on a terminal, plain lines anywhere else."""
 
 import contextlib
-import re
 import statistics
 import textwrap
 import time
@@ -15,7 +14,7 @@ from rich.table import Column
 from rich.text import Text
 
 from edgenes.errors import ConfigError
-from tune_jobs.progress.text import counted, duration, time_left
+from tune_jobs.progress.text import counted, duration, one_line, time_left
 
 STATES = ("complete", "cached", "pruned", "failed")
 """How a job can end; "cached": an earlier run had computed it."""
@@ -25,12 +24,10 @@ WIDTH = 100
 """Columns that a plain line of a running job keeps to."""
 ROWS = 19
 """Rows of the live table that fit a terminal of 24 lines with what stands around them."""
-_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
 def _one_line(text: str) -> str:
-    """Text of any origin as one line without control characters."""
-    return "".join(c for c in " ".join(_ESCAPES.sub("", text).split()) if c.isprintable())
+    return one_line(text, None)
 
 
 def _joined(head: str, tail: str) -> str:

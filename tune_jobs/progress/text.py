@@ -1,9 +1,12 @@
 """Numbers, durations and tables as plain text."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from edgenes.parsing import printable
+
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
 def duration(seconds: float) -> str:
@@ -58,7 +61,7 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}" + ("" if count == 1 else "s")
 
 
-def one_line(text: Any, width: int = 160) -> str:
-    """Text of any origin as one printable line of at most `width` characters."""
-    line = "".join(c for c in " ".join(str(text).split()) if c.isprintable())
-    return line if len(line) <= width else line[: width - 3] + "..."
+def one_line(text: Any, width: int | None = 160) -> str:
+    """Text of any origin as one printable line, of at most `width` characters."""
+    line = "".join(c for c in " ".join(_ESCAPES.sub("", str(text)).split()) if c.isprintable())
+    return line if width is None or len(line) <= width else line[: width - 3] + "..."

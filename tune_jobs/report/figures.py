@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from edgenes.space.hypernetwork import CONTROL_LIMIT
-from tune_jobs.report.style import BLUE, GREY, INK, VERMILLION, legend_mark, style, with_error
+from tune_jobs.report.style import BLUE, GREY, INK, VERMILLION, style, with_error
 
 WEIGHT_TITLES = {"c_start": "weight c of the penalty at the start", "c_end": "weight c of the penalty at the end"}
-SYMBOLS = {"controlled": "circle", "uncontrolled": "circle-open", "pruned": "x-thin-open"}
-"""By kind of trial."""
+KINDS = {
+    "controlled": ("circle", BLUE),
+    "uncontrolled": ("circle-open", VERMILLION),
+    "pruned": ("x-thin", GREY),
+}
+"""Symbol and colour by kind of trial; a controlled one has a control error within the limit."""
 
 
 def weight_frame(trials: pd.DataFrame, x: str = "c_end") -> pd.DataFrame:
@@ -35,30 +38,22 @@ def weight_frame(trials: pd.DataFrame, x: str = "c_end") -> pd.DataFrame:
     return frame
 
 
-def weight_figure(frame: pd.DataFrame, x: str = "c_end", limit: float = CONTROL_LIMIT) -> go.Figure:
-    """Accuracy of a `weight_frame`'s trials against c (log axis), coloured by control error.
-
-    Error bars are one standard error; the colour changes at `limit`.
-    """
-    greatest = max(2 * limit, frame["control_error"].fillna(0.0).max() if len(frame) else 0.0)
+def weight_figure(frame: pd.DataFrame, x: str = "c_end") -> go.Figure:
+    """Accuracy of a `weight_frame`'s trials against c (log axis); error bars are one standard error."""
     figure = go.Figure()
-    for (kind, measured), rows in frame.groupby(["kind", frame["control_error"].notna()], sort=False):
-        color = {"color": rows["control_error"], "coloraxis": "coloraxis"} if measured else {"color": GREY}
-        figure.add_scatter(
-            x=rows[x],
-            y=rows["value"],
-            mode="markers",
-            name=kind,
-            legendgroup=kind,
-            showlegend=False,
-            marker={"symbol": SYMBOLS[kind], "size": 10, "line": {"width": _outline(kind)}, **color},
-            error_y={"array": rows["standard_error"], "thickness": 1, "width": 0, "color": GREY},
-            text=[_trial_text(row) for row in rows.to_dict("records")],
-            hovertemplate="%{text}<extra></extra>",
-        )
-    for kind in [kind for kind in SYMBOLS if (frame["kind"] == kind).any()]:
-        # A trace's own legend mark would take the colour of its first trial.
-        legend_mark(figure, kind, SYMBOLS[kind], _outline(kind))
+    for kind, (symbol, color) in KINDS.items():
+        rows = frame[frame["kind"] == kind]
+        if len(rows):
+            figure.add_scatter(
+                x=rows[x],
+                y=rows["value"],
+                mode="markers",
+                name=kind,
+                marker={"symbol": symbol, "size": 10, "color": color, "line": {"width": 2, "color": color}},
+                error_y={"array": rows["standard_error"], "thickness": 1, "width": 0, "color": GREY},
+                text=[_trial_text(row) for row in rows.to_dict("records")],
+                hovertemplate="%{text}<extra></extra>",
+            )
     best = frame[frame["best"]]
     if len(best):
         figure.add_scatter(
@@ -69,52 +64,15 @@ def weight_figure(frame: pd.DataFrame, x: str = "c_end", limit: float = CONTROL_
             marker={"symbol": "circle-open", "size": 20, "color": INK, "line": {"width": 2}},
             hoverinfo="skip",
         )
-    style(figure, f"Accuracy by {x}", 500)
-    figure.update_xaxes(title_text=WEIGHT_TITLES[x], type="log", **_log_ticks(frame[x]))
-    figure.update_yaxes(title="accuracy")
-    figure.update_layout(coloraxis=_control_colours(limit, greatest), margin={"t": 90, "b": 135})
-    return figure
-
-
-def _outline(kind: str) -> int:
-    return 0 if kind == "controlled" else 2
+    style(figure, f"Accuracy by {x}", 450)
+    figure.update_xaxes(title_text=WEIGHT_TITLES[x], type="log", nticks=8)
+    return figure.update_yaxes(title="accuracy")
 
 
 def _trial_text(trial: Mapping[str, Any]) -> str:
     names = ("c_start", "c_end", "t_start", "t_end", "control_error", "pruned_step")
     lines = [f"<b>trial {trial['number']}</b>, {trial['kind']}", with_error(trial["value"], trial["standard_error"])]
     return "<br>".join(lines + [f"{n}: {trial[n]:.3g}" for n in names if pd.notna(trial.get(n))])
-
-
-def _control_colours(limit: float, greatest: float) -> dict[str, Any]:
-    """Blues up to the limit and oranges from it on: a step in hue, that no one has to guess."""
-    step = limit / greatest + 1e-9  # a trial at the limit is within it
-    return {
-        "cmin": 0,
-        "cmax": greatest,
-        "colorscale": [[0, "#08306B"], [step, "#6BAED6"], [step, "#FDBF6F"], [1, "#A63603"]],
-        "colorbar": {
-            "title": {"text": "control error (edges)", "side": "top"},
-            "orientation": "h",
-            "thickness": 10,
-            "y": -0.28,
-            "yanchor": "top",
-            "ticks": "outside",
-            "tickvals": [limit, greatest],
-            "ticktext": [f"limit {limit:g}", f"{greatest:.2g}"],
-        },
-    }
-
-
-def _log_ticks(values: pd.Series) -> dict[str, Any]:
-    """Whole decades, or 1-2-5 where the values span less than two: plotly's own crowd a narrow page."""
-    if values.empty:
-        return {}
-    low, high = np.floor(np.log10(values.min())), np.ceil(np.log10(values.max()))
-    decades = 10.0 ** np.arange(low, high + 1)
-    close = np.log10(values.max() / values.min()) < 2
-    ticks = np.outer(decades, [1, 2, 5]).ravel() if close else decades
-    return {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def members_frame(results: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -152,9 +110,7 @@ def ensemble_figure(frame: pd.DataFrame) -> go.Figure:
         marker={"size": 11, "color": [VERMILLION] + [BLUE] * (len(frame) - 1)},
         error_x={"array": frame["test_standard_error"], "thickness": 1.5, "width": 4, "color": INK},
         hovertemplate="%{text}<br>test %{x:.4f}<extra></extra>",
-        showlegend=False,
     )
-    legend_mark(figure, "test ± 1 s.e.", "circle")
     figure.add_vline(x=frame["test"].iloc[0], line={"color": VERMILLION, "width": 1, "dash": "dot"})
     for row, result in zip(rows, frame.to_dict("records"), strict=True):
         # Above its dot and not beside it: a narrow page has no room for names at the left.

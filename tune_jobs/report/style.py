@@ -3,8 +3,6 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from edgenes.errors import ConfigError
-
 # Okabe and Ito's blue and vermillion, which the colour-blind tell apart.
 BLUE, VERMILLION = "#0072B2", "#D55E00"
 GREY, INK, LINE = "#8A8F98", "#24292F", "#E3E6EA"
@@ -52,21 +50,8 @@ def style(figure: go.Figure, title: str | None, height: int) -> None:
     )
 
 
-def legend_mark(figure: go.Figure, name: str, symbol: str, line: int = 0) -> None:
-    """A legend entry for traces whose points have colours of their own."""
-    marker = {"symbol": symbol, "color": INK, "size": 10, "line": {"width": line}}
-    figure.add_scatter(x=[None], y=[None], mode="markers", name=name, legendgroup=name, marker=marker)
-
-
 def with_error(value: float, error: float) -> str:
     """A value and its standard error to three decimals, as far as they are known."""
     if pd.isna(value):
         return "not measured"
     return f"{value:.3f}" + ("" if pd.isna(error) else f" ± {error:.3f}")
-
-
-def need(frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
-    """Raises ConfigError if a column is missing."""
-    missing = [column for column in columns if column not in frame]
-    if missing:
-        raise ConfigError(f"the frame needs the columns {', '.join(columns)}; it lacks {', '.join(missing)}")

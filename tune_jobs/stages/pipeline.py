@@ -47,7 +47,6 @@ from tune_jobs.study.postgres_lock import database_lock
 from tune_jobs.study.result import archive_result, finished
 from tune_jobs.study.saved import (
     check_version,
-    checked_trials,
     context_of,
     plain_config,
     stage_seconds,
@@ -137,7 +136,7 @@ def run_sweep(config: SweepConfig, data: Dataset | None = None, progress: Progre
 
 def open_optuna(config: SweepConfig, data: Dataset, url: str) -> optuna.Study:
     """The Optuna study of the configuration, created or reopened; raises StudyError where they differ."""
-    study = open_study(
+    return open_study(
         study_name(config),
         url,
         space=search_space(config.search.estimator),
@@ -147,8 +146,6 @@ def open_optuna(config: SweepConfig, data: Dataset, url: str) -> optuna.Study:
         candidates=config.budget.candidates,
         identity={**config.defining(), "data": data.digest},
     )
-    checked_trials(study, url)
-    return study
 
 
 def _stages(run: Run, config: SweepConfig, study: optuna.Study, place: Workplace) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from sqlalchemy.exc import SQLAlchemyError
 
-from edgenes.errors import ConfigError
 from edgenes.parsing import shown
 from edgenes.seeds import stable_seed
 from tune_jobs.errors import StudyError
@@ -43,17 +42,9 @@ def open_study(
 
     `objectives` is ("value",) or ("value", "control"). `identity` holds what else must not change between two
     runs (data, budgets of a trial), as JSON-able values; seed, objectives and space belong to it anyway.
-    Raises ConfigError on unknown names or a pruner with two objectives, StudyError if the stored study is
-    another one, or cannot be written.
+    Raises ConfigError on unknown names, StudyError if the stored study is another one, or cannot be written.
     """
     check_parameters(space)
-    objectives = tuple(objectives)
-    if objectives not in (("value",), ("value", "control")):
-        raise ConfigError(f"objectives must be value, or value and control, got {', '.join(objectives)}.")
-    if len(objectives) > 1 and pruner != "none":
-        raise ConfigError(
-            f"Optuna prunes by one objective only: use pruner none with value and control, got {pruner!r}."
-        )
     asked = {"seed": seed, "objectives": list(objectives), **(identity or {})}
     asked |= {f"space of {key}": distribution_to_json(value) for key, value in space.items()}
     asked = json.loads(json.dumps(asked))

@@ -1,6 +1,5 @@
 """A study's folder, opened again: its configuration, its Optuna study, its genotype and its data."""
 
-import math
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,7 +8,7 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import OptunaError
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
 from edgenes.checkpoint import read_json, read_text
@@ -28,16 +27,11 @@ from tune_jobs.files.workplace import Workplace
 from tune_jobs.study.context import StudyContext
 from tune_jobs.study.finalists import Finalist, finalist_entries
 from tune_jobs.study.storage import plain_reason, resolve, sqlite_url, storage_file, storage_from, storage_reference
-from tune_jobs.study.trials import feasible
 
 FORMAT = 2
 """Of config.json. In format 1 the candidates of an ensemble shared one training seed."""
 UNREADABLE = (SQLAlchemyError, OptunaError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What Optuna raises where its storage is out of reach, or holds what it did not write."""
-_MEASURES = ("control_error", "standard_error", "mean_accuracy", "nll", "pool_size", "pruned_step")
-_LONGEST_PATH = 1024
-_COUNTS = ("attempts", "stalled_attempts", "checkpoint_step")
-_SCHEDULE = ("c_end", "c_ratio", "t_start", "t_ratio", "epsilon")
 
 
 def storage_url(config: SweepConfig) -> str:
@@ -58,8 +52,7 @@ def refuse_experiment(folder: Path) -> None:
     """Raise StudyError if the folder holds an experiment, which the tools for sweeps cannot read."""
     if (folder / EXPERIMENT).exists() and not (folder / CONFIG).exists():
         raise StudyError(
-            f"{folder} holds an experiment and no sweep: its numbers are in report/, and its own command "
-            "goes on with it."
+            f"{folder} holds an experiment and no sweep: its numbers are in report/, and its own command resumes it."
         )
 
 
@@ -119,8 +112,12 @@ class SavedStudy:
         return stored_genotype(self.folder, self.config.space)
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials by their numbers; raises StudyError if the storage is damaged, out of reach, or holds others."""
-        return checked_trials(self.study, storage_url(self.config))
+        """All trials by their numbers; raises StudyError if the storage is damaged or out of reach."""
+        try:
+            return self.study.get_trials(deepcopy=False)
+        except UNREADABLE as error:
+            reason = plain_reason(error, storage_url(self.config))
+            raise StudyError(f"the trials of the study cannot be read: {reason}. See what doctor says.") from None
 
     def finalists(self) -> list[Finalist]:
         """The finalists of the trials that are complete now; [] as long as none is. Raises StudyError as `trials`."""
@@ -150,38 +147,6 @@ def context_of(config: SweepConfig, place: Workplace, optimal: Genotype, device:
     return StudyContext(
         config.setting(device), place, optimal, config.value, config.prune_infeasible, config.seeds_per_candidate
     )
-
-
-def checked_trials(study: optuna.Study, url: str) -> list[FrozenTrial]:
-    """All trials of the study stored at `url`; raises StudyError as `SavedStudy.trials`."""
-    try:
-        trials = study.get_trials(deepcopy=False)
-        for number, trial in enumerate(trials):
-            _check_trial(trial, number)
-        return trials
-    except UNREADABLE as error:
-        reason = plain_reason(error, url)
-        raise StudyError(f"the trials of the study cannot be read: {reason}. See what doctor says.") from None
-
-
-def _check_trial(trial: FrozenTrial, number: int) -> None:
-    """Raise ValueError unless the trial has its number, and numbers where all readers expect them."""
-    if trial.number != number:
-        raise ValueError(f"trial {number} has the number {trial.number}")
-    values = trial.values if trial.state == TrialState.COMPLETE else []
-    held = [
-        *((name, trial.user_attrs.get(name)) for name in _MEASURES + _COUNTS),
-        *((name, trial.params.get(name)) for name in _SCHEDULE),
-    ]
-    for name, value in held:
-        if value is not None and type(value) not in (int, float):
-            raise ValueError(f"trial {number} holds {shown(value)} as its {name}")
-    noted = trial.user_attrs.get("checkpoint")
-    if noted is not None and (type(noted) is not str or not noted.isprintable() or len(noted) > _LONGEST_PATH):
-        raise ValueError(f"trial {number} holds {shown(noted)} as the path of its checkpoint")
-    feasible(trial)  # a TypeError, if its constraint is no number
-    if not all(map(math.isfinite, values)):
-        raise ValueError(f"trial {number} is worth {shown(values)}")
 
 
 def open_saved(folder: Path, storage: str | None = None) -> SavedStudy:

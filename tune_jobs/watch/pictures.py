@@ -3,7 +3,6 @@
 import logging
 import tempfile
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ from tune_jobs.report.cell_drawing import cell_svg
 from tune_jobs.report.control_drawing import control_frame, control_svg
 
 _log = logging.getLogger(__name__)
-
-_END = b"</svg>\n"
 _VALUES = {
     "retrained": "the accuracy of the best ensemble of its shortly retrained candidates, chosen on one half of the "
     "validation images and scored on the other",
@@ -59,7 +56,7 @@ def trial_note(ended: Report, config: SweepConfig) -> str:
 
 
 def study_note(config: SweepConfig, commit: str | None) -> str:
-    """What a study is, in Markdown: what a trial does and is worth, and the settings that are not the default."""
+    """What a study is, in Markdown: what a trial does, its objective, and the settings that are not the default."""
     default = SweepConfig().to_dict()
     changed = {name: value for name, value in config.defining().items() if value != default[name]}
     rows = [("data", config.data.dataset), ("commit", commit or "not known"), *changed.items()]
@@ -67,7 +64,7 @@ def study_note(config: SweepConfig, commit: str | None) -> str:
         (
             f"# EdgeNES: how the annealing decides the ensemble, on {config.data.dataset}",
             "",
-            "Each trial trains a hypernetwork with its own weight c, temperature t, pivots and epsilon, and is worth "
+            "Each trial trains a hypernetwork with its own weight c, temperature t, pivots and epsilon; its value is "
             f"{_VALUES[config.value]}. Those with a control error of at most {CONTROL_LIMIT} edges may win.",
             "",
             "Its artifacts are the control curve and the cell of its most accurate candidate; dashed edges are not "
@@ -82,40 +79,32 @@ def study_note(config: SweepConfig, commit: str | None) -> str:
 
 
 class Album:
-    """Gives each trial its pictures and its note before it is told; what goes wrong here is logged, and no more.
+    """Gives each trial its pictures and its note before it ends; what goes wrong here is only logged.
 
-    A note or a picture that is there stays: the one may be the user's, the other was drawn before a driver died.
+    A note or a picture that is there stays: the user wrote the one, a driver that died drew the other.
     """
 
     def __init__(self, config: SweepConfig, optimal: Genotype):
         self._config, self._optimal = config, optimal
-        self._store = artifact_store(config.folder)
+        self._store = FileSystemArtifactStore(config.folder / ARTIFACTS)
 
     def __call__(self, trial: optuna.Trial, ended: Report) -> None:
         """Add what its last report holds to a running trial."""
         try:
             note_once(trial, trial_note(ended, self._config))
             (self._config.folder / ARTIFACTS).mkdir(exist_ok=True)
-            pictures = trial_pictures(ended.attributes, self._optimal)
-            for name, svg in pictures.items():
-                self._attach(trial, name, svg)
-        except Exception as error:  # a trial is worth more than its picture
+            there = {meta.filename for meta in get_all_artifact_meta(trial)}
+            for name, svg in trial_pictures(ended.attributes, self._optimal).items():
+                if name not in there:
+                    self._attach(trial, name, svg)
+        except Exception as error:  # no picture fails a trial
             _log.warning("Trial %d goes without its pictures: %s: %s", trial.number, type(error).__name__, error)
 
     def _attach(self, trial: optuna.Trial, name: str, svg: str) -> None:
-        for meta in get_all_artifact_meta(trial):
-            if meta.filename == name:  # named by a driver that died before the trial's end
-                write_picture(self._config.folder, meta.artifact_id, svg)
-                return
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / name
             path.write_text(svg, encoding="utf-8")
             upload_artifact(artifact_store=self._store, file_path=str(path), study_or_trial=trial)
-
-
-def artifact_store(folder: Path) -> FileSystemArtifactStore:
-    """Where the artifacts of the study in `folder` lie."""
-    return FileSystemArtifactStore(folder / ARTIFACTS)
 
 
 def note_once(of: optuna.Study | optuna.Trial, text: str) -> None:
@@ -132,9 +121,3 @@ def copy_notes(source: optuna.Study, copy: optuna.Study) -> None:
 
     for old, new in zip(source.get_trials(deepcopy=False), copy.get_trials(deepcopy=False), strict=False):
         save_note(optuna.Trial(copy, new._trial_id), get_note(optuna.Trial(source, old._trial_id)))
-
-
-def write_picture(folder: Path, artifact_id: str, svg: str) -> None:
-    """Write an artifact of the study in `folder` again."""
-    (folder / ARTIFACTS).mkdir(exist_ok=True)
-    artifact_store(folder).write(artifact_id, BytesIO(svg.encode()))

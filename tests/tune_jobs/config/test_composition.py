@@ -110,6 +110,7 @@ def test_a_sweep_does_all_that_an_experiment_can():
 
 def test_where_a_study_runs_does_not_make_it_another_study(tmp_path):
     one = SweepConfig.of(channels=4)
+    assert SweepConfig.of(log=["mlflow", "mlflow"]).execution.log == ("mlflow",)
     same = SweepConfig.of(channels=4, trials=99, cpus_per_trial=2, out=tmp_path, log=("mlflow",), dataset="x.npz")
     assert one.defining() == same.defining()
     for change in ({"seed": 1}, {"channels": 5}, {"short_epochs": 2}, {"forward": "mixture"}, {"value": "mean"}):

@@ -1,7 +1,5 @@
 """The memory of a trial: measured by real dry steps, turned into a share of a card, and waited for."""
 
-import itertools
-
 import pytest
 import ray
 import torch
@@ -24,7 +22,6 @@ from tune_jobs.execution.footprint import (
     share_of_card,
     trial_bytes,
     trial_footprint,
-    uniform_genotype,
     wait_for_memory,
 )
 from tune_jobs.execution.resources import trials_on
@@ -72,13 +69,6 @@ def test_dry_steps_try_every_operation_of_search_and_retraining_before_the_peak_
     assert set(steps) == {SMALL.search.batch_size}
 
 
-def test_the_genotype_of_one_operation_has_no_other():
-    for name, inputs in itertools.product(SMALL.space.operations, (1, 2)):
-        space = SweepConfig.of(nodes=3, inputs_per_node=inputs).space
-        genotype = uniform_genotype(space, name)
-        assert {edge.operation for cell in genotype.cells for node in cell for edge in node} == {name}
-
-
 def test_the_whole_measurement_runs_here():
     before = torch.get_num_threads()
     try:
@@ -89,18 +79,10 @@ def test_the_whole_measurement_runs_here():
     assert 2**27 < found.host <= found.memory < 64 * GIB  # torch alone takes 128 MiB
 
 
-def test_what_a_trial_would_raise_the_measurement_raises():
-    with pytest.raises(ConfigError, match="cells"):
-        trial_footprint(SweepConfig.of(**OPTIONS | {"cells": 30}).setting("cpu"), blobs(), 1)
-
-
-def test_waiting_ends_when_there_is_enough_memory():
+def test_waiting_ends_when_there_is_enough_memory_or_with_a_reason():
     free = iter([GIB, 2 * GIB, 3 * GIB, 4 * GIB])
     wait_for_memory(3 * GIB, lambda: next(free), pause=0)
     assert next(free) == 4 * GIB  # asked three times, and no more
-
-
-def test_waiting_ends_with_a_reason_when_there_never_is():
     asked = []
     with pytest.raises(OutOfMemoryError) as raised:
         wait_for_memory(3 * GIB, lambda: asked.append(1) or GIB, seconds=0.05, pause=0.01)

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from edgenes.errors import ConfigError
 from tune_jobs.progress.display import STATES, STEP_SECONDS, WIDTH, Progress
 from tune_jobs.progress.text import duration, time_left
 
@@ -157,28 +156,6 @@ def test_plain_steps_are_rare_however_many_jobs_run(plain, clock, jobs):
     assert jobs == 1 or f"trial 1 at step {STEP_SECONDS * jobs:.0f}: hypernetwork" in steps
 
 
-def test_a_stage_that_ends_early_says_so(plain, clock):
-    progress, lines = plain
-    with progress.stage("Retraining", 5, unit="network"):
-        progress.started("network 1")
-        progress.finished("network 1", "cached")
-        progress.started("network 2")
-        clock.now += 5
-    assert lines()[-1] == "Retraining stopped: 1 of 5 networks (1 cached) in 5s"
-
-
-def test_failed_jobs_that_are_replaced_do_not_count(plain):
-    progress, lines = plain
-    with progress.stage("Sweep", 1, replaces_failed=True):
-        progress.finished("trial 0", "failed", "NaN")
-        progress.finished("trial 1", "complete")
-    assert lines()[1:] == [
-        "[0/1] trial 0 failed: NaN",
-        "[1/1] trial 1 complete",
-        "✓ Sweep: 1 trial (1 complete, 1 failed) in 0s",
-    ]
-
-
 def test_a_job_begun_again_is_one_job(plain, clock):
     progress, lines = plain
     with progress.stage("Sweep", 1):
@@ -222,13 +199,6 @@ def test_plain_text_holds_no_control_characters_nor_wraps(plain):
     assert lines()[0].startswith("Sweep [bold]:") and lines()[3] == "[red]kept[/red]"  # no markup
 
 
-def test_plain_lines_are_flushed_at_once(clock, tmp_path):
-    path = tmp_path / "log"
-    with path.open("w", encoding="utf-8") as file:
-        Progress(Console(file=file), clock).say("now")
-        assert path.read_text() == "now\n"
-
-
 def test_an_encoding_without_the_signs_is_no_error(clock):
     raw = io.BytesIO()
     progress = Progress(Console(file=io.TextIOWrapper(raw, encoding="ascii"), force_terminal=True), clock)
@@ -238,19 +208,6 @@ def test_an_encoding_without_the_signs_is_no_error(clock):
     lines = raw.getvalue().decode("ascii").splitlines()
     assert "best so far: trial 0: 0.97 ? 0.01" in lines
     assert lines[-1] == "Sweep: 1 trial (1 complete) in 0s"
-
-
-def test_misuse_is_an_error(plain):
-    progress, _ = plain
-    with pytest.raises(ConfigError, match="13 of them done"), progress.stage("Sweep", 12, done=13):
-        pass
-    with pytest.raises(RuntimeError, match="belong to a stage"):
-        progress.started("trial 0")
-    with progress.stage("Sweep", 1):
-        with pytest.raises(RuntimeError, match="begins inside of 'Sweep'"), progress.stage("Final", 1):
-            pass
-        with pytest.raises(ConfigError, match="complete, cached, pruned, failed, not as 'done'"):
-            progress.finished("trial 0", "done")
 
 
 def test_table(clock):

@@ -57,10 +57,6 @@ class TestMeanEstimate:
         assert found.value == pytest.approx(np.mean(SAME))
         assert [found.low, found.high] == pytest.approx([reference.low, reference.high], abs=2e-3)
 
-    def test_it_leans_where_values_are_skewed(self):
-        found = mean_estimate([0, 0, 0, 0, 1])
-        assert found.high - found.value > found.value - found.low
-
     def test_without_a_spread_there_is_no_interval_and_words_say_so(self):
         assert mean_estimate([0.5]) == Estimate(0.5, None, None, 1)
         assert mean_estimate([0.98, 1.0, 0.9], within=SHARE).high == 1 < mean_estimate([0.98, 1.0, 0.9]).high
@@ -172,11 +168,6 @@ class TestSentence:
             f"(95% interval {low:.1f} to {high:.1f}, n = 5 paired searches, p = 0.0033)."
         )
 
-    def test_below_and_a_unit(self):
-        said = sentence(unpaired([3.1, 3.2, 3.0], [1.0, 1.2, 1.1, 1.3]), "c 0.1", "c 1", unit="edges")
-        assert said.startswith("c 1 is 1.950 edges below c 0.1 (95% interval 1.7")
-        assert said.endswith(", n = 4 and 3 searches, p < 0.001).")
-
     def test_not_distinguishable_says_what_could_have_been_seen(self):
         found = paired(REFERENCE, SAME)
         said = sentence(found, "Random-NES", "EdgeNES", points=True)
@@ -214,10 +205,6 @@ class TestSentence:
         )
         assert sentence(paired(SAME, SAME), "r", "b") == "b and r are equal (n = 5 paired searches)."
 
-    def test_zero_has_no_sign(self):
-        said = sentence(paired([0.5, 0.6, 0.55], [0.5, 0.59999, 0.55]), "r", "b", points=True)
-        assert "-0.0 " not in said and "-0.0]" not in said
-
 
 class TestUndecided:
     OPENING = "Not distinguishable from r"
@@ -230,13 +217,6 @@ class TestUndecided:
         ]
         assert undecided({"better": found["better"]}, self.OPENING) == []
         assert undecided({}, self.OPENING) == []
-
-    def test_several_could_show_different_sizes_and_have_other_numbers(self):
-        found = {"a": paired([1, 2, 3], [1.1, 1.9, 3.2]), "b": unpaired([1, 2], [2, 1, 3])}
-        sizes = [one.detectable for one in found.values()]
-        (said,) = undecided(found, self.OPENING, unit="edges")
-        assert said.startswith(f"{self.OPENING} (difference in edges): a +0.07, b +0.50; 2 to 3 searches could")
-        assert said.endswith(f" detected {min(sizes):.2f} to {max(sizes):.2f}, by the comparison.")
 
     def test_what_has_no_spread_could_have_shown_nothing(self):
         (said,) = undecided({"a": paired([0.5], [0.4999])}, self.OPENING, points=True)

@@ -5,7 +5,6 @@ import logging
 import pytest
 
 from edgenes.errors import ConfigError
-from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.messages import Report
 from tune_jobs.watch import loggers as module
 from tune_jobs.watch.loggers import Logs, check_loggers, tracking_uri
@@ -82,11 +81,6 @@ def test_a_log_that_cannot_be_written_says_so_once_and_stops(kind, tmp_path, cap
     with caplog.at_level(logging.WARNING):
         drive(tmp_path, kind, [1, 2, 3])
     assert [record.message.partition(":")[0] for record in caplog.records] == [f"--log {kind} ends here"]
-
-
-def test_a_log_is_no_setting_of_the_study():
-    assert SweepConfig.of(log=KINDS).defining() == SweepConfig().defining()
-    assert SweepConfig.of(log=["mlflow", "mlflow"]).execution.log == ("mlflow",)
 
 
 def test_a_stage_without_curves_logs_nothing(tmp_path):
