@@ -27,7 +27,7 @@ from tune_jobs.messages import Report
 CONTEXT = 2**29
 """Bytes of a card that a process takes by being there: CUDA's context and its libraries."""
 HEADROOM = 1.2
-"""What is set aside for a trial, by what was measured: other genotypes, and memory in pieces."""
+"""Memory reserved for a trial over what was measured: for other genotypes, and for fragmentation."""
 MOST = 100
 """Trials on one card; of more, Ray's ten-thousandths no longer tell one number from the next."""
 MEASURING_SECONDS = 600.0

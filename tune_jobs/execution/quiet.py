@@ -6,7 +6,7 @@ import os
 _SETTINGS = {
     # Without the new output, `RunConfig(verbose=0)` is silent; with it, a banner and two paths are still printed.
     "RAY_AIR_NEW_OUTPUT": "0",
-    # A trial's fault is told by its own line, and its traceback is kept with it.
+    # A trial's fault has a line of its own, and its traceback is stored with it.
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -28,7 +28,7 @@ def quiet_ray(local: bool = True) -> None:
     """Silence Ray and Tune below errors. A variable that the user has set stays as it is.
 
     To be called before `import ray`: the notice of a dead worker can be silenced only then, the rest up to
-    `ray.init`, which should be told `logging_level="ERROR"` and `log_to_driver=False`; `RunConfig` needs `verbose=0`.
+    `ray.init`, which needs `logging_level="ERROR"` and `log_to_driver=False`; `RunConfig` needs `verbose=0`.
 
     Args:
         local: the cluster is this process's own, so that it listens on the loopback only and needs no token (nor

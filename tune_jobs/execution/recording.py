@@ -1,4 +1,4 @@
-"""What Ray Tune tells of trials, passed on to the study: its pruner decides, curves and checkpoints are kept."""
+"""Passes what Ray Tune reports of trials on to the study: its pruner decides, curves and checkpoints are stored."""
 
 from typing import Any
 

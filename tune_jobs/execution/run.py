@@ -184,7 +184,7 @@ def _outcome(result: tune.Result) -> Report:
 def failure(outcome: Report, what: str) -> StudyError:
     """The error that ends a stage whose only job did not complete."""
     if outcome.status is None:
-        return Interrupted(f"{what} was interrupted. Run the same command again to go on.")
+        return Interrupted(f"{what} was interrupted. Run the same command again to resume.")
     return StudyError(f"{what} failed: {outcome.reason}")
 
 

@@ -50,7 +50,7 @@ class _Running:
 
 
 class StudySearcher(Searcher):
-    """Hands the study's trials to Ray Tune and tells the study how they ended.
+    """Hands the study's trials to Ray Tune and records in the study how they ended.
 
     `budget` counts COMPLETE and PRUNED trials; `max_failures` is the number of FAILed trials in the study at
     which the sweep is given up. `make_sampler(seed)` builds the sampler of one suggestion. A trial that lost its
@@ -143,7 +143,7 @@ class StudySearcher(Searcher):
         return True
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell the study how a trial ended. Ray calls again, with `error`, if this raised: the result is kept."""
+        """Record how a trial ended. Ray calls again, with `error`, if this raised: the result is kept."""
         running = self._running.get(trial_id)
         if running is None:
             return

@@ -27,7 +27,7 @@ from tune_jobs.moments import reached
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt(3)
 LARGEST_BLOCK = 1 << 25
-"""Bytes: the largest block that glibc can be told to keep."""
+"""Bytes: the largest block that glibc can keep."""
 LARGEST_REST = 1 << 30
 """Bytes that a process may keep unused at its heap's end."""
 
@@ -89,7 +89,7 @@ def outcome_of(run: Callable[[], Report]) -> Report:
         logger.addHandler(collected)
     try:
         outcome = run()
-    except Exception as error:  # a trial's fault is recorded with the trial, and the sweep goes on
+    except Exception as error:  # recorded with the trial; the sweep continues
         known = isinstance(error, EdgeNESError)
         outcome = Report(
             status=Status.UNWRITABLE if is_unwritable(error) else Status.FAILED,

@@ -28,9 +28,9 @@ _looked: dict[Path, float] = {}
 
 
 def cache_setting(asked: str | None) -> str | None:
-    """What driver and workers are told: an absolute folder, OFF, or None for the default of each node's own user.
+    """The setting for driver and workers: an absolute folder, OFF, or None for the default of each node's own user.
 
-    Raises ConfigError if a folder that was asked for by name cannot be written.
+    Raises ConfigError if a named folder cannot be written.
     """
     asked = asked or os.environ.get(VARIABLE) or None
     if asked in (None, OFF):
@@ -85,7 +85,7 @@ class Cache:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock.acquire()
-        except (OSError, NotImplementedError) as error:  # a file system without locks is told by the latter
+        except (OSError, NotImplementedError) as error:  # the latter where the file system has no locks
             self._useless(error)
         try:
             yield
@@ -93,7 +93,7 @@ class Cache:
             lock.release()
 
     def find(self, name: str, read: Callable[[Path], Any]) -> Any | None:
-        """What `read` makes of an entry, or None without one; one for which it raises CheckpointError is set aside."""
+        """What `read` makes of an entry, or None without one; one for which it raises CheckpointError is renamed."""
         path = self.folder / f"{name}.pt"
         try:
             if not path.exists():
@@ -103,7 +103,7 @@ class Cache:
                 os.utime(path)
             return found
         except CheckpointError as error:
-            log.warning("%s It is set aside and computed again.", error)
+            log.warning("%s It is renamed to .damaged and computed again.", error)
             with contextlib.suppress(OSError):
                 path.replace(path.with_suffix(".damaged"))
         except OSError as error:

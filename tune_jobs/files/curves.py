@@ -53,7 +53,7 @@ def read_curve(path: str | Path) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckpointError(
                 f"Line {number} of {path} is no record of a learning curve ({reason(error)}). The file was altered or "
-                f"its disk was full; remove the line, or the file, to go on without it."
+                f"its disk was full; remove the line, or the file, to continue without it."
             ) from None
         while records and records[-1]["step"] >= step:
             before = records.pop()

@@ -130,5 +130,5 @@ def is_temporary(name: str) -> bool:
 
 
 def is_damaged(name: str) -> bool:
-    """Whether `name` is that of a file set aside as damaged."""
+    """Whether `name` is that of a file renamed as damaged."""
     return _DAMAGED.fullmatch(name) is not None

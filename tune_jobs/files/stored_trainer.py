@@ -87,8 +87,8 @@ class StoredTrainer:
         """As `Trainer.search`."""
 
         def compute(resume: dict | None, report: Report, accumulate: int) -> dict[str, Any]:
-            told = self._told("search", config, report)
-            return traced_search(config, self.data, resume, told, accumulate).to_state()
+            heard = self._heard("search", config, report)
+            return traced_search(config, self.data, resume, heard, accumulate).to_state()
 
         key = f"search-{digest(config, self.data.digest)}"
         found = self.store.obtain(SEARCH, key, config.device, compute)
@@ -99,8 +99,8 @@ class StoredTrainer:
         """As `Trainer.hypernetwork`."""
 
         def compute(resume: dict | None, report: Report, accumulate: int) -> dict[str, Any]:
-            told = self._told("hypernetwork", config, report)
-            return traced_hypernetwork(config, self.data, optimal, resume, told, accumulate).to_state()
+            heard = self._heard("hypernetwork", config, report)
+            return traced_hypernetwork(config, self.data, optimal, resume, heard, accumulate).to_state()
 
         key = f"hypernetwork-{digest(config, self.data.digest, optimal.digest)}"
         found = self.store.obtain(HYPERNETWORK, key, config.device, compute)
@@ -129,10 +129,10 @@ class StoredTrainer:
         sound = has_weights if self._weights else lambda value: True
         return self.store.obtain(CANDIDATE, candidate_key(config, self.data, genotype), config.device, compute, sound)
 
-    def _told(self, what: str, config: SearchConfig, report: Report) -> Report:
-        def told(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:
+    def _heard(self, what: str, config: SearchConfig, report: Report) -> Report:
+        def heard(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:
             note = f"{what}, epoch {epoch + 1} of {config.epochs}, loss {metrics['loss']:.3f}"
             self._say(note, step=epoch + 1, steps=config.epochs, metrics=metrics)
             report(epoch, metrics, state)
 
-        return told
+        return heard

@@ -7,13 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Column
 from rich.text import Text
 
-from edgenes.errors import ConfigError
 from tune_jobs.progress.text import counted, duration, one_line, time_left
 
 STATES = ("complete", "cached", "pruned", "failed")
@@ -22,8 +21,6 @@ STEP_SECONDS = 10.0
 """Where lines are plain, the running jobs together write no more than one in this time."""
 WIDTH = 100
 """Columns that a plain line of a running job keeps to."""
-ROWS = 19
-"""Rows of the live table that fit a terminal of 24 lines with what stands around them."""
 
 
 def _one_line(text: str) -> str:
@@ -34,13 +31,6 @@ def _joined(head: str, tail: str) -> str:
     return f"{head}: {tail}" if tail else head
 
 
-class _Narrow(Group):
-    """Renders in two columns less: a terminal's echo of ^C must not begin a line that nobody would erase."""
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from console.render(Group(*self.renderables), options.update_width(max(1, options.max_width - 2)))
-
-
 class _Table(Bars):
     """A row for the stage and one for each running job, under the stage's title and the best result."""
 
@@ -48,17 +38,13 @@ class _Table(Bars):
 
     def get_renderables(self) -> Iterable[RenderableType]:
         lines = [Text(line, no_wrap=True, overflow="ellipsis") for line in (self.title, self.best) if line]
-        hidden = len(self.tasks) - ROWS
-        more = [Text(f"and {hidden} more")] if hidden > 0 else []
-        yield _Narrow(*lines, self.make_tasks_table(self.tasks[:ROWS]), *more)
+        yield Group(*lines, self.make_tasks_table(self.tasks))
 
 
 class _Stage:
     """What one stage's jobs are doing and have done: running ones are rows of a table, shown or not."""
 
     def __init__(self, title: str, total: int, earlier: int, unit: str, replaces_failed: bool, table: _Table):
-        if not 0 <= earlier <= total:
-            raise ConfigError(f"a stage of {total} jobs cannot begin with {earlier} of them done")
         self.title, self.total, self.unit = title, total, unit
         self._earlier, self._replaces_failed = earlier, replaces_failed
         self.table = table
@@ -84,8 +70,6 @@ class _Stage:
 
     def end(self, name: str, state: str) -> float | None:
         """Count how a job ended; returns the seconds it took, None if it had not begun."""
-        if state not in STATES:
-            raise ConfigError(f"a job ends as one of {', '.join(STATES)}, not as {state!r}")
         task = self._drop(name)
         self.ended[name] = state
         if task and state != "cached":
@@ -159,13 +143,7 @@ class Progress:
             total: jobs that are to finish, `done` of which an earlier run has finished.
             unit: what one job is, in the singular.
             replaces_failed: a failed job is followed by another in its place, so that it does not count as done.
-
-        Raises:
-            ConfigError: `done` is not between 0 and `total`.
-            RuntimeError: another stage is running.
         """
-        if self._running is not None:
-            raise RuntimeError(f"the stage {title!r} begins inside of {self._running.title!r}")
         begun = self._clock()
         stage = self._running = _Stage(_one_line(title), total, done, unit, replaces_failed, self._table())
         try:
@@ -198,11 +176,7 @@ class Progress:
             self._short_line(_joined(f"{job} at step {step}" + (f" of {of}" if of else ""), note))
 
     def finished(self, job: str, state: str, note: str = "") -> None:
-        """A job ended as complete, cached, pruned or failed.
-
-        Raises:
-            ConfigError: `state` is something else.
-        """
+        """A job ended as complete, cached, pruned or failed."""
         stage, job, note = self._stage, _one_line(job), _one_line(note)
         seconds, left = stage.end(job, state), stage.seconds_left()
         if not self._live:

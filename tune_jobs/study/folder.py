@@ -50,7 +50,7 @@ def study_files(folder: Path, storage_path: str | None, identifier: Callable[[],
 
 
 def identifier_of(study: optuna.Study) -> str:
-    """What tells this study's files from another study's of the same name."""
+    """An identifier of the study's files: another study may have the same name."""
     identifier = study.user_attrs.get("files")
     if identifier is None:
         identifier = uuid.uuid4().hex

@@ -90,7 +90,7 @@ def _check_identity(study: optuna.Study, asked: Mapping[str, Any]) -> None:
 
 
 def check_settings(stored: Mapping[str, Any], asked: Mapping[str, Any], what: str) -> None:
-    """Raise StudyError, naming each difference, if `what` was begun with other settings than are asked for now."""
+    """Raise StudyError, naming each difference, if `what` was begun with other settings."""
     differences = [
         f"{key}: stored {stored.get(key)!r}, asked {asked.get(key)!r}"
         for key in sorted({*stored, *asked})
@@ -112,8 +112,5 @@ def study_identity(study: optuna.Study) -> dict[str, Any] | None:
 
 
 def study_seed(study: optuna.Study) -> int:
-    """The seed that the study was opened with. Raises StudyError if `open_study` did not make it."""
-    identity = study_identity(study)
-    if identity is None:
-        raise StudyError(f"The study {study.study_name!r} has no seed. Open it with open_study.")
-    return identity["seed"]
+    """The seed that the study was opened with."""
+    return study_identity(study)["seed"]

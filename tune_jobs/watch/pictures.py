@@ -18,12 +18,6 @@ from tune_jobs.report.cell_drawing import cell_svg
 from tune_jobs.report.control_drawing import control_frame, control_svg
 
 _log = logging.getLogger(__name__)
-_VALUES = {
-    "retrained": "the accuracy of the best ensemble of its shortly retrained candidates, chosen on one half of the "
-    "validation images and scored on the other",
-    "one-shot": "the accuracy of the best ensemble of its candidates with the supernet's weights",
-    "mean": "the mean accuracy of its shortly retrained candidates",
-}
 
 
 def trial_pictures(attributes: Mapping[str, Any], optimal: Genotype) -> dict[str, str]:
@@ -64,8 +58,8 @@ def study_note(config: SweepConfig, commit: str | None) -> str:
         (
             f"# EdgeNES: how the annealing decides the ensemble, on {config.data.dataset}",
             "",
-            "Each trial trains a hypernetwork with its own weight c, temperature t, pivots and epsilon; its value is "
-            f"{_VALUES[config.value]}. Those with a control error of at most {CONTROL_LIMIT} edges may win.",
+            "Each trial trains a hypernetwork with its own weight c, temperature t, pivots and epsilon; its "
+            f"objective is `{config.value}`. Those with a control error of at most {CONTROL_LIMIT} edges may win.",
             "",
             "Its artifacts are the control curve and the cell of its most accurate candidate; dashed edges are not "
             "in the optimal genotype.",

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -119,22 +118,11 @@ class TestStoreOfTwoNodes:
         train.epochs = epochs
         return train
 
-    def test_at_once_only_one_trains(self, nodes, trained):
-        with ThreadPoolExecutor(2) as pool:
-            found = list(pool.map(lambda node: node.candidate(TRAINING, OPTIMAL), nodes))
-        assert trained.epochs == list(range(TRAINING.epochs))
-        assert np.array_equal(found[0].value.log_probabilities, found[1].value.log_probabilities)
-
     def test_weights_that_one_has_added_the_other_finds(self, nodes, trained):
         for node in nodes:  # a copy without weights on each
             StoredTrainer(DATA, node.store, weights=False).candidate(TRAINING, OPTIMAL)
         nodes[0].candidate(TRAINING, OPTIMAL)
         assert has_weights(nodes[1].candidate(TRAINING, OPTIMAL).value) and len(trained.epochs) == 2 * TRAINING.epochs
-
-    def test_a_damaged_one_is_computed_again(self, nodes, remote, trained):
-        key = candidate_key(TRAINING, DATA, OPTIMAL)
-        remote.write(f"predictions/{key}.pt", b"damaged")
-        assert not nodes[0].candidate(TRAINING, OPTIMAL).cached and nodes[1].candidate(TRAINING, OPTIMAL).cached
 
     def test_a_training_that_lost_its_node_continues_at_the_other(self, nodes, remote, trained, monkeypatch):
         monkeypatch.setattr(artifact_store, "SAVE_EVERY", 0)

@@ -38,8 +38,6 @@ class TestMeanEstimate:
         "n, draw, mean, covered",
         [
             (5, lambda rng, n: rng.normal(2, 3, n), 2, 0.95),
-            (10, lambda rng, n: rng.normal(2, 3, n), 2, 0.95),
-            (5, lambda rng, n: rng.uniform(0, 1, n), 0.5, 0.94),
             (5, lambda rng, n: rng.binomial(360, 0.95, n) / 360, 0.95, 0.94),  # accuracies on few images: ties
             (5, lambda rng, n: -rng.gamma(2, 1, n), -2, 0.91),
             (10, lambda rng, n: rng.exponential(1, n), 1, 0.905),
@@ -126,12 +124,9 @@ class TestCompare:
     @pytest.mark.parametrize(
         "call, why",
         [
-            (lambda: paired([], []), "sample A"),
             (lambda: unpaired([1, 2], []), "sample B"),
             (lambda: unpaired([1, math.nan], [1, 2]), "sample A"),
-            (lambda: unpaired([1, 2], [math.inf, 2]), "sample B"),
             (lambda: paired([1, 2, 3], [1, 2]), "3 and 2 values"),
-            (lambda: unpaired([[1, 2]], [1, 2]), "sample A"),
             (lambda: mean_estimate([]), "finite numbers"),
         ],
     )
@@ -217,10 +212,6 @@ class TestUndecided:
         ]
         assert undecided({"better": found["better"]}, self.OPENING) == []
         assert undecided({}, self.OPENING) == []
-
-    def test_what_has_no_spread_could_have_shown_nothing(self):
-        (said,) = undecided({"a": paired([0.5], [0.4999])}, self.OPENING, points=True)
-        assert said.endswith("(difference in points): a +0.0; too little to tell what could have been detected.")
 
 
 def test_one_test_set_has_the_binomials_error():

@@ -64,7 +64,7 @@ def test_a_note_says_in_one_line_what_a_trial_found(report, expected):
 
 def test_the_note_of_a_study_names_data_commit_and_what_is_not_the_default():
     note = study_note(SweepConfig.of(dataset="digits", value="mean", short_epochs=9), "abc123+")
-    for text in ("digits", "abc123+", "mean accuracy", "| short_epochs | `9` |"):
+    for text in ("digits", "abc123+", "objective is `mean`", "| short_epochs | `9` |"):
         assert text in note
     assert "final_epochs" not in note and "not known" in study_note(CONFIG, None)
 
