@@ -42,7 +42,7 @@ def run_command(
         quiet_ray(local=not (config.execution.address or os.environ.get("RAY_ADDRESS")))
         return run(config)
     except (Interrupted, KeyboardInterrupt) as stop:
-        tell(str(stop) or "stopped; run the same command again to go on.", "yellow")
+        tell(str(stop) or "stopped; run the same command again to resume.", "yellow")
         return 130
     except EdgeNESError as error:
         tell(f"error: {lines(error)}", "red")

@@ -279,7 +279,7 @@ def test_a_study_on_slurm_stops_in_time_and_goes_on_when_it_is_requeued(undistur
     said = (job / "log").read_text()
     assert done.returncode == 0, said + done.stderr
     assert (job / "statuses").read_text().split() == ["130", "0"]  # stopped and requeued; ended
-    assert "Run the same command again to go on." in said
+    assert "Run the same command again to resume." in said
     assert not inspect(tmp_path / "shared" / "study", undisturbed).problems
     assert (tmp_path / "laptop" / "home" / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
     assert worked(tmp_path / "node2" / "tmp" / "ray-0-7")

@@ -188,7 +188,7 @@ def test_ctrl_c_during_the_imports_is_a_line():
         assert imports[0].startswith("import tune_jobs.execution.interrupted"), path
     code = "import tune_jobs.execution.interrupted; raise KeyboardInterrupt"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=small_study.STUDIES.parent)
-    assert told.returncode != 0 and told.stderr == "stopped; run the same command again to go on.\n"
+    assert told.returncode != 0 and told.stderr == "stopped; run the same command again to resume.\n"
 
 
 def test_no_handler_of_ctrl_c_outlives_a_stage():

@@ -72,7 +72,7 @@ def test_threads_and_libraries_settings_count(monkeypatch):
     assert numerics("cpu") != before
 
 
-def test_it_stays_below_its_limit_and_what_was_used_last_stays(cache, tmp_path):
+def test_it_stays_below_its_limit_and_what_was_used_last_stays(cache, tmp_path, monkeypatch):
     source = tmp_path / "source"
     source.write_bytes(bytes(1000))
     names = [f"candidate-{k:016x}" for k in range(5)]
@@ -89,15 +89,10 @@ def test_it_stays_below_its_limit_and_what_was_used_last_stays(cache, tmp_path):
         cache.trim(0)
         assert [path.name for path in cache.folder.iterdir()] != []
     assert {path.name for path in cache.folder.iterdir()} == {"notes.txt", f"{names[0]}.lock"}
-
-
-def test_putting_keeps_to_the_limit(cache, tmp_path, monkeypatch):
-    source = tmp_path / "source"
-    source.write_bytes(bytes(1000))
     monkeypatch.setattr(Cache.trim, "__defaults__", (2500,))
     monkeypatch.setattr(cache_module, "_PAUSE", -1)
-    for k in range(6):
-        cache.put(f"candidate-{k:016x}", source)
+    for name in names:
+        cache.put(name, source)
     assert len(entries(cache)) == 2
 
 

@@ -96,43 +96,34 @@ class TestStoreOfTwoNodes:
         stores = [ArtifactStore(StudyFiles(tmp_path / name, remote)) for name in ("one", "two")]
         return [StoredTrainer(DATA, store) for store in stores]
 
-    @pytest.fixture
-    def trained(self, monkeypatch):
-        """The epochs that were trained."""
-        real, epochs = stored_trainer.train_network, []
+    def test_weights_that_one_has_added_the_other_finds(self, nodes):
+        for node in nodes:  # a copy without weights on each
+            StoredTrainer(DATA, node.store, weights=False).candidate(TRAINING, OPTIMAL)
+        nodes[0].candidate(TRAINING, OPTIMAL)
+        found = nodes[1].candidate(TRAINING, OPTIMAL)
+        assert found.cached and has_weights(found.value)
+
+    def test_a_training_that_lost_its_node_continues_at_the_other(self, nodes, remote, monkeypatch):
+        monkeypatch.setattr(artifact_store, "SAVE_EVERY", 0)
+        real, epochs, stops = stored_trainer.train_network, [], [0]
 
         def train(*args, report, **options):
             def counting(epoch, metrics, state):
                 epochs.append(epoch)
                 report(epoch, metrics, state)
-                if epoch == counting.stop:
-                    counting.stop = None
+                if epoch in stops:
+                    stops.clear()
                     raise KeyboardInterrupt
 
-            counting.stop = train.stop
-            train.stop = None
             return real(*args, report=counting, **options)
 
-        train.stop = None
         monkeypatch.setattr(stored_trainer, "train_network", train)
-        train.epochs = epochs
-        return train
-
-    def test_weights_that_one_has_added_the_other_finds(self, nodes, trained):
-        for node in nodes:  # a copy without weights on each
-            StoredTrainer(DATA, node.store, weights=False).candidate(TRAINING, OPTIMAL)
-        nodes[0].candidate(TRAINING, OPTIMAL)
-        assert has_weights(nodes[1].candidate(TRAINING, OPTIMAL).value) and len(trained.epochs) == 2 * TRAINING.epochs
-
-    def test_a_training_that_lost_its_node_continues_at_the_other(self, nodes, remote, trained, monkeypatch):
-        monkeypatch.setattr(artifact_store, "SAVE_EVERY", 0)
-        trained.stop = 0
         with pytest.raises(KeyboardInterrupt):
             nodes[0].candidate(TRAINING, OPTIMAL)
         unfinished = f"predictions/{candidate_key(TRAINING, DATA, OPTIMAL)}.unfinished"
         assert remote.exists(unfinished)
         found = nodes[1].candidate(TRAINING, OPTIMAL)
-        assert trained.epochs == list(range(TRAINING.epochs)) and not remote.exists(unfinished)
+        assert epochs == list(range(TRAINING.epochs)) and not remote.exists(unfinished)
         expected = LocalTrainer(DATA).retrain(TRAINING, OPTIMAL).probabilities
         assert np.array_equal(found.value.probabilities, expected)
 
