@@ -214,12 +214,8 @@ class StudySearcher(Searcher):
         self._before_tell(trial, ended)
         failed, error = ended.status == Status.FAILED, finite(ended.control_error)
         values = [ended.value, error][: len(self._study.directions)] if ended.status == Status.COMPLETE else None
-        beside = {
-            "control_error": error,
-            "warnings": ended.warnings or None,
-            "reason": ended.reason,
-            "traceback": ended.traceback,
-        }
+        beside = {"control_error": error, "warnings": ended.warnings or None}
+        beside |= {"reason": ended.reason, "traceback": ended.traceback}
         if error is not None and not failed and CONSTRAINT not in trial.constraints:
             trial.set_constraint(CONSTRAINT, error - CONTROL_LIMIT)
         for key, value in {**ended.attributes, **beside}.items():

@@ -26,11 +26,7 @@ class Speed:
     def measured(self) -> dict[str, Any]:
         """{"images_per_second"} of the epoch, and on a GPU the most "gpu_memory_bytes" that torch has reserved."""
         seconds = max(time.monotonic() - self._start, 1e-9)
-        return {"images_per_second": round(self._images / seconds, 1), **gpu_memory(self._device)}
-
-
-def gpu_memory(device: torch.device | str) -> dict[str, int]:
-    """{"gpu_memory_bytes"}: the most that torch has reserved for this process on a GPU; {} elsewhere."""
-    if torch.device(device).type != "cuda":
-        return {}
-    return {"gpu_memory_bytes": torch.cuda.max_memory_reserved(device)}
+        found: dict[str, Any] = {"images_per_second": round(self._images / seconds, 1)}
+        if self._device.type == "cuda":
+            found["gpu_memory_bytes"] = torch.cuda.max_memory_reserved(self._device)
+        return found

@@ -5,7 +5,6 @@ study's. The cache that studies share is keyed by what decides the last bits too
 processor, its threads), so that a study's numbers do not depend on what was computed before it.
 """
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -22,7 +21,6 @@ from edgenes.training.bilevel import Report
 from edgenes.training.memory import with_less_memory
 from tune_jobs.files.cache import Cache
 from tune_jobs.files.environment import environment, numerics
-from tune_jobs.files.lease import claimed
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.moments import reached
 
@@ -83,10 +81,10 @@ def read_artifact(kind: Kind[T], path: Path, key: str | None = None) -> tuple[Ar
 
 
 class ArtifactStore:
-    """The artifacts of a study. Two workers never compute the same one at once, and none computes it twice.
+    """The artifacts of a study; two workers of a node never compute the same one at once.
 
-    With a remote folder behind `files` that holds for all nodes, and another node continues a lost node's computation.
-    With a cache it holds for all studies on this machine: a hit is copied into the study's folder.
+    With a remote folder behind `files` a node takes what another has computed, and continues a lost node's computation.
+    With a cache it takes what other studies have computed: a hit is copied into the study's folder.
     """
 
     def __init__(self, files: StudyFiles, cache: Cache | None = None):
@@ -118,22 +116,16 @@ class ArtifactStore:
         A computation that was interrupted resumes from its last checkpoint.
         """
         self.path(kind, key).parent.mkdir(parents=True, exist_ok=True)
-        remote = self.files.remote
-        with contextlib.ExitStack() as held:
-            held.enter_context(FileLock(self.path(kind, key).with_suffix(".lock")))
+        with FileLock(self.path(kind, key).with_suffix(".lock")):
             found = self.find(kind, key)
+            if found is not None and not sound(found.value):
+                found = self.find(kind, key, fresh=True)  # another node may have stored a better one
             if found is not None and sound(found.value):
                 return found
-            if remote is not None:
-                held.enter_context(claimed(remote, f"{kind.folder}/{key}.claim"))
-                found = self.find(kind, key, fresh=True)  # another node may have been first
-                if found is not None and sound(found.value):
-                    return found
             computed = {"version": kind.version, **numerics(device)}
             if self.cache is None:
                 return self._compute(kind, key, device, computed, compute)[0]
             name = f"{kind.name}-{digest(key, computed)}"
-            held.enter_context(self.cache.claimed(name))
             found = self._from_cache(kind, key, name, computed, sound)
             if found is not None:
                 return found

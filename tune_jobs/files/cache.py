@@ -5,13 +5,11 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
 
 from edgenes.checkpoint import write_atomically
 from edgenes.errors import CheckpointError, ConfigError, WriteError
@@ -78,20 +76,6 @@ class Cache:
 
     folder: Path
 
-    @contextlib.contextmanager
-    def claimed(self, name: str) -> Iterator[None]:
-        """Hold `name` on this machine while the body runs, waiting for the process that holds it now."""
-        lock = FileLock(self.folder / f"{name}.lock")
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock.acquire()
-        except (OSError, NotImplementedError) as error:  # the latter where the file system has no locks
-            self._useless(error)
-        try:
-            yield
-        finally:
-            lock.release()
-
     def find(self, name: str, read: Callable[[Path], Any]) -> Any | None:
         """What `read` makes of an entry, or None without one; one for which it raises CheckpointError is renamed."""
         path = self.folder / f"{name}.pt"
@@ -122,6 +106,7 @@ class Cache:
     def put(self, name: str, source: Path) -> None:
         """Keep a copy of a file, and make room for it."""
         try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             content = source.read_bytes()
             write_atomically(self.folder / f"{name}.pt", lambda file: file.write(content))
             if time.monotonic() - _looked.get(self.folder, float("-inf")) > _PAUSE:
@@ -141,23 +126,14 @@ class Cache:
         return found
 
     def trim(self, limit: int = LIMIT) -> int:
-        """Remove what was used longest ago until at most `limit` bytes are left; returns the bytes removed.
-
-        A lock goes with its file, unless it is held. Whoever waits for it in this moment may compute what another
-        does: that costs time and harms nothing.
-        """
+        """Remove what was used longest ago until at most `limit` bytes are left; returns the bytes removed."""
         files = self.files()
         size, removed = sum(status.st_size for status in files.values()), 0
-        by_use = sorted((path for path in files if path.suffix != ".lock"), key=lambda path: files[path].st_mtime)
-        for path in by_use:
+        for path in sorted(files, key=lambda path: files[path].st_mtime):
             if size - removed <= limit:
                 break
             removed += files[path].st_size
             path.unlink(missing_ok=True)
-        for path in (path for path in files if path.suffix == ".lock" and not path.with_suffix(".pt").exists()):
-            lock = FileLock(path)
-            with contextlib.suppress(OSError, TimeoutError, NotImplementedError), lock.acquire(timeout=0):
-                path.unlink(missing_ok=True)
         return removed
 
     def _useless(self, error: Exception) -> None:

@@ -24,34 +24,18 @@ def check_folder(folder: Path) -> None:
     What is written into the folder then stays there, and nothing in it is waited for, as a pipe would be.
     """
     root = Path(folder).resolve()
-    linked: dict[tuple[int, int], list[Path]] = {}
-    waiting = [root]
-    while waiting:
-        for path in _entries(waiting.pop()):
+    for place, folders, files in os.walk(root, onerror=_unreadable):
+        for path in (Path(place, name) for name in (*folders, *files)):
             if path.is_symlink():
                 if not _inside(path, root):
                     raise StudyError(_refusal(path, "a link that leads out of the study's folder"))
-            elif path.is_dir():
-                waiting.append(path)
-            elif path.is_file():
-                status = path.stat()
-                if status.st_nlink > 1:
-                    linked.setdefault((status.st_dev, status.st_ino), []).append(path)
-            elif path.exists():
+            elif path.exists() and not path.is_file() and not path.is_dir():
                 raise StudyError(_refusal(path, "neither a file nor a folder"))
-    for paths in linked.values():
-        with contextlib.suppress(FileNotFoundError):
-            if paths[0].stat().st_nlink > len(paths):
-                raise StudyError(_refusal(paths[0], "the same file as one outside of the study's folder"))
 
 
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return [Path(entry) for entry in os.scandir(folder)]
-    except FileNotFoundError:
-        return []  # a running study removes what it no longer needs
-    except OSError as error:
-        raise StudyError(f"{folder} cannot be read: {error.strerror}.") from error
+def _unreadable(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # a running study removes what it no longer needs
+        raise StudyError(f"{error.filename} cannot be read: {error.strerror}.") from error
 
 
 def _inside(link: Path, root: Path) -> bool:
@@ -118,9 +102,7 @@ def drop_torn_line(file: Path) -> None:
         os.truncate(file, file.read_bytes().rfind(b"\n") + 1)
 
 
-_TEMPORARY = re.compile(
-    r"\.(clock|.+\.(json|pt|csv|html|unfinished))-[a-z0-9_]{8}|\.writable|.+\.pt\.new|driver\.json\.[0-9a-f]{32}(\.new)?"
-)
+_TEMPORARY = re.compile(r"\.(clock|.+\.(json|pt|csv|html|unfinished))-[a-z0-9_]{8}|\.writable|.+\.pt\.new")
 _DAMAGED = re.compile(r".+\.damaged(-\d+)?")
 
 

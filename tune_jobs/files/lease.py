@@ -1,4 +1,4 @@
-"""A lease on a file of a study: by it one process drives the study, or computes a candidate."""
+"""A lease on a study, by which one process drives it."""
 
 import contextlib
 import json
@@ -15,32 +15,30 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from edgenes.errors import WriteError
+from edgenes.checkpoint import write_json
 from tune_jobs.errors import StudyError
 from tune_jobs.files.layout import DRIVER, DRIVER_LOCK
-from tune_jobs.files.study_files import Remote
 
 _log = logging.getLogger(__name__)
 STALE = 60.0
 """Seconds without a heartbeat after which a holder is taken for dead."""
 _BEATS = 4  # heartbeats in that time, so that one or two late ones do no harm
-_SETTLE = 0.3  # seconds in which a rival's lease of the same moment becomes visible
 _RECORD = {"host": (str,), "pid": (int,), "started": (str,), "heartbeat": (int, float), "token": (str,)}
 
 
 class Lease:
     """A JSON file that names the process that holds it, and a thread that touches it while that process lives."""
 
-    def __init__(self, files: Remote, name: str, stale: float = STALE, host: str | None = None):
+    def __init__(self, file: Path, stale: float = STALE, host: str | None = None):
         self.host = host or socket.gethostname()
-        self._files, self._name, self._stale = files, name, stale
+        self._file, self._stale = file, stale
         self._token = uuid.uuid4().hex
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
 
     def holder(self) -> dict[str, Any]:
         """The record of the process that holds the file; {} without one."""
-        return _record(self._files.read(self._name))
+        return read_driver(self._file)
 
     def holds(self) -> bool:
         """Whether this process holds the file."""
@@ -49,14 +47,14 @@ class Lease:
     def taken(self) -> bool:
         """Whether a living process holds the file: it is watched until it changes, for `stale` seconds at most.
 
-        Only changes count, since the clocks of hosts and storages differ and jump.
+        Only changes count, since the clocks of hosts differ and jump.
         """
         last, until = self._state(), time.monotonic() + self._stale
-        while last[0] is not None and time.monotonic() < until:
+        while last is not None and time.monotonic() < until:
             time.sleep(min(1.0, self._stale / 20))
             now = self._state()
             if now != last:
-                return now[0] is not None
+                return now is not None
         return False
 
     def write(self) -> None:
@@ -68,7 +66,7 @@ class Lease:
             "heartbeat": self._stale / _BEATS,
             "token": self._token,
         }
-        self._files.write(self._name, json.dumps(record, indent=1).encode())
+        write_json(self._file, record)
 
     def begin(self) -> None:
         """Start the heartbeat of a file that was taken."""
@@ -79,7 +77,7 @@ class Lease:
         if not self.holds():
             now = self.holder()
             raise StudyError(
-                f"This process no longer drives the study: {self._files.path(self._name)} "
+                f"This process no longer drives the study: {self._file} "
                 + (f"now names {_who(now)}." if now else "was removed.")
                 + " It was stopped or suspended for too long. Start it again once the other one has ended."
             )
@@ -89,45 +87,25 @@ class Lease:
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
-        with contextlib.suppress(WriteError):  # a folder that turned read-only keeps it; the next one replaces it
+        with contextlib.suppress(OSError):  # a folder that turned read-only keeps it; the next one replaces it
             if self.holds():
-                self._files.remove(self._name)
+                self._file.unlink()
 
-    def _state(self) -> tuple[bytes | None, int | None]:
+    def _state(self) -> tuple[dict[str, Any], int] | None:
         # Reading first makes a network file system ask its server again.
-        return self._files.read(self._name), self._files.modified(self._name)
+        with contextlib.suppress(FileNotFoundError):
+            return self.holder(), self._file.stat().st_mtime_ns
+        return None
 
     def _beat(self) -> None:
         while not self._stop.wait(self._stale / _BEATS):
             try:
                 if not self.holds():
-                    _log.error("%s was taken over by another process.", self._files.path(self._name))
+                    _log.error("%s was taken over by another process.", self._file)
                     return
-                if self._files.local:
-                    os.utime(self._files.path(self._name))  # needs no space on a full disk
-                else:
-                    self.write()
-            except (OSError, WriteError) as error:
-                _log.warning("The heartbeat of %s failed: %s", self._files.path(self._name), error)
-
-
-@contextlib.contextmanager
-def claimed(files: Remote, name: str, stale: float = STALE) -> Iterator[None]:
-    """Hold the file `name` in the cluster while the body runs, waiting for whoever holds it now.
-
-    Two who claim it in the same moment may both hold it, where a write takes longer than the pause before it is read
-    again: what is claimed must bear to be done twice.
-    """
-    lease = Lease(files, name, stale)
-    while not lease.holds():
-        if not lease.taken():
-            lease.write()
-            time.sleep(min(_SETTLE, stale / 4))
-    lease.begin()
-    try:
-        yield
-    finally:
-        lease.end()
+                os.utime(self._file)  # needs no space on a full disk
+            except OSError as error:
+                _log.warning("The heartbeat of %s failed: %s", self._file, error)
 
 
 @contextlib.contextmanager
@@ -138,7 +116,7 @@ def study_lock(folder: Path, stale: float = STALE, host: str | None = None) -> I
     may not see on a network file system, is respected until its heartbeat has been missing for `stale` seconds.
     Raises StudyError, naming the other driver, if there is one.
     """
-    lease = Lease(Remote(str(Path(folder).absolute())), DRIVER, stale, host)
+    lease = Lease(Path(folder) / DRIVER, stale, host)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         # The lock file is never deleted: a second driver could lock a new one of the same name.
@@ -170,13 +148,9 @@ def read_driver(file: Path) -> dict[str, Any]:
 
     What is of another type is left out: the file comes with the folder, perhaps from a stranger.
     """
-    return _record(file.read_bytes()) if file.is_file() else {}  # a pipe would be waited for
-
-
-def _record(content: bytes | None) -> dict[str, Any]:
     try:
-        record = json.loads(content or b"{}")
-    except (ValueError, RecursionError):
+        record = json.loads(file.read_bytes()) if file.is_file() else {}  # a pipe would be waited for
+    except (ValueError, RecursionError, FileNotFoundError):
         return {}
     if not isinstance(record, dict):
         return {}

@@ -124,12 +124,6 @@ class Remote:
             found = self.filesystem.get_file_info(selector)
         return sorted(posixpath.join(folder, posixpath.basename(info.path.rstrip("/"))) for info in found)
 
-    def modified(self, name: str) -> int | None:
-        """When a file was written, by the storage's clock, in nanoseconds; None if there is none."""
-        with self.reaching():
-            info = self.filesystem.get_file_info(self.path(name))
-        return info.mtime_ns if info.type == FileType.File else None
-
     @contextlib.contextmanager
     def reaching(self) -> Iterator[None]:
         """What goes wrong in the body is a WriteError that names the storage."""

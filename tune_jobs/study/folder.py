@@ -26,7 +26,7 @@ def prepare_folder(folder: Path, *own: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         check_folder(folder)  # before the probe, which a link of its name would send elsewhere
         known = any((folder / name).exists() for name in own)
-        if not known and any(not path.name.startswith((DRIVER, DRIVER_LOCK)) for path in folder.iterdir()):
+        if not known and any(not path.name.lstrip(".").startswith((DRIVER, DRIVER_LOCK)) for path in folder.iterdir()):
             raise StudyError(
                 f"{folder} holds other files and no study of this kind: give --out a folder that is new or empty."
             )

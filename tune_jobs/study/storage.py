@@ -25,7 +25,6 @@ JOURNAL = "journal:"
 SQLITE = "sqlite:///"
 SQLITE_TIMEOUT = 60  # seconds: a backup or a browser of the database may hold its lock this long
 _JOURNAL_START = b'{"op_code":'
-_LONGEST_URL = 2**14
 _LONGEST_REASON = 1000
 
 
@@ -62,8 +61,7 @@ def _first_line(file: Path) -> str:
             raise ConfigError(
                 f"others can read {file} (mode {mode & 0o777:o}), in which the URL of the storage stands: chmod 600 it."
             )
-        with open(file, "rb") as stream:
-            url = stream.readline(_LONGEST_URL).decode().strip()
+        url = file.read_text(encoding="utf-8").partition("\n")[0].strip()
     except (OSError, UnicodeDecodeError) as error:
         what = error.strerror if isinstance(error, OSError) else "it is no text"
         raise ConfigError(f"the URL of the storage cannot be read from {file}: {what}.") from None

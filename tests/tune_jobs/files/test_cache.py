@@ -77,18 +77,14 @@ def test_it_stays_below_its_limit_and_what_was_used_last_stays(cache, tmp_path, 
     source.write_bytes(bytes(1000))
     names = [f"candidate-{k:016x}" for k in range(5)]
     for k, name in enumerate(names):
-        with cache.claimed(name):
-            cache.put(name, source)
+        cache.put(name, source)
         os.utime(cache.folder / f"{name}.pt", (k, k))
     assert cache.find(names[0], lambda path: True)  # used now
     (cache.folder / "notes.txt").write_text("the user's")
     assert cache.trim(2000) == 3000
     assert [name for name in names if (cache.folder / f"{name}.pt").exists()] == [names[0], names[4]]
-    assert sorted(path.name for path in cache.folder.glob("*.lock")) == [f"{names[0]}.lock", f"{names[4]}.lock"]
-    with cache.claimed(names[0]):
-        cache.trim(0)
-        assert [path.name for path in cache.folder.iterdir()] != []
-    assert {path.name for path in cache.folder.iterdir()} == {"notes.txt", f"{names[0]}.lock"}
+    cache.trim(0)
+    assert [path.name for path in cache.folder.iterdir()] == ["notes.txt"]
     monkeypatch.setattr(Cache.trim, "__defaults__", (2500,))
     monkeypatch.setattr(cache_module, "_PAUSE", -1)
     for name in names:

@@ -12,7 +12,6 @@ import pytest
 from tune_jobs.errors import StudyError
 from tune_jobs.files.layout import DRIVER
 from tune_jobs.files.lease import Lease, read_driver, study_lock
-from tune_jobs.files.study_files import Remote
 
 HOLD = """
 import subprocess, sys
@@ -45,7 +44,7 @@ def end(process):
 @pytest.fixture
 def elsewhere(tmp_path):
     """The lease of a driver on another host, whose file lock this host does not see."""
-    lease = Lease(Remote(str(tmp_path)), DRIVER, stale=0.6, host="elsewhere")
+    lease = Lease(tmp_path / DRIVER, stale=0.6, host="elsewhere")
     lease.write()
     lease.begin()
     yield lease
@@ -97,7 +96,7 @@ def test_another_hosts_driver_is_respected_while_its_heart_beats_and_replaced_af
 def test_a_driver_that_slept_through_a_takeover_notices_and_leaves_the_other_alone(tmp_path):
     with study_lock(tmp_path, stale=0.4) as sleeper:
         sleeper.check()
-        other = Lease(Remote(str(tmp_path)), DRIVER, host="elsewhere")
+        other = Lease(tmp_path / DRIVER, host="elsewhere")
         other.write()
         with pytest.raises(StudyError, match="elsewhere"):
             sleeper.check()

@@ -1,7 +1,5 @@
 """Files of a study beyond its folder, on a shared folder and on a server of the S3 protocol."""
 
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,6 @@ from tests.tune_jobs.files.test_artifact_store import DATA, OPTIMAL, TRAINING
 from tune_jobs.errors import StudyError
 from tune_jobs.files import artifact_store, stored_trainer
 from tune_jobs.files.artifact_store import ArtifactStore
-from tune_jobs.files.lease import claimed
 from tune_jobs.files.stored_trainer import StoredTrainer, candidate_key, has_weights
 from tune_jobs.files.study_files import Remote, StudyFiles, join_remote
 
@@ -34,14 +31,12 @@ def remote(url):
 
 class TestRemote:
     def test_what_is_written_is_read_listed_and_removed(self, remote):
-        assert remote.read("a/b.txt") is None and remote.entries("a") == [] and remote.modified("a/b.txt") is None
+        assert remote.read("a/b.txt") is None and remote.entries("a") == []
         remote.write("a/b.txt", b"one")
-        before = remote.modified("a/b.txt")
         remote.write("a/c/d.txt", b"")
         remote.write("a/b.txt", b"two")
         assert remote.read("a/b.txt") == b"two" and remote.read("a/c/d.txt") == b""
         assert remote.entries("a") == ["a/b.txt", "a/c"] and remote.exists("a/b.txt") and not remote.exists("a/c")
-        assert abs(time.time() - before / 1e9) < 60 and remote.modified("a/b.txt") >= before
         assert remote.below("a").read("b.txt") == b"two"
         assert remote.name_of(remote.path("a/c")) == "a/c"
         remote.remove("a/c")
@@ -126,29 +121,6 @@ class TestStoreOfTwoNodes:
         assert epochs == list(range(TRAINING.epochs)) and not remote.exists(unfinished)
         expected = LocalTrainer(DATA).retrain(TRAINING, OPTIMAL).probabilities
         assert np.array_equal(found.value.probabilities, expected)
-
-
-class TestClaim:
-    def test_a_holder_that_dies_is_succeeded_and_one_that_lives_is_waited_for(self, remote):
-        remote.write("claim", b"of one that died")
-        order = []
-
-        def hold(name, seconds):
-            with claimed(remote, "claim", stale=2.0):
-                order.append(f"{name} in")
-                time.sleep(seconds)
-                order.append(f"{name} out")
-
-        start = time.monotonic()
-        first = threading.Thread(target=hold, args=("first", 4.0))  # longer than a claim lives without its holder
-        first.start()
-        while "first in" not in order:
-            time.sleep(0.05)
-        assert time.monotonic() - start > 1.5
-        hold("second", 0)
-        first.join()
-        assert order == ["first in", "first out", "second in", "second out"]
-        assert not remote.exists("claim")
 
 
 class TestStudyFiles:
