@@ -68,9 +68,9 @@ def read_config(folder: Path, storage: str | None = None) -> tuple[SweepConfig, 
     if not isinstance(stored, dict) or not isinstance(stored.get("data"), str):
         raise CheckpointError(f"{path} is no configuration of a study: give the study's folder.")
     _check_format(stored, path)
+    # A stranger's study names no folder of this machine.
+    place = {"out": folder, "storage": storage_reference(storage, folder), "cache": OFF}
     try:
-        # A stranger's study names no folder of this machine.
-        place = {"out": folder, "storage": storage_reference(storage, folder), "cache": OFF}
         return SweepConfig.of(**{**stored["options"], **place}), stored["data"]
     except (ConfigError, LookupError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged or of another version: {error}") from error
