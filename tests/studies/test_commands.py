@@ -19,8 +19,8 @@ class Command(NamedTuple):
     study: str
     options: str
     said: str
-    frames: dict[str, tuple[int, str]]
-    """By name: the number of rows, and what holds in each of them."""
+    frames: dict[str, tuple[int | None, str]]
+    """By name: the number of rows, where it is certain, and what holds in each of them."""
     reads: int = 0
 
 
@@ -42,13 +42,13 @@ COMMANDS = [
         "deviation",
         "--seeds 1",
         "By argmax genotypes share exactly lambda edges",
-        {"cells": (9, "1 <= genotypes <= 2 and 0 <= mean <= 1"), "control": (4, "0 <= samples <= 1")},
+        {"cells": (None, "1 <= genotypes <= 2 and 0 <= mean <= 1"), "control": (4, "0 <= samples <= 1")},
     ),
     Command(
         "proxy",
         "--seeds 1 --genotypes 3 --pool 2",
         "trials have a value",
-        {"genotypes": (9, "images_one_shot < images_short < images_full"), "trials": (3, "candidates <= 2")},
+        {"genotypes": (None, "images_one_shot < images_short < images_full"), "trials": (3, "candidates <= 2")},
     ),
     Command(
         "speedup",
@@ -74,7 +74,7 @@ def test_a_command_ends_with_conclusions_and_a_report(command, tmp_path):
     assert command.said in done.output and "The report:" in done.output
     for name, (rows, holds) in command.frames.items():
         frame = pd.read_csv(out / "report" / f"{name}.csv")
-        assert len(frame) == rows and frame.eval(holds).all(), frame
+        assert rows in (None, len(frame)) and len(frame) and frame.eval(holds).all(), frame
     reads = out / "test_reads.jsonl"
     assert (len(reads.read_text().splitlines()) if reads.exists() else 0) == command.reads
 
