@@ -1,6 +1,5 @@
 """Files are whole or refused: every damage that was tried, and disks that are full."""
 
-import json
 import os
 import pickle
 import subprocess
@@ -11,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgenes.checkpoint import load_checkpoint, read_json, save_checkpoint, write_atomically, write_json, write_text
-from edgenes.errors import CheckpointError
+from edgenes.checkpoint import load_checkpoint, read_json, save_checkpoint, write_atomically, write_json
+from edgenes.errors import CheckpointError, FormatError
 
 STATE = {"epoch": 3, "weights": {"a": torch.arange(12.0).view(3, 4), "b": torch.ones(5, dtype=torch.long)}, "rate": 0.1}
 
@@ -51,32 +50,21 @@ def test_every_truncation_is_refused(path):
 def test_a_flipped_byte_is_refused_unless_it_carries_nothing(path):
     """Padding, dates and the like may change; then the content has to be the same."""
     content = path.read_bytes()
-    refused = 0
-    positions = range(0, len(content), 3)
-    for position in positions:
+    data = torch.arange(12.0).numpy().tobytes()
+    tensor = range(content.index(data), content.index(data) + len(data))
+    refused = []
+    for position in sorted({*range(0, len(content), 3), *tensor}):
         changed = bytearray(content)
         changed[position] ^= 1 << position % 8
         path.write_bytes(changed)
         try:
             loaded = load_checkpoint(path, "trial")
         except CheckpointError as error:
-            assert "state.pt" in str(error)
-            refused += 1
+            assert path.name in str(error)
+            refused.append(position)
         else:
             assert same(loaded, STATE), position
-    assert refused > len(positions) / 4
-
-
-def test_a_flipped_byte_of_a_tensor_is_refused(path):
-    content = path.read_bytes()
-    data = torch.arange(12.0).numpy().tobytes()
-    start = content.index(data)
-    for position in range(start, start + len(data)):
-        changed = bytearray(content)
-        changed[position] ^= 128
-        path.write_bytes(changed)
-        with pytest.raises(CheckpointError, match=r"Bad CRC-32 for file '.*data/0'"):
-            load_checkpoint(path, "trial")
+    assert set(tensor) <= set(refused) and len(refused) > len(content) / 12
 
 
 class Evil:
@@ -90,52 +78,35 @@ class Evil:
 def test_code_in_a_file_is_refused_and_never_runs(path, tmp_path):
     witness = tmp_path / "it-ran"
     save_checkpoint(path, "trial", {"weights": Evil(witness)})
-    with pytest.raises(CheckpointError, match=r"state\.pt is damaged or no checkpoint"):
-        load_checkpoint(path, "trial")
-    path.write_bytes(pickle.dumps({"format": 1, "kind": "trial", "weights": Evil(witness)}))
-    with pytest.raises(CheckpointError, match=r"state\.pt is damaged or no checkpoint"):
+    with pytest.raises(CheckpointError, match=path.name):
         load_checkpoint(path, "trial")
     assert not witness.exists()
-    pickle.loads(path.read_bytes())  # the trap works where code may run
+    pickle.loads(pickle.dumps(Evil(witness)))  # the trap works where code may run
     assert witness.exists()
 
 
 def test_other_files_are_refused(path, tmp_path):
-    with pytest.raises(CheckpointError, match="holds 'trial', expected a checkpoint of kind 'hypernetwork'"):
+    with pytest.raises(CheckpointError, match=r"'trial'.*'hypernetwork'"):
         load_checkpoint(path, "hypernetwork")
     torch.save([1, 2], path)
-    with pytest.raises(CheckpointError, match="holds 'list', expected"):
+    with pytest.raises(CheckpointError, match="'list'"):
         load_checkpoint(path, "trial")
     torch.save({"kind": "trial", "format": 2}, path)
-    with pytest.raises(CheckpointError, match="has format 2, this version reads format 1"):
-        load_checkpoint(path, "trial")
-    path.write_text("not a checkpoint")
-    with pytest.raises(CheckpointError, match="damaged or no checkpoint"):
+    with pytest.raises(FormatError, match="format 2"):
         load_checkpoint(path, "trial")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("hello", "world")
-    with pytest.raises(CheckpointError, match="damaged or no checkpoint"):
+    with pytest.raises(CheckpointError, match=path.name):
         load_checkpoint(path, "trial")
     for missing in (tmp_path / "nowhere.pt", tmp_path):
-        with pytest.raises(CheckpointError, match="is missing"):
+        with pytest.raises(CheckpointError, match="missing"):
             load_checkpoint(missing, "trial")
 
 
 def test_a_folder_that_cannot_be_written_leaves_the_old_file(path):
     """A file stands where the folder should be: refused for root too, whom permissions do not stop."""
-    with pytest.raises(CheckpointError, match=r"cannot write .*free some space or make the folder writable"):
+    with pytest.raises(CheckpointError, match=r"cannot write .*inside\.pt"):
         save_checkpoint(path / "inside.pt", "trial", STATE)
-    assert same(load_checkpoint(path, "trial"), STATE)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_leaves_the_old_file(path):
-    path.parent.chmod(0o500)
-    try:
-        with pytest.raises(CheckpointError, match="Permission denied"):
-            save_checkpoint(path, "trial", {"epoch": 4})
-    finally:
-        path.parent.chmod(0o700)
     assert same(load_checkpoint(path, "trial"), STATE)
 
 
@@ -192,21 +163,13 @@ def test_an_interrupted_write_leaves_the_old_file_whole_and_no_rubbish(path):
 def test_text_and_json_are_read_back_or_named(tmp_path):
     path = tmp_path / "made" / "on" / "demand" / "result.json"
     write_json(path, {"é": [1, 2.5, None]})
-    assert read_json(path) == {"é": [1, 2.5, None]}
     assert path.read_text().endswith("}\n")
-    write_text(path, '{"epoch": ')
-    with pytest.raises(CheckpointError, match=r"result\.json cannot be read as JSON"):
-        read_json(path)
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(CheckpointError, match=r"result\.json cannot be read as text"):
-        read_json(path)
-    with pytest.raises(CheckpointError, match="is missing"):
-        read_json(tmp_path / "nowhere.json")
-
-
-def test_json_without_a_word_for_nan_says_so_and_keeps_the_old_file(tmp_path):
-    path = tmp_path / "result.json"
-    write_json(path, {"loss": 1.0})
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(path, {"loss": float("nan")})
-    assert json.loads(path.read_text()) == {"loss": 1.0}
+    assert read_json(path) == {"é": [1, 2.5, None]}
+    for content, word in ((b'{"epoch": ', "JSON"), (b"\xff\xfe\x00", "text")):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=rf"result\.json .*{word}"):
+            read_json(path)
+    with pytest.raises(CheckpointError, match="missing"):
+        read_json(tmp_path / "nowhere.json")

@@ -48,11 +48,11 @@ def npz(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    def write(mode="RGB", sizes=((6, 6),), classes=("cat", "dog"), test_classes=None):
+    def write(mode="RGB", sizes=((6, 6),)):
         rng = np.random.default_rng(0)
         number = 0
-        for half, names, count in (("train", classes, 6), ("test", test_classes or classes, 2)):
-            for name in names:
+        for half, count in (("train", 6), ("test", 2)):
+            for name in ("cat", "dog"):
                 place = tmp_path / "pets" / half / name
                 place.mkdir(parents=True)
                 for _ in range(count):
@@ -68,7 +68,7 @@ def folder(tmp_path):
 # --- the split ------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     labels=arrays(np.int64, st.integers(1, 120), elements=st.integers(0, 4)),
     fractions=st.sampled_from([(0.4, 0.4, 0.2), (0.8, 0.2), (1.0,), (0.25, 0.0, 0.5, 0.25), (1 / 3,) * 3]),
@@ -164,20 +164,14 @@ def test_npz_compressed_grey_without_names(tmp_path, labels):
     assert data.weights.labels.dtype == np.int64
 
 
-def test_mean_and_std_are_those_of_the_training_images(npz):
-    data = load_data(npz())
-    pixels = data.training.images / 255
-    assert len(data.training) == len(data.weights) + len(data.architecture) == 24
-    assert np.allclose(data.mean, pixels.mean(axis=(0, 2, 3)))
-    assert np.allclose(data.std, pixels.std(axis=(0, 2, 3)))
-
-
-def test_constant_channel_has_a_std_to_divide_by(npz):
+def test_mean_and_std_are_those_of_the_training_images_and_a_constant_channel_can_be_divided_by(npz):
     held = small_arrays()
     held["x_train"][..., 1] = 7
     data = load_data(npz(**held))
-    assert data.mean[1] == pytest.approx(7 / 255)
-    assert data.std[1] == pytest.approx(1 / 255)
+    pixels = data.training.images / 255
+    assert len(data.training) == len(data.weights) + len(data.architecture) == 24
+    assert np.allclose(data.mean, pixels.mean(axis=(0, 2, 3)))
+    assert np.allclose(data.std, [pixels[:, 0].std(), 1 / 255, pixels[:, 2].std()])
 
 
 def test_digest_identifies_pixels_labels_split_and_flip(npz):
@@ -192,14 +186,8 @@ def test_digest_identifies_pixels_labels_split_and_flip(npz):
         changed[index] = value
         others.append(load_data(npz(**{name: changed})).digest)
     assert len({digest, *others}) == 6
-
-
-def test_without_test_has_no_test_and_the_same_digest(npz):
-    data = load_data(npz())
-    safe = data.without_test()
-    assert safe.test is None
-    assert safe.digest == data.digest
-    assert safe.training is data.training
+    without = load_data(npz()).without_test()
+    assert without.test is None and without.digest == digest
 
 
 def test_w_and_h_share_the_memory_of_the_training_part(npz):
@@ -296,19 +284,16 @@ def test_fashionmnist_is_read_from_torchvisions_layout(tmp_path):
     assert load_data("fashionmnist", root=tmp_path, image_size=14).image_size == 14
 
 
-def test_damaged_fashionmnist_is_named(tmp_path):
-    raw, _ = write_fashionmnist(tmp_path)
-    file = raw / "train-images-idx3-ubyte"
-    file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(DataError, match=r"damaged.*download=True"):
-        load_data("fashionmnist", root=tmp_path)
-
-
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashionmnist"])
-def test_absent_files_say_how_to_get_them(tmp_path, name):
-    with pytest.raises(DataError, match=r"download=True.*root") as caught:
-        load_data(name, root=tmp_path / "nothing")
-    assert str(tmp_path / "nothing") in str(caught.value)
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashionmnist", "damaged"])
+def test_absent_and_damaged_files_say_how_to_get_them(tmp_path, name):
+    root = tmp_path / "nothing"
+    if name == "damaged":
+        name, root = "fashionmnist", tmp_path
+        file = write_fashionmnist(tmp_path)[0] / "train-images-idx3-ubyte"
+        file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(DataError, match="download") as caught:
+        load_data(name, root=root)
+    assert str(root) in str(caught.value)
     assert not (tmp_path / "nothing").exists()
 
 
@@ -338,27 +323,16 @@ def test_absent_path(tmp_path, monkeypatch, name):
         load_data(name)
 
 
-def test_npz_without_an_array_names_those_there(npz):
-    with pytest.raises(DataError, match=r"lacks y_train, x_test; it holds x_train, y_test\."):
-        load_data(npz(y_train=None, x_test=None))
-
-
-def test_file_that_is_no_npz(tmp_path):
-    (tmp_path / "picture.npz").write_bytes(b"\x89PNG" * 100)
-    with pytest.raises(DataError, match=r"cannot be read as an \.npz"):
-        load_data(tmp_path / "picture.npz")
-
-
-@pytest.mark.parametrize("keep", [0, 0.5, 0.99])
-def test_truncated_npz(npz, keep):
+@pytest.mark.parametrize("keep", [None, 0, 0.5, 0.99])
+def test_a_file_that_is_no_whole_npz(npz, keep):
     path = npz()
     whole = path.read_bytes()
-    path.write_bytes(whole[: int(keep * len(whole))])
-    with pytest.raises(DataError, match=r"cannot be read as an \.npz"):
+    path.write_bytes(b"\x89PNG" * 100 if keep is None else whole[: int(keep * len(whole))])
+    with pytest.raises(DataError, match=path.name):
         load_data(path)
 
 
-@pytest.mark.parametrize("at", [0.05, 0.3, 0.5, 0.7, 0.97])
+@pytest.mark.parametrize("at", [0.05, 0.5, 0.97])
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_overwritten_bytes_in_an_npz_are_never_another_error(tmp_path, save, at):
     path = tmp_path / "damaged.npz"
@@ -383,59 +357,51 @@ def test_objects_are_refused_and_not_unpickled(npz, tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(10**12, 32, 32, 3), (2**62, 2**62), (-1, 6, 6, 3), (31, 6, 6, 3)])
-@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, "forged directory"])
 def test_header_that_declares_more_than_the_file_holds(npz, shape, method):
     path = npz(x_train=None)
     header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
     content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + bytes(30 * 6 * 6 * 3)
-    with zipfile.ZipFile(path, "a", method) as archive:
+    forged = method == "forged directory"
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED if forged else method) as archive:
         archive.writestr("x_train.npy", content)
-    with pytest.raises(DataError, match=r"x_train .* declares shape .* at most"):
+        if forged:
+            archive.getinfo("x_train.npy").file_size = 2**40  # written into the directory on closing
+    with pytest.raises(DataError, match="x_train"):
         load_data(path)
 
 
-def test_forged_zip_directory_does_not_vouch_for_a_forged_header(npz):
-    path = npz(x_train=None)
-    header = "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000, 32, 32, 3)}".ljust(117) + "\n"
-    content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + bytes(1000)
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("x_train.npy", content)
-        archive.getinfo("x_train.npy").file_size = 2**40  # written into the directory on closing
-    with pytest.raises(DataError, match=r"x_train .* declares shape .* at most"):
-        load_data(path)
+def pixels(*shape, dtype=np.uint8):
+    return np.zeros(shape, dtype)
 
 
 WRONG = {
-    "floats": (dict(x_train=np.zeros((30, 6, 6, 3), np.float32)), r"x_train.*uint8.*float32.*multiply.*255"),
-    "wide integers": (dict(x_test=np.zeros((12, 6, 6, 3), np.int64)), r"x_test.*int64.*cast"),
-    "flat images": (dict(x_train=np.zeros((30, 36), np.uint8)), r"x_train.*\(N, H, W\).*\(30, 36\)"),
-    "no pixels": (dict(x_train=np.zeros((30, 0, 0), np.uint8)), r"x_train.*\(30, 0, 0\)"),
-    "channels first": (dict(x_train=np.zeros((30, 3, 6, 6), np.uint8)), r"x_train.*transpose\(0, 2, 3, 1\)"),
-    "other channels": (dict(x_test=np.zeros((12, 6, 6), np.uint8)), "3 channels and x_test 1"),
-    "other size": (
-        dict(x_test=np.zeros((12, 7, 7, 3), np.uint8)),
-        "x_train are 6x6, of x_test 7x7.*image_size",
-    ),
-    "fewer labels": (dict(y_train=np.zeros(29, int)), "y_train has 29 labels for 30 images"),
-    "more labels": (dict(y_test=np.zeros(13, int)), "y_test has 13 labels for 12 images"),
-    "columns of labels": (dict(y_train=np.zeros((30, 1), int)), r"y_train.*\(30, 1\).*reshape"),
-    "float labels": (dict(y_train=np.zeros(30)), "y_train.*integer.*float64"),
-    "text labels": (dict(y_train=np.array(["a"] * 30)), "y_train.*integer.*<U1"),
-    "negative label": (dict(y_train=np.repeat([-1, 0, 1], 10)), "y_train holds the label -1"),
-    "huge label": (dict(y_train=np.repeat([0, 1, 10**12], 10)), "y_train holds the label 1000000000000"),
-    "label beyond int64": (dict(y_test=np.full(12, 2**63, np.uint64)), "y_test.*9223372036854775808"),
-    "test label unknown": (dict(y_test=np.repeat([0, 1, 3], 4)), "y_test holds the label 3.*0..2"),
-    "labels from one": (dict(y_train=np.repeat([1, 2, 3], 10)), r"5 training images; .*'0' \(label 0\): 0"),
-    "gap": (dict(y_train=np.repeat([0, 1, 3], 10)), r"'2' \(label 2\): 0"),
-    "too few": (
-        dict(y_train=np.repeat([0, 1, 2], [13, 13, 4])),
-        r"at least 5 training.*'2' \(label 2\): 4\.",
-    ),
-    "absent from test": (dict(y_test=np.repeat([0, 2], 6)), r"at least 1 test image; .*'1' \(label 1\): 0"),
-    "one class": (dict(y_train=np.zeros(30, int), y_test=np.zeros(12, int)), "two classes.*'0'"),
-    "too few names": (dict(class_names=np.array(["a", "b"])), "label 2, but there are 2 classes"),
-    "too many names": (dict(class_names=np.array(list("abcd"))), r"'d' \(label 3\): 0"),
-    "names no strings": (dict(class_names=np.arange(3)), r"class_names.*strings.*int64"),
+    "an array absent": ({"y_train": None}, "y_train"),
+    "floats": ({"x_train": pixels(30, 6, 6, 3, dtype=np.float32)}, r"x_train.*multiply"),
+    "wide integers": ({"x_test": pixels(12, 6, 6, 3, dtype=np.int64)}, r"x_test.*cast"),
+    "flat images": ({"x_train": pixels(30, 36)}, r"x_train.*\(30, 36\)"),
+    "no pixels": ({"x_train": pixels(30, 0, 0)}, r"x_train.*\(30, 0, 0\)"),
+    "channels first": ({"x_train": pixels(30, 3, 6, 6)}, r"x_train.*transpose\(0, 2, 3, 1\)"),
+    "other channels": ({"x_test": pixels(12, 6, 6)}, "channels and x_test 1"),
+    "other size": ({"x_test": pixels(12, 7, 7, 3)}, "x_test 7x7.*image_size"),
+    "not square": (small_arrays(shape=(6, 9, 3)), "square.*6x9.*image_size"),
+    "fewer labels": ({"y_train": np.zeros(29, int)}, "y_train has 29"),
+    "more labels": ({"y_test": np.zeros(13, int)}, "y_test has 13"),
+    "columns of labels": ({"y_train": np.zeros((30, 1), int)}, "y_train.*reshape"),
+    "float labels": ({"y_train": np.zeros(30)}, "y_train.*float64"),
+    "text labels": ({"y_train": np.array(["a"] * 30)}, "y_train.*<U1"),
+    "negative label": ({"y_train": np.repeat([-1, 0, 1], 10)}, "y_train.*-1"),
+    "huge label": ({"y_train": np.repeat([0, 1, 10**12], 10)}, "y_train.*1000000000000"),
+    "label beyond int64": ({"y_test": np.full(12, 2**63, np.uint64)}, "y_test.*9223372036854775808"),
+    "test label unknown": ({"y_test": np.repeat([0, 1, 3], 4)}, "y_test.*label 3"),
+    "labels from one": ({"y_train": np.repeat([1, 2, 3], 10)}, r"'0' \(label 0\): 0"),
+    "gap": ({"y_train": np.repeat([0, 1, 3], 10)}, r"'2' \(label 2\): 0"),
+    "too few": ({"y_train": np.repeat([0, 1, 2], [13, 13, 4])}, r"least 5 training.*\(label 2\): 4"),
+    "absent from test": ({"y_test": np.repeat([0, 2], 6)}, r"least 1 test.*\(label 1\): 0"),
+    "one class": ({"y_train": np.zeros(30, int), "y_test": np.zeros(12, int)}, "two classes"),
+    "too few names": ({"class_names": np.array(["a", "b"])}, "label 2.*2 classes"),
+    "too many names": ({"class_names": np.array(list("abcd"))}, r"'d' \(label 3\): 0"),
+    "names no strings": ({"class_names": np.arange(3)}, "class_names.*int64"),
 }
 
 
@@ -452,54 +418,43 @@ def test_five_images_a_class_are_enough_for_every_part(npz):
         assert np.bincount(getattr(data, part).labels).tolist() == [each] * 3
 
 
-def test_images_that_are_not_square(npz):
-    with pytest.raises(DataError, match=r"square, got 6x9.*image_size"):
-        load_data(npz(**small_arrays(shape=(6, 9, 3))))
-
-
-@pytest.mark.parametrize(("images", "left"), [(1, 0), (11, 10)])
-def test_too_few_images_are_told(images, left):
-    with pytest.raises(DataError, match=f"{left} training images, drawn class by class, are too few for W, H and V"):
-        load_data("digits", images=images)
-
-
-def test_fewer_images_are_drawn_class_by_class():
+def test_fewer_images_are_drawn_class_by_class_and_too_few_refused():
     data = load_data("digits", images=200)
     counts = np.bincount(np.concatenate([data.training.labels, data.validation.labels]))
     assert 190 <= counts.sum() <= 210 and counts.min() >= 19
     assert len(data.test) == len(load_data("digits").test)
+    for images, left in ((1, 0), (11, 10)):
+        with pytest.raises(DataError, match=f"{left} training images"):
+            load_data("digits", images=images)
 
 
 @pytest.mark.parametrize("name", ["digits", "folder"])
 def test_image_size_and_seed_have_a_least_value(folder, name):
     source = folder() if name == "folder" else name
-    with pytest.raises(DataError, match="image_size should be 1 to 4096 pixels, got 0"):
+    with pytest.raises(DataError, match=r"image_size.*got 0"):
         load_data(source, image_size=0)
-    with pytest.raises(DataError, match="seed of the split should be at least 0, got -1"):
+    with pytest.raises(DataError, match=r"seed.*got -1"):
         load_data(source, seed=-1)
 
 
-def test_folder_without_a_half_or_with_other_classes(folder, tmp_path):
-    with pytest.raises(DataError, match=r"no folder of classes in train/.*train/CLASS/"):
+def test_folders_that_hold_no_data_set(folder, tmp_path):
+    with pytest.raises(DataError, match="train/CLASS/"):
         load_data(tmp_path)
-    path = folder(test_classes=("cat", "cow"))
-    with pytest.raises(DataError, match="differ: cow, dog only in one"):
-        load_data(path)
-
-
-def test_folder_with_an_empty_class_or_no_pictures(folder):
     path = folder()
     for file in (path / "train" / "dog").iterdir():
         file.unlink()
-    with pytest.raises(DataError, match=r"at least 5 training images; .*'dog' \(label 1\): 0"):
+    with pytest.raises(DataError, match=r"least 5 training images; .*'dog' \(label 1\): 0"):
         load_data(path)
     for file in path.rglob("*.png"):
         file.unlink()
-    with pytest.raises(DataError, match="holds no pictures"):
+    with pytest.raises(DataError, match="no pictures"):
+        load_data(path)
+    (path / "test" / "dog").rename(path / "test" / "cow")
+    with pytest.raises(DataError, match="cow, dog"):
         load_data(path)
 
 
-@pytest.mark.parametrize("keep", [0, 20, 60, 100])
+@pytest.mark.parametrize("keep", [0, 60])
 def test_damaged_picture_is_named(folder, keep):
     path = folder()
     file = sorted((path / "train" / "cat").iterdir())[1]
@@ -511,7 +466,7 @@ def test_damaged_picture_is_named(folder, keep):
 def test_sixteen_bit_picture_is_refused_not_clipped(folder):
     path = folder()
     Image.fromarray(np.full((6, 6), 40000, np.uint16)).save(path / "train" / "cat" / "deep.png")
-    with pytest.raises(DataError, match=r"deep\.png has more than 8 bits"):
+    with pytest.raises(DataError, match=r"deep\.png .*8 bits"):
         load_data(path)
 
 
@@ -540,22 +495,14 @@ def test_parts_and_data_sets_refuse_what_does_not_fit():
 
 
 def test_loading_leaves_the_global_generators_alone(npz):
-    np.random.seed(3)
-    torch.manual_seed(3)
+    before = np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     load_data(npz(), image_size=4)
-    expected = (
-        np.random.RandomState(3).rand(),
-        torch.rand(1, generator=torch.Generator().manual_seed(3)).item(),
-    )
-    assert (np.random.rand(), torch.rand(1).item()) == expected
+    assert (np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_images_lie_in_memory_as_a_sent_copy_does(tmp_path, channels):
-    images = np.zeros((40, 8, 8, channels), np.uint8)
-    labels = np.arange(40) % 2
-    np.savez(tmp_path / "x.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
-    for data in (load_data(tmp_path / "x.npz"), *([load_data("digits")] if channels == 1 else [])):
-        for part in (data.weights, data.architecture, data.validation, data.test):
+def test_images_lie_in_memory_as_a_sent_copy_does(npz, channels):
+    for data in (load_data(npz(**small_arrays(shape=(8, 8, channels)))), load_data("digits")):
+        for part in (getattr(data, name) for name in PARTS):
             assert part.images.strides == pickle.loads(pickle.dumps(part.images, protocol=5)).strides
             assert torch.from_numpy(part.images).is_contiguous()
