@@ -133,7 +133,8 @@ class Supernet(Backbone):
                             for o, name in enumerate(self.space.operations)
                             if needed[kind][edge][o]
                         ]
-                        incoming_edges.append(edges[kind, edge] * total(outputs))
+                        if outputs:
+                            incoming_edges.append(edges[kind, edge] * total(outputs))
                     states.append(total(incoming_edges))
                 return states[2:]
 

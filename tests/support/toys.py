@@ -1,11 +1,13 @@
 """Small spaces, logits and data sets that the tests of the core share."""
 
+import copy
 import itertools
 
 import numpy as np
 import torch
 from hypothesis import strategies as st
 
+from edgenes.checkpoint import save_checkpoint
 from edgenes.data.dataset import Dataset, Part, build_dataset
 from edgenes.space.genotype import CELL_TYPES, Edge, Genotype, SearchSpace, random_genotype
 from edgenes.space.logits import ArchitectureLogits
@@ -77,3 +79,40 @@ def blobs(count=96, size=8, channels=1, classes=3, seed=0) -> Dataset:
         return Part(images.astype(np.uint8), labels.astype(np.int64))
 
     return build_dataset("blobs", [f"third {i}" for i in range(classes)], part(), part(), part())
+
+
+class Interrupted(Exception):
+    """What stops a run in a test."""
+
+
+def reports_of(run, path=None, stop_after=None, resume=None):
+    """[(epoch, metrics, state)] of `run(report, resume)`, and its result; None if it stops, its state saved."""
+    reports = []
+
+    def report(epoch, metrics, state):
+        reports.append(copy.deepcopy((epoch, metrics, state)))
+        if epoch == stop_after:
+            save_checkpoint(path, "trial", state)
+            raise Interrupted
+
+    try:
+        return reports, run(report=report, resume=resume)
+    except Interrupted:
+        return reports, None
+
+
+def assert_same(one, other):
+    """Equal to the last bit, through dicts and lists."""
+    assert type(one) is type(other)
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            assert_same(a, b)
+    else:
+        assert one == other

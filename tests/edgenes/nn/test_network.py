@@ -1,13 +1,11 @@
 """Operations, the network of one genotype, and the supernet: every pass against another way to compute it."""
 
-import itertools
-
 import pytest
 import torch
 
 from edgenes.errors import ConfigError
 from edgenes.nn.network import Network, calibrate, cell_layout, check_image_size
-from edgenes.nn.supernet import Supernet, straight_through
+from edgenes.nn.supernet import FORWARDS, Supernet, straight_through
 from edgenes.space.genotype import Edge, Genotype, SearchSpace, random_genotype
 from edgenes.space.logits import ArchitectureLogits, gumbel_weights
 from edgenes.space.operations import DARTS_OPERATIONS
@@ -65,18 +63,17 @@ def assert_same_gradients(one, other):
 @EVERY_SPACE
 def test_the_supernet_at_hard_weights_is_the_genotypes_own_network(space, cells):
     supernet = make_supernet(space, cells)
-    for seed in range(4):
+    for seed in range(2):
         genotype = random_genotype(space, seeded(seed))
         network = same_weights(genotype, supernet)
         expected = network(IMAGES.double())
         wanted = gradients(network, expected)
         operations, edges = hot_weights(genotype)
+        certain = one_hot_logits(genotype, 200, torch.float64)
         for output in (
             supernet.mixture(IMAGES.double(), operations, edges),
             supernet.sampled(IMAGES.double(), genotype),
-            supernet.relaxed(IMAGES.double(), one_hot_logits(genotype, 200, torch.float64), "mixture", 1, seeded()),
-            supernet.relaxed(IMAGES.double(), one_hot_logits(genotype, 200, torch.float64), "gdas", 1, seeded()),
-            supernet.relaxed(IMAGES.double(), one_hot_logits(genotype, 200, torch.float64), "sampled", 1, seeded()),
+            *(supernet.relaxed(IMAGES.double(), certain, forward, 1, seeded()) for forward in FORWARDS),
         ):
             assert torch.allclose(output, expected, atol=1e-9)
             assert_same_gradients(gradients(supernet, output), wanted)
@@ -103,19 +100,6 @@ ONE_NODE = SearchSpace(nodes=1, cell_types=("normal",))
 
 def one_node(i, name):
     return Genotype(ONE_NODE, (((Edge(i, name),),),))
-
-
-def test_a_mixture_weights_every_edge_and_operation():
-    """With one node the logits are linear in the weights, so a mixture is the weighted sum of the single paths."""
-    supernet = make_supernet(ONE_NODE)
-    operations = torch.rand(1, 2, 7, generator=seeded(1), dtype=torch.float64)
-    edges = torch.rand(1, 2, generator=seeded(2), dtype=torch.float64)
-    bias = supernet.classifier.bias
-    expected = bias + sum(
-        edges[0, i] * operations[0, i, o] * (supernet.sampled(IMAGES.double(), one_node(i, name)) - bias)
-        for i, (o, name) in itertools.product((0, 1), enumerate(DARTS_OPERATIONS))
-    )
-    assert torch.allclose(supernet.mixture(IMAGES.double(), operations, edges), expected, atol=1e-9)
 
 
 def test_gdas_is_soft_in_the_edges_and_evaluates_one_operation_on_each():
@@ -235,13 +219,10 @@ def test_reduction_cells_stand_at_a_third_and_two_thirds():
     assert cell_layout(both, 3) == ("normal", "reduction", "reduction")
     assert cell_layout(SearchSpace(), 3) == ("reduction",) * 3
     for space, cells in ((both, 2), (both, 0), (SearchSpace(), 0)):
-        with pytest.raises(ConfigError, match=f"at least . cells?|at least 1, got {cells}"):
+        with pytest.raises(ConfigError, match=f"cells?.*got {cells}"):
             cell_layout(space, cells)
-
-
-def test_images_that_would_shrink_to_nothing_are_refused():
     check_image_size(SearchSpace(), 2, 8)
-    with pytest.raises(ConfigError, match="8x8 are too small for 3 cells with 3 reductions, which need at least 16x16"):
+    with pytest.raises(ConfigError, match="16x16"):
         check_image_size(SearchSpace(), 3, 8)
 
 
@@ -278,18 +259,16 @@ def test_drop_path_keeps_skip_connections_that_change_no_resolution():
     assert not torch.equal(run("reduction", 0.5), run("reduction", 0.0))
 
 
-@pytest.mark.parametrize(("cells", "at"), [(2, 1), (4, 2)])
+@pytest.mark.parametrize(("cells", "at"), [(1, None), (2, 1), (4, 2)])
 def test_the_auxiliary_head_speaks_in_training_only_and_sees_the_cells_before_it(cells, at):
     network = initialised(0, lambda: Network(SEPARABLE, 1, 3, 4, cells, auxiliary=True))
     images = torch.randn(6, 1, 8, 8, generator=seeded(1))
-    logits, auxiliary = network(images)
-    assert logits.shape == auxiliary.shape == (6, 3)
-    auxiliary.square().sum().backward()
+    assert network.eval()(images).shape == (6, 3)
+    outputs = network.train()(images)
+    if at is None:
+        assert outputs.shape == (6, 3)
+        return
+    assert [output.shape for output in outputs] == [(6, 3)] * 2
+    outputs[1].square().sum().backward()
     reached = [any(p.grad is not None and p.grad.any() for p in cell.parameters()) for cell in network.cells]
     assert reached == [True] * (at + 1) + [False] * (cells - at - 1)
-    assert network.eval()(images).shape == (6, 3)
-
-
-def test_one_cell_has_no_auxiliary_head():
-    network = Network(SEPARABLE, 1, 3, 4, 1, auxiliary=True)
-    assert network(torch.randn(6, 1, 8, 8, generator=seeded())).shape == (6, 3)

@@ -7,7 +7,7 @@ from torch import nn
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
 from edgenes.errors import ConfigError
 from edgenes.nn.operations import FactorizedReduce, make_operation
-from edgenes.nn.supernet import FORWARDS, Supernet
+from edgenes.nn.supernet import FORWARDS
 from edgenes.space.genotype import Edge, Genotype, SearchSpace, shared_edges
 from edgenes.space.operations import DARTS_OPERATIONS, OPERATIONS, label, register_operation
 from edgenes.training.collapse import capped_genotype, parameter_free
@@ -54,41 +54,6 @@ class TestOwn:
         space = SearchSpace(nodes=1, operations=("own", "sep_conv_3x3"))
         assert parameter_free(Genotype(space, (((Edge(0, "own"),),),))) == free
         assert parameter_free(capped_genotype(random_logits(space), space, 0)) == 0
-
-    @pytest.mark.parametrize("parts", [1, 2])
-    @pytest.mark.parametrize("names", [("own",), ("own", "skip_connect"), ("sep_conv_3x3", "own", "max_pool_3x3")])
-    def test_a_mixture_gives_it_its_weight(self, own, names, parts):
-        """The mixture is the sum over edges and operations of weight times module, also for what has no fast way."""
-        space = SearchSpace(nodes=2, operations=names)
-        supernet = Supernet(space, 1, 3, 4, 2, parts=parts).double()
-        images = torch.randn(6, 1, 9, 9, generator=seeded(1), dtype=torch.float64)
-        operations, edges = (
-            torch.rand(shape, generator=seeded(2), dtype=torch.float64).requires_grad_()
-            for shape in ((1, 5, len(names)), (1, 5))
-        )
-
-        def plain(cell, states):
-            for node in range(space.nodes):
-                states.append(
-                    sum(
-                        edges[0, edge] * operations[0, edge, o] * cell.operations[str(edge)][name](states[i])
-                        for i in range(node + 2)
-                        for edge in [space.edge(node, i)]
-                        for o, name in enumerate(names)
-                    )
-                )
-            return states[2:]
-
-        expected = supernet.classify(supernet.features(images, lambda cell_type: plain)[-1])
-        output = supernet.mixture(images, operations, edges)
-        torch.testing.assert_close(output, expected)
-        leaves = (operations, edges, *supernet.parameters())
-        for found, wanted in zip(
-            torch.autograd.grad(output.square().sum(), leaves, allow_unused=True),
-            torch.autograd.grad(expected.square().sum(), leaves, allow_unused=True),
-            strict=True,
-        ):
-            torch.testing.assert_close(found, wanted)
 
     def test_unknown_ones_are_refused_where_they_are_named(self):
         with pytest.raises(ConfigError, match=r"operations .*own"):

@@ -1,5 +1,6 @@
 """Selection against a brute force that shares no code with it, one suite for all methods, and cross-fitting."""
 
+import re
 import tracemalloc
 from itertools import combinations
 
@@ -60,7 +61,7 @@ def problems(draw):
     )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(
     problems(),
     st.sampled_from(selection.CRITERIA),
@@ -81,7 +82,7 @@ def test_exact_is_the_brute_force(problem, criterion, paths, open_nodes):
     assert type(found.score) is float and all(type(member) is int for member in found.members)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=30)
 @given(problems(), st.sampled_from(selection.CRITERIA))
 def test_no_subset_beats_the_bound_of_its_node(problem, criterion):
     predictions, labels, size = problem
@@ -93,23 +94,17 @@ def test_no_subset_beats_the_bound_of_its_node(problem, criterion):
     record.offer(max(losses, key=losses.get))  # the worst: nothing is pruned
     branches = BRANCHES[criterion](checked, record)
     assert branches.root_bound <= min(losses.values())
+    position = np.argsort(branches.order)
+    by_position = [(tuple(sorted(position[list(members)].tolist())), loss) for members, loss in losses.items()]
     nodes = [()]
     for depth in range(size - 1):
         grown = []
         for node in nodes:
             bounds, children = branches.expand(np.array([node], dtype=int).reshape(1, depth))
-            for bound, child in zip(bounds, children, strict=True):
-                below = [
-                    loss for positions, loss in _by_position(losses, branches) if positions[: depth + 1] == tuple(child)
-                ]
-                assert bound <= min(below)
-                grown.append(tuple(child))
+            for bound, child in zip(bounds, map(tuple, children), strict=True):
+                assert bound <= min(loss for positions, loss in by_position if positions[: depth + 1] == child)
+                grown.append(child)
         nodes = grown[:5]
-
-
-def _by_position(losses, branches):
-    position = np.argsort(branches.order)
-    return [(tuple(sorted(position[list(members)].tolist())), loss) for members, loss in losses.items()]
 
 
 @pytest.mark.parametrize("criterion", selection.CRITERIA)
@@ -130,32 +125,18 @@ def test_out_of_time_it_returns_the_best_found_with_a_bound_on_the_optimum(crite
 
 
 @pytest.mark.parametrize("criterion", selection.CRITERIA)
-@pytest.mark.parametrize("size", [2, 5, 15])
+@pytest.mark.parametrize("size", [2, 15])
 def test_memory_is_told_beforehand_and_refused_if_too_much(criterion, size):
     p, y = noise(0, candidates=24, samples=2000, classes=10)
     p = p.astype(np.float32)
     tracemalloc.start()
-    select_ensemble(p, y, size, criterion, max_seconds=1)
+    select_ensemble(p, y, size, criterion, max_seconds=0.2)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     needed = exact_memory(p.shape, size, criterion)
     assert peak < needed
-    with pytest.raises(ConfigError, match=r'GiB, more than.*max_bytes.*method="greedy"'):
+    with pytest.raises(ConfigError, match="max_bytes"):
         select_ensemble(p, y, size, criterion, max_bytes=needed - 1)
-
-
-@settings(deadline=None, max_examples=100)
-@given(problems(), st.sampled_from(selection.CRITERIA))
-def test_greedy_is_valid_never_better_than_exact_and_modest(problem, criterion):
-    predictions, labels, size = problem
-    greedy = select_ensemble(predictions, labels, size, criterion, method="greedy")
-    exact = select_ensemble(predictions, labels, size, criterion)
-    assert greedy.members == tuple(sorted(set(greedy.members))) and len(greedy.members) == size
-    assert greedy.proven_optimal == (size in (1, len(predictions)))
-    if greedy.proven_optimal:
-        assert greedy == exact
-    worse = greedy.score - exact.score if criterion == "nll" else exact.score - greedy.score
-    assert worse >= -1e-12
 
 
 def test_greedy_is_forward_selection():
@@ -187,21 +168,18 @@ def test_ties_go_to_the_smallest_members_however_the_sums_round(criterion):
     def content(members):
         return sorted(copies[member] for member in members)
 
-    for seed in range(20):
+    for seed in range(10):
         rng = np.random.default_rng(seed)
         distinct, labels = rng.dirichlet(np.ones(3), (3, 50)), rng.integers(3, size=50)
         found = select_ensemble(distinct[copies], labels, 3, criterion).members
         assert found == min(m for m in combinations(range(7), 3) if content(m) == content(found))
 
 
-def test_a_difference_above_the_tolerance_is_no_tie():
-    labels = np.zeros(1, dtype=int)
-    right = np.array([0.5, 0.5 + 1e-11])
+@pytest.mark.parametrize(("difference", "best"), [(1e-11, 1), (1e-14, 0)])
+def test_a_difference_above_the_tolerance_is_no_tie(difference, best):
+    right = np.array([0.5, 0.5 + difference])
     p = np.stack([right, 1 - right], axis=-1)[:, None]
-    assert select_ensemble(p, labels, 1).members == (1,)
-    right = np.array([0.5, 0.5 + 1e-14])
-    p = np.stack([right, 1 - right], axis=-1)[:, None]
-    assert select_ensemble(p, labels, 1).members == (0,)
+    assert select_ensemble(p, np.zeros(1, dtype=int), 1).members == (best,)
 
 
 WITHOUT_WEIGHTS = [name for name in METHODS if name not in ("weighted", "greedy-with-replacement")]
@@ -210,7 +188,7 @@ everything = pytest.mark.parametrize(
 )
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=60)
 @given(problems(), st.sampled_from(selection.CRITERIA), st.sampled_from(list(METHODS)))
 def test_every_method_chooses_validly_and_scores_what_it_chose(problem, criterion, method):
     predictions, labels, size = problem
@@ -223,6 +201,9 @@ def test_every_method_chooses_validly_and_scores_what_it_chose(problem, criterio
     if method in WITHOUT_WEIGHTS:
         assert len(found.members) == size and found.weights is None
         assert found.proven_optimal == (method in ("exact", "auto") or size in (1, len(predictions)))
+        best = select_ensemble(predictions, labels, size, criterion)
+        assert (found.score - best.score) * (1 if criterion == "nll" else -1) >= -1e-12
+        assert found == best or not found.proven_optimal
         weights = np.full(size, 1 / size)
     else:
         assert len(found.members) <= size and not found.proven_optimal
@@ -289,8 +270,6 @@ def test_beam_of_enough_width_is_exact_and_of_width_one_greedy():
     exact, greedy = (select_ensemble(p, y, 3, method=method).members for method in ("exact", "greedy"))
     assert select_ensemble(p, y, 3, method="beam", width=1000).members == exact
     assert select_ensemble(p, y, 3, method="beam", width=1).members == greedy
-    with pytest.raises(ConfigError, match="width must be at least 1"):
-        select_ensemble(p, y, 3, method="beam", width=0)
 
 
 def test_greedy_with_replacement_weighs_by_its_picks():
@@ -319,8 +298,6 @@ def test_diverse_trades_quality_for_disagreement():
     assert select_ensemble(p, y, 2, method="diverse", trade_off=0).members == (0, 1)
     assert select_ensemble(p, y, 2, method="top").members == (0, 1)
     assert select_ensemble(p, y, 2, method="diverse", trade_off=1).members == (0, 2)
-    with pytest.raises(ConfigError, match="trade_off"):
-        select_ensemble(p, y, 2, method="diverse", trade_off=-1)
 
 
 GOOD = np.full((3, 4, 2), 0.5)
@@ -328,29 +305,29 @@ LABELS = np.zeros(4, dtype=int)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "word"),
     [
-        ({"size": 0}, r"1\.\.3.*got 0"),
-        ({"size": 4}, r"1\.\.3.*got 4"),
-        ({"size": 1.5}, "whole number"),
-        ({"criterion": "acc"}, "nll, accuracy, got 'acc'"),
-        ({"method": "greed"}, "exact, greedy, .*got 'greed'.*'greedy'"),
-        ({"predictions": GOOD[0]}, r"\(members, samples, classes\)"),
+        ({"size": 0}, "got 0"),
+        ({"size": 4}, "got 4"),
+        ({"size": 1.5}, "size"),
+        ({"criterion": "acc"}, "criterion"),
+        ({"method": "greed"}, "'greedy'"),
+        ({"predictions": GOOD[0]}, "members, samples, classes"),
         ({"predictions": np.log(GOOD)}, "np.exp"),
-        ({"predictions": GOOD * 1.01}, "adds to 1.01"),
-        ({"predictions": np.where(np.arange(2) == 0, np.nan, GOOD)}, "finite; 12 of 24"),
-        ({"labels": LABELS[:3]}, r"shape \(4,\)"),
-        ({"labels": LABELS + 2}, r"0\.\.1"),
+        ({"predictions": GOOD * 1.01}, "1.01"),
+        ({"predictions": np.where(np.arange(2) == 0, np.nan, GOOD)}, "12 of 24"),
+        ({"labels": LABELS[:3]}, "(4,)"),
+        ({"labels": LABELS + 2}, "0..1"),
         ({"labels": LABELS.astype(float)}, "integers"),
+        ({"method": "beam", "width": 0}, "width"),
+        ({"method": "diverse", "trade_off": -1}, "trade_off"),
     ],
 )
-def test_malformed_input_is_refused(change, message):
+def test_malformed_input_is_refused(change, word):
     arguments = {"predictions": GOOD, "labels": LABELS, "size": 2} | change
-    with pytest.raises(ConfigError, match=message):
-        select_ensemble(**arguments)
-    if "method" not in change:
-        with pytest.raises(ConfigError, match=message):
-            cross_fitted(**arguments)
+    for function in [select_ensemble] if "method" in change else [select_ensemble, cross_fitted]:
+        with pytest.raises(ConfigError, match=re.escape(word)):
+            function(**arguments)
 
 
 def noise(seed, candidates=40, samples=200, classes=2):
@@ -361,11 +338,11 @@ def noise(seed, candidates=40, samples=200, classes=2):
 
 def test_cross_fitting_gives_noise_what_it_is_worth_and_the_naive_maximum_does_not():
     naive, crossed = [], []
-    for seed in range(20):
+    for seed in range(8):
         p, y = noise(seed)
         naive.append(select_ensemble(p, y, 2, "accuracy").score)
         crossed.append(cross_fitted(p, y, 2, "accuracy", seed).accuracy)
-    error = np.sqrt(0.25 / (200 * 20))  # of the mean of 20 accuracies over 200 independent images each
+    error = np.sqrt(0.25 / (200 * 8))  # of the mean of 8 accuracies over 200 independent images each
     assert abs(np.mean(crossed) - 0.5) < 4 * error
     assert np.mean(naive) > 0.5 + 8 * error
 
@@ -384,6 +361,7 @@ def test_cross_fitting_is_the_protocol_written_out():
     y = np.repeat(np.arange(3), [5, 7, 9])
     p = rng.dirichlet(np.ones(3), (6, len(y)))
     result = cross_fitted(p, y, 2, "nll", seed=3)
+    assert result == cross_fitted(p, y, 2, "nll", seed=3) != cross_fitted(p, y, 2, "nll", seed=4)
     first, second = stratified_halves(y, 3)
     one, two = (brute_force(p[:, half], y[half], 2, "nll") for half in (first, second))
     assert result.members == (one, two)
@@ -395,13 +373,6 @@ def test_cross_fitting_is_the_protocol_written_out():
     assert result.nll == pytest.approx(-np.log(mean[np.arange(len(y)), y]).mean())
 
 
-def test_cross_fitting_is_deterministic_in_its_seed():
-    p, y = noise(2)
-    results = [cross_fitted(p, y, 3, seed=seed) for seed in (0, 0, 1, 2, 3)]
-    assert results[0] == results[1]
-    assert len({result.members for result in results}) > 1
-
-
 def test_cross_fitting_turns_greedy_and_says_so_where_exact_would_take_too_long():
     p, y = noise(3)
     result = cross_fitted(p, y, 20)
@@ -410,7 +381,7 @@ def test_cross_fitting_turns_greedy_and_says_so_where_exact_would_take_too_long(
     assert result.members[0] == select_ensemble(p[:, first], y[first], 20, method="greedy").members
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=40), st.integers(0, 1000))
 def test_halves_are_disjoint_complete_and_stratified(labels, seed):
     labels = np.array(labels)

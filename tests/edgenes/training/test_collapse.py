@@ -1,14 +1,12 @@
 """Collapse: its numbers, its warning, the exact cap, the early stop, and that without options nothing changes."""
 
-import copy
-import itertools
 import logging
 import math
 
 import pytest
 import torch
 
-from edgenes.checkpoint import load_checkpoint, save_checkpoint
+from edgenes.checkpoint import load_checkpoint
 from edgenes.config import HypernetworkConfig, SearchConfig
 from edgenes.errors import ConfigError
 from edgenes.methods.trainer import traced_search
@@ -20,11 +18,20 @@ from edgenes.training.collapse import (
     architecture_metrics,
     capped_genotype,
     chance,
+    ends_early,
     parameter_free,
     warn_of_collapse,
 )
 from edgenes.training.darts import search_genotype
-from tests.support.toys import blobs, enumerate_genotypes, one_hot_logits, random_logits, seeded
+from tests.support.toys import (
+    assert_same,
+    blobs,
+    enumerate_genotypes,
+    one_hot_logits,
+    random_logits,
+    reports_of,
+    seeded,
+)
 
 FREE, LEARNT = DARTS_OPERATIONS[:3], DARTS_OPERATIONS[3:]
 SMALL = {"space": SearchSpace(nodes=2), "channels": 4, "epochs": 5, "batch_size": 32, "paths": 3, "path_batch": 16}
@@ -76,7 +83,7 @@ class TestNumbers:
         assert found["edge_entropy"] == pytest.approx((1 + 1.5 * math.log(2) / math.log(3)) / 2)
 
     def test_a_search_reports_them_each_epoch(self):
-        reports = [metrics for _, metrics, *_ in told(SMALL)[0]]
+        reports = [metrics for _, metrics, _ in told(SMALL)[0]]
         assert len(reports) == 5
         for metrics in reports:
             assert sum(metrics[f"edges_{name}"] for name in DARTS_OPERATIONS) == 2
@@ -112,10 +119,7 @@ class TestWarning:
         [record] = caplog.records
         assert record.levelno == logging.WARNING and record.name == "edgenes.training.collapse"
         text = record.getMessage()
-        assert text.startswith(
-            "4 of 4 edges of the searched genotype are pools or skips (1 max_pool_3x3, 3 skip_connect); of random "
-            "genotypes 3.4% have as many."
-        )
+        assert all(word in text for word in ("4 of 4 edges", "1 max_pool_3x3, 3 skip_connect", "3.4%"))
         named = [word.strip(".,") for word in text.split() if word.strip(".,") in SearchConfig.__dataclass_fields__]
         assert named == ["max_parameter_free", "stop_parameter_free", "warmup", "weight_decay"]
 
@@ -126,13 +130,11 @@ class TestWarning:
         assert not caplog.records
 
     def test_a_search_that_ends_so_says_it_and_one_with_a_cap_does_not(self, caplog):
-        space = SearchSpace()
-        settings = SMALL | {"space": space, "epochs": 1}
+        settings = SMALL | {"space": SearchSpace(), "epochs": 1}
         collapsed = one_hot_logits(of_operations(*["avg_pool_3x3"] * 4))
-        state = {}
-        search_genotype(SearchConfig(**settings), DATA, report=lambda *each: state.update(copy.deepcopy(each[2])))
-        caplog.clear()
+        [(_, _, state)], _ = told(settings)
         state |= {"alpha": collapsed.alpha, "beta": collapsed.beta}
+        caplog.clear()
         found = search_genotype(SearchConfig(**settings), DATA, resume=state).genotype
         assert parameter_free(found) == 4 and caplog.text.count("4 of 4 edges") == 1
         caplog.clear()
@@ -154,7 +156,7 @@ class TestCap:
     def test_it_is_the_best_of_all_genotypes_on_the_chosen_edges(self, space):
         every = enumerate_genotypes(space)
         binding = 0
-        for seed in range(25):
+        for seed in range(12):
             logits = random_logits(space, seed, dtype=torch.float64)
             argmax = argmax_genotype(logits, space)
             same_inputs = [g for g in every if torch.equal(g.indices[0], argmax.indices[0])]
@@ -164,7 +166,7 @@ class TestCap:
                 best = same_inputs[max(allowed, key=lambda k: scores[k])]
                 assert capped_genotype(logits, space, most) == best
                 binding += best != argmax
-        assert binding > 10
+        assert binding > 5
 
     def test_without_a_cap_or_with_one_that_is_kept_it_is_the_argmax(self):
         space = SearchSpace()
@@ -183,29 +185,14 @@ class TestCap:
         assert traced_search(SearchConfig(**SMALL, max_parameter_free=0), DATA).genotype == capped.genotype
 
 
-class Interrupted(Exception):
-    """A search that is stopped from outside."""
-
-
-def told(settings, path=None, interrupt=None, resume=None):
-    """[(epoch, metrics, alpha, beta)] of a search, and its result; interrupted in an epoch, its state saved."""
-    reports = []
-
-    def report(epoch, metrics, state):
-        reports.append((epoch, metrics, state["alpha"].clone(), state["beta"].clone()))
-        if epoch == interrupt:
-            save_checkpoint(path, "trial", state)
-            raise Interrupted
-
-    try:
-        return reports, search_genotype(SearchConfig(**settings), DATA, report=report, resume=resume)
-    except Interrupted:
-        return reports, None
+def told(settings, **options):
+    """The reports of a search, and its result."""
+    return reports_of(lambda **callbacks: search_genotype(SearchConfig(**settings), DATA, **callbacks), **options)
 
 
 def first_crossing(reports, most):
     """The first epoch, from the second that learns, in which the argmax genotype comes to have more than `most`."""
-    counts = [metrics["parameter_free"] for _, metrics, *_ in reports]
+    counts = [metrics["parameter_free"] for _, metrics, _ in reports]
     return next((k for k in range(1, len(counts)) if counts[k - 1] <= most < counts[k]), None)
 
 
@@ -229,27 +216,25 @@ class TestEarlyStop:
         reports, result = told(settings | {"stop_parameter_free": 0})
         assert [each[0] for each in reports] == list(range(epoch + 1))
         assert [each[1] for each in reports] == [each[1] for each in whole[: epoch + 1]]
-        for end in (result.logits.alpha, result.logits.beta), reports[-1][2:]:
-            assert all(torch.equal(a, b) for a, b in zip(end, whole[epoch - 1][2:], strict=True))
+        for name in ("alpha", "beta"):
+            kept = whole[epoch - 1][2][name]
+            assert torch.equal(getattr(result.logits, name), kept) and torch.equal(reports[-1][2][name], kept)
         assert result.genotype == argmax_genotype(result.logits, settings["space"])
         assert parameter_free(result.genotype) == 0
         traced = traced_search(SearchConfig(**settings, stop_parameter_free=0), DATA)
         assert traced.genotype == result.genotype and len(traced.trace) == epoch + 1
-        text = f"The search ends after {epoch} of 5 epochs, with 0 pools or skips: the next epoch brought "
-        assert caplog.text.count(text) == 2 and "stop_parameter_free=0" in caplog.text
+        assert caplog.text.count(f"after {epoch} of 5 epochs") == 2 and "stop_parameter_free=0" in caplog.text
 
     def test_interrupted_in_any_epoch_it_resumes_to_the_same(self, crossing, tmp_path):
         settings, _, epoch = crossing
         settings = settings | {"stop_parameter_free": 0}
         whole, result = told(settings)
         for stop in range(epoch + 1):
-            before, _ = told(settings, tmp_path / "state.pt", stop)
+            before, _ = told(settings, path=tmp_path / "state.pt", stop_after=stop)
             after, resumed = told(settings, resume=load_checkpoint(tmp_path / "state.pt", "trial"))
-            for one, other in itertools.zip_longest(whole, before + after):
-                assert one[:2] == other[:2] and all(map(torch.equal, one[2:], other[2:]))
+            assert_same(whole, before + after)
             assert resumed.genotype == result.genotype and resumed.metrics == result.metrics
-            assert torch.equal(resumed.logits.alpha, result.logits.alpha)
-            assert torch.equal(resumed.logits.beta, result.logits.beta)
+            assert_same([*vars(resumed.logits).values()], [*vars(result.logits).values()])
 
     def test_what_is_not_exceeded_changes_nothing(self, crossing):
         settings, whole, _ = crossing
@@ -257,27 +242,17 @@ class TestEarlyStop:
         assert [each[1] for each in reports] == [each[1] for each in whole]
 
     def test_the_warm_up_and_the_first_epoch_that_learns_end_nothing(self):
-        for seed in range(20):
-            settings = SMALL | {"seed": seed, "warmup": 0.6}
-            if first_crossing(told(settings)[0], 0) == 3:
-                break
-        else:
-            raise AssertionError("no seed has such a search")
-        assert len(told(settings | {"stop_parameter_free": 0})[0]) > 4
+        """Epochs 0 to 2 are the warm-up; what epoch 3 brings is nothing to go back from."""
+        logits = [one_hot_logits(of_operations(*["skip_connect"] * free, *LEARNT[: 4 - free])) for free in (0, 3)]
+        config = SearchConfig(epochs=5, warmup=0.6, stop_parameter_free=1)
+        assert [ends_early(config, epoch, *logits) for epoch in range(5)] == [False] * 4 + [True]
+        assert not ends_early(config, 4, *logits[::-1]) and not ends_early(config, 4, logits[1], logits[1])
 
 
-class TestOptions:
-    """Refused where they cannot work; off they are not there."""
-
-    @pytest.mark.parametrize("name", ["max_parameter_free", "stop_parameter_free"])
-    def test_what_cannot_work_is_refused(self, name):
-        with pytest.raises(ConfigError, match=f"{name} must be a number of at least 0, got -1"):
-            SearchConfig(**{name: -1})
-        with pytest.raises(ConfigError, match=f"{name} must be of type int or None, got 1.5"):
-            SearchConfig(**{name: 1.5})
-        with pytest.raises(ConfigError, match=f"{name} belongs to the search"):
-            HypernetworkConfig(**{name: 1})
-
-    def test_a_cap_needs_other_operations(self):
-        with pytest.raises(ConfigError, match="needs operations with parameters"):
-            SearchConfig(space=SearchSpace(operations=FREE), max_parameter_free=1)
+@pytest.mark.parametrize("name", ["max_parameter_free", "stop_parameter_free"])
+def test_options_that_cannot_work_are_refused(name):
+    for config, value in ((SearchConfig, -1), (SearchConfig, 1.5), (HypernetworkConfig, 1)):
+        with pytest.raises(ConfigError, match=name):
+            config(**{name: value})
+    with pytest.raises(ConfigError, match="operations with parameters"):
+        SearchConfig(space=SearchSpace(operations=FREE), max_parameter_free=1)

@@ -1,6 +1,5 @@
 """The bilevel loops: unbiased gradients, fair paths, resuming bit for bit, control, and images that matter."""
 
-import copy
 import random
 from collections import Counter
 
@@ -10,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgenes.checkpoint import load_checkpoint, save_checkpoint
+from edgenes.checkpoint import load_checkpoint
 from edgenes.config import HypernetworkConfig, SearchConfig
 from edgenes.data.batches import DeviceData
 from edgenes.data.dataset import Part, build_dataset
@@ -23,16 +22,7 @@ from edgenes.training.bilevel import initialised
 from edgenes.training.darts import search_genotype
 from edgenes.training.edgenes import penalty_lambdas, train_hypernetwork
 from edgenes.training.paths import FairPaths, score_loss
-from tests.support.toys import blobs, enumerate_genotypes, random_logits, seeded, spaces
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
+from tests.support.toys import assert_same, blobs, enumerate_genotypes, random_logits, reports_of, seeded, spaces
 
 # --- fair paths -----------------------------------------------------------------------------------------------------
 
@@ -46,7 +36,7 @@ def times_chosen(space, paths):
     return counts
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(space=spaces(4), seed=st.integers(0, 1000), paths=st.integers(1, 120))
 def test_every_choice_of_a_node_comes_equally_often(space, seed, paths):
     fair = FairPaths(space, seeded(seed))
@@ -157,45 +147,11 @@ def run_hypernetwork(settings, name, **callbacks):
     return train_hypernetwork(config, DATA, random_genotype(config.space, seeded(8)), **callbacks)
 
 
-def assert_same(one, other):
-    """Equal to the last bit, through dicts and lists."""
-    assert type(one) is type(other)
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_same(one[key], other[key])
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other)
-        for a, b in zip(one, other, strict=True):
-            assert_same(a, b)
-    else:
-        assert one == other
-
-
-class Interrupted(Exception):
-    pass
-
-
-def reports_of(run, path=None, stop_after=None, resume=None):
-    """[(epoch, metrics, state)] of a run, and its result; interrupted after saving where told."""
-    reports = []
-
-    def report(epoch, metrics, state):
-        reports.append(copy.deepcopy((epoch, metrics, state)))
-        if epoch == stop_after:
-            save_checkpoint(path, "trial", state)
-            raise Interrupted
-
-    try:
-        return reports, run(report=report, resume=resume)
-    except Interrupted:
-        return reports, None
+BOTH = pytest.mark.parametrize("train", [run_search, run_hypernetwork])
 
 
 @pytest.mark.parametrize("name", RUNS)
-@pytest.mark.parametrize("train", [run_search, run_hypernetwork])
+@BOTH
 def test_resuming_equals_never_having_stopped(tmp_path, train, name):
     path = tmp_path / "state.pt"
 
@@ -206,30 +162,20 @@ def test_resuming_equals_never_having_stopped(tmp_path, train, name):
     before, _ = reports_of(run, path, stop_after=1)
     torch.rand(3)  # the global state plays no part
     after, resumed = reports_of(run, resume=load_checkpoint(path, "trial"))
-    assert [epoch for epoch, *_ in before + after] == [0, 1, 2, 3]
-    for one, other in zip(whole, before + after, strict=True):
-        assert_same(one, other)
-    assert result.metrics == resumed.metrics
-    if train is run_search:
-        assert result.genotype == resumed.genotype
-        assert torch.equal(result.logits.alpha, resumed.logits.alpha)
-        assert torch.equal(result.logits.beta, resumed.logits.beta)
-    else:
-        assert result.control_error == resumed.control_error
-        for part in ("hypernetwork", "supernet"):
-            assert_same(getattr(result, part).state_dict(), getattr(resumed, part).state_dict())
+    assert_same(whole, before + after)
+    finished = run(resume=whole[-1][2])
+    for other in (resumed, finished):
+        assert result.metrics == other.metrics
+        if train is run_search:
+            assert result.genotype == other.genotype
+            assert_same([*vars(result.logits).values()], [*vars(other.logits).values()])
+        else:
+            assert result.control_error == other.control_error
+            for part in ("hypernetwork", "supernet"):
+                assert_same(getattr(result, part).state_dict(), getattr(other, part).state_dict())
 
 
-@pytest.mark.parametrize("train", [run_search, run_hypernetwork])
-def test_a_finished_run_resumes_to_its_result(tmp_path, train):
-    path = tmp_path / "state.pt"
-    _, result = reports_of(lambda **callbacks: train({}, "defaults", **callbacks))
-    reports_of(lambda **callbacks: train({}, "defaults", **callbacks), path, stop_after=3)
-    again = train({}, "defaults", resume=load_checkpoint(path, "trial"))
-    assert again.metrics == result.metrics
-
-
-@pytest.mark.parametrize("train", [run_search, run_hypernetwork])
+@BOTH
 def test_the_seed_decides_and_the_callers_random_states_are_untouched(train):
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     one = train({"epochs": 1}, "two inputs").metrics
@@ -242,15 +188,15 @@ def test_the_seed_decides_and_the_callers_random_states_are_untouched(train):
 
 
 @pytest.mark.parametrize("name", ["defaults", "mixture"])
-@pytest.mark.parametrize("train", [run_search, run_hypernetwork])
-def test_a_run_that_diverges_says_so(train, name):
+@BOTH
+def test_a_run_that_diverges_is_an_error(train, name):
     """A weight decay of lr * 3e-4 = 3e8 a step soon overflows."""
-    with pytest.raises(DivergedError, match=r"became (nan|inf) in epoch .* Lower the learning rates"):
+    with pytest.raises(DivergedError, match="Lower the learning rates"):
         train({"learning_rate": 1e12, "epochs": 8}, name)
 
 
 def test_a_penalty_that_is_too_heavy_says_what_to_lower():
-    with pytest.raises(DivergedError, match=r"penalty became (nan|inf) .* lower c_start and c_end, raise t_end"):
+    with pytest.raises(DivergedError, match="c_start"):
         run_hypernetwork({"c_start": 1e300, "c_end": 1e300, "epochs": 1}, "defaults")
 
 
@@ -296,20 +242,17 @@ def test_trainable_pivots_move_at_a_tenth_of_the_rate_and_fixed_ones_do_not():
 
 def test_what_cannot_be_trained_is_refused_at_once():
     optimal = random_genotype(PAPER, seeded())
-    with pytest.raises(ConfigError, match="another search space"):
-        train_hypernetwork(HypernetworkConfig(space=DARTS, cells=3), DATA, optimal)
-    same_size = SearchSpace(nodes=2, inputs_per_node=2)
-    with pytest.raises(ConfigError, match="another search space"):
-        train_hypernetwork(HypernetworkConfig(space=same_size), DATA, optimal)
-    with pytest.raises(ConfigError, match="too small for 4 cells"):
-        search_genotype(SearchConfig(cells=4), DATA)
-    with pytest.raises(ConfigError, match="at least 3 cells"):
-        search_genotype(SearchConfig(space=DARTS), DATA)
+    for space in (DARTS, SearchSpace(nodes=2, inputs_per_node=2)):  # the second of the same size
+        with pytest.raises(ConfigError, match="another search space"):
+            train_hypernetwork(HypernetworkConfig(space=space, cells=3), DATA, optimal)
+    for wrong in ({"cells": 4}, {"space": DARTS}):
+        with pytest.raises(ConfigError, match="cells"):
+            search_genotype(SearchConfig(**wrong), DATA)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("name", RUNS)
-@pytest.mark.parametrize("train", [run_search, run_hypernetwork])
+@BOTH
 def test_runs_on_a_gpu_start_from_the_same_numbers(train, name):
     state = torch.cuda.get_rng_state()
     on_gpu = train({"device": "cuda", "epochs": 1}, name).metrics
@@ -320,7 +263,7 @@ def test_runs_on_a_gpu_start_from_the_same_numbers(train, name):
 # --- what the method is for -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_lambda_controls_the_shared_edges_on_digits(seed):
     optimal = random_genotype(SearchSpace(), seeded(100 + seed))
     result = train_hypernetwork(HypernetworkConfig(epochs=8, seed=seed), load_data("digits"), optimal)
@@ -345,12 +288,13 @@ def dominoes(count, rng):
 
 def domino_data(seed, shuffled):
     rng = np.random.default_rng(seed)
-    parts = [dominoes(count, rng) for count in (1000, 1000, 20)]
+    parts = [dominoes(count, rng) for count in (IMAGES, IMAGES, 20)]
     if shuffled:
         parts = [Part(part.images, rng.permutation(part.labels)) for part in parts]
     return build_dataset("dominoes", ("rows", "columns"), *parts)
 
 
+SEEDS, IMAGES = 4, 1000
 PLANTED = {
     "space": SearchSpace(nodes=1, cell_types=("normal",)),
     "stem_kernel": 1,
@@ -375,10 +319,10 @@ def at_each_end_and_between(seed, data):
 @pytest.mark.parametrize("choose", [searched, at_each_end_and_between])
 @pytest.mark.parametrize("shuffled", [False, True], ids=["real labels", "shuffled labels"])
 def test_the_images_decide_the_architecture(choose, shuffled):
-    """Two of seven operations solve the task: by chance 8 or more of 10 seeds choose one with probability 0.0011."""
-    seeds = [choose(seed, domino_data(seed, shuffled)) for seed in range(10)]
+    """Two of seven operations solve the task: by chance all of SEEDS seeds choose one with probability 0.007."""
+    seeds = [choose(seed, domino_data(seed, shuffled)) for seed in range(SEEDS)]
     separable = [sum("sep_conv" in str(genotype) for genotype in column) for column in zip(*seeds, strict=True)]
     if shuffled:
-        assert max(separable) <= 7
+        assert max(separable) < SEEDS
     else:
-        assert min(separable) >= 8
+        assert min(separable) == SEEDS
