@@ -19,7 +19,7 @@ What is counted, of one step (`EdgeCounts`): `summed` over the members, as the t
 three members have counts three times, though it has one set of weights in the supernet; and `distinct`, once.
 """
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -114,20 +114,15 @@ def speedup(edges: float, max_edges: int) -> float:
     return edges / max_edges
 
 
-def updated_edges(
-    paths: Iterable[Genotype],
-    ensemble: Sequence[Genotype],
-    within: Set[tuple[int, int, Edge]] | None = None,
-) -> EdgeCounts:
+def updated_edges(paths: Iterable[Genotype], ensemble: Sequence[Genotype]) -> EdgeCounts:
     """Edges of the ensemble that were in each step's path, two arrays (steps,); `on_path` of a search sees the paths.
 
     An edge is a cell type, node, input and operation, as in `shared_edges`; pools and skips count, as in the theorem,
-    though they have no weights to update. Only edges in `within` count if it is given: `optimal.edge_set` for the
-    theorem's own count, which leaves out what path and member share by chance beside the optimal architecture.
+    though they have no weights to update.
     Of independent searches (DartsEns) a path updates its own search's member alone: count with an ensemble of that one.
     Raises ConfigError if there is no member or no path, or if they are not of one search space.
     """
-    sets = [edges if within is None else edges & within for edges in _edge_sets(ensemble)]
+    sets = _edge_sets(ensemble)
     union = frozenset().union(*sets)
     counts = []
     for path in paths:

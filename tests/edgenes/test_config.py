@@ -4,13 +4,10 @@ import dataclasses
 import json
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from edgenes.config import HypernetworkConfig, NetworkConfig, SearchConfig, TrainingConfig, digest, from_dict, to_dict
 from edgenes.errors import ConfigError
 from edgenes.space.genotype import SearchSpace
-from edgenes.validation import check_choice
 
 CLASSES = [NetworkConfig, SearchConfig, HypernetworkConfig, TrainingConfig]
 
@@ -71,26 +68,16 @@ def test_a_whole_number_does_where_a_fraction_is_expected():
     assert HypernetworkConfig(c_end=1).c_end == 1
 
 
-@pytest.mark.parametrize("cls", CLASSES)
-def test_an_unknown_key_names_the_nearest_known_one(cls):
-    with pytest.raises(ConfigError, match=r"got 'learning_rat'. Did you mean 'learning_rate'"):
-        from_dict(cls, {"learning_rat": 0.1})
-
-
-def test_an_unknown_key_of_the_space_is_refused_too():
-    with pytest.raises(ConfigError, match=r"a key of SearchSpace .*'node'. Did you mean 'nodes'"):
-        from_dict(SearchConfig, {"space": {"node": 2}})
-
-
-@settings(deadline=None)
-@given(value=st.text())
-def test_a_choice_is_one_of_the_known_words(value):
-    known = ("score", "straight_through")
-    if value in known:
-        check_choice("gradient", value, known)
-    else:
-        with pytest.raises(ConfigError, match="gradient must be one of score, straight_through"):
-            check_choice("gradient", value, known)
+@pytest.mark.parametrize(
+    ("cls", "value", "nearest"),
+    [
+        *((cls, {"learning_rat": 0.1}, "learning_rate") for cls in CLASSES),
+        (SearchConfig, {"space": {"node": 2}}, "nodes"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_known_one(cls, value, nearest):
+    with pytest.raises(ConfigError, match=f"Did you mean '{nearest}'"):
+        from_dict(cls, value)
 
 
 def test_the_digest_names_contents_and_not_the_device():

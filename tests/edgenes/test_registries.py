@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from torch import nn
 
 from edgenes.data.loading import load_data
 from edgenes.data.sources import SOURCES, Source, register_source
@@ -11,7 +10,6 @@ from edgenes.methods import catalogue
 from edgenes.methods.catalogue import register_method, run_method
 from edgenes.methods.trainer import LocalTrainer
 from edgenes.selection import methods, register_selection, select_ensemble
-from edgenes.space.genotype import SearchSpace
 from edgenes.space.operations import OPERATIONS, register_operation
 from tests.edgenes.methods.test_catalogue import SETTING
 from tests.support.toys import blobs
@@ -99,7 +97,3 @@ class TestUses:
         found = run_method("own", SETTING, LocalTrainer(blobs(classes=3)))
         assert found.members == found.pool[1::-1] and found.retraining.steps > 0
         assert catalogue.METHODS["own"].label == "own"
-
-    def test_an_operations_name_is_one_of_a_module(self):
-        register_operation("own", lambda *_: nn.Identity())
-        assert SearchSpace(operations=("own",)).genotypes == 2 * 3 * 4 * 5

@@ -18,7 +18,7 @@ TINY = SearchSpace(nodes=2, operations=("skip_connect", "max_pool_3x3"))
 TINY_PAIRS = replace(TINY, inputs_per_node=2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(genotype=genotypes(), seed=st.integers(0, 2**32), data=st.data())
 def test_deviate_replaces_exactly_as_many_edges_as_told(genotype, seed, data):
     edges = data.draw(st.integers(0, genotype.space.max_edges))
@@ -70,17 +70,14 @@ def test_deviate_is_uniform_among_the_completions_of_the_kept_edges(space, edges
 
 @pytest.mark.parametrize("edges", [-1, 5])
 def test_deviate_refuses_what_it_cannot_replace(edges):
-    with pytest.raises(ConfigError, match=f"between 0 and 4, got {edges}"):
+    with pytest.raises(ConfigError, match=f"got {edges}"):
         deviate(random_genotype(SearchSpace(), seeded()), edges, seeded())
-
-
-def test_deviate_refuses_a_node_without_another_choice():
-    space = SearchSpace(nodes=1, inputs_per_node=2, operations=("skip_connect",))
+    space = SearchSpace(nodes=1, inputs_per_node=2, operations=("skip_connect",))  # without another choice
     with pytest.raises(ConfigError, match="no other edges"):
         deviate(random_genotype(space, seeded()), 1, seeded())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(genotype=genotypes())
 def test_json_and_indices_give_the_genotype_back(genotype):
     again = Genotype.from_json(genotype.to_json())
@@ -105,46 +102,6 @@ def test_the_digest_never_changes():
     """It names files of studies that are to be resumed: a new value would orphan them all."""
     nodes = [(Edge(j, DARTS_OPERATIONS[j]),) for j in range(4)]
     assert Genotype(SearchSpace(), (tuple(nodes),)).digest == "078469f523affdd1"
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(DARTS_OPERATIONS),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
-    max_leaves=8,
-)
-
-
-@settings(max_examples=80, deadline=None)
-@given(value=json_values)
-def test_any_other_json_is_a_config_error(value):
-    with pytest.raises(ConfigError):
-        Genotype.from_json(json.dumps(value))
-
-
-@settings(max_examples=150, deadline=None)
-@given(genotype=genotypes(2), junk=json_values, data=st.data())
-def test_a_genotype_with_one_value_replaced_is_another_genotype_or_a_config_error(genotype, junk, data):
-    root = {"": genotype.to_dict()}
-    holder, key = root, ""
-    while data.draw(st.booleans(), label="deeper") and isinstance(holder[key], dict | list) and holder[key]:
-        holder = holder[key]
-        keys = sorted(holder) if isinstance(holder, dict) else list(range(len(holder)))
-        key = data.draw(st.sampled_from(keys))
-    holder[key] = junk
-    try:
-        again = Genotype.from_json(json.dumps(root[""]))
-    except ConfigError:
-        return
-    assert Genotype.from_json(again.to_json()) == again
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "{", "[" * 100_000, '{"space": {}, "space": {}}', " " * 2**25, '{"space": {"nodes": 1e999}}', "\x00", "nan"],
-)
-def test_text_that_is_no_json_is_a_config_error(text):
-    with pytest.raises(ConfigError, match="not a genotype"):
-        Genotype.from_json(text)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_probabilities_sum_to_one_and_equal_a_draw_by_hand(space, temperature):
 def test_samples_come_as_often_as_their_probability_says(space, temperature):
     logits = random_logits(space, seed=3)
     every = enumerate_genotypes(space)
-    n = 6000
+    n = 3000
     counts = Counter(sample_genotypes(logits, space, n, seeded(1), temperature))
     expected = (n * log_probability(logits, space, every, temperature).exp()).double()
     observed = torch.tensor([counts[g] for g in every], dtype=torch.float64)
@@ -91,7 +91,7 @@ def test_log_probability_has_the_gradient_of_its_values(space):
     assert torch.autograd.gradcheck(of, (logits.alpha.requires_grad_(), logits.beta.requires_grad_()))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(genotype=genotypes(4))
 def test_one_hot_logits_choose_their_genotype_for_certain(genotype):
     space = genotype.space
@@ -107,7 +107,7 @@ def test_one_hot_logits_choose_their_genotype_for_certain(genotype):
         assert torch.allclose(operations[kind, edge], (hot.alpha[kind, edge] > 0).float(), atol=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(space=spaces(4), seed=st.integers(0, 1000), temperature=st.sampled_from([0.05, 0.3, 1.0, 5.0]))
 def test_relaxed_weights_sum_to_the_number_of_edges_and_lie_between_0_and_1(space, seed, temperature):
     logits = random_logits(space, seed, batch=(3,))
@@ -126,7 +126,7 @@ def test_relaxed_weights_sum_to_the_number_of_edges_and_lie_between_0_and_1(spac
 def test_cold_relaxed_samples_are_hard_samples(space):
     """As the temperature falls the Gumbel-softmax of the same noise becomes the Gumbel-max draw, two inputs or one."""
     logits = random_logits(space, seed=6, dtype=torch.float64)
-    for seed in range(50):
+    for seed in range(20):
         operations, edges = gumbel_weights(logits, space, 1e-8, seeded(seed))
         [drawn] = sample_genotypes(logits, space, 1, seeded(seed))
         hot = one_hot_logits(drawn, 1.0)
@@ -136,7 +136,7 @@ def test_cold_relaxed_samples_are_hard_samples(space):
         assert torch.equal(operations[chosen] > 0.5, hot.alpha[chosen] > 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(scores=st.lists(st.floats(-60, 60), min_size=2, max_size=6).map(lambda x: torch.tensor(x, dtype=torch.float64)))
 def test_successive_top_is_the_chance_to_be_among_two_draws(scores):
     weights = scores.softmax(-1).tolist()
@@ -180,16 +180,10 @@ def test_hardened_weights_are_hard_forward_and_soft_backward():
     assert torch.equal(soft, straight)
 
 
-def test_logits_of_other_shapes_are_refused():
-    with pytest.raises(ConfigError, match=r"got \(1, 5, 7\) and \(1, 4\)"):
-        ArchitectureLogits(torch.zeros(1, 5, 7), torch.zeros(1, 4))
-    with pytest.raises(ConfigError):
-        ArchitectureLogits(torch.zeros(5, 7), torch.zeros(5))
-
-
-def test_a_batch_is_indexed_by_its_first_axis():
+def test_logits_have_one_shape_and_a_batch_is_indexed_by_its_first_axis():
+    for alpha, beta in (((1, 5, 7), (1, 4)), ((5, 7), (5,))):
+        with pytest.raises(ConfigError, match="alpha"):
+            ArchitectureLogits(torch.zeros(alpha), torch.zeros(beta))
     logits = random_logits(ONE, batch=(4,))
-    assert logits.batched
-    assert not logits[2].batched
-    assert torch.equal(logits[2].alpha, logits.alpha[2])
-    assert torch.equal(logits[2].beta, logits.beta[2])
+    assert logits.batched and not logits[2].batched
+    assert torch.equal(logits[2].alpha, logits.alpha[2]) and torch.equal(logits[2].beta, logits.beta[2])
