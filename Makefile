@@ -1,5 +1,5 @@
-# `make study` runs the main job, `make test` the tests, `make test-unit` those without Ray and processes; each sets up
-# .venv first.
+# `make study` runs the main job, `make test` the tests, `make test-unit` the quick ones without Ray and processes; each
+# sets up .venv first.
 PYTHON ?= python3
 ARGS ?=
 PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
@@ -12,7 +12,7 @@ test: lint
 	$(PYTEST)
 
 test-unit: setup
-	$(PYTEST) -m "not ray and not e2e"
+	$(PYTEST) -m "not ray and not e2e and not slow"
 
 lint: setup
 	.venv/bin/ruff check .

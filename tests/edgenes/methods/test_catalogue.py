@@ -167,10 +167,10 @@ class TestHalving:
         total = [search_work(SETTING.search_config(), data), search_work(SETTING.hypernetwork_config(), data)]
         total += [retraining_work(SETTING.training, data, genotype=SETTING.space)] * SETTING.candidates
         budget = sum(total, Work())
-        plan = affordable_rungs(SETTING, data, budget, keep=2, finish=True)
+        plan = affordable_rungs(SETTING, data, budget, keep=3, finish=True)
         assert price(plan, data) <= budget.operations < 1.2 * price(plan, data)
         assert plan[-1].epochs == SETTING.training.epochs
-        more = affordable_rungs(SETTING, data, Work(operations=2 * budget.operations), keep=2, finish=True)
+        more = affordable_rungs(SETTING, data, Work(operations=2 * budget.operations), keep=3, finish=True)
         assert more[0].genotypes > plan[0].genotypes
         with pytest.raises(ConfigError, match="does not pay for 2 retrainings"):
             affordable_rungs(SETTING, data, Work(operations=10), keep=2, finish=True)

@@ -68,7 +68,7 @@ def test_probabilities_sum_to_one_and_equal_a_draw_by_hand(space, temperature):
 def test_samples_come_as_often_as_their_probability_says(space, temperature):
     logits = random_logits(space, seed=3)
     every = enumerate_genotypes(space)
-    n = 3000
+    n = 6000
     counts = Counter(sample_genotypes(logits, space, n, seeded(1), temperature))
     expected = (n * log_probability(logits, space, every, temperature).exp()).double()
     observed = torch.tensor([counts[g] for g in every], dtype=torch.float64)

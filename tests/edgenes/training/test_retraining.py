@@ -26,7 +26,7 @@ RUNS = {
 
 
 def config_of(**settings):
-    return TrainingConfig(**{"channels": 4, "epochs": 4, "batch_size": 32} | settings)
+    return TrainingConfig(**{"channels": 4, "epochs": 3, "batch_size": 32} | settings)
 
 
 def assert_same_weights(one, other):
