@@ -40,13 +40,6 @@ class EdgeCounts(NamedTuple):
     distinct: float | NDArray[np.integer]
 
 
-class Simulation(NamedTuple):
-    """Means over the draws of a Monte-Carlo simulation, and their standard errors."""
-
-    mean: EdgeCounts
-    standard_error: EdgeCounts
-
-
 def expected_edges(members: int, max_edges: int, lambdas: str = "whole", nested: bool = False) -> EdgeCounts:
     """E[m] in closed form; `summed` is eq. (2.4), N (Lambda + 1)^2 / (4 Lambda), for the defaults.
 
@@ -64,45 +57,6 @@ def expected_edges(members: int, max_edges: int, lambdas: str = "whole", nested:
     # The k-th edge is shared if at least k are: tail[k - 1] is that probability, for k = 1..Lambda.
     tail = (np.arange(max_edges, 0, -1) - (0.0 if lambdas == "whole" else 0.5)) / max_edges
     return EdgeCounts(members * float((tail**2).sum()), float((tail * (1 - (1 - tail) ** members)).sum()))
-
-
-def simulated_edges(
-    members: int,
-    max_edges: int,
-    lambdas: str = "whole",
-    nested: bool = False,
-    *,
-    draws: int = 100_000,
-    seed: int = 0,
-) -> Simulation:
-    """The same by Monte-Carlo: sets of edges are drawn and intersected, no formula of an overlap is used.
-
-    Raises ConfigError unless the numbers are whole and at least 1, `draws` at least 2.
-    """
-    check_choice("lambdas", lambdas, LAMBDAS)
-    _check(members=members, max_edges=max_edges)
-    if type(draws) is not int or draws < 2:
-        raise ConfigError(f"draws must be a whole number of at least 2, for a standard error; got {shown(draws)}.")
-    rng = np.random.default_rng(seed)
-    order = rng.random((draws, max_edges))
-    path = _shared(order, lambdas, rng)
-    summed, union = np.zeros(draws), np.zeros_like(path)
-    for _ in range(members):
-        overlap = path & _shared(order if nested else rng.random(order.shape), lambdas, rng)
-        summed += overlap.sum(1)
-        union |= overlap
-    counts = np.stack([summed, union.sum(1)])
-    errors = counts.std(1, ddof=1) / draws**0.5
-    return Simulation(EdgeCounts(*counts.mean(1).tolist()), EdgeCounts(*errors.tolist()))
-
-
-def _shared(order: NDArray[np.float64], lambdas: str, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Which edges an architecture at a fresh lambda shares, (draws, edges): those first in `order`, uniform numbers."""
-    draws, max_edges = order.shape
-    if lambdas == "interval":
-        return order < rng.random((draws, 1))  # lambda / Lambda
-    size = rng.integers(1, max_edges + 1, draws) if lambdas == "whole" else np.rint(rng.random(draws) * max_edges)
-    return order.argsort(1).argsort(1) < size[:, None]
 
 
 def speedup(edges: float, max_edges: int) -> float:
