@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 SCRIPT = HERE.parents[1] / "studies" / "anneal_sweep.py"
 SMOKE = ("--smoke-test", "--sampler", "random")
 STEPS = list(range(1, 16))  # of a smoke trial: 12 epochs and 3 candidates
-LIMIT = 300.0  # seconds that a driver may take
+LIMIT = 600.0  # seconds that a driver may take
 STEP = "edgenes.training.bilevel:Bilevel.weight_step"
 PREDICT = "edgenes.training.retraining:predict"
 COMMIT = ("sqlalchemy.orm.session:Session.commit", "optuna.storages.journal._file:JournalFileBackend.append_logs")
@@ -127,7 +127,7 @@ def go_on(out: Path, options: tuple[str, ...] = SMOKE) -> Ended:
     return ended
 
 
-def wait_for(happened: Callable[[], bool], process: subprocess.Popen, limit: float = 240.0) -> None:
+def wait_for(happened: Callable[[], bool], process: subprocess.Popen, limit: float = LIMIT) -> None:
     """Wait until something has happened in the study; fails if its driver ends before."""
     deadline = time.monotonic() + limit
     while not happened():
