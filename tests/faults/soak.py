@@ -5,9 +5,6 @@ leaves is compared with an undisturbed study of the same seed. `--only NAME` run
 """
 
 import argparse
-import dataclasses
-import json
-import os
 import random
 import signal
 import socket
@@ -15,7 +12,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -43,7 +39,6 @@ from tests.faults.harness import (
     trials,
     wait_for,
 )
-from tests.support.servers import s3
 from tune_jobs.files.environment import commit, hardware, versions
 
 
@@ -57,6 +52,7 @@ class Row:
     lost: str = "nothing"
 
 
+ONE_AT_A_TIME = (*SMOKE, "--max-concurrent", "1")
 Scenario = Callable[[Path, Path], list[Row]]
 SCENARIOS: dict[str, Scenario] = {}
 
@@ -79,30 +75,52 @@ def sound(out: Path, undisturbed: Path, **options) -> Findings:
     return found
 
 
-def stopped_then_mended(
-    here: Path, undisturbed: Path, fault: Fault, word: str, mend: Callable[[], object], **options
-) -> str:
-    """A fault that is not the trials': the driver stops with that word, and goes on once it is mended; the cost."""
-    ended = fires(here, fault, **options)
-    assert ended.status == 1 and word in ended.errors, ended
-    assert not [trial for trial in trials(here) if trial.state == TrialState.FAIL]
-    mend()
-    go_on(here)
-    return cost(sound(here, undisturbed))
-
-
 def cost(found: Findings) -> str:
     return f"{found.repeated} steps computed again" if found.repeated > 0 else "nothing"
 
 
-def kill_chain(out: Path, undisturbed: Path, moments: list[tuple[str, Fault]]) -> list[Row]:
-    """Kill one driver after another at these moments of one study."""
-    for _, fault in moments:
-        ended = fires(out, fault)
-        assert ended.status == 137, ended
+@dataclass(frozen=True)
+class Accident:
+    """What happens to one driver, and how that ends; `failed` trials are FAIL after all, for that `reason`."""
+
+    fault: str
+    moment: str
+    injected: Fault
+    status: int = 0
+    word: str = ""
+    failed: int = 0
+    reason: str = ""
+    options: tuple[str, ...] = SMOKE
+
+
+def suffer(out: Path, accident: Accident, **options) -> None:
+    ended = fires(out, accident.injected, options=accident.options, **options)
+    assert ended.status == accident.status and accident.word in ended.errors, ended
+
+
+def survive(out: Path, undisturbed: Path, accident: Accident, mend: Callable[[], object] | None = None) -> Row:
+    """A study of its own: the accident, what a person does about it, and the same command where the driver stopped."""
+    suffer(out, accident, mortal=mend is not None)
+    if accident.status:
+        assert not [trial for trial in trials(out) if trial.state == TrialState.FAIL]
+        if mend is not None:
+            mend()
+        go_on(out, accident.options)
+    found = sound(out, undisturbed, failed=accident.failed)
+    for attributes in (trial.user_attrs for trial in trials(out) if trial.state == TrialState.FAIL):
+        assert accident.reason in attributes["reason"], attributes
+        assert attributes["hardware"]["host"] == socket.gethostname(), attributes
+    lost = "the trial: FAIL, replaced" if accident.failed else cost(found)
+    return Row(accident.fault, accident.moment, accident.injected.times, lost)
+
+
+def chain(out: Path, undisturbed: Path, accidents: list[Accident]) -> list[Row]:
+    """One driver after another of the same study meets with an accident, and the last with none."""
+    for accident in accidents:
+        suffer(out, accident)
     go_on(out)
-    lost = f"{cost(sound(out, undisturbed))}, all {len(moments)} kills of one study together"
-    return [Row("driver killed (SIGKILL)", moment, 1, lost) for moment, _ in moments]
+    lost = f"{cost(sound(out, undisturbed))}, all {len(accidents)} together"
+    return [Row(accident.fault, accident.moment, 1, lost) for accident in accidents]
 
 
 MOMENTS = [
@@ -119,10 +137,7 @@ MOMENTS = [
     ("just after a trial completed", Fault("kill", "trial told")),
     ("between sweep and finalists", Fault("kill", "sweep finished")),
     ("in a full retraining", Fault("kill driver", PREDICT)),
-    (
-        "between two full retrainings",
-        Fault("kill driver", "candidate stored", nth=2),
-    ),
+    ("between two full retrainings", Fault("kill driver", "candidate stored", nth=2)),
     ("while the hypernetwork is chosen", Fault("kill", "choice of the hypernetwork")),
     ("between finalists and ensemble", Fault("kill", "finalists finished")),
     ("in the final trial, before the test is read", Fault("kill driver", "test read")),
@@ -135,20 +150,15 @@ MOMENTS = [
 
 @scenario
 def driver_killed_at_each_moment(out: Path, undisturbed: Path) -> list[Row]:
-    return kill_chain(out, undisturbed, MOMENTS)
+    kills = [Accident("driver killed (SIGKILL)", moment, fault, 137) for moment, fault in MOMENTS]
+    return chain(out, undisturbed, kills)
 
 
 @scenario
 def driver_killed_ten_times_at_random(out: Path, undisturbed: Path) -> list[Row]:
     """At a random write, report, checkpoint or step; more kills than an undisturbed study has drivers."""
     draw = random.Random(0)
-    points = (
-        *COMMIT,
-        STEP,
-        "report",
-        "edgenes.checkpoint:write_atomically",
-        "curve",
-    )
+    points = (*COMMIT, STEP, "report", "edgenes.checkpoint:write_atomically", "curve")
     kills = 0
     while kills < 10:
         ended = drive(out, Fault("kill driver", points, nth=draw.randint(1, 60)))
@@ -180,38 +190,38 @@ def tpe_in_parallel(out: Path, undisturbed: Path) -> list[Row]:
 
 @scenario
 def same_trial_killed_three_times(out: Path, undisturbed: Path) -> list[Row]:
-    options = (*SMOKE, "--max-concurrent", "1")
+    killed = Fault("kill driver", STEP, nth=SEARCH_STEPS + 11)
+    accident = Accident("driver killed (SIGKILL)", "in the same trial", killed, 137, options=ONE_AT_A_TIME)
     for _ in range(3):
-        ended = fires(out, Fault("kill driver", STEP, nth=SEARCH_STEPS + 11), options=options)
-        assert ended.status == 137
+        suffer(out, accident)
         assert [trial.number for trial in trials(out) if trial.state == TrialState.RUNNING] == [0]
-    go_on(out, options)
-    return [Row("driver killed (SIGKILL)", "three times in a row in the same trial", 3, cost(sound(out, undisturbed)))]
+    go_on(out, ONE_AT_A_TIME)
+    return [Row(accident.fault, "three times in a row in the same trial", 3, cost(sound(out, undisturbed)))]
 
 
 @scenario
 def stopped_by_a_signal(out: Path, undisturbed: Path) -> list[Row]:
-    """SIGINT as from the keyboard, once and twice, and SIGTERM as SLURM sends it: tidy, and says how to go on."""
+    """SIGINT as from the keyboard, once and twice, and SIGTERM as SLURM sends it: tidy, and says how to resume."""
     once, twice, slurm = [signal.SIGINT], [signal.SIGINT] * 2, [signal.SIGTERM]
     moments = [
-        ("in the search", Fault("", STEP, nth=3), (once, slurm)),
-        ("just after a trial started", Fault("", "trial started"), (once, slurm)),
-        ("in a trial", Fault("", STEP, nth=31), (once, twice, slurm)),
-        ("in a full retraining", Fault("", PREDICT), (twice,)),
-        ("in the final trial", Fault("", "test read"), (slurm,)),
+        ("in the search", STEP, 3, (once, slurm)),
+        ("just after a trial started", "trial started", 1, (once, slurm)),
+        ("in a trial", STEP, 31, (once, twice, slurm)),
+        ("in a full retraining", PREDICT, 1, (twice,)),
+        ("in the final trial", "test read", 1, (slurm,)),
     ]
-    rows = []
-    for name, fault, sent in moments:
-        for signals in sent:
-            what = signals[0].name + (", twice" if len(signals) == 2 else "")
-            ended = fires(out, Fault("signal driver", fault.points, fault.when, fault.nth, argument=signals))
-            assert ended.status == 130, ended
-            assert "same command" in ended.errors, ended
-            assert not (out / "driver.json").exists()
-            rows.append(Row(what, name))
-    go_on(out)
-    lost = cost(sound(out, undisturbed))
-    return [Row(row.fault, row.moment, 1, lost) for row in rows]
+    stops = [
+        Accident(
+            signals[0].name + (", twice" if len(signals) == 2 else ""),
+            moment,
+            Fault("signal driver", point, nth=nth, argument=signals),
+            130,
+            "same command",
+        )
+        for moment, point, nth, sent in moments
+        for signals in sent
+    ]
+    return chain(out, undisturbed, stops)
 
 
 @scenario
@@ -232,18 +242,6 @@ def worker_killed(out: Path, undisturbed: Path) -> list[Row]:
 
 
 @scenario
-def worker_killed_again_and_again(out: Path, undisturbed: Path) -> list[Row]:
-    """A trial that kills its worker each time is a failure with a reason, and another one takes its place."""
-    options = (*SMOKE, "--max-concurrent", "1")
-    ended = fires(out, Fault("kill", STEP, nth=SEARCH_STEPS + 5, times=3), options=options)
-    assert ended.status == 0, ended
-    sound(out, undisturbed, failed=1)
-    [failed] = [trial for trial in trials(out) if trial.state == TrialState.FAIL]
-    assert "worker died" in failed.user_attrs["reason"], failed.user_attrs
-    return [Row("worker killed (SIGKILL)", "three times in a row in the same trial", 3, "the trial: FAIL, replaced")]
-
-
-@scenario
 def node_lost(out: Path, undisturbed: Path) -> list[Row]:
     """Three nodes on this machine; the one whose worker trains is taken away, twice."""
     rows = []
@@ -261,48 +259,38 @@ def node_lost(out: Path, undisturbed: Path) -> list[Row]:
     return rows
 
 
+FAILED = [
+    ("worker killed (SIGKILL)", "three times in a row in the same trial", "worker died", "kill", 5, 3),
+    ("trial fails", "raises", "as planned", "raise", 5, 1),
+    ("trial fails", "NaN at its first step", "nan", "nan", 1, 1),
+    ("trial fails", "NaN at a later step", "nan", "nan", 40, 1),
+    ("out of memory", "again with half the batch", "half the batch", "out of memory", 30, 2),
+]
+
+
 @scenario
 def trial_that_fails(out: Path, undisturbed: Path) -> list[Row]:
-    """FAIL with reason, traceback and hardware; another trial takes its place."""
+    """FAIL with reason and hardware; another trial takes its place."""
     rows = []
-    for fault, name, word in (
-        (Fault("raise", STEP, nth=SEARCH_STEPS + 5, argument="as planned"), "raises", "as planned"),
-        (Fault("nan", STEP, "after", nth=SEARCH_STEPS + 1), "NaN at its first step", "nan"),
-        (Fault("nan", STEP, "after", nth=SEARCH_STEPS + 40), "NaN at a later step", "nan"),
-        (Fault("raise", "edgenes.selection:cross_fitted", argument="in the end"), "raises at its end", "in the end"),
-    ):
-        here = out.parent / name.replace(" ", "-")
-        ended = fires(here, fault)
-        assert ended.status == 0, ended
-        sound(here, undisturbed, failed=1)
-        [failed] = [trial for trial in trials(here) if trial.state == TrialState.FAIL]
-        attributes = failed.user_attrs
-        assert word in attributes["reason"] and "Error" in attributes["traceback"], attributes
-        assert attributes["hardware"]["host"] == socket.gethostname(), attributes
-        rows.append(Row("trial fails", name, 1, "the trial: FAIL, replaced"))
-    return rows
+    for fault, moment, reason, action, nth, times in FAILED:
+        when = "after" if action == "nan" else "before"
+        injected = Fault(action, STEP, when, SEARCH_STEPS + nth, times, argument=reason)
+        accident = Accident(fault, moment, injected, failed=1, reason=reason, options=ONE_AT_A_TIME)
+        rows.append(survive(out.parent / moment.replace(" ", "-"), undisturbed, accident))
+    at_its_end = Fault("raise", "edgenes.selection:cross_fitted", argument="in the end")
+    accident = Accident("trial fails", "raises at its end", at_its_end, failed=1, reason="in the end")
+    return [*rows, survive(out, undisturbed, accident)]
 
 
 @scenario
 def out_of_memory(out: Path, undisturbed: Path) -> list[Row]:
-    once, twice = out.parent / "once", out.parent / "twice"
-    ended = fires(once, Fault("out of memory", STEP, nth=SEARCH_STEPS + 30))
+    ended = fires(out, Fault("out of memory", STEP, nth=SEARCH_STEPS + 30))
     assert ended.status == 0, ended
-    notes = [trial.user_attrs.get("out_of_memory") for trial in trials(once)]
-    [note] = [note for note in notes if note]
+    [note] = [note for trial in trials(out) if (note := trial.user_attrs.get("out_of_memory"))]
     assert note["accumulate"] == 2 and "memory" in note["reason"]
-    assert [trial.state for trial in trials(once)] == [TrialState.COMPLETE] * 2
-    sound(once, undisturbed, same=False)
-    full = Fault("out of memory", STEP, nth=SEARCH_STEPS + 30, times=2)
-    ended = fires(twice, full, options=(*SMOKE, "--max-concurrent", "1"))
-    assert ended.status == 0, ended
-    sound(twice, undisturbed, failed=1)
-    [failed] = [trial for trial in trials(twice) if trial.state == TrialState.FAIL]
-    assert "half the batch" in failed.user_attrs["reason"]
-    return [
-        Row("out of memory", "once in a trial", 1, "the epochs before it; half the batch from then on, recorded"),
-        Row("out of memory", "again with half the batch", 2, "the trial: FAIL, replaced"),
-    ]
+    sound(out, undisturbed, same=False)
+    lost = "the epochs before it; half the batch from then on, recorded"
+    return [Row("out of memory", "once in a trial", 1, lost)]
 
 
 @scenario
@@ -319,35 +307,30 @@ def everything_fails(out: Path, undisturbed: Path) -> list[Row]:
 
 @scenario
 def disk_full(out: Path, undisturbed: Path) -> list[Row]:
-    """A small disk, filled up at the moment; then space is made, and the same command goes on."""
+    """A small disk, filled up at the moment; then space is made, and the same command resumes."""
     rows = []
-    for moment, fault in (
-        ("at a checkpoint", Fault("fill disk", "trial checkpoint", nth=2)),
-        ("at a prediction", Fault("fill disk", "candidate")),
-        ("at a write to the study", Fault("fill disk", "tell")),
-        ("at the report", Fault("fill disk", "results complete")),
+    for moment, point, nth in (
+        ("at a checkpoint", "trial checkpoint", 2),
+        ("at a prediction", "candidate", 1),
+        ("at a write to the study", "tell", 1),
+        ("at the report", "results complete", 1),
     ):
-        disk = out.parent / moment.replace(" ", "-")
-        with small_disk(disk):
-            filled = dataclasses.replace(fault, argument=str(disk))
-            free = (disk / "ballast").unlink
-            lost = stopped_then_mended(disk / "study", undisturbed, filled, "free some space", free)
-        rows.append(Row("disk full", moment, 1, lost))
+        with small_disk(out.parent / moment.replace(" ", "-")) as disk:
+            full = Fault("fill disk", point, nth=nth, argument=str(disk))
+            accident = Accident("disk full", moment, full, 1, "free some space")
+            rows.append(survive(disk / "study", undisturbed, accident, (disk / "ballast").unlink))
     return rows
 
 
 @scenario
 def folder_read_only(out: Path, undisturbed: Path) -> list[Row]:
     rows = []
-    for moment, point in (
-        ("in the sweep", "trial started"),
-        ("before the finalists", "sweep finished"),
-    ):
+    for moment, point in (("in the sweep", "trial started"), ("before the finalists", "sweep finished")):
         here = out.parent / moment.replace(" ", "-")
         fault = Fault("run", point, argument=f"chmod -R a-w {here}")
+        accident = Accident("folder turned read-only", moment, fault, 1, "writable")
         restore = partial(subprocess.run, ["chmod", "-R", "u+w", here], check=True)
-        lost = stopped_then_mended(here, undisturbed, fault, "writable", restore, mortal=True)
-        rows.append(Row("folder turned read-only", moment, 1, lost))
+        rows.append(survive(here, undisturbed, accident, restore))
     return rows
 
 
@@ -355,12 +338,11 @@ def folder_read_only(out: Path, undisturbed: Path) -> list[Row]:
 def checkpoint_damaged(out: Path, undisturbed: Path) -> list[Row]:
     """The newest checkpoint is cut short, or a byte of it flipped: the one before it is taken, and that is said."""
     rows = []
-    options = (*SMOKE, "--max-concurrent", "1")
     for what in ("truncated", "one byte flipped"):
         here = out.parent / what.replace(" ", "-")
         # The second driver goes on with the trial and saves each epoch; it dies with two checkpoints there.
-        fires(here, Fault("kill driver", STEP, nth=SEARCH_STEPS + 11), options=options)
-        fires(here, Fault("kill", "checkpoint recorded", nth=4), options=options)
+        fires(here, Fault("kill driver", STEP, nth=SEARCH_STEPS + 11), options=ONE_AT_A_TIME)
+        fires(here, Fault("kill", "checkpoint recorded", nth=4), options=ONE_AT_A_TIME)
         [orphan] = [trial for trial in trials(here) if trial.state == TrialState.RUNNING]
         newest = here / orphan.user_attrs["checkpoint"] / "state.pt"
         content = bytearray(newest.read_bytes())
@@ -369,7 +351,7 @@ def checkpoint_damaged(out: Path, undisturbed: Path) -> list[Row]:
         else:
             content[len(content) // 2] ^= 1
         newest.write_bytes(content)
-        ended = go_on(here, options)
+        ended = go_on(here, ONE_AT_A_TIME)
         assert "checkpoint before it is taken" in ended.errors, ended
         rows.append(Row("newest checkpoint damaged", what, 1, cost(sound(here, undisturbed))))
     return rows
@@ -411,74 +393,8 @@ def database_locked(out: Path, undisturbed: Path) -> list[Row]:
 
 @scenario
 def clock_jumps_back(out: Path, undisturbed: Path) -> list[Row]:
-    ended = fires(out, Fault("clock", "report", nth=3))
-    assert ended.status == 0, ended
-    return [Row("clock jumps back an hour", "in the sweep, in driver and workers", 1, cost(sound(out, undisturbed)))]
-
-
-@scenario
-def second_driver(out: Path, undisturbed: Path) -> list[Row]:
-    """On one host, and as if on another: refused by name; a dead driver's lock is taken over."""
-    refused: list[Ended] = []
-
-    def second(process: subprocess.Popen, fired: Callable[[int], bool]) -> None:
-        wait_for(lambda: fired(0), process)
-        first = json.loads((out / "driver.json").read_text())
-        ended = drive(out)
-        assert ended.status == 1 and f"process {first['pid']} on {first['host']}" in ended.errors, ended
-        refused.append(ended)
-        os.kill(first["pid"], signal.SIGKILL)
-
-    ended = fires(out, Fault("mark", "trial started"), meanwhile=second)
-    assert ended.status == 137 and refused
-    # As if on another host: its heartbeat is there, and then it is not.
-    presence = {"host": "another-host", "pid": 7, "started": "today", "heartbeat": 15.0, "token": "theirs"}
-    (out / "driver.json").write_text(json.dumps(presence))
-    ended = drive(out)
-    assert ended.status == 1 and "process 7 on another-host" in ended.errors, ended
-    stopped = threading.Event()
-
-    def beat() -> None:
-        while not stopped.wait(1):
-            os.utime(out / "driver.json")
-
-    thread = threading.Thread(target=beat)
-    thread.start()
-    try:
-        assert drive(out).status == 1
-    finally:
-        stopped.set()
-        thread.join()
-    os.utime(out / "driver.json", (time.time() - 120,) * 2)
-    go_on(out)
-    lost = cost(sound(out, undisturbed))
-    return [
-        Row("second driver", "on the same host", 1, "nothing: refused, naming host and process"),
-        Row("second driver", "as if on another host", 2, "nothing: refused, naming host and process"),
-        Row("dead driver's lock", "same host, and another's without a heartbeat", 2, f"taken over; {lost}"),
-    ]
-
-
-@scenario
-def files_elsewhere(out: Path, undisturbed: Path) -> list[Row]:
-    """Checkpoints and predictions under --storage-path: a shared folder, and a server of the S3 protocol."""
-    rows = []
-    with s3() as bucket:
-        trial = Fault("kill driver", STEP, nth=SEARCH_STEPS + 30)
-        retraining = Fault("kill driver", PREDICT, nth=8)
-        for where, url, faults in (
-            ("in a shared folder", str(out.parent / "shared"), {"a trial": trial}),
-            ("on S3", bucket, {"a trial": trial, "a retraining": retraining}),
-        ):
-            here = out.parent / where.replace(" ", "-")
-            options = (*SMOKE, "--storage-path", url)
-            for fault in faults.values():
-                fires(here, fault, options=options)
-            go_on(here, options)
-            lost = cost(sound(here, undisturbed))
-            moment = f"in {' and in '.join(faults)}, files {where}"
-            rows.append(Row("driver killed (SIGKILL)", moment, len(faults), lost))
-    return rows
+    late = Fault("clock", "report", nth=3)
+    return [survive(out, undisturbed, Accident("clock jumps back an hour", "in the sweep, everywhere", late))]
 
 
 def main() -> int:
