@@ -24,6 +24,17 @@ def test_the_wheel_finds_every_package():
     assert shipped <= {*found}
 
 
+def test_the_wheel_finds_every_file_that_is_no_module():
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    found = {path for name, globs in data.items() for glob in globs for path in folder_of(name).glob(glob)}
+    files = [path for room in ("edgenes", "tune_jobs") for path in (ROOT / room).rglob("*") if path.is_file()]
+    assert {path for path in files if path.suffix not in (".py", ".pyc")} == found
+
+
+def folder_of(package):
+    return ROOT / package.replace(".", "/")
+
+
 def test_no_array_of_a_file_holds_objects():
     sources = [path.read_text() for room in ("edgenes", "tune_jobs", "studies") for path in (ROOT / room).rglob("*.py")]
     assert not [source for source in sources if "allow_pickle=True" in source]

@@ -15,7 +15,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -204,21 +204,21 @@ def stopped_by_a_signal(out: Path, undisturbed: Path) -> list[Row]:
     """SIGINT as from the keyboard, once and twice, and SIGTERM as SLURM sends it: tidy, and says how to resume."""
     once, twice, slurm = [signal.SIGINT], [signal.SIGINT] * 2, [signal.SIGTERM]
     moments = [
-        ("in the search", STEP, 3, (once, slurm)),
-        ("just after a trial started", "trial started", 1, (once, slurm)),
-        ("in a trial", STEP, 31, (once, twice, slurm)),
-        ("in a full retraining", PREDICT, 1, (twice,)),
-        ("in the final trial", "test read", 1, (slurm,)),
+        ("in the search", Fault("signal driver", STEP, nth=3), (once, slurm)),
+        ("just after a trial started", Fault("signal driver", "trial started"), (once, slurm)),
+        ("in a trial", Fault("signal driver", STEP, nth=31), (once, twice, slurm)),
+        ("in a full retraining", Fault("signal driver", PREDICT), (twice,)),
+        ("in the final trial", Fault("signal driver", "test read"), (slurm,)),
     ]
     stops = [
         Accident(
             signals[0].name + (", twice" if len(signals) == 2 else ""),
             moment,
-            Fault("signal driver", point, nth=nth, argument=signals),
+            replace(fault, argument=signals),
             130,
             "same command",
         )
-        for moment, point, nth, sent in moments
+        for moment, fault, sent in moments
         for signals in sent
     ]
     return chain(out, undisturbed, stops)
@@ -309,15 +309,14 @@ def everything_fails(out: Path, undisturbed: Path) -> list[Row]:
 def disk_full(out: Path, undisturbed: Path) -> list[Row]:
     """A small disk, filled up at the moment; then space is made, and the same command resumes."""
     rows = []
-    for moment, point, nth in (
-        ("at a checkpoint", "trial checkpoint", 2),
-        ("at a prediction", "candidate", 1),
-        ("at a write to the study", "tell", 1),
-        ("at the report", "results complete", 1),
+    for moment, fault in (
+        ("at a checkpoint", Fault("fill disk", "trial checkpoint", nth=2)),
+        ("at a prediction", Fault("fill disk", "candidate")),
+        ("at a write to the study", Fault("fill disk", "tell")),
+        ("at the report", Fault("fill disk", "results complete")),
     ):
         with small_disk(out.parent / moment.replace(" ", "-")) as disk:
-            full = Fault("fill disk", point, nth=nth, argument=str(disk))
-            accident = Accident("disk full", moment, full, 1, "free some space")
+            accident = Accident("disk full", moment, replace(fault, argument=str(disk)), 1, "free some space")
             rows.append(survive(disk / "study", undisturbed, accident, (disk / "ballast").unlink))
     return rows
 
@@ -325,10 +324,13 @@ def disk_full(out: Path, undisturbed: Path) -> list[Row]:
 @scenario
 def folder_read_only(out: Path, undisturbed: Path) -> list[Row]:
     rows = []
-    for moment, point in (("in the sweep", "trial started"), ("before the finalists", "sweep finished")):
+    for moment, fault in (
+        ("in the sweep", Fault("run", "trial started")),
+        ("before the finalists", Fault("run", "sweep finished")),
+    ):
         here = out.parent / moment.replace(" ", "-")
-        fault = Fault("run", point, argument=f"chmod -R a-w {here}")
-        accident = Accident("folder turned read-only", moment, fault, 1, "writable")
+        locked = replace(fault, argument=f"chmod -R a-w {here}")
+        accident = Accident("folder turned read-only", moment, locked, 1, "writable")
         restore = partial(subprocess.run, ["chmod", "-R", "u+w", here], check=True)
         rows.append(survive(here, undisturbed, accident, restore))
     return rows

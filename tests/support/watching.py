@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from urllib.parse import quote
 
 from tests.faults.harness import HERE, SCRIPT
 from tests.faults.supervise import descendants
+from tests.support.servers import free_port
 
 PROMETHEUS = """
 global: {{scrape_interval: 1s}}
@@ -25,13 +25,6 @@ scrape_configs:
   - job_name: ray
     file_sd_configs: [{{files: ['{found}'], refresh_interval: 1s}}]
 """
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def get(url: str) -> Any:
