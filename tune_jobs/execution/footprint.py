@@ -31,7 +31,7 @@ HEADROOM = 1.2
 MOST = 100
 """Trials on one card; of more, Ray's ten-thousandths no longer tell one number from the next."""
 MEASURING_SECONDS = 600.0
-"""How long a measurement may take, its wait for a free GPU included."""
+"""Limit of a measurement, its wait for a free GPU included."""
 WAITING_SECONDS = 300.0
 """How long a trial waits for its GPU's memory."""
 
