@@ -12,6 +12,7 @@ from edgenes.errors import CheckpointError, ConfigError
 from edgenes.parsing import reason, shown
 from edgenes.space.genotype import Genotype, SearchSpace, shared_edges
 from edgenes.space.logits import ArchitectureLogits, argmax_genotype, sample_genotypes
+from edgenes.validation import check_choice
 
 INTERPOLATIONS = ("corrected", "as_printed")
 _WIDTH_FLOOR = 0.02  # of the whole range: pivots never meet, so the interpolation never divides by zero
@@ -45,8 +46,7 @@ class Hypernetwork(nn.Module):
         super().__init__()
         if type(pivots) is not int or not 2 <= pivots <= 1 / _WIDTH_FLOOR:
             raise ConfigError(f"pivots must be between 2 and {1 / _WIDTH_FLOOR:.0f}, got {shown(pivots)}.")
-        if interpolation not in INTERPOLATIONS:
-            raise ConfigError(f"interpolation must be one of {INTERPOLATIONS}, got {shown(interpolation)}.")
+        check_choice("interpolation", interpolation, INTERPOLATIONS)
         self.space = space
         self.interpolation = interpolation
         types, edges, operations = len(space.cell_types), len(space.edges), len(space.operations)

@@ -415,13 +415,11 @@ def test_fewer_images_are_drawn_class_by_class_and_too_few_refused():
             load_data("digits", images=images)
 
 
-@pytest.mark.parametrize("name", ["digits", "folder"])
-def test_image_size_and_seed_have_a_least_value(folder, name):
-    source = folder() if name == "folder" else name
-    with pytest.raises(DataError, match=r"image_size.*got 0"):
-        load_data(source, image_size=0)
-    with pytest.raises(DataError, match=r"seed.*got -1"):
-        load_data(source, seed=-1)
+@pytest.mark.parametrize("wrong", [{"image_size": 0}, {"seed": -1}])
+def test_image_size_and_seed_have_a_least_value(wrong):
+    [(name, value)] = wrong.items()
+    with pytest.raises(DataError, match=f"{name}.*got {value}"):
+        load_data("digits", **wrong)
 
 
 def test_folders_that_hold_no_data_set(folder, tmp_path):

@@ -16,9 +16,7 @@ from edgenes.space.logits import (
     argmax_genotype,
     gumbel_weights,
     harden,
-    incoming,
     log_probability,
-    pair_probabilities,
     sample_genotypes,
     successive_top,
 )
@@ -152,20 +150,6 @@ def test_successive_top_is_the_chance_to_be_among_two_draws(scores):
     assert actual.tolist() == pytest.approx(expected, abs=1e-9)
     assert actual.sum().item() == pytest.approx(2)
     assert torch.equal(successive_top(scores, 1), scores.softmax(-1))
-
-
-def test_pair_probabilities_sum_to_one_and_keep_their_gradient_at_the_extremes():
-    space = SearchSpace(nodes=4, inputs_per_node=2)
-    for scale in (1.0, 50.0):
-        beta = (scale * random_logits(space, seed=7, dtype=torch.float64).beta.sign()).requires_grad_()
-        pairs = pair_probabilities(beta, space)
-        assert torch.allclose(pairs.sum((-2, -1)), torch.ones(1, 4, dtype=torch.float64))
-        assert (pairs.tril() == 0).all()
-        pairs.square().sum().backward()
-        assert beta.grad.isfinite().all()
-    _, missing = incoming(space)
-    assert (pairs[0][missing] == 0).all()
-    assert (pairs[0].transpose(-1, -2)[missing] == 0).all()
 
 
 def test_hardened_weights_are_hard_forward_and_soft_backward():

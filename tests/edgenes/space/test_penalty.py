@@ -112,14 +112,6 @@ def test_gumbel_is_the_papers_product_of_one_sample():
     assert penalty.item() == pytest.approx((2 - share) ** 2, rel=1e-5)
 
 
-def test_gumbel_draws_one_sample_an_element_of_the_batch():
-    optimal = random_genotype(PAPER, seeded(1))
-    logits = near(optimal, 8)
-    twice = ArchitectureLogits(logits.alpha.expand(2, -1, -1, -1), logits.beta.expand(2, -1, -1))
-    one, other = shared_edge_penalty(twice, optimal, torch.ones(2), "gumbel", 1.0, seeded()).tolist()
-    assert one != other
-
-
 @pytest.mark.parametrize(
     ("space", "arguments", "word"),
     [
