@@ -188,8 +188,7 @@ def test_a_spreadsheet_computes_no_cell_of_the_trials(tmp_path):
 
 
 def test_links_within_a_study_are_fine(study):
-    (study / "trials").mkdir()
-    (study / "trials" / "other.json").symlink_to("../config.json")
+    (study / "other.json").symlink_to("config.json")
     moved = study.with_name("by another name")
     moved.symlink_to(study)
     assert len(open_saved(moved).trials()) == 1
@@ -411,20 +410,12 @@ def test_zip_files_that_torch_would_follow_are_refused(tmp_path, entries, method
     assert word in refusal(lambda: load_checkpoint(path, "trial"))
 
 
-def test_overlapping_entries_are_refused(tmp_path):
-    """Many entries of a directory that are one and the same entry of the file."""
-    path = tmp_path / "c.pt"
-    save_checkpoint(path, "trial", {"value": torch.zeros(250_000)})
-    with zipfile.ZipFile(path, "a") as archive:
-        [data] = [entry for entry in archive.infolist() if entry.filename.endswith("data/0")]
-        for k in range(1, 1000):
-            twin = zipfile.ZipInfo(data.filename[:-1] + str(k))
-            for name in ("header_offset", "file_size", "compress_size", "CRC"):
-                setattr(twin, name, getattr(data, name))
-            archive.filelist.append(twin)
-            archive.NameToInfo[twin.filename] = twin
-        archive._didModify = True
-    assert len(zipfile.ZipFile(path).namelist()) > 1000
+def test_entries_that_are_longer_together_than_their_file_are_refused(tmp_path):
+    path = checkpoint(tmp_path / "c.pt", b"K\x01")
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"PK\x01\x02")  # of the directory, which declares the sizes
+    content[entry + 20 : entry + 28] = struct.pack("<II", 2**31, 2**31)
+    path.write_bytes(content)
     assert "larger than the file" in refusal(lambda: load_checkpoint(path, "trial"))
 
 
@@ -456,10 +447,8 @@ def with_beta(beta) -> dict:
     ("changes", "word"),
     [
         ({"pivots": 10**9}, "pivots must be between"),
-        ({"pivots": 4}, "alpha"),
         ({"space": {"nodes": 10**9}}, "nodes"),
         ({"space": None}, "search space"),
-        ({"interpolation": ["corrected"]}, "interpolation"),
         ({"weights": {}}, "'alpha'"),
         (with_beta(torch.full((3, 1, 5), float("nan"))), "not finite"),
         (with_beta(torch.zeros(3, 1, 5).double()), "float64"),
