@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 
 from tests.faults.harness import PREDICT, SEARCH_STEPS, SMOKE, STEP, Fault, drive, go_on, inspect, trials, wait_for
 from tests.faults.supervise import descendants
+from tune_jobs.study.result import test_reads as reads_of_test
 
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}  # 127.0.0.1, and the same in IPv6's notation
 
@@ -37,13 +38,14 @@ def test_a_driver_killed_twice_and_stopped_once_loses_nothing_and_repeats_no_tri
     out = tmp_path / "study"
     killed = drive(out, Fault("kill driver", STEP, nth=SEARCH_STEPS + 20))
     assert (killed.status, killed.fired) == (137, [True])
-    killed = drive(out, Fault("kill", "trial told"))
-    assert (killed.status, killed.fired) == (137, [True])
     stopped = drive(out, Fault("signal driver", PREDICT, nth=4, argument=[signal.SIGTERM]))
     assert (stopped.status, stopped.fired) == (130, [True])
     assert "same command" in stopped.errors
+    killed = drive(out, Fault("kill", "ensemble finished"))
+    assert (killed.status, killed.fired) == (137, [True])
     go_on(out)
     assert inspect(out, undisturbed).problems == []
+    assert reads_of_test(out) == 1  # the final trial had ended, and is not run again
 
 
 def test_a_dead_worker_and_a_trial_that_diverges_cost_nothing_else_and_a_second_driver_is_refused(

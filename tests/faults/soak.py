@@ -40,6 +40,7 @@ from tests.faults.harness import (
     wait_for,
 )
 from tune_jobs.files.environment import commit, hardware, versions
+from tune_jobs.study.result import test_reads
 
 
 @dataclass
@@ -151,7 +152,9 @@ MOMENTS = [
 @scenario
 def driver_killed_at_each_moment(out: Path, undisturbed: Path) -> list[Row]:
     kills = [Accident("driver killed (SIGKILL)", moment, fault, 137) for moment, fault in MOMENTS]
-    return chain(out, undisturbed, kills)
+    rows = chain(out, undisturbed, kills)
+    assert test_reads(out) == 2  # by the driver that was killed while it saved, and by the one after it
+    return rows
 
 
 @scenario

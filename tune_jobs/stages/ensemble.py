@@ -98,7 +98,12 @@ def ensemble_stage(
     `about` (plain values) goes into the ensemble's card. Returns the part of result.json that the trial decides.
     """
     files = context.place.files
-    job = {"name": "final ensemble", "trial": best.number, "hypernetwork": file_digest(run.folder / HYPERNETWORK)}
+    job = {
+        "name": "final ensemble",
+        "trial": best.number,
+        "hypernetwork": file_digest(run.folder / HYPERNETWORK),
+        "baselines": baselines,  # a result without them does not do for a study that now wants them
+    }
     results = run_jobs(
         run,
         context.place,
