@@ -149,8 +149,14 @@ def run_hypernetwork(settings, name, **callbacks):
 BOTH = pytest.mark.parametrize("train", [run_search, run_hypernetwork])
 
 
-@pytest.mark.parametrize("name", RUNS)
-@BOTH
+# In the quick tests the hypernetwork has the two runs with something of its own to resume.
+RESUMED = [
+    *((run_search, name) for name in RUNS),
+    *(pytest.param(run_hypernetwork, name, marks=[] if name in HYPER else pytest.mark.slow) for name in RUNS),
+]
+
+
+@pytest.mark.parametrize(("train", "name"), RESUMED)
 def test_resuming_equals_never_having_stopped(tmp_path, train, name):
     path = tmp_path / "state.pt"
 
