@@ -6,9 +6,10 @@ from edgenes.data.loading import load_data
 from edgenes.data.sources import Source, register_source
 from edgenes.ensemble import Ensemble
 from edgenes.errors import CheckpointError, ConfigError, DataError, DivergedError, EdgeNESError
+from edgenes.methods.catalogue import register_method
 from edgenes.nn.network import Network
 from edgenes.nn.supernet import Supernet
-from edgenes.selection import Selection, select_ensemble
+from edgenes.selection import Selection, register_selection, select_ensemble
 from edgenes.space.genotype import Edge, Genotype, SearchSpace, deviate, random_genotype, shared_edges
 from edgenes.space.hypernetwork import Candidate, Hypernetwork, control_curve, control_error, draw_candidates
 from edgenes.space.logits import ArchitectureLogits
@@ -49,7 +50,9 @@ __all__ = [
     "load_data",
     "predict",
     "random_genotype",
+    "register_method",
     "register_operation",
+    "register_selection",
     "register_source",
     "search_genotype",
     "select_ensemble",

@@ -49,7 +49,7 @@ from tune_jobs.experiments import (
 from tune_jobs.report.interval_figures import dots_figure, interval_frame
 from tune_jobs.report.statistics import Comparison, compare, corrected, mean_text, sentence, undecided
 from tune_jobs.stages.trial import CALIBRATION_IMAGES
-from tune_jobs.study.space import DEFAULT_PARAMS, hypernetwork_config, search_space
+from tune_jobs.study.space import default_params, hypernetwork_config, search_space
 
 PROXIES = {"one_shot": "one-shot", "short": "short retraining", "full": "full retraining"}
 TRUTH = "again"
@@ -77,7 +77,7 @@ def _point(unit: list[float], space: dict[str, BaseDistribution]) -> dict[str, A
 def parameters(rows: int, space: dict[str, BaseDistribution], seed: int) -> list[dict[str, Any]]:
     """The defaults, then a scrambled Sobol sequence: a longer table begins with the shorter one."""
     points = qmc.Sobol(len(space), seed=seed).random_base2(max(1, (rows - 1).bit_length()))
-    defaults = {name: DEFAULT_PARAMS[name] for name in space}
+    defaults = default_params(space)
     return [defaults, *(_point(u, space) for u in points.tolist())][:rows]
 
 

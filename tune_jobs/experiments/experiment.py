@@ -163,7 +163,7 @@ def _identify(config: ExperimentConfig, data: Dataset) -> str:
         known = stored.get("defining") if isinstance(stored, dict) else None
         if not isinstance(known, dict) or not isinstance(stored.get("identifier"), str):
             raise StudyError(f"{path} is no experiment's: give --out a folder that is new or empty.")
-        check_settings(known, asked, str(config.folder))
+        check_settings(known, asked, str(config.folder), type(config).of().defining())
         return stored["identifier"]
     identifier = uuid.uuid4().hex
     write_json(path, {"defining": asked, "identifier": identifier, "config": config.to_dict(), **environment()})

@@ -109,11 +109,17 @@ class ArtifactStore:
             return None
 
     def obtain(
-        self, kind: Kind[T], key: str, device: str, compute: Compute, sound: Callable[[T], bool] = lambda value: True
+        self,
+        kind: Kind[T],
+        key: str,
+        device: str,
+        compute: Compute,
+        sound: Callable[[T], bool] = lambda value: True,
+        cached: bool = True,
     ) -> Artifact[T]:
         """The artifact stored under `key`, if it is `sound`; else `compute` makes its state, which is stored.
 
-        A computation that was interrupted resumes from its last checkpoint.
+        A computation that was interrupted resumes from its last checkpoint. Not `cached`, it stays in this study.
         """
         self.path(kind, key).parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path(kind, key).with_suffix(".lock")):
@@ -123,7 +129,7 @@ class ArtifactStore:
             if found is not None and sound(found.value):
                 return found
             computed = {"version": kind.version, **numerics(device)}
-            if self.cache is None:
+            if self.cache is None or not cached:
                 return self._compute(kind, key, device, computed, compute)[0]
             name = f"{kind.name}-{digest(key, computed)}"
             found = self._from_cache(kind, key, name, computed, sound)

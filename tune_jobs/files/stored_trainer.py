@@ -13,7 +13,8 @@ from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig, dig
 from edgenes.data.dataset import Dataset
 from edgenes.methods.trainer import Prediction, Searched, TrainedHypernetwork, traced_hypernetwork, traced_search
 from edgenes.nn.network import Network
-from edgenes.space.genotype import Genotype
+from edgenes.space.genotype import Genotype, SearchSpace
+from edgenes.space.operations import OPERATIONS
 from edgenes.training.bilevel import SEARCH_VERSION, Report
 from edgenes.training.collapse import warn_of_collapse
 from edgenes.training.retraining import TRAINING_VERSION, make_network, predict, train_network
@@ -76,6 +77,11 @@ def network_of(retrained: Retrained, config: TrainingConfig, data: Dataset, geno
     return network.to(config.device).eval()
 
 
+def _shareable(space: SearchSpace) -> bool:
+    """Whether other studies may have what is trained in the space: own operations are known by name alone."""
+    return not set(space.operations) & OPERATIONS.own().keys()
+
+
 class StoredTrainer:
     """`edgenes.methods.trainer.Trainer` over the store of a study. With `weights` it keeps the networks' weights."""
 
@@ -91,7 +97,7 @@ class StoredTrainer:
             return traced_search(config, self.data, resume, heard, accumulate).to_state()
 
         key = f"search-{digest(config, self.data.digest)}"
-        found = self.store.obtain(SEARCH, key, config.device, compute)
+        found = self.store.obtain(SEARCH, key, config.device, compute, cached=_shareable(config.space))
         warn_of_collapse(found.value.genotype)  # of a stored one too
         return replace(found.value, seconds=found.seconds)
 
@@ -103,7 +109,7 @@ class StoredTrainer:
             return traced_hypernetwork(config, self.data, optimal, resume, heard, accumulate).to_state()
 
         key = f"hypernetwork-{digest(config, self.data.digest, optimal.digest)}"
-        found = self.store.obtain(HYPERNETWORK, key, config.device, compute)
+        found = self.store.obtain(HYPERNETWORK, key, config.device, compute, cached=_shareable(config.space))
         return replace(found.value, seconds=found.seconds)
 
     def retrain(self, config: TrainingConfig, genotype: Genotype) -> Prediction:
@@ -127,7 +133,8 @@ class StoredTrainer:
             }
 
         sound = has_weights if self._weights else lambda value: True
-        return self.store.obtain(CANDIDATE, candidate_key(config, self.data, genotype), config.device, compute, sound)
+        key = candidate_key(config, self.data, genotype)
+        return self.store.obtain(CANDIDATE, key, config.device, compute, sound, _shareable(genotype.space))
 
     def _heard(self, what: str, config: SearchConfig, report: Report) -> Report:
         def heard(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:

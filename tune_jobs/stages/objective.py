@@ -20,11 +20,13 @@ class Scored:
 def objective(value: str, predictions: np.ndarray, labels: np.ndarray, size: int, criterion: str) -> Scored:
     """The objective `value` of probabilities (networks, samples, classes).
 
-    "mean" is the mean accuracy of the networks; else it is the accuracy of the best ensemble of `size`, chosen by
-    `criterion` on one half of the samples and scored on the other.
+    "retrained" and "one-shot" are the accuracy of the best ensemble of `size`, chosen by `criterion` on one half of the
+    samples and scored on the other; "mean" is the mean accuracy of the networks. `VALUES` describes each.
     """
     best = cross_fitted(predictions, labels, size, criterion)
-    if value != "mean":
+    if value in ("retrained", "one-shot"):
         return Scored(best.accuracy, best.standard_error, best.nll)
-    mean = float(np.mean([accuracy(each, labels) for each in predictions]))
-    return Scored(mean, float(np.sqrt(mean * (1 - mean) / len(labels))), best.nll)
+    if value == "mean":
+        mean = float(np.mean([accuracy(each, labels) for each in predictions]))
+        return Scored(mean, float(np.sqrt(mean * (1 - mean) / len(labels))), best.nll)
+    raise ValueError(f"no objective {value!r}")

@@ -145,6 +145,7 @@ def open_optuna(config: SweepConfig, data: Dataset, url: str) -> optuna.Study:
         seed=config.seed,
         candidates=config.budget.candidates,
         identity={**config.defining(), "data": data.digest},
+        defaults=SweepConfig().defining(),
     )
 
 

@@ -15,7 +15,7 @@ from edgenes.parsing import shown
 from edgenes.seeds import stable_seed
 from tune_jobs.errors import StudyError
 from tune_jobs.study.samplers import make_pruner
-from tune_jobs.study.space import DEFAULT_PARAMS, check_parameters
+from tune_jobs.study.space import check_parameters, default_params
 from tune_jobs.study.storage import plain_reason, storage_from
 
 DIRECTIONS = {"value": "maximize", "control": "minimize"}
@@ -37,11 +37,13 @@ def open_study(
     startup: int = 5,
     candidates: int = 8,
     identity: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> optuna.Study:
-    """Create or reopen the study `name`; a new one starts with METHOD's defaults enqueued as its first trial.
+    """Create or reopen the study `name`; a new one has the method's defaults enqueued as its first trial.
 
     `objectives` is ("value",) or ("value", "control"). `identity` holds what else must not change between two
     runs (data, budgets of a trial), as JSON-able values; seed, objectives and space belong to it anyway.
+    `defaults` are the values that settings had before there was an option for them.
     Raises ConfigError on unknown names, StudyError if the stored study is another one, or cannot be written.
     """
     check_parameters(space)
@@ -57,11 +59,11 @@ def open_study(
             pruner=make_pruner(pruner, startup=startup, candidates=candidates),
             load_if_exists=True,
         )
-        _check_identity(study, asked)
+        _check_identity(study, asked, defaults)
         if "identity" not in study.user_attrs:
             study.set_user_attr("identity", asked)
         if not study.get_trials(deepcopy=False):
-            study.enqueue_trial({key: DEFAULT_PARAMS[key] for key in space if key in DEFAULT_PARAMS})
+            study.enqueue_trial(default_params(space))
     except (SQLAlchemyError, StorageInternalError, OSError) as error:
         reason = plain_reason(error, getattr(opened, "url", ""))
         raise StudyError(
@@ -71,7 +73,7 @@ def open_study(
     return study
 
 
-def _check_identity(study: optuna.Study, asked: Mapping[str, Any]) -> None:
+def _check_identity(study: optuna.Study, asked: Mapping[str, Any], defaults: Mapping[str, Any] | None) -> None:
     stored = study_identity(study)
     directions = [direction.name.lower() for direction in study.directions]
     if directions != [DIRECTIONS[objective] for objective in asked["objectives"]]:
@@ -86,11 +88,17 @@ def _check_identity(study: optuna.Study, asked: Mapping[str, Any]) -> None:
                 f"program made it. Choose another folder with --out."
             )
         return  # created a moment ago, perhaps by a process that died before it could say more
-    check_settings(stored, asked, f"The study {study.study_name!r}")
+    check_settings(stored, asked, f"The study {study.study_name!r}", defaults)
 
 
-def check_settings(stored: Mapping[str, Any], asked: Mapping[str, Any], what: str) -> None:
-    """Raise StudyError, naming each difference, if `what` was begun with other settings."""
+def check_settings(
+    stored: Mapping[str, Any], asked: Mapping[str, Any], what: str, defaults: Mapping[str, Any] | None = None
+) -> None:
+    """Raise StudyError, naming each difference, if `what` was begun with other settings.
+
+    A setting that came after `what` was begun had its value in `defaults` then.
+    """
+    stored = {**{key: value for key, value in (defaults or {}).items() if key in asked}, **stored}
     differences = [
         f"{key}: stored {stored.get(key)!r}, asked {asked.get(key)!r}"
         for key in sorted({*stored, *asked})

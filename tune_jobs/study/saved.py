@@ -73,7 +73,9 @@ def read_config(folder: Path, storage: str | None = None) -> tuple[SweepConfig, 
     try:
         return SweepConfig.of(**{**stored["options"], **place}), stored["data"]
     except (ConfigError, LookupError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged or of another version: {error}") from error
+        raise CheckpointError(
+            f"{path} cannot be used: {error} Operations of your own have to be registered first; else it is damaged."
+        ) from error
 
 
 def check_version(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """The hyperparameters that a study samples, and the hypernetwork's configuration that follows from them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -14,15 +14,16 @@ from edgenes.validation import check_choice
 CONSTRAINT = "control_error"
 RATIOS = {"c_ratio": ("c_start", "c_end"), "t_ratio": ("t_end", "t_start")}
 """Parameters that are one field of the configuration divided by another: first = ratio x second."""
-DEFAULT_PARAMS: Mapping[str, Any] = {
-    "c_end": HypernetworkConfig.c_end,
-    "c_ratio": HypernetworkConfig.c_start / HypernetworkConfig.c_end,
-    "t_start": HypernetworkConfig.t_start,
-    "t_ratio": HypernetworkConfig.t_end / HypernetworkConfig.t_start,
-    "pivots": HypernetworkConfig.pivots,
-    "epsilon": HypernetworkConfig.epsilon,
-    "estimator": HypernetworkConfig.estimator,
-}
+_FIXED = {"seed", "device", "space", "epochs", "lam", "max_parameter_free", "stop_parameter_free"}
+
+
+def default_params(names: Iterable[str]) -> dict[str, Any]:
+    """The method's defaults of these parameters: a study's first trial."""
+    base = HypernetworkConfig()
+    return {
+        name: getattr(base, RATIOS[name][0]) / getattr(base, RATIOS[name][1]) if name in RATIOS else getattr(base, name)
+        for name in names
+    }
 
 
 def search_space(estimator: str) -> dict[str, BaseDistribution]:
@@ -48,7 +49,7 @@ def search_space(estimator: str) -> dict[str, BaseDistribution]:
 
 def check_parameters(names: Mapping[str, Any]) -> None:
     """Raise ConfigError for a parameter that no hypernetwork would use: it would be sampled and ignored."""
-    known = {each.name for each in fields(HypernetworkConfig)} - {"seed", "device", "space"} | RATIOS.keys()
+    known = {each.name for each in fields(HypernetworkConfig)} - _FIXED | RATIOS.keys()
     for name in names:
         if name not in known:
             raise ConfigError(
@@ -71,3 +72,6 @@ def hypernetwork_config(base: HypernetworkConfig, params: Mapping[str, Any], see
     check_parameters(params)
     used = {name: value for name, value in with_derived(params).items() if name not in RATIOS}
     return replace(base, seed=seed, **used)
+
+
+DEFAULT_PARAMS: Mapping[str, Any] = default_params(search_space("both"))

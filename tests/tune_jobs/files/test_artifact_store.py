@@ -7,12 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
 from edgenes.data.dataset import build_dataset
 from edgenes.methods.trainer import LocalTrainer, Searched, TrainedHypernetwork
 from edgenes.space.genotype import SearchSpace, random_genotype
 from edgenes.space.hypernetwork import Hypernetwork
+from edgenes.space.operations import register_operation
 from edgenes.training.retraining import predict
 from tests.support.toys import blobs, seeded
 from tune_jobs.files import artifact_store, stored_trainer
@@ -259,3 +261,13 @@ def test_a_long_search_is_read_back(tmp_path, caplog, inputs):
         assert again.metrics == metrics and len(again.trace) == 400
         (tmp_path / kind.folder / "key.pt").unlink()
     assert not caplog.text
+
+
+def test_networks_of_an_own_operation_stay_in_their_study(tmp_path):
+    """It is known by its name alone, and may be another one tomorrow."""
+    register_operation("own", lambda channels, stride, affine, track: nn.AvgPool2d(3, stride, 1), parameter_free=True)
+    genotype = random_genotype(SearchSpace(nodes=1, operations=("own", "sep_conv_3x3")), seeded(1))
+    cache = Cache(tmp_path / "cache")
+    for study in ("a", "b"):
+        assert not trainer(tmp_path / study, cache).candidate(TRAINING, genotype).cached
+    assert trainer(tmp_path / "b", cache).candidate(TRAINING, genotype).cached

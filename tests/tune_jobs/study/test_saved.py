@@ -11,6 +11,7 @@ from tune_jobs.config.experiment import ExperimentConfig
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import StudyError
 from tune_jobs.files.layout import CONFIG
+from tune_jobs.study.optuna_study import check_settings
 
 
 @pytest.mark.parametrize(("form", "reader"), [(None, "0.1"), (3, "The version that wrote it")])
@@ -30,3 +31,10 @@ def test_a_sweep_and_an_experiment_search_and_retrain_the_same():
     assert digest(sweep.search_config()) == digest(experiment.search_config())
     genotype = sweep.random_genotypes(1)[0]
     assert digest(sweep.training_config(genotype)) == digest(experiment.training_config(genotype))
+
+
+def test_a_setting_that_came_later_had_its_default_before(tmp_path):
+    stored, asked = {"seed": 0}, {"seed": 0, "later": 1}
+    check_settings(stored, asked, "the study", {"later": 1, "seed": 5})
+    with pytest.raises(StudyError, match="later"):
+        check_settings(stored, asked, "the study", {"later": 2})
