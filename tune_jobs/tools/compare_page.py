@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from tune_jobs.report.page import Section, page
-from tune_jobs.report.style import BLUE, VERMILLION, need, style
+from tune_jobs.report.style import BLUE, VERMILLION, style
 from tune_jobs.study.space import with_derived
 from tune_jobs.tools.compare import params_text, tables
 
@@ -49,7 +49,6 @@ def comparison_page(answer: dict[str, Any], curves: pd.DataFrame) -> str:
 
 def curves_figure(curves: pd.DataFrame) -> go.Figure:
     """A panel a metric: each trial a thin line, the median over a study's trials a thick one."""
-    need(curves, ("study", "trial", "step", "intermediate_step", *CURVES))
     candidate = curves["intermediate_step"].notna()
     frame = curves.assign(x=curves["intermediate_step"].fillna(curves["step"]))
     frame.loc[candidate, ["loss", "penalty", "control_error"]] = np.nan
@@ -103,7 +102,6 @@ def values_frame(answer: dict[str, Any]) -> pd.DataFrame:
 
 def values_figure(frame: pd.DataFrame, x: str, title: str) -> go.Figure:
     """The trials' values with one standard error against `x`, a column of the frame."""
-    need(frame, ("study", "trial", "value", "standard_error", x, "text"))
     figure = go.Figure()
     for study, rows in frame.groupby("study"):
         shift = {"A": -0.08, "B": 0.08}[study] if x == "trial" else 0.0  # error bars side by side
