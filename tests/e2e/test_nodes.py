@@ -35,7 +35,7 @@ def test_sixths_of_a_card_rounded_down_are_six_trials_on_it_for_ray_too(seen):
 
 
 def test_a_trial_that_no_node_could_hold_is_refused_though_the_cluster_could(seen):
-    assert "asks for 3 CPUs and the largest node has 2 CPUs" in seen["refused"]
+    assert "needs 3 CPUs on one node, and no node has that" in seen["refused"]
 
 
 def test_a_gpu_that_cannot_be_measured_is_said_with_what_to_do(seen):
@@ -86,7 +86,7 @@ def main() -> None:
         found["sixths"] = len(placed(7, GPU=share_of_card(2 * 2**30, 18 * 2**30 + 1)))
         for name, act in {
             "refused": lambda: check_fits(nodes, {"CPU": 3, "GPU": 0}),
-            "measured": lambda: measure(SweepConfig(), ray.put(blobs()), "cuda"),
+            "measured": lambda: measure(SweepConfig().setting("cuda"), ray.put(blobs()), 1),
         }.items():
             try:
                 found[name] = f"nothing was raised: {act()}"
