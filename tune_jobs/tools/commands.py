@@ -24,18 +24,15 @@ class Command:
 
     def run(self) -> dict[str, Any]:
         """Carry the command out; the answer as JSON-able values. Raises EdgeNESError with what to do."""
-        return self._module().run(self)
+        return import_module(f"tune_jobs.tools.{self.module}").run(self)
 
     def text(self, answer: dict[str, Any]) -> str:
         """The answer in words."""
-        return self._module().text(answer)
+        return import_module(f"tune_jobs.tools.{self.module}").text(answer)
 
     def status(self, answer: dict[str, Any]) -> int:
         """The exit status: 0 unless the answer is bad news."""
         return 0
-
-    def _module(self) -> Any:
-        return import_module(f"tune_jobs.tools.{self.module}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +66,7 @@ class Doctor(StudyCommand):
 class Clean(StudyCommand):
     """Shrink a finished study to what its report, its ensemble and further trials need.
 
-    All hypernetworks stay: they are small, and a trial's result. The stored candidates of the finalists and of the
-    baselines stay, with their weights; others are retrained if a resumed study needs them again.
+    Stored candidates stay only for the finalists and the baselines; a resumed study retrains others that it needs.
     """
 
     module = "clean"
@@ -80,14 +76,11 @@ class Clean(StudyCommand):
 
 @dataclass(frozen=True, kw_only=True)
 class CacheCommand(Command):
-    """Show where your studies' cache is and what it holds, or clear it.
-
-    No study needs it: each one's folder holds all of its own. What is cleared is computed again when needed.
-    """
+    """Show where the cache of all studies is and what it holds, or clear it: no study needs it."""
 
     module = "cache"
     cache: str | None = None
-    """The cache's folder, as given to the studies; by default what they take by default."""
+    """The cache's folder; by default that of the studies."""
     clear: bool = False
     """Remove all that it holds."""
 
@@ -114,9 +107,9 @@ class Import(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Replay(StudyCommand):
-    """Run one trial again from scratch, without Ray, and compare it with its record, metric by metric.
+    """Run one trial again from scratch and compare all numbers with its record; exit status 1 if one differs.
 
-    The study's folder is only read: every candidate is retrained in a temporary one. Exit status 1 if a number differs.
+    The study's folder is only read.
     """
 
     module = "replay"
@@ -124,9 +117,9 @@ class Replay(StudyCommand):
     """The trial's number."""
     tolerance: float | None = None
     """Difference allowed, as a fraction of the larger number, absolute below 1. By default 0 on the CPU of the
-    study's platform and versions, where all is equal to the last bit, and 0.02 elsewhere, where little is."""
+    study's platform and versions, else 0.02."""
     device: Device = "auto"
-    """Where to compute; auto is where the study did, or the CPU if that is not here."""
+    """Where to compute; auto is where the study did, or the CPU."""
 
     def status(self, answer: dict[str, Any]) -> int:
         return 0 if answer["equal"] else 1
@@ -136,10 +129,8 @@ class Replay(StudyCommand):
 class Reselect(StudyCommand):
     """Choose another ensemble from the study's hypernetwork, or from that of one trial, without a sweep.
 
-    The candidates are retrained fully, except those in the study's store; the members are chosen on the validation
-    images; then the test images are read, once, which leaves a line in test_reads.jsonl. The result is an ensemble in
-    ensembles/, beside the study's own. A sweep may run in the same folder meanwhile: both add to one store, and
-    neither retrains what the other one does.
+    Candidates that the study has not stored are retrained, the members are chosen on the validation images, and the
+    test images are read once more. A sweep may run in the same folder meanwhile.
     """
 
     module = "ensemble"
@@ -148,16 +139,16 @@ class Reselect(StudyCommand):
     candidates: int | None = None
     """Distinct genotypes to draw and to choose from; by default as many as the study's."""
     lambdas: Annotated[str | None, tyro.conf.arg(name="lambda", metavar="LOW:HIGH")] = None
-    """Draw them at these numbers of edges shared with the optimal genotype; by default at all of them."""
+    """Numbers of edges shared with the optimal genotype at which to draw them; by default all."""
     trial: int | None = None
     """Trial whose hypernetwork to use; by default the one that the study chose."""
     selection: str = "auto"
     """Method that chooses the members: exact, beam, diverse, greedy, greedy-with-replacement, top or weighted; auto is
     exact where that takes about a minute at most, else greedy."""
     criterion: str | None = None
-    """What the members are chosen by, nll or accuracy; by default what the study chose by."""
+    """nll or accuracy; by default the study's."""
     device: Device = "auto"
-    """Where to compute; auto is where the study did, or the CPU if that is not here."""
+    """Where to compute; auto is where the study did, or the CPU."""
     out: Path | None = None
     """Folder of the ensemble; by default one in ensembles/ whose name shows the settings."""
 
@@ -166,8 +157,7 @@ class Reselect(StudyCommand):
 class Compare(Command):
     """Compare two studies: their settings, trials and ensembles, and which differences are only noise.
 
-    Trials of the same number with the same parameters are pairs, closer still if their seeds are the same; with two
-    pairs or more the differences are of pairs, else of all trials of one study against all of the other.
+    Trials of the same number and parameters are pairs; with fewer than two pairs, all trials are compared as groups.
     """
 
     module = "compare"
@@ -178,17 +168,14 @@ class Compare(Command):
     storage_a: str | None = None
     """The Optuna study of A, if it does not lie in its folder."""
     storage_b: str | None = None
-    """The Optuna study of B, likewise."""
+    """That of B."""
     out: Path | None = None
-    """Write a page too: one .html file that works offline, with the curves of both."""
+    """Write a page with the curves of both too, one .html file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Submit(Command):
-    """Run a study on a cluster; its arguments, after --, are checked here first.
-
-    The command is printed and run: ray job submit, ray submit, or sbatch.
-    """
+    """Check a study's arguments, print the command that runs it on a cluster, and run it."""
 
     module = "submit"
     target: Positional[str]

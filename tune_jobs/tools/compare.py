@@ -10,8 +10,9 @@ from edgenes.checkpoint import write_text
 from tune_jobs.errors import StudyError
 from tune_jobs.files.curves import read_curve
 from tune_jobs.files.layout import GENOTYPE, curve_path
-from tune_jobs.progress.text import one_line
+from tune_jobs.progress.text import counted, one_line
 from tune_jobs.report import statistics
+from tune_jobs.report.comparison import comparison
 from tune_jobs.study.optuna_study import study_seed
 from tune_jobs.study.result import read_result
 from tune_jobs.study.saved import SavedStudy, open_saved
@@ -29,6 +30,13 @@ MEASURES = {
     "penalty": "last penalty",
 }
 """What is compared over trials, the main measure first."""
+COLUMNS = {
+    "settings": ["setting", "a", "b"],
+    "trials": ["number", "state A", "value A", "state B", "value B", "paired", "parameters"],
+    "differences": ["title", "n", "mean_a", "mean_b", "difference", "low", "high", "conclusion"],
+    "results": ["name", "mean_a", "error_a", "mean_b", "error_b", "difference", "low", "high", "conclusion"],
+}
+"""What the tables show of the answer's rows; low and high are ends of 95% intervals."""
 _PLACES = ("out", "storage", "dry_run")
 
 
@@ -41,7 +49,7 @@ def run(command: Compare) -> dict[str, Any]:
         raise StudyError(f"{a.folder} is given twice: a comparison takes two studies.")
     curves = {"A": curves_of(a), "B": curves_of(b)}
     trials = paired_trials(measured_trials(a, curves["A"]), measured_trials(b, curves["B"]))
-    pairs = int((trials["paired"] & trials[["value A", "value B"]].notna().all(axis=1)).sum())
+    pairs = int((trials["paired"] & trials["value A"].notna() & trials["value B"].notna()).sum())
     settings, differences = differing_settings(a, b), trial_differences(trials, pairs >= 2)
     results = result_differences(a, b)
     answer = {
@@ -58,7 +66,8 @@ def run(command: Compare) -> dict[str, Any]:
     if command.out is not None:
         from tune_jobs.tools.compare_page import comparison_page  # plotly, which the text does without
 
-        write_text(command.out, comparison_page(answer, pd.concat(curves, names=["study"]).reset_index("study")))
+        both = pd.concat(curves, names=["study"]).reset_index("study")
+        write_text(command.out, comparison_page(answer, tables(answer), both))
         answer["page"] = str(command.out.absolute())
     return answer
 
@@ -111,37 +120,41 @@ def paired_trials(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
 
 def differing_settings(a: SavedStudy, b: SavedStudy) -> pd.DataFrame:
     """Columns setting, a, b, kind ("study", "execution" or "environment") of what differs."""
+    first, second, defining = _settings(a), _settings(b), a.config.defining()
     rows = []
-    configs, defining = (a.config.to_dict(), b.config.to_dict()), a.config.defining()
-    for name in configs[0]:
-        if name not in _PLACES:
-            rows.append((name, *(config[name] for config in configs), "study" if name in defining else "execution"))
-    rows.append(("data", a.data_digest, b.data_digest, "study"))
-    rows.append(("optimal genotype", _genotype(a), _genotype(b), "study"))
-    rows.append(("where it ran", recorded_device(a), recorded_device(b), "environment"))
-    found = [recorded_environment(saved.folder) for saved in (a, b)]
-    rows += [(name, *(one.get(name) for one in found), "environment") for name in ("platform", "cpu", "commit")]
-    rows += [(name, *(one.get("versions", {}).get(name) for one in found), "environment") for name in DECIDING]
-    different = [row for row in rows if row[1] != row[2]]
-    return pd.DataFrame(different, columns=["setting", "a", "b", "kind"], dtype=object)
+    for name in first:
+        if name not in _PLACES and first[name] != second[name]:
+            study = name in defining or name in ("data", "optimal genotype")
+            kind = "study" if study else "execution" if name in a.config.to_dict() else "environment"
+            rows.append((name, first[name], second[name], kind))
+    return pd.DataFrame(rows, columns=["setting", "a", "b", "kind"], dtype=object)
 
 
-def _genotype(saved: SavedStudy) -> str | None:
-    return saved.optimal.digest if (saved.folder / GENOTYPE).exists() else None
+def _settings(saved: SavedStudy) -> dict[str, Any]:
+    """The configuration, the data, the optimal genotype and the environment."""
+    environment = recorded_environment(saved.folder)
+    versions = environment.get("versions", {})
+    return {
+        **saved.config.to_dict(),
+        "data": saved.data_digest,
+        "optimal genotype": saved.optimal.digest if (saved.folder / GENOTYPE).exists() else None,
+        "where it ran": recorded_device(saved),
+        **{name: environment.get(name) for name in ("platform", "cpu", "commit")},
+        **{name: versions.get(name) for name in DECIDING},
+    }
 
 
 def describe_pairing(trials: pd.DataFrame, pairs: int, same_seed: bool) -> dict[str, Any]:
     """{"paired", "pairs", "same_seed", "complete", "text"}: how trials are compared, and why."""
     complete = [int((trials[f"state {side}"] == "COMPLETE").sum()) for side in "AB"]
     if pairs >= 2:
-        by = "the same seed each" if same_seed else "other seeds"
-        text = f"compared in pairs: {pairs} of the same number and parameters, {by}"
-        if complete != [pairs, pairs]:
-            text += f"; {complete[0] - pairs} of A and {complete[1] - pairs} of B have no partner and are left out"
+        seeds = "the same seed each" if same_seed else "other seeds"
+        left_out = f"{complete[0] - pairs} of A and {complete[1] - pairs} of B have no partner and are left out"
+        text = f"compared in pairs: {pairs} of the same number and parameters, {seeds}; {left_out}"
     else:
-        why = f"only {pairs} pair has" if pairs else "no pair has"
         text = (
-            f"compared as two groups, {complete[0]} of A and {complete[1]} of B: {why} the same number and parameters"
+            f"compared as two groups, {complete[0]} of A and {complete[1]} of B: only {counted(pairs, 'trial')} of the "
+            "same number and parameters in both"
         )
     return {"paired": pairs >= 2, "pairs": pairs, "same_seed": same_seed, "complete": complete, "text": text}
 
@@ -164,8 +177,6 @@ def result_differences(a: SavedStudy, b: SavedStudy) -> list[dict[str, Any]]:
     results = [read_result(saved.folder) for saved in (a, b)]
     if None in results:
         return []
-    from tune_jobs.report.comparison import comparison
-
     both = pd.merge(*(pd.DataFrame(comparison(result)) for result in results), on="name", suffixes=(" A", " B"))
     rows = []
     for row in both.to_dict("records"):
@@ -180,10 +191,10 @@ def notes_on(a: SavedStudy, b: SavedStudy, settings: pd.DataFrame, rows: list[di
     changed = settings["setting"][settings["kind"] == "study"].tolist()
     causes = [name for name in changed if name not in ("data", "optimal genotype")]
     notes = []
+    if settings.empty:
+        notes.append("the studies have the same settings, data and environment.")
     if "data" in changed:
         notes.append("the data differ: accuracies are of other images, and no setting alone makes their difference.")
-    if "value" in changed:
-        notes.append("the setting value differs: the trials have other objectives.")
     if len(causes) > 1:
         notes.append(f"{len(causes)} settings differ ({', '.join(causes)}): a difference is of all of them together.")
     if ((settings["kind"] == "environment") & (settings["setting"] != "commit")).any():
@@ -192,8 +203,7 @@ def notes_on(a: SavedStudy, b: SavedStudy, settings: pd.DataFrame, rows: list[di
         notes.append("trials proposed by TPE depend on earlier ones; the intervals take them as independent.")
     if any("name" in row for row in rows):
         notes.append(
-            "a result is one ensemble on one set of test images: its interval is over images, taken as independent, "
-            "and another seed of the same settings may lie outside it."
+            "a result is one ensemble: its interval is over the test images, and another seed may lie outside."
         )
     if len(rows) > 1 and any(row["conclusion"].startswith("B ") for row in rows):
         notes.append(f"each interval is a 95% interval by itself: among {len(rows)}, one may well miss by chance.")
@@ -214,41 +224,24 @@ def conclude(paired: bool, differences: list[dict[str, Any]], results: list[dict
 
 
 def _conclusion(row: dict[str, Any]) -> str:
-    by, seen = f"by {abs(row['difference']):.3f}", ""
-    if row["low"] is not None:
-        by += f", 95% interval of B - A {row['low']:+.3f} to {row['high']:+.3f}"
-        seen = f"; a difference of {row['detectable']:.3f} could have been seen"
-    return {
-        "equal": "equal",
-        "not distinguishable": f"not distinguishable; they differ {by}{seen}",
-        "too little to tell": f"too little to tell; they differ {by}, and how much that varies is not known",
-    }.get(row["conclusion"], f"{row['conclusion']} {by}")
+    if row["conclusion"] == "equal":
+        return "equal"
+    words = f"{row['conclusion']}; B - A is {row['difference']:+.3f}"
+    if row["low"] is None:
+        return f"{words}, and how much that varies is not known"
+    words += f", 95% interval {row['low']:+.3f} to {row['high']:+.3f}"
+    if row["conclusion"] == "not distinguishable":
+        words += f"; a difference of {row['detectable']:.3f} could have been seen"
+    return words
 
 
 def tables(answer: dict[str, Any]) -> dict[str, pd.DataFrame]:
-    """The tables that text and page show: "settings", "differences", "results" and "trials"."""
-    settings = [(row["setting"], _setting(row["a"]), _setting(row["b"])) for row in answer["settings"]]
-    differences = [
-        (row["title"], "/".join(map(str, dict.fromkeys(row["n"]))), *_numbers(row)) for row in answer["differences"]
-    ]
-    results = [(row["name"], *_numbers(row)) for row in answer["results"]]
-    trials = [
-        (
-            str(row["number"]),
-            _trial(row, "A"),
-            _trial(row, "B"),
-            "pair" if row["paired"] else "",
-            params_text(row["parameters"]),
-        )
-        for row in answer["trials"]
-    ]
-    numbers = ["A", "B", "B - A", "95% interval", "conclusion"]
-    return {
-        "settings": pd.DataFrame(settings, columns=["setting", "A", "B"]),
-        "differences": pd.DataFrame(differences, columns=["mean over trials", "n", *numbers]),
-        "results": pd.DataFrame(results, columns=["test accuracy", *numbers]),
-        "trials": pd.DataFrame(trials, columns=["trial", "A", "B", "", "parameters"]),
-    }
+    """The tables that text and page show, by their names in the answer."""
+    shown = {name: pd.DataFrame(answer[name], columns=columns) for name, columns in COLUMNS.items()}
+    shown["settings"] = shown["settings"].map(lambda value: one_line("-" if value is None else value, 44))
+    shown["differences"]["n"] = shown["differences"]["n"].map(lambda n: " and ".join(map(str, dict.fromkeys(n))))
+    shown["trials"]["parameters"] = shown["trials"]["parameters"].map(params_text)
+    return shown
 
 
 def params_text(parameters: str) -> str:
@@ -259,38 +252,19 @@ def params_text(parameters: str) -> str:
     )
 
 
-def _setting(value: Any) -> str:
-    return "-" if value is None else one_line(value, 44)
-
-
-def _numbers(row: dict[str, Any]) -> tuple[str, ...]:
-    interval = "-" if row["low"] is None else f"{row['low']:+.3f} to {row['high']:+.3f}"
-    means = (f"{row['mean_a']:.3f}", f"{row['mean_b']:.3f}")
-    if "error_a" in row:
-        means = tuple(f"{mean} ± {row[f'error_{side}']:.3f}" for mean, side in zip(means, "ab", strict=True))
-    return (*means, f"{row['difference']:+.3f}", interval, row["conclusion"])
-
-
-def _trial(row: dict[str, Any], side: str) -> str:
-    value, state = row[f"value {side}"], row[f"state {side}"]
-    return "" if state is None else state.lower() if value is None else f"{value:.3f}"
-
-
 def text(answer: dict[str, Any]) -> str:
     """The studies, every table, the notes and the conclusion."""
-    shown = tables(answer)
     lines = [_about("A", answer["a"]), _about("B", answer["b"])]
     titles = {
         "settings": "What differs in the settings, the data and the environment",
         "trials": f"Trials, {answer['pairing']['text']}",
-        "differences": "Differences over trials",
+        "differences": "Means over trials",
         "results": "Test accuracy of what the studies ended with",
     }
-    for name, title in titles.items():
-        if len(shown[name]):
-            lines += ["", title, shown[name].to_string(index=False, max_colwidth=100)]
-    if not answer["settings"]:
-        lines += ["", "The studies have the same settings, data and environment."]
+    for name, table in tables(answer).items():
+        if len(table):
+            rows = table.to_string(index=False, na_rep="-", float_format="{:.3f}".format, max_colwidth=100)
+            lines += ["", titles[name], rows]
     lines += ["", *(f"Note: {note}" for note in answer["notes"]), f"Conclusion. {answer['conclusion']}"]
     if "page" in answer:
         lines.append(f"Page: {answer['page']}")

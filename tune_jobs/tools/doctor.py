@@ -30,34 +30,37 @@ from tune_jobs.files.layout import (
 from tune_jobs.files.stored_trainer import CANDIDATE, SEARCH
 from tune_jobs.progress.text import counted, size_text
 from tune_jobs.study.result import read_result, test_reads
-from tune_jobs.study.saved import SavedStudy, open_saved, read_config, refuse_experiment, stage_seconds
+from tune_jobs.study.saved import (
+    SavedStudy,
+    check_version,
+    open_saved,
+    read_config,
+    refuse_experiment,
+    stage_seconds,
+)
 from tune_jobs.tools.commands import Doctor
 from tune_jobs.tools.folder import contents, driver
 from tune_jobs.tools.machine import recorded_environment
 
-AGAIN = "run the study's command again: it computes what it needs of it again"
+AGAIN = "run the study's command again: it computes again what it needs"
 END = (
-    "delete result.json, if it is there, and run the study's command again: it makes the end of the study again from "
-    "what is stored, and reads the test images once more"
+    "delete result.json and run the study's command again: it repeats the end of the study from what is stored, and "
+    "reads the test images once more"
 )
 COPY = "restore it from a copy or an export of the study"
-DELETE = "delete it: no run needs it"
 
 READERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     r"result\.json": (lambda path: read_result(path.parent), END),
-    r"result-\d+\.json": (read_json, DELETE),
+    r"result-\d+\.json": (read_json, "delete it: no run needs it"),
     r"stages\.json": (lambda path: stage_seconds(path.parent), "delete it: the stages' seconds then begin at 0"),
     r"environment\.json": (lambda path: recorded_environment(path.parent), "delete it: the next run writes it"),
     re.escape(TEST_READS): (lambda path: test_reads(path.parent, strict=True), f"{COPY}; a damaged line counts too"),
     re.escape(GENOTYPE): (
         lambda path: Genotype.from_json(read_text(path)),
-        f"{COPY}; without one, delete it: the next run searches again, or copies the file that --optimal names",
+        f"{COPY}, or delete it: the next run finds or copies the genotype again",
     ),
     r"trials/\d+\.jsonl": (read_curve, "delete the line, or the file: only the trial's curve is lost"),
-    r"trials/\d+-hypernetwork\.pt": (
-        Hypernetwork.load,
-        f"{COPY}, or from {HYPERNETWORK} if the study chose this trial; only finalists' are needed",
-    ),
+    r"trials/\d+-hypernetwork\.pt": (Hypernetwork.load, f"{COPY}; only finalists' are needed"),
     re.escape(HYPERNETWORK): (Hypernetwork.load, END),
     re.escape(FINALISTS): (read_json, END),
     r"predictions/[^/]+\.pt": (partial(read_artifact, CANDIDATE), AGAIN),
@@ -65,14 +68,8 @@ READERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     r"jobs/.+\.json": (read_json, AGAIN),
     r"ensemble/ensemble\.pt": (lambda path: Ensemble.load(path.parent), END),
     r"ensemble/card\.json": (read_json, END),
-    r"ensembles/[^/]+/ensemble\.pt": (
-        lambda path: Ensemble.load(path.parent),
-        "delete its folder, and make it again with the command ensemble",
-    ),
-    r"ray/.+/checkpoint_\d+/state\.pt": (
-        lambda path: load_checkpoint(path, "trial"),
-        "run the study's command again: it takes the checkpoint before",
-    ),
+    r"ensembles/[^/]+/ensemble\.pt": (lambda path: Ensemble.load(path.parent), "delete its folder"),
+    r"ray/.+/checkpoint_\d+/state\.pt": (lambda path: load_checkpoint(path, "trial"), AGAIN),
 }
 """How each kind of file in a study's folder is read, by its name, and what to do where that fails."""
 
@@ -85,6 +82,7 @@ def run(command: Doctor) -> dict[str, Any]:
     if not folder.is_dir():
         raise StudyError(f"there is no study in {folder}: give the folder that --out named, or runs/anneal-DATASET.")
     refuse_experiment(folder)
+    check_version(folder)
     if not any((folder / name).exists() for name in (CONFIG, DATABASE, "trials", "search")):
         raise StudyError(f"there is no study in {folder}: it holds none of a study's files.")
     holder = driver(folder)
@@ -100,7 +98,7 @@ def run(command: Doctor) -> dict[str, Any]:
         saved, findings = _opened(folder, command.storage)
         findings += _damaged(folder, _needed(saved) if saved else set())
         if not driven:
-            notes += [*_interrupted(saved), *_leftovers(folder)]
+            notes += _leftovers(folder, saved)
     return {"folder": str(folder), "driven": driven, "sound": not findings, "findings": findings, "notes": notes}
 
 
@@ -152,25 +150,16 @@ def _damaged(folder: Path, needed: set[str]) -> list[Finding]:
     return findings
 
 
-def _interrupted(saved: SavedStudy | None) -> Iterator[str]:
-    """The trials that a driver left."""
+def _leftovers(folder: Path, saved: SavedStudy | None) -> Iterator[str]:
+    """What dead processes and repaired damage left."""
     for trial in saved.trials() if saved else ():
         if trial.state == TrialState.RUNNING:
             yield f"trial {trial.number} is RUNNING without a driver: the next run resumes it"
-        if trial.state == TrialState.WAITING:
-            yield f"trial {trial.number} is enqueued: the next run begins with it"
-
-
-def _leftovers(folder: Path) -> Iterator[str]:
-    """What dead processes and repaired damage left."""
     found = contents(folder)
     for what, is_one in (("half-written file", is_temporary), ("file moved out of the way as damaged", is_damaged)):
         names = [name for name in found.files if is_one(name)]
         if names:
-            yield (
-                f"{counted(len(names), what)}, {size_text(found.size(names))}: {', '.join(names[:3])}; no harm, "
-                "delete what you do not want to look at"
-            )
+            yield f"{counted(len(names), what)}, {size_text(found.size(names))}, that may be deleted: {names[0]}"
 
 
 def text(answer: dict[str, Any]) -> str:

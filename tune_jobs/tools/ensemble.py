@@ -23,8 +23,7 @@ from tune_jobs.study.optuna_study import study_seed, trial_seed
 from tune_jobs.study.result import read_result, read_test, test_reads
 from tune_jobs.study.saved import SavedStudy, open_saved
 from tune_jobs.tools.commands import Reselect
-from tune_jobs.tools.display import Show, progress_line
-from tune_jobs.tools.machine import choose_device, threads
+from tune_jobs.tools.machine import Show, choose_device, progress_line, threads
 
 DRAWS = 10
 """Draws for each candidate wanted, after which a hypernetwork is taken to have no more."""
@@ -39,13 +38,14 @@ def run(command: Reselect) -> dict[str, Any]:
     number, path = find_hypernetwork(saved, context, command.trial)
     wanted["trial"] = number
     target = (command.out or saved.folder / "ensembles" / folder_name(wanted)).absolute()
-    _refuse_existing(target)
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise StudyError(f"{target} is there already, and is not overwritten: give another --out, or remove it.")
     digest = file_digest(path)
     drawn = draw(saved, Hypernetwork.load(path), number, count, low, high)
     if len(drawn) < size:
         raise StudyError(
-            f"the hypernetwork of trial {number} gives only {len(drawn)} distinct genotypes at lambda {low:g} to "
-            f"{high:g}, too few for an ensemble of {size}: give a wider --lambda or a smaller --size."
+            f"the hypernetwork of trial {number} gives only {len(drawn)} distinct genotypes in that range, too few for "
+            f"{size} members: give a wider --lambda or a smaller --size."
         )
     data = saved.data()
     with threads(config.execution.cpus_per_trial):
@@ -72,7 +72,6 @@ def run(command: Reselect) -> dict[str, Any]:
         "cached": cached,
         "diverged": diverged,
         **found,
-        "images": {"validation": len(data.validation), "test": len(test)},
         "study": {part: own[part] for part in ("validation", "test")} if own else None,
         "test_reads": test_reads(saved.folder),
     }
@@ -91,13 +90,8 @@ def asked_for(command: Reselect, saved: SavedStudy) -> dict[str, Any]:
     check_choice("--criterion", criterion, CRITERIA)
     check_choice("--selection", command.selection, tuple(METHODS))
     lambdas = list(parse_range(command.lambdas, config.space.max_edges))
-    return {
-        "lambda": lambdas,
-        "size": size,
-        "candidates": count,
-        "criterion": criterion,
-        "selection": command.selection,
-    }
+    named = {"criterion": criterion, "selection": command.selection}
+    return {"lambda": lambdas, "size": size, "candidates": count, **named}
 
 
 def folder_name(wanted: dict[str, Any]) -> str:
@@ -164,12 +158,6 @@ def retrain(context: StudyContext, data: Dataset, drawn: list[Candidate], show: 
     return pool_of(context, data, done), cached, len(entries) - len(done)
 
 
-def _refuse_existing(folder: Path) -> None:
-    """Raise StudyError if there is something in `folder` already."""
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise StudyError(f"{folder} is there already, and is not overwritten: give another --out, or remove it.")
-
-
 def text(answer: dict[str, Any]) -> str:
     """The ensemble and its members in a table, beside the study's own ensemble."""
     wanted, chosen = answer["asked"], answer["selection"]
@@ -181,9 +169,8 @@ def text(answer: dict[str, Any]) -> str:
     if answer["study"]:
         rows.append(_row("the study's ensemble", answer["study"]))
     lines = [
-        f"{len(answer['members'])} of {chosen['networks']} networks, {best} by {wanted['criterion']}{method} on "
-        f"{answer['images']['validation']} validation images; hypernetwork of trial {wanted['trial']}, "
-        f"lambda {low:g} to {high:g}",
+        f"{len(answer['members'])} of {chosen['networks']} networks, {best} by {wanted['criterion']}{method}; "
+        f"hypernetwork of trial {wanted['trial']}, lambda {low:g} to {high:g}",
         "",
         aligned(rows),
         "",

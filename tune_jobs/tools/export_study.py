@@ -16,24 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from edgenes.parsing import reason
 from tune_jobs.errors import StudyError
-from tune_jobs.files.environment import versions
 from tune_jobs.files.integrity import is_damaged, is_temporary
 from tune_jobs.files.layout import DATABASE, DRIVER
 from tune_jobs.progress.text import size_text
 from tune_jobs.study.saved import SavedStudy, open_saved, storage_url, study_name
 from tune_jobs.study.storage import SQLITE_TIMEOUT, plain_reason, storage_file, storage_from
 from tune_jobs.tools.commands import Export
-from tune_jobs.tools.folder import Contents, contents
+from tune_jobs.tools.folder import contents
 from tune_jobs.watch.pictures import copy_notes
 
 KIND, FORMAT = "edgenes-study", 1
 MANIFEST = "manifest.json"
-CHECKPOINT = re.compile(r"ray/[^/]+/trial-\d+-[^/]+/checkpoint_\d+/.+")
+CHECKPOINT = r"ray/[^/]+/trial-({})-[^/]+/checkpoint_\d+/.+"
 
 
 def run(command: Export) -> dict[str, Any]:
@@ -45,18 +44,11 @@ def run(command: Export) -> dict[str, Any]:
         raise StudyError(f"{target} lies in the study itself: give a file outside of {saved.folder}.")
     try:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as work:
-            manifest, left_out = _pack(saved, Path(work))
+            packed = _pack(saved, Path(work))
             os.replace(Path(work) / "archive.tar", target)
     except OSError as error:
         raise StudyError(f"the study cannot be packed into {target}: {reason(error)}.") from error
-    return {
-        "folder": str(saved.folder),
-        "archive": str(target),
-        "bytes": target.stat().st_size,
-        "files": len(manifest["files"]),
-        "trials": manifest["trials"],
-        "left_out": left_out,
-    }
+    return {"folder": str(saved.folder), "archive": str(target), "bytes": target.stat().st_size, **packed}
 
 
 def text(answer: dict[str, Any]) -> str:
@@ -80,31 +72,29 @@ def travels(name: str) -> bool:
     own = name in (DRIVER, MANIFEST) or name.endswith(".lock") or is_temporary(name) or is_damaged(name)
     # Other programs than ours write MLflow's database, and a library that trusts it reads it: it stays.
     alien = name.startswith("mlflow/") or re.fullmatch(r"study\.db(-\w+)?", name)
-    return not own and not alien and (not name.startswith("ray/") or CHECKPOINT.fullmatch(name) is not None)
+    return (
+        not own
+        and not alien
+        and (not name.startswith("ray/") or re.fullmatch(CHECKPOINT.format(r"\d+"), name) is not None)
+    )
 
 
-def _pack(saved: SavedStudy, work: Path) -> tuple[dict[str, Any], list[str]]:
-    """Write work/archive.tar; returns its manifest, and what was left out and why."""
+def _pack(saved: SavedStudy, work: Path) -> dict[str, Any]:
+    """Write work/archive.tar; returns {"files", "trials", "left_out"}."""
     # The database comes first, so that whatever it names exists. Ray keeps a checkpoint until two newer ones are
     # there, which takes far longer than to copy them next.
     database = work / DATABASE
     _copy_database(saved, database)
     trials = optuna.load_study(study_name="anneal", storage=storage_from(database)).get_trials(deepcopy=False)
     found = contents(saved.folder)
-    checkpoints = _checkpoints(found, trials)
+    # Those of running trials; the one before the newest too, in case that is damaged.
+    running = "|".join(str(trial.number) for trial in trials if trial.state == TrialState.RUNNING)
+    checkpoints = found.matching(CHECKPOINT.format(running)) if running else []
     left_out = [f"{name}: no regular file" for name in found.others]
     left_out += [f"{name}: MLflow's own database is not exported" for name in found.matching(r"mlflow/.*")]
     storage = storage_file(storage_url(saved.config))
     files = [name for name in found.files if travels(name) and not name.startswith("ray/")]
-    manifest = {
-        "kind": KIND,
-        "format": FORMAT,
-        "study": saved.folder.name,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
-        "trials": dict(Counter(trial.state.name for trial in trials)),
-        "files": {},
-    }
+    digests: dict[str, dict[str, str]] = {}
     with tarfile.open(work / "archive.tar", "w", format=tarfile.PAX_FORMAT) as tar:
         for name in (DATABASE, *checkpoints, *files):
             path = database if name == DATABASE else saved.folder / name
@@ -114,22 +104,19 @@ def _pack(saved: SavedStudy, work: Path) -> tuple[dict[str, Any], list[str]]:
                 content = path.read_bytes()
             except FileNotFoundError:  # a running study removed it meanwhile
                 continue
-            manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            digests[name] = {"sha256": hashlib.sha256(content).hexdigest()}
             _add(tar, name, content)
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        manifest = {"kind": KIND, "format": FORMAT, "created": created, "files": digests}
         _add(tar, MANIFEST, json.dumps(manifest, indent=1).encode())
-    return manifest, left_out
+    counts = dict(Counter(trial.state.name for trial in trials))
+    return {"files": len(digests), "trials": counts, "left_out": left_out}
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     info = tarfile.TarInfo(name)
     info.size = len(content)
     tar.addfile(info, BytesIO(content))
-
-
-def _checkpoints(found: Contents, trials: list[FrozenTrial]) -> list[str]:
-    """The checkpoints of running trials; the one before the newest too, in case that is damaged."""
-    running = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
-    return [name for k in running for name in found.matching(rf"ray/[^/]+/trial-{k}-[^/]+/checkpoint_\d+/.+")]
 
 
 def _copy_database(saved: SavedStudy, target: Path) -> None:

@@ -13,12 +13,12 @@ from edgenes.errors import CheckpointError
 from edgenes.parsing import JSON_BYTES, parse_json, reason, shown
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import StudyError
-from tune_jobs.files.environment import versions
 from tune_jobs.files.layout import DATABASE, file_digest
 from tune_jobs.progress.text import one_line, size_text
 from tune_jobs.study.saved import SavedStudy, open_saved
 from tune_jobs.tools.commands import Import
 from tune_jobs.tools.export_study import FORMAT, KIND, MANIFEST, travels, trials_text
+from tune_jobs.tools.machine import differing_environment
 
 MAX_BYTES = 64 * 2**30
 """Bytes of all files of an archive that is unpacked."""
@@ -38,25 +38,22 @@ def run(command: Import) -> dict[str, Any]:
         staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
         try:
             manifest = _unpack(command.archive, staging)
-            open_saved(staging).trials()  # it is a study, and its trials can be read
+            arrived = open_saved(staging)
+            trials, elsewhere = arrived.trials(), differing_environment(arrived)  # what cannot be read ends it here
             staging.chmod(0o755)
             staging.rename(target)  # over an empty folder, or nothing
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
         raise StudyError(f"{command.archive} cannot be unpacked into {target}: {reason(error)}.") from error
-    saved, here = open_saved(target), versions()
+    saved = open_saved(target)
     return {
         "folder": str(target),
         "files": len(manifest["files"]),
         "bytes": sum((target / name).stat().st_size for name in manifest["files"]),
         "created": manifest["created"],
-        "trials": dict(Counter(trial.state.name for trial in saved.trials())),
-        "versions": {
-            name: {"there": version, "here": here.get(name)}
-            for name, version in manifest["versions"].items()
-            if version != here.get(name)
-        },
+        "trials": dict(Counter(trial.state.name for trial in trials)),
+        "elsewhere": elsewhere,
         "paths": paths_elsewhere(saved),
         "command": command_line(saved.config, target),
     }
@@ -68,13 +65,19 @@ def text(answer: dict[str, Any]) -> str:
     rows = [
         f"{answer['folder']}: {answer['files']} files, {size}, exported {created}",
         f"  trials    {trials_text(answer['trials'])}",
+        *(f"  differs   {one_line(line)}" for line in answer["elsewhere"]),
     ]
-    for name, row in answer["versions"].items():
-        rows.append("  " + one_line(f"{name:<9} {row['there']} there, {row['here']} here"))
     for row in answer["paths"]:
-        found = " (there is one here)" if row["found"] else ""
-        rows.append("  " + one_line(f"{row['option']}  {row['note']}{found}", 400))
+        todo = "there is one here" if row["found"] else "missing here: " + _NOTES[row["option"]]
+        rows.append("  " + one_line(f"{row['option']} was {row['value']}; {todo}", 400))
     return "\n".join([*rows, "To resume it:", f"  {answer['command']}"])
+
+
+_NOTES = {
+    "--dataset": "give the path of the same data",
+    "--root": "give the folder of the same data",
+    "--optimal": "put a copy of search/genotype.json there",
+}
 
 
 def _unpack(archive: Path, staging: Path) -> dict[str, Any]:
@@ -119,7 +122,7 @@ def _manifest(archive: Path, path: Path) -> dict[str, Any]:
         manifest = parse_json(path.read_text(encoding="utf-8"))
         if manifest["kind"] != KIND or not isinstance(manifest["created"], str):
             raise ValueError(f"its kind is {shown(manifest['kind'])}")
-        {name: entry["sha256"] for name, entry in manifest["files"].items()}, manifest["versions"].items()
+        {name: entry["sha256"] for name, entry in manifest["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"the {MANIFEST} of {archive} is not one of export: {reason(error)}.") from None
     if manifest["format"] != FORMAT:
@@ -132,18 +135,14 @@ def _manifest(archive: Path, path: Path) -> dict[str, Any]:
 
 
 def paths_elsewhere(saved: SavedStudy) -> list[dict[str, Any]]:
-    """Options that name files of the machine that the study comes from: [{"option", "value", "found", "note"}]."""
+    """Options that name files of the machine that the study comes from: [{"option", "value", "found"}]."""
     config = saved.config
-    rows = []
+    paths = {"--root": config.data.root, "--optimal": config.genotype_file}
     if config.data.dataset not in SOURCES:
-        note = f"the data were read from {config.data.dataset}; give their path here (digest {saved.data_digest})"
-        rows.append(("--dataset", Path(config.data.dataset), note))
-    if config.data.root is not None:
-        rows.append(("--root", config.data.root, f"the data were below {config.data.root}; give where they are here"))
-    if config.genotype_file:
-        note = f"the study was begun with the genotype {config.optimal}: put search/genotype.json there, as a copy"
-        rows.append(("--optimal", config.genotype_file, note))
-    return [{"option": option, "value": str(path), "found": path.exists(), "note": note} for option, path, note in rows]
+        paths["--dataset"] = config.data.dataset
+    return [
+        {"option": option, "value": str(path), "found": Path(path).exists()} for option, path in paths.items() if path
+    ]
 
 
 def command_line(config: SweepConfig, folder: Path) -> str:

@@ -1,11 +1,13 @@
-"""The machine that a study ran on, and this one: device, threads, and the versions that decide numbers."""
+"""The machine that a study ran on, and this one: device, threads, terminal, and the versions that decide numbers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from edgenes.checkpoint import read_json
 from edgenes.errors import CheckpointError, ConfigError
@@ -16,6 +18,8 @@ from tune_jobs.study.saved import SavedStudy
 
 DECIDING = ("python", "edgenes-studio", "torch", "torchvision", "numpy", "scikit-learn")
 """Packages whose versions decide the numbers of a trial."""
+Show = Callable[[int, int, str], None]
+"""Takes the steps done, their total, and a note."""
 
 
 def recorded_environment(folder: Path) -> dict[str, Any]:
@@ -71,3 +75,16 @@ def differing_environment(saved: SavedStudy) -> list[str]:
     pairs = [(name, before.get(name), here["versions"][name]) for name in DECIDING]
     pairs += [(name, recorded.get(name), here[name]) for name in ("platform", "cpu")]
     return [f"{name}: {old or 'unknown'} then, {new} now" for name, old, new in pairs if old != new]
+
+
+@contextmanager
+def progress_line(title: str, shown: bool = True) -> Iterator[Show]:
+    """Yields show(done, total, note): one line on standard error; nothing is shown where that is no terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
+    note = TextColumn("{task.fields[note]}", markup=False)
+    with Progress(
+        *columns, note, console=console, transient=True, disable=not (shown and console.is_terminal)
+    ) as progress:
+        task = progress.add_task(title, total=None, note="")
+        yield lambda done, total, note: progress.update(task, completed=done, total=total, note=note)

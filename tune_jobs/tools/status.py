@@ -26,7 +26,7 @@ _STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNIN
 def run(command: Status) -> dict[str, Any]:
     """The study's state as plain values; what cannot be read is a line in "problems"."""
     saved = open_saved(command.study, command.storage)
-    folder, config = saved.folder, saved.config
+    folder, planned = saved.folder, saved.config.trials
     problems: list[str] = []
 
     def tried(read, missing):
@@ -38,40 +38,34 @@ def run(command: Status) -> dict[str, Any]:
 
     trials = saved.trials()
     counts = Counter(_STATES[trial.state.name] for trial in trials)
-    done = counts["complete"] + counts["pruned"]
     result = tried(lambda: read_result(folder), None)
-    whole = result is not None and result["trials"] >= config.trials
     seconds = tried(lambda: stage_seconds(folder), {})
-    retrainings = None
-    if (folder / GENOTYPE).exists() and done >= config.trials:
-        retrainings = tried(lambda: _retrainings(saved), None)
-    passed = {
-        "search": (folder / GENOTYPE).exists(),
-        "sweep": done >= config.trials,
-        "finalists": whole or (retrainings is not None and retrainings["done"] == retrainings["planned"]),
-        "ensemble": whole,
-    }
+    passed = {"search": (folder / GENOTYPE).exists(), "sweep": counts["complete"] + counts["pruned"] >= planned}
+    retrainings = tried(lambda: _retrainings(saved), None) if all(passed.values()) else None
+    passed["ensemble"] = result is not None and result["trials"] >= planned
+    retrained = retrainings is not None and retrainings["done"] == retrainings["planned"]
+    passed["finalists"] = passed["ensemble"] or retrained
     holder = driver(folder)
-    alive = holder is not None and holder["state"] == "alive"
-    current = next((name for name in STAGES if not passed[name]), None)
     states = {name: "done" if passed[name] else "to do" for name in STAGES}
+    current = next((name for name in STAGES if not passed[name]), None)
     if current is not None:
-        states[current] = "running" if alive else "stopped"
+        states[current] = "running" if holder is not None and holder["state"] == "alive" else "stopped"
     found = contents(folder)
     parts = Counter()
     for name, size in found.files.items():
         parts[name.partition("/")[0]] += size
+    running = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
     return {
         "folder": str(folder),
-        "dataset": config.data.dataset,
-        "finished": whole,
+        "dataset": saved.config.data.dataset,
+        "finished": passed["ensemble"],
         "driver": holder,
         "stages": [{"name": n, "state": states[n], "seconds": seconds.get(n)} for n in STAGES],
-        "trials": {"planned": config.trials, **{name: counts[name] for name in _STATES.values()}},
-        "running": [tried(lambda t=t: _step(folder, t), {"trial": t.number}) for t in trials if _runs(t)],
+        "trials": {"planned": planned, **{name: counts[name] for name in _STATES.values()}},
+        "running": [tried(lambda k=k: _step(folder, k), {"trial": k}) for k in running],
         "retrainings": retrainings,
         "best_trial": _best(saved),
-        "result": _result(result),
+        "result": result and {name: result[name] for name in ("trials", "validation", "test")},
         "failures": _reasons(trials, TrialState.FAIL),
         "prunings": _reasons(trials, TrialState.PRUNED),
         "test_reads": tried(lambda: test_reads(folder, strict=True), None),
@@ -81,88 +75,17 @@ def run(command: Status) -> dict[str, Any]:
     }
 
 
-def text(answer: dict[str, Any]) -> str:
-    """A line on each part."""
-    trials, retrainings, result = answer["trials"], answer["retrainings"], answer["result"]
-    done = trials["complete"] + trials["pruned"]
-    alive = answer["driver"] is not None and answer["driver"]["state"] == "alive"
-    words = {"running": "running" if alive else "interrupted"}
-    states = ", ".join(f"{trials[name]} {words.get(name, name)}" for name in _STATES.values() if trials[name])
-    details = {
-        "sweep": f"{done} of {trials['planned']} trials" + (f" ({states})" if states else ""),
-        "finalists": f"{retrainings['done']} of {retrainings['planned']} full retrainings" if retrainings else "",
-        "ensemble": f"test accuracy {_measured(result['test'])}" if result and answer["finished"] else "",
-    }
-    lines = [f"{answer['folder']}: {_headline(answer)}"]
-    for stage in answer["stages"]:
-        state, seconds = stage["state"], stage["seconds"]
-        took = duration(seconds) if seconds is not None else ""
-        lines.append(_row(stage["name"], ", ".join(filter(None, (state, details.get(stage["name"]), took)))))
-        if stage["name"] == "sweep":
-            lines += [_row("", f"trial {row['trial']}: {_progress(row)}") for row in answer["running"]]
-    best = answer["best_trial"]
-    if best:
-        error = "unknown" if best["control_error"] is None else f"{best['control_error']:.2f}"
-        weak = "" if best["feasible"] else " (no feasible trial yet)"
-        about = f"trial {best['number']}, value {_measured(best)}, control error {error}{weak}"
-        lines.append(_row("best trial", about))
-    if result and not answer["finished"]:
-        lines.append(_row("last result", f"of {result['trials']} trials, test accuracy {_measured(result['test'])}"))
-    for title, key in (("failed", "failures"), ("pruned", "prunings")):
-        lines += [_row(title, f"{len(row['trials'])} x {one_line(row['reason'])}") for row in answer[key]]
-    reads, results = answer["test_reads"], answer["results"]
-    read = f"{reads} for {counted(results, 'result')}" if reads else "none"
-    lines.append(_row("test reads", read))
-    parts = ", ".join(f"{name} {size_text(size)}" for name, size in list(answer["disk"]["parts"].items())[:4])
-    lines.append(_row("disk", f"{size_text(answer['disk']['bytes'])} ({parts})"))
-    lines += [_row("problem", one_line(problem)) for problem in answer["problems"]]
-    if answer["problems"]:
-        lines.append(_row("", f"see python -m tune_jobs doctor {answer['folder']}"))
-    return "\n".join(lines)
-
-
-def _row(title: str, text: str) -> str:
-    return f"  {title:<12}{text}"
-
-
-def _headline(answer: dict[str, Any]) -> str:
-    holder = answer["driver"]
-    if holder is None or holder["state"] == "dead":
-        lost = f"; its driver, process {holder['pid']}, died" if holder else ""
-        return "finished" if answer["finished"] else f"stopped{lost}; the sweep's same command resumes it"
-    who = f"process {holder['pid']} on {holder['host']}"
-    if holder["state"] == "silent":
-        return f"{who} has given no sign of life for {duration(holder['heartbeat_age'])}"
-    since = f" for {duration(holder['seconds'])}" if holder["seconds"] is not None else ""
-    return f"driven by {who}{since}, heartbeat {duration(holder['heartbeat_age'])} ago"
-
-
-def _measured(scores: dict[str, Any]) -> str:
-    value = scores.get("accuracy", scores.get("value"))
-    return f"{value:.3f} ± {scores['standard_error'] or 0:.3f}"
-
-
-def _progress(row: dict[str, Any]) -> str:
-    if "step" not in row:
-        return "begun"
-    return f"step {row['step']} of {row['steps'] or '?'}" + (f", {one_line(row['note'])}" if row["note"] else "")
-
-
-def _runs(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.RUNNING
-
-
-def _step(folder: Path, trial: FrozenTrial) -> dict[str, Any]:
+def _step(folder: Path, number: int) -> dict[str, Any]:
     """The newest record of a running trial's curve: {"trial", "step", "steps", "note"}."""
-    curve = read_curve(curve_path(folder, trial.number))
-    row = {"trial": trial.number}
-    return row | {name: curve[-1].get(name) for name in ("step", "steps", "note")} if curve else row
+    curve = read_curve(curve_path(folder, number))
+    last = curve[-1] if curve else {}
+    return {"trial": number, **{name: last.get(name) for name in ("step", "steps", "note")}}
 
 
 def _retrainings(saved: SavedStudy) -> dict[str, int]:
     """How many of the full retrainings are stored with their weights."""
-    keys = full_retrainings(saved)
-    return {"done": sum(_has_weights(saved.folder / PREDICTIONS / f"{key}.pt") for key in keys), "planned": len(keys)}
+    paths = [saved.folder / PREDICTIONS / f"{key}.pt" for key in full_retrainings(saved)]
+    return {"done": sum(map(_has_weights, paths)), "planned": len(paths)}
 
 
 def _has_weights(path: Path) -> bool:
@@ -181,25 +104,67 @@ def _best(saved: SavedStudy) -> dict[str, Any] | None:
     return {"number": trial.number, "value": trial.values[0], **attributes, "feasible": allowed, "params": trial.params}
 
 
-def _result(result: dict[str, Any] | None) -> dict[str, Any] | None:
-    if result is None:
-        return None
-    return {
-        "trials": result["trials"],
-        "best_trial": result["best_trial"]["number"],
-        "members": len(result["members"]),
-        "validation": result["validation"],
-        "test": result["test"],
-    }
-
-
 def _reasons(trials: list[FrozenTrial], state: TrialState) -> list[dict[str, Any]]:
     """[{"reason", "trials"}], reasons that differ in numbers alone together, the commonest first."""
     kinds: dict[str, dict[str, Any]] = {}
     for trial in trials:
         if trial.state == state:
             reason = str(trial.user_attrs.get("reason") or "no reason recorded")
-            kinds.setdefault(re.sub(r"\d+", "#", reason), {"reason": reason, "trials": []})["trials"].append(
-                trial.number
-            )
+            row = kinds.setdefault(re.sub(r"\d+", "#", reason), {"reason": reason, "trials": []})
+            row["trials"].append(trial.number)
     return sorted(kinds.values(), key=lambda row: -len(row["trials"]))
+
+
+def text(answer: dict[str, Any]) -> str:
+    """A line on each part."""
+    trials, retrainings, result = answer["trials"], answer["retrainings"], answer["result"]
+    driven = answer["driver"] is not None and answer["driver"]["state"] == "alive"
+    words = {} if driven else {"running": "interrupted"}
+    states = ", ".join(f"{trials[name]} {words.get(name, name)}" for name in _STATES.values() if trials[name])
+    details = {"sweep": f"{trials['complete'] + trials['pruned']} of {trials['planned']} trials ({states or 'none'})"}
+    if retrainings:
+        details["finalists"] = f"{retrainings['done']} of {retrainings['planned']} full retrainings"
+    rows = []
+    for stage in answer["stages"]:
+        took = "" if stage["seconds"] is None else duration(stage["seconds"])
+        rows.append((stage["name"], ", ".join(filter(None, (stage["state"], details.get(stage["name"]), took)))))
+        if stage["name"] == "sweep":
+            rows += [("", f"trial {row['trial']}: {_progress(row)}") for row in answer["running"]]
+    best = answer["best_trial"]
+    if best:
+        error = "unknown" if best["control_error"] is None else f"{best['control_error']:.2f}"
+        weak = "" if best["feasible"] else " (no feasible trial yet)"
+        value = f"{best['value']:.3f} ± {best['standard_error'] or 0:.3f}"
+        rows.append(("best trial", f"trial {best['number']}, value {value}, control error {error}{weak}"))
+    if result:
+        test = f"{result['test']['accuracy']:.3f} ± {result['test']['standard_error'] or 0:.3f}"
+        rows.append(("result", f"of {result['trials']} trials, test accuracy {test}"))
+    for title, key in (("failed", "failures"), ("pruned", "prunings")):
+        rows += [(title, f"{len(row['trials'])} x {one_line(row['reason'])}") for row in answer[key]]
+    reads = answer["test_reads"]
+    rows.append(("test reads", f"{reads} for {counted(answer['results'], 'result')}" if reads else "none"))
+    parts = ", ".join(f"{name} {size_text(size)}" for name, size in list(answer["disk"]["parts"].items())[:4])
+    rows.append(("disk", f"{size_text(answer['disk']['bytes'])} ({parts})"))
+    rows += [("problem", one_line(problem)) for problem in answer["problems"]]
+    if answer["problems"]:
+        rows.append(("", f"see python -m tune_jobs doctor {answer['folder']}"))
+    lines = [f"  {title:<12}{words}" for title, words in rows]
+    return "\n".join([f"{answer['folder']}: {_headline(answer)}", *lines])
+
+
+def _headline(answer: dict[str, Any]) -> str:
+    holder = answer["driver"]
+    if holder is None or holder["state"] == "dead":
+        lost = f"; its driver, process {holder['pid']}, died" if holder else ""
+        return "finished" if answer["finished"] else f"stopped{lost}; the sweep's same command resumes it"
+    who = f"process {holder['pid']} on {holder['host']}"
+    if holder["state"] == "silent":
+        return f"{who} has given no sign of life for {duration(holder['heartbeat_age'])}"
+    since = f" for {duration(holder['seconds'])}" if holder["seconds"] is not None else ""
+    return f"driven by {who}{since}, heartbeat {duration(holder['heartbeat_age'])} ago"
+
+
+def _progress(row: dict[str, Any]) -> str:
+    if row.get("step") is None:
+        return "begun"
+    return f"step {row['step']} of {row['steps'] or '?'}" + (f", {one_line(row['note'])}" if row["note"] else "")

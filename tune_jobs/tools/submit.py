@@ -19,6 +19,7 @@ from rich.console import Console
 
 from edgenes.data.sources import SOURCES
 from edgenes.errors import ConfigError
+from edgenes.parsing import reason
 from tune_jobs.cli import parsed
 from tune_jobs.config.passwords import IN_FILE, VARIABLE, refuse_passwords
 from tune_jobs.config.sweep import SweepConfig
@@ -45,9 +46,8 @@ class Call:
     environment: dict[str, str] = field(default_factory=dict)
     submission_id: str | None = None
 
-    @property
     def line(self) -> str:
-        """The command as a line for a shell."""
+        """The command for a shell."""
         return " ".join([*(f"{k}={shlex.quote(v)}" for k, v in self.environment.items()), shlex.join(self.words)])
 
 
@@ -62,7 +62,7 @@ def run(command: Submit) -> dict[str, Any]:
         "target": command.target,
         "command": call.words,
         "environment": call.environment,
-        "line": call.line,
+        "line": call.line(),
         "submission_id": call.submission_id,
         "out": str(config.out),
         "status": None if command.dry_run else _run(call, command.json),
@@ -71,20 +71,18 @@ def run(command: Submit) -> dict[str, Any]:
 
 def _run(call: Call, json_only: bool) -> int:
     """Run the call and return its exit status; its output goes to standard error if standard output is for JSON."""
-    Console(stderr=True).print(call.line, markup=False, highlight=False, soft_wrap=True)
+    Console(stderr=True).print(call.line(), markup=False, highlight=False, soft_wrap=True)
     output = sys.stderr if json_only else None
     try:
         return subprocess.run(call.words, env={**os.environ, **call.environment}, stdout=output).returncode
     except FileNotFoundError:
-        raise StudyError(
-            f"there is no {call.words[0]} on this machine: submit from one where it is, as a cluster's login node."
-        ) from None
+        raise StudyError(f"there is no {call.words[0]} on this machine: submit from one that has it.") from None
     except KeyboardInterrupt:
         if call.kind != "job":
             raise
+        job = call.submission_id
         raise StudyError(
-            f"the job is still running: `ray job logs --follow {call.submission_id}` shows it, "
-            f"`ray job stop {call.submission_id}` ends it."
+            f"the job is still running: see `ray job logs --follow {job}`, or `ray job stop {job}`."
         ) from None
 
 
@@ -105,11 +103,9 @@ def study_config(arguments: tuple[str, ...]) -> SweepConfig:
     config = parsed(SweepConfig, list(arguments), prog="submit TARGET --")
     if config.out is None:
         raise ConfigError("give --out: an absolute folder that all nodes share, as --out /shared/anneal-digits.")
-    paths = {"out": config.out, "root": config.data.root}
+    paths = {"out": config.out, "root": config.data.root, "optimal": config.genotype_file}
     if config.data.dataset not in SOURCES:
         paths["dataset"] = config.data.dataset
-    if config.genotype_file:
-        paths["optimal"] = config.optimal
     for prefix in (JOURNAL, SQLITE, IN_FILE):
         if (config.storage or "").startswith(prefix):
             paths["storage"] = config.storage.removeprefix(prefix)
@@ -127,21 +123,15 @@ def call_for(target: str, config: SweepConfig, arguments: tuple[str, ...]) -> Ca
     scheme, separator, _ = target.partition("://")
     path = Path(target).expanduser()
     if separator and scheme in ("http", "https", "ray"):
-        _check_storage(config)
         return _job(target, config, arguments)
     if path.suffix in (".yaml", ".yml"):
-        _check_storage(config)
-        _check_cluster(path)
         return _cluster(path, config, arguments)
     if target == "slurm" or path.suffix == ".sh":
         script = CLUSTER / "slurm.sh" if target == "slurm" else path
         if not script.is_file():
             raise ConfigError(f"there is no script {script}: `python -m tune_jobs cluster-file slurm > {script}`.")
         return Call("slurm", ["sbatch", f"--job-name={_name(config)}", str(script), *arguments])
-    raise ConfigError(
-        f"{target} is no target: give http://HOST:8265 or ray://HOST:10001 for a running Ray cluster, a YAML of "
-        "`ray up`, or slurm or a script.sh for SLURM."
-    )
+    raise ConfigError(f"{target} is no target: give http://HOST:8265, ray://HOST:10001, a .yaml, slurm or a .sh.")
 
 
 def authenticated(call: Call, target: str) -> Call:
@@ -164,12 +154,13 @@ def _asks_for_token(dashboard: str) -> bool:
             return True
         raise StudyError(f"no Ray dashboard at {dashboard}: it answers {error.code} {error.reason}.") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise StudyError(f"no Ray cluster at {dashboard}: {reason}. Give the address of its dashboard.") from None
+        why = getattr(error, "reason", error)
+        raise StudyError(f"no Ray cluster at {dashboard}: {why}. Give the address of its dashboard.") from None
     return False
 
 
 def _job(target: str, config: SweepConfig, arguments: tuple[str, ...]) -> Call:
+    _check_storage(config)
     submission = f"{_name(config)}-{datetime.now():%Y%m%d-%H%M%S}"
     metadata = {"study": str(config.out), "dataset": config.data.dataset}
     words = [_ray(), "job", "submit", "--submission-id", submission]
@@ -183,23 +174,18 @@ def _job(target: str, config: SweepConfig, arguments: tuple[str, ...]) -> Call:
 
 
 def _cluster(path: Path, config: SweepConfig, arguments: tuple[str, ...]) -> Call:
+    _check_storage(config)
+    try:
+        content = next(iter(yaml.safe_load_all(path.read_text())), None)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {reason(error)}. `cluster-file local` gives one to edit.") from None
+    if isinstance(content, dict) and "apiVersion" in content:
+        raise ConfigError(f"{path} is for Kubernetes: edit its entrypoint, and kubectl apply -f {path}.")
     # Without an address the study would start a Ray of its own on the head.
     inner = arguments if config.execution.address else ("--address", "auto", *arguments)
     script = ROOT / MODULE.replace(".", "/")
     # Ray joins the words with spaces and gives them to a shell of the head.
     return Call("cluster", [_ray(), "submit", str(path), f"{script}.py", "--", *map(shlex.quote, inner)])
-
-
-def _check_cluster(path: Path) -> None:
-    try:
-        content = next(iter(yaml.safe_load_all(path.read_text())), None)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no YAML"
-        raise ConfigError(f"{path} cannot be read: {reason}. `cluster-file local` gives one to edit.") from None
-    if isinstance(content, dict) and "apiVersion" in content:
-        raise ConfigError(f"{path} is for Kubernetes: edit its entrypoint, and kubectl apply -f {path}.")
-    if not isinstance(content, dict) or not {"cluster_name", "provider"} <= content.keys():
-        raise ConfigError(f"{path} is no YAML of `ray up`: it names no cluster_name and no provider.")
 
 
 def _check_storage(config: SweepConfig) -> None:

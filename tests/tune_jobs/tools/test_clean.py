@@ -13,7 +13,6 @@ from tune_jobs import run_sweep
 from tune_jobs.errors import StudyError
 from tune_jobs.files.layout import hypernetwork_path
 from tune_jobs.files.lease import study_lock
-from tune_jobs.stages.finalists import pool_of
 from tune_jobs.study.saved import open_saved
 from tune_jobs.tools.commands import Clean, Doctor
 from tune_jobs.tools.folder import contents, full_retrainings
@@ -29,8 +28,6 @@ def littered(study):
     (folder / "predictions" / "0123.unfinished").write_bytes(bytes(3000))
     (folder / "predictions" / "0123.damaged").write_bytes(bytes(2000))
     (folder / "trials" / ".0000-hypernetwork.pt-ab12_xyz").write_bytes(bytes(1000))
-    (folder / "report").mkdir()
-    (folder / "report" / "index.html").write_text("the report")
     (folder / "result-1.json").write_text("{}")
     (folder / "notes.txt").write_text("the user's")
     return folder
@@ -98,28 +95,19 @@ def test_more_trials_go_on_to_the_numbers_of_a_study_that_was_not_cleaned(finish
     assert clean["members"] == kept["members"] and clean["best_trial"] == kept["best_trial"]
 
 
-def test_kept_finalists_need_no_retraining(littered):
-    Clean(study=littered).run()
-    saved = open_saved(littered)
-    entries = list(full_retrainings(saved).values())
-    assert len(pool_of(saved.context(), saved.data(), entries).records) == len(entries)
-
-
 class TestRefused:
     def unchanged(self, folder, error, words):
-        before = {name: size for name, size in contents(folder).files.items() if name != "driver.lock"}
+        before = contents(folder).files
         with pytest.raises(error, match=words):
             Clean(study=folder).run()
         assert {name: size for name, size in contents(folder).files.items() if name != "driver.lock"} == before
 
-    def test_a_study_that_is_not_finished(self, tmp_path):
-        saved = begin_study(tmp_path / "study")
+    def test_a_study_that_is_not_finished_or_has_got_more_trials(self, littered, tmp_path):
+        saved = begin_study(tmp_path / "begun")
         run_trials(saved, stop_after=2)
-        self.unchanged(saved.folder, StudyError, "is not finished")
-
-    def test_a_study_that_was_begun_again_with_more_trials(self, littered):
         change_options(littered, trials=9)
-        self.unchanged(littered, StudyError, "is not finished")
+        for folder in (saved.folder, littered):
+            self.unchanged(folder, StudyError, "is not finished")
 
     def test_a_driven_study(self, littered):
         with study_lock(littered):

@@ -21,13 +21,8 @@ from tune_jobs.tools.folder import contents
 
 KINDS = [
     *("result.json", "result-1.json", "stages.json", "environment.json", "test_reads.jsonl"),
-    *(
-        "search/genotype.json",
-        "searches/search-0123.pt",
-        "jobs/final/0.json",
-        "trials/0001.jsonl",
-        "trials/0001-hypernetwork.pt",
-    ),
+    *("search/genotype.json", "searches/search-0123.pt", "jobs/final/0.json"),
+    *("trials/0001.jsonl", "trials/0001-hypernetwork.pt"),
     *("hypernetwork/hypernetwork.pt", "hypernetwork/finalists.json", "predictions/0123456789abcdef.pt"),
     *("ensemble/ensemble.pt", "ensemble/card.json", "ensembles/mine/ensemble.pt"),
     "ray/sweep-1/trial-0-ab/checkpoint_000001/state.pt",
@@ -65,13 +60,14 @@ def test_every_reader_is_tested():
     assert all(any(re.fullmatch(pattern, name) for name in KINDS) for pattern in READERS)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["config.json", "study.db", "search/genotype.json", "hypernetwork/hypernetwork.pt", "ensemble/ensemble.pt"],
-)
-def test_a_missing_file_is_found(study, name):
-    (study / name).unlink()
-    assert wrong(study) == [name]
+def test_missing_files_are_found(study):
+    needed = ["ensemble/ensemble.pt", "hypernetwork/hypernetwork.pt", "search/genotype.json"]
+    for name in needed:
+        (study / name).unlink()
+    assert wrong(study) == needed
+    for name in ("study.db", "config.json"):
+        (study / name).unlink()
+        assert wrong(study)[0] == name
 
 
 def test_only_a_finalists_hypernetwork_has_to_be_there(study):
@@ -88,6 +84,14 @@ def test_a_truncated_file_and_one_of_a_hollow_content_are_found(study):
     content = torch.load(other, weights_only=True)
     torch.save({**content, "log_probabilities": [1.0]}, other)
     assert wrong(study) == [f"predictions/{path.name}" for path in (one, other)]
+
+
+def test_a_study_of_another_version_is_an_error_and_nothing_is_examined(study):
+    stored = json.loads((study / "config.json").read_text())
+    (study / "config.json").write_text(json.dumps(stored | {"format": 99}))
+    (study / "result.json").write_text("{")
+    with pytest.raises(StudyError, match=r"config\.json has format 99"):
+        Doctor(study=study).run()
 
 
 def test_a_file_of_another_version_is_left(study):
@@ -141,9 +145,3 @@ def test_before_its_first_trial_a_study_needs_no_files(tmp_path):
     folder = begin_study(tmp_path / "study").folder
     shutil.rmtree(folder / "search")
     assert examined(folder)["sound"]
-
-
-def test_no_study_is_an_error(tmp_path):
-    for folder in (tmp_path / "nothing", tmp_path):
-        with pytest.raises(StudyError, match="there is no study"):
-            Doctor(study=folder).run()

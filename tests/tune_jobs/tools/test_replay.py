@@ -24,10 +24,7 @@ def replay(folder, trial, capsys, *options):
 
 
 def contents(folder):
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-        for path in folder.rglob("*")
-    }
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
 
 
 def alter_curve(folder, step, **changes):
@@ -37,144 +34,110 @@ def alter_curve(folder, step, **changes):
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def alter_database(folder, command, *values):
-    with sqlite3.connect(folder / "study.db") as database:
-        assert database.execute(command, values).rowcount == 1
-    database.close()
-
-
-def alter_attribute(folder, name, change):
-    value = open_saved(folder).study.trials[0].user_attrs[name]
-    where = f"key = '{name}' and trial_id = 1"
-    alter_database(folder, f"update trial_user_attributes set value_json = ? where {where}", json.dumps(change(value)))
-
-
-def with_accuracy(rows):
+def alter_outcome(folder):
+    """Another value, control error, accuracy of a candidate, operation of a genotype, and weight."""
+    attributes = open_saved(folder).study.trials[0].user_attrs
+    rows = attributes["candidates"]
     rows[2]["accuracy"] += 0.125
-    return rows
+    edge = rows[1]["genotype"]["cells"]["reduction"][0][0]
+    edge["operation"] = "max_pool_3x3" if edge["operation"] != "max_pool_3x3" else "skip_connect"
+    with sqlite3.connect(folder / "study.db") as database:
+        database.execute("update trial_values set value = 0.875 where trial_id = 1")
+        for name, value in {"control_error": attributes["control_error"] + 1, "candidates": rows}.items():
+            command = "update trial_user_attributes set value_json = ? where trial_id = 1 and key = ?"
+            assert database.execute(command, (json.dumps(value), name)).rowcount == 1
+    database.close()
+    path = folder / "trials" / "0000-hypernetwork.pt"
+    state = load_checkpoint(path, "hypernetwork")
+    state["weights"]["beta"][0, 0, 0] += 1
+    save_checkpoint(path, "hypernetwork", state)
 
 
-def with_genotype(rows):
-    nodes = rows[1]["genotype"]["cells"]["reduction"]
-    nodes[0][0]["operation"] = "max_pool_3x3" if nodes[0][0]["operation"] != "max_pool_3x3" else "skip_connect"
-    return rows
+def test_a_complete_trial_comes_out_as_recorded_and_the_study_is_not_touched(study, capsys):
+    for path in (study / "predictions").glob("*.pt"):  # stored predictions are not used
+        record = torch.load(path, weights_only=True)
+        torch.save(record | {"log_probabilities": torch.full_like(record["log_probabilities"], 1 / 3).log()}, path)
+    before, threads = contents(study), torch.get_num_threads()
+    status, answer = replay(study, 1, capsys)
+    assert (status, answer["differences"], answer["exactly_equal"], answer["tolerance"]) == (0, [], True, 0)
+    assert answer["compared"]["steps"] == 6
+    wanted = {"loss", "penalty", "control_error", "candidate_accuracy", "value", "candidates", "hypernetwork", "state"}
+    assert wanted <= set(answer["compared"]["metrics"])
+    assert contents(study) == before
+    assert answer["threads"] == 1 and torch.get_num_threads() == threads
 
 
-class TestEqual:
-    @pytest.mark.parametrize("number", [0, 1])
-    def test_a_complete_trial_comes_out_as_recorded_and_the_study_is_not_touched(self, finished, capsys, number):
-        before = contents(finished)
-        status, answer = replay(finished, number, capsys)
-        assert (status, answer["differences"], answer["exactly_equal"], answer["tolerance"]) == (0, [], True, 0)
-        assert answer["compared"]["steps"] == 6
-        wanted = {"loss", "penalty", "control_error", "candidate_accuracy", "value", "candidates", "hypernetwork"}
-        assert wanted <= set(answer["compared"]["metrics"])
-        assert contents(finished) == before
+def test_ctrl_c_ends_it_without_a_traceback(finished, capsys, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
 
-    def test_stored_predictions_are_not_used(self, study, capsys):
-        for path in (study / "predictions").glob("*.pt"):
-            record = torch.load(path, weights_only=True)
-            uniform = torch.full_like(record["log_probabilities"], 1 / 3).log()
-            torch.save(record | {"log_probabilities": uniform}, path)
-        assert replay(study, 0, capsys)[1]["exactly_equal"]
-
-    def test_torch_keeps_its_threads(self, finished, capsys):
-        before = torch.get_num_threads()
-        assert replay(finished, 0, capsys)[1]["threads"] == 1
-        assert torch.get_num_threads() == before
-
-    def test_ctrl_c_ends_it_without_a_traceback(self, finished, capsys, monkeypatch):
-        def interrupt(*arguments):
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(replay_module, "run_trial", interrupt)
-        assert main(["replay", str(finished), "0"]) == 130
-        assert capsys.readouterr().err.strip() == "stopped"
+    monkeypatch.setattr(replay_module, "run_trial", interrupt)
+    assert main(["replay", str(finished), "0"]) == 130
+    assert capsys.readouterr().err.strip() == "stopped"
 
 
-class TestDifferent:
-    @pytest.mark.parametrize(
-        "alter, step, metric",
-        [
-            (lambda folder: alter_curve(folder, 2, loss=0.5), 2, "loss"),
-            (lambda folder: alter_curve(folder, 5, candidate_accuracy=0.25), 5, "candidate_accuracy"),
-            (
-                lambda folder: alter_database(folder, "update trial_values set value = 0.875 where trial_id = 1"),
-                None,
-                "value",
-            ),
-            (lambda folder: alter_attribute(folder, "control_error", lambda error: error + 1), None, "control_error"),
-            (lambda folder: alter_attribute(folder, "candidates", with_accuracy), None, "candidates[2].accuracy"),
-            (lambda folder: alter_attribute(folder, "candidates", with_genotype), None, "candidates[1].genotype"),
-        ],
-        ids=["loss", "candidate", "value", "control_error", "accuracy", "genotype"],
-    )
-    def test_the_altered_number_is_found_and_no_other(self, study, capsys, alter, step, metric):
-        alter(study)
-        status, answer = replay(study, 0, capsys)
-        assert status == 1 and not answer["equal"]
-        assert [(d["step"], d["metric"]) for d in answer["differences"]] == [(step, metric)]
+def test_the_altered_numbers_are_found_and_no_others(study, capsys):
+    weights = load_checkpoint(study / "trials" / "0000-hypernetwork.pt", "hypernetwork")["weights"]
+    alter_curve(study, 2, loss=0.5)
+    alter_curve(study, 5, candidate_accuracy=0.25)
+    alter_outcome(study)
+    status, answer = replay(study, 0, capsys)
+    assert status == 1 and not answer["equal"]
+    found = {(row["step"], row["metric"]): row for row in answer["differences"]}
+    assert found.keys() == {
+        (2, "loss"),
+        (5, "candidate_accuracy"),
+        (None, "value"),
+        (None, "control_error"),
+        (None, "candidates[2].accuracy"),
+        (None, "candidates[1].genotype.cells.reduction[0][0].operation"),
+        (None, "hypernetwork.weights.beta"),
+    }
+    weight, right = found[None, "hypernetwork.weights.beta"], weights["beta"][0, 0, 0].item()
+    assert (weight["recorded"], weight["replayed"]) == (pytest.approx(right + 1), pytest.approx(right))
 
-    def test_an_altered_weight_of_the_hypernetwork_is_found(self, study, capsys):
-        path = study / "trials" / "0000-hypernetwork.pt"
-        state = load_checkpoint(path, "hypernetwork")
-        right = state["weights"]["beta"][0, 0, 0].item()
-        state["weights"]["beta"][0, 0, 0] += 1
-        save_checkpoint(path, "hypernetwork", state)
-        status, answer = replay(study, 0, capsys)
-        assert status == 1
-        [found] = answer["differences"]
-        assert found["metric"] == "hypernetwork.weights.beta"
-        assert (found["recorded"], found["replayed"]) == (pytest.approx(right + 1), pytest.approx(right))
 
-    def test_a_damaged_hypernetwork_is_found_and_a_missing_one_is_said(self, study, capsys):
-        path = study / "trials" / "0000-hypernetwork.pt"
-        path.write_bytes(path.read_bytes()[:-100])
-        assert [d["metric"] for d in replay(study, 0, capsys)[1]["differences"]] == ["hypernetwork"]
-        path.unlink()
-        status, answer = replay(study, 0, capsys)
-        assert status == 0
-        assert answer["notes"] == ["0000-hypernetwork.pt is missing: the hypernetwork is not compared"]
-
-    def test_the_table_shows_step_metric_recorded_and_replayed(self, study, capsys):
-        alter_curve(study, 2, loss=0.5)
-        assert main(["replay", str(study), "0"]) == 1
-        text = capsys.readouterr().out
-        assert "DIFFERENT in 1 of" in text
-        [line] = [line.split() for line in text.splitlines() if line.split()[:2] == ["2", "loss"]]
-        assert line[2] == "0.5" and float(line[3]) != 0.5
+def test_a_damaged_hypernetwork_is_an_error_and_a_missing_one_is_said(study, capsys):
+    path = study / "trials" / "0000-hypernetwork.pt"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert main(["replay", str(study), "0"]) == 1
+    assert path.name in capsys.readouterr().err
+    path.unlink()
+    status, answer = replay(study, 0, capsys)
+    assert status == 0 and answer["notes"] == [f"{path.name} is missing: the hypernetwork is not compared"]
 
 
 class TestTolerance:
     def test_a_difference_within_it_is_equal_and_is_told(self, study, capsys):
         right = json.loads((study / "trials" / "0000.jsonl").read_text().splitlines()[1])["loss"]
         alter_curve(study, 2, loss=right + 1e-3)
-        assert replay(study, 0, capsys)[0] == 1
-        assert replay(study, 0, capsys, "--tolerance", 1e-4)[0] == 1
+        assert main(["replay", str(study), "0", "--tolerance", "1e-4"]) == 1
+        text = capsys.readouterr().out
+        [line] = [line.split() for line in text.splitlines() if line.split()[:2] == ["2", "loss"]]
+        assert "DIFFERENT in 1 of" in text and float(line[2]) - float(line[3]) == pytest.approx(1e-3)
         status, answer = replay(study, 0, capsys, "--tolerance", 1e-2)
         assert (status, answer["equal"], answer["exactly_equal"]) == (0, True, False)
         assert (answer["largest"]["step"], answer["largest"]["metric"]) == (2, "loss")
 
-    @pytest.mark.parametrize(
-        "change", [{"platform": "another"}, {"cpu": "another"}, {"versions": {"torch": "1.0"}}, None]
-    )
-    def test_elsewhere_differences_are_expected(self, study, capsys, change):
+    @pytest.mark.parametrize("change", [{"platform": "another"}, {"cpu": "another"}, {"torch": "another"}, None])
+    def test_elsewhere_differences_are_expected(self, study, capsys, monkeypatch, change):
+        monkeypatch.setattr(replay_module, "run_again", lambda *arguments: ([], {}))
         path = study / "environment.json"
         if change is None:
             path.unlink()
         else:
             recorded = json.loads(path.read_text())
-            versions = recorded["versions"] | change.get("versions", {})
-            path.write_text(json.dumps(recorded | change | {"versions": versions}))
+            place = recorded["versions"] if "torch" in change else recorded
+            place |= change
+            path.write_text(json.dumps(recorded))
         answer = replay(study, 0, capsys)[1]
-        assert answer["tolerance"] == 0.02
         [why] = answer["elsewhere"]
-        assert ("another then" in why or "torch: 1.0 then" in why) if change else "missing" in why
+        assert answer["tolerance"] == 0.02 and ("another then" if change else "missing") in why
         assert replay(study, 0, capsys, "--tolerance", 0)[1]["tolerance"] == 0
 
     def test_a_negative_one_is_refused(self, finished, capsys):
         assert main(["replay", str(finished), "0", "--tolerance=-1"]) == 1
-        assert "--tolerance must be a number of at least 0" in capsys.readouterr().err
+        assert "--tolerance" in capsys.readouterr().err
 
 
 class TestStates:
@@ -205,33 +168,29 @@ class TestStates:
         with monkeypatch.context() as patch:
             patch.setattr(trial_module, "objective", diverge)
             run_trials(saved)
-            status, answer = replay(tmp_path, 0, capsys)
-            assert (status, answer["state"], answer["replayed_reason"]) == (0, "FAIL", "the loss became nan")
-            assert "it fails here too: the loss became nan" in answer["notes"]
+            assert main(["replay", str(tmp_path), "0"]) == 0
+            text = capsys.readouterr().out
+            assert "recorded: FAIL, the loss became nan" in text and "replayed: FAIL, the loss became nan" in text
         status, answer = replay(tmp_path, 0, capsys)
         assert (status, answer["replayed_state"]) == (1, "COMPLETE")
         assert [d["metric"] for d in answer["differences"]] == ["state"]
-        assert "it does not fail here" in answer["notes"]
 
     def test_of_a_lost_process_the_curve_is_compared(self, tmp_path, capsys):
         run_trials(begin_study(tmp_path, trials=1), stop_after=4, dies=True)
         status, answer = replay(tmp_path, 0, capsys)
         assert (status, answer["state"], answer["compared"]["steps"]) == (0, "FAIL", 4)
-        assert "it does not fail here" in answer["notes"]
+        assert answer["replayed_state"] == "COMPLETE" and "only its curve" in answer["notes"][0]
         alter_curve(tmp_path, 3, loss=0.5)
         assert [d["step"] for d in replay(tmp_path, 0, capsys)[1]["differences"]] == [3]
 
     def test_of_a_running_trial_what_is_recorded_is_compared(self, tmp_path, capsys):
-        run_trials(begin_study(tmp_path, trials=1), stop_after=2)
-        status, answer = replay(tmp_path, 0, capsys)
-        assert (status, answer["state"], answer["replayed_state"]) == (0, "RUNNING", None)
-        assert answer["compared"]["steps"] == 2
-
-    def test_running_out_of_memory_then_is_said(self, tmp_path, capsys):
         saved = begin_study(tmp_path, trials=1)
         run_trials(saved, stop_after=2)
         saved.study._storage.set_trial_user_attr(1, "out_of_memory", {"accumulate": 2})
-        assert any("out of memory" in note for note in replay(tmp_path, 0, capsys)[1]["notes"])
+        status, answer = replay(tmp_path, 0, capsys)
+        assert (status, answer["state"], answer["replayed_state"]) == (0, "RUNNING", None)
+        assert answer["compared"]["steps"] == 2
+        assert any("out of memory" in note for note in answer["notes"])
 
     @pytest.mark.parametrize("number, why", [(0, "has no parameters yet"), (3, "no trial 3; its trials: 0 to 0")])
     def test_a_trial_that_has_not_begun_or_is_not_there_is_refused(self, tmp_path, capsys, number, why):

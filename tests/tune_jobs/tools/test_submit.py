@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from ray._private.runtime_env.packaging import create_package
 
 from edgenes.space.genotype import random_genotype
 from tests.support.machines import in_network
@@ -68,9 +69,7 @@ def test_an_address_becomes_a_ray_job_with_a_readable_id(submit):
     assert json.loads(words[words.index("--metadata-json") + 1])["study"] == "/shared/anneal-digits"
     # This variable wins over --address, in Ray.
     assert said["environment"] == {"RAY_API_SERVER_ADDRESS": ADDRESS}
-
-
-def test_an_id_holds_only_letters_that_ray_takes(submit):
+    # Ray takes only these letters in an id.
     assert answer(submit, ADDRESS, "--out", "/shared/größe #1")["submission_id"].startswith("gr-e-1-")
 
 
@@ -94,9 +93,6 @@ def test_a_yaml_becomes_ray_submit_whose_arguments_survive_the_shell_of_the_head
     line = " ".join([sys.executable, str(script), *words[5:]])  # as Ray joins them
     arrived = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True).stdout
     assert json.loads(arrived) == ["--address", "auto", *ARGUMENTS]
-
-
-def test_an_address_that_was_given_stays(submit):
     inner = answer(submit, YAML, *ARGUMENTS, "--address", "10.0.0.1:6379")["command"][5:]
     assert "auto" not in inner and inner[-1] == "10.0.0.1:6379"
 
@@ -186,16 +182,8 @@ def test_the_exit_status_is_that_of_the_command_and_json_stays_json(monkeypatch,
     assert "queued, with exit status 3" in capfd.readouterr().out
 
 
-def sent(folder, package):
-    """Names in what Ray would send of `folder`, and its bytes."""
-    from ray._private.runtime_env.packaging import create_package
-
-    create_package(str(folder), package, include_gitignore=True, excludes=list(EXCLUDES))
-    return set(zipfile.ZipFile(package).namelist()), package.stat().st_size
-
-
 def test_a_job_is_sent_the_packages_and_nothing_else(tmp_path):
-    project = tmp_path / "project"
+    package, project = tmp_path / "package.zip", tmp_path / "project"
     for name in ("edgenes", "tune_jobs", "studies"):
         shutil.copytree(ROOT / name, project / name)
     kept = {str(path.relative_to(project)) for path in project.rglob("*.py")}
@@ -212,13 +200,14 @@ def test_a_job_is_sent_the_packages_and_nothing_else(tmp_path):
         (project / name).write_bytes(os.urandom(2**20))
     (project / "edgenes" / "__pycache__").mkdir(exist_ok=True)
     (project / "edgenes" / "__pycache__" / "x.pyc").write_bytes(b"")
-    names, size = sent(project, tmp_path / "package.zip")
+    create_package(str(project), package, include_gitignore=True, excludes=list(EXCLUDES))
+    names = zipfile.ZipFile(package).namelist()
     files = {name for name in names if not name.endswith("/")}
     assert {name for name in files if name.endswith(".py")} == kept
     assert {name.split("/")[0] for name in files} == {"edgenes", "tune_jobs", "studies"}
     assert {f"tune_jobs/cluster/{name}" for name in FILES.values()} <= files
     assert not any("__pycache__" in name for name in names)
-    assert size < 2**20
+    assert package.stat().st_size < 2**20
 
 
 @pytest.mark.parametrize("name", FILES)
