@@ -43,140 +43,123 @@ def compare(a, b, capsys, *options):
     return json.loads(capsys.readouterr().out)
 
 
-class TestPairs:
-    def test_trials_of_equal_number_parameters_and_seed_are_pairs(self, studies, capsys):
-        answer = compare(studies["first"], studies["budget"], capsys)
-        assert answer["pairing"]["paired"] and answer["pairing"]["same_seed"]
-        assert "2 of the same number and parameters, the same seed each" in answer["pairing"]["text"]
-        values = [[t.values[0] for t in open_saved(studies[name]).study.trials] for name in ("first", "budget")]
-        main_row = answer["differences"][0]
-        assert main_row["measure"] == "value" and main_row["n"] == [2, 2]
-        assert main_row["difference"] == pytest.approx(np.mean(np.subtract(values[1], values[0])))
+def test_trials_of_equal_number_parameters_and_seed_are_pairs(studies, capsys):
+    answer = compare(studies["first"], studies["budget"], capsys)
+    assert answer["pairing"]["paired"] and answer["pairing"]["same_seed"]
+    assert "2 of the same number and parameters, the same seed each" in answer["pairing"]["text"]
+    values = [[t.values[0] for t in open_saved(studies[name]).study.trials] for name in ("first", "budget")]
+    rows = {row["measure"]: row for row in answer["differences"]}
+    assert answer["differences"][0] is rows["value"] and rows["value"]["n"] == [2, 2]
+    assert rows["value"]["difference"] == pytest.approx(np.mean(np.subtract(values[1], values[0])))
+    if rows["value"]["low"] is not None:
         reference = stats.ttest_rel(values[1], values[0]).confidence_interval()
-        if main_row["low"] is not None:
-            assert main_row["low"] == pytest.approx(reference.low)
-
-    def test_without_two_pairs_all_trials_are_compared_as_groups(self, studies, capsys):
-        answer = compare(studies["first"], studies["seed"], capsys)
-        assert not answer["pairing"]["paired"]
-        assert "2 of A and 3 of B: only 1 trial" in answer["pairing"]["text"]
-        assert [row["paired"] for row in answer["trials"]] == [True, False, False, False]
-        assert answer["differences"][0]["n"] == [2, 3]
-        assert answer["results"] == [] and not answer["b"]["finished"]
-        assert sorted(row["number"] for row in answer["trials"]) == [0, 1, 1, 2]
-
-    def test_trials_without_a_partner_are_left_out_and_said(self, studies, tmp_path, capsys):
-        shutil.copytree(studies["first"], tmp_path / "more")
-        run_trials(change_options(tmp_path / "more", trials=4))
-        answer = compare(studies["first"], tmp_path / "more", capsys)
-        assert (answer["pairing"]["pairs"], answer["pairing"]["complete"]) == (2, [2, 4])
-        assert "0 of A and 2 of B have no partner and are left out" in answer["pairing"]["text"]
-        assert answer["differences"][0]["conclusion"] == "equal"
-
-    def test_last_values_of_the_curves_are_compared(self, studies, capsys):
-        answer = compare(studies["first"], studies["budget"], capsys)
-        [row] = [row for row in answer["differences"] if row["measure"] == "loss"]
-        last = [
-            np.mean([read_curve(studies[name] / "trials" / f"{k:04d}.jsonl")[n - 1]["loss"] for k in range(2)])
-            for name, n in (("first", 3), ("budget", 2))
-        ]
-        assert (row["mean_a"], row["mean_b"]) == (pytest.approx(last[0]), pytest.approx(last[1]))
+        assert rows["value"]["low"] == pytest.approx(reference.low)
+    last = [
+        np.mean([read_curve(studies[name] / "trials" / f"{k:04d}.jsonl")[n - 1]["loss"] for k in range(2)])
+        for name, n in (("first", 3), ("budget", 2))
+    ]
+    assert (rows["loss"]["mean_a"], rows["loss"]["mean_b"]) == (pytest.approx(last[0]), pytest.approx(last[1]))
 
 
-class TestSettings:
-    def test_the_settings_that_differ_and_no_others(self, studies, capsys):
-        answer = compare(studies["first"], studies["budget"], capsys)
-        found = {row["setting"]: (row["a"], row["b"]) for row in answer["settings"]}
-        assert found.pop("dataset") == tuple(str(studies[n] / "blobs.npz") for n in ("first", "budget"))
-        assert found == {"hypernetwork_epochs": (3, 2)}
-
-    def test_other_data_and_several_causes_are_said(self, studies, capsys):
-        answer = compare(studies["first"], studies["data"], capsys)
-        assert {"data", "hypernetwork_epochs", "candidates"} <= {row["setting"] for row in answer["settings"]}
-        notes = " ".join(answer["notes"])
-        assert "the data differ" in notes
-        assert "settings differ (" in notes
-
-    def test_a_copy_differs_in_its_environment_at_most(self, studies, tmp_path, capsys):
-        shutil.copytree(studies["first"], tmp_path / "copy")
-        answer = compare(studies["first"], tmp_path / "copy", capsys)
-        assert answer["settings"] == []
-        assert {row["conclusion"] for row in answer["differences"]} == {"equal"}
-        assert answer["conclusion"].startswith("Value of the trials: equal (2 pairs).")
-        path = tmp_path / "copy" / "environment.json"
-        write_json(path, json.loads(path.read_text()) | {"platform": "another"})
-        answer = compare(studies["first"], tmp_path / "copy", capsys)
-        assert [(row["setting"], row["b"]) for row in answer["settings"]] == [("platform", "another")]
-        assert "ran in other environments" in " ".join(answer["notes"])
+def test_without_two_pairs_all_trials_are_compared_as_groups(studies, capsys):
+    answer = compare(studies["first"], studies["seed"], capsys)
+    assert not answer["pairing"]["paired"]
+    assert "2 of A and 3 of B: only 1 trial" in answer["pairing"]["text"]
+    assert [(row["number"], row["paired"]) for row in answer["trials"]] == [(0, True), *((k, False) for k in (1, 1, 2))]
+    assert answer["differences"][0]["n"] == [2, 3]
+    assert answer["results"] == [] and not answer["b"]["finished"]
 
 
-class TestResults:
-    def test_the_ensembles_and_what_stands_beside_them(self, studies, capsys):
-        answer = compare(studies["first"], studies["budget"], capsys)
-        results = [json.loads((studies[name] / "result.json").read_text()) for name in ("first", "budget")]
-        first = answer["results"][0]
-        assert first["name"] == "EdgeNES ensemble"
-        assert [first["mean_a"], first["mean_b"]] == [result["test"]["accuracy"] for result in results]
-        error = np.hypot(*(result["test"]["standard_error"] for result in results))
-        assert first["standard_error"] == pytest.approx(error)
-        assert len(answer["results"]) == 6
-        assert "not over seeds" in answer["conclusion"]
-
-    def test_studies_without_trials_have_nothing_to_compare(self, tmp_path, capsys):
-        for name in "ab":
-            begin_study(tmp_path / name)
-        assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
-        assert "No value to compare: both studies need a complete trial." in capsys.readouterr().out
+def test_trials_without_a_partner_are_left_out_and_said(studies, tmp_path, capsys):
+    shutil.copytree(studies["first"], tmp_path / "more")
+    run_trials(change_options(tmp_path / "more", trials=4))
+    answer = compare(studies["first"], tmp_path / "more", capsys)
+    assert (answer["pairing"]["pairs"], answer["pairing"]["complete"]) == (2, [2, 4])
+    assert "0 of A and 2 of B have no partner and are left out" in answer["pairing"]["text"]
+    assert answer["differences"][0]["conclusion"] == "equal"
 
 
-def test_the_text_shows_settings_trials_differences_results_and_the_conclusion(studies, capsys):
-    assert main(["compare", str(studies["first"]), str(studies["budget"])]) == 0
+def test_a_copy_differs_in_its_environment_at_most(studies, tmp_path, capsys):
+    shutil.copytree(studies["first"], tmp_path / "copy")
+    answer = compare(studies["first"], tmp_path / "copy", capsys)
+    assert answer["settings"] == []
+    assert {row["conclusion"] for row in answer["differences"]} == {"equal"}
+    assert answer["conclusion"].startswith("Value of the trials: equal (2 pairs).")
+    path = tmp_path / "copy" / "environment.json"
+    write_json(path, json.loads(path.read_text()) | {"platform": "another"})
+    answer = compare(studies["first"], tmp_path / "copy", capsys)
+    assert [(row["setting"], row["b"]) for row in answer["settings"]] == [("platform", "another")]
+    assert "ran in other environments" in " ".join(answer["notes"])
+
+
+def test_other_data_and_several_causes_are_said(studies, capsys):
+    answer = compare(studies["first"], studies["data"], capsys)
+    assert {"data", "hypernetwork_epochs", "candidates"} <= {row["setting"] for row in answer["settings"]}
+    notes = " ".join(answer["notes"])
+    assert "the data differ" in notes and "settings differ (" in notes
+
+
+def test_settings_and_results_of_two_finished_studies(studies, capsys):
+    answer = compare(studies["first"], studies["budget"], capsys)
+    found = {row["setting"]: (row["a"], row["b"]) for row in answer["settings"]}
+    assert found.pop("dataset") == tuple(str(studies[n] / "blobs.npz") for n in ("first", "budget"))
+    assert found == {"hypernetwork_epochs": (3, 2)}
+    results = [json.loads((studies[name] / "result.json").read_text()) for name in ("first", "budget")]
+    first = answer["results"][0]
+    assert first["name"] == "EdgeNES ensemble" and len(answer["results"]) == 6
+    assert [first["mean_a"], first["mean_b"]] == [result["test"]["accuracy"] for result in results]
+    error = np.hypot(*(result["test"]["standard_error"] for result in results))
+    assert first["standard_error"] == pytest.approx(error)
+    assert "not over seeds" in answer["conclusion"]
+
+
+def test_studies_without_trials_have_nothing_to_compare(tmp_path, capsys):
+    for name in "ab":
+        begin_study(tmp_path / name)
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert "No value to compare: both studies need a complete trial." in capsys.readouterr().out
+
+
+def test_text_and_page_show_settings_trials_differences_results_and_the_conclusion(studies, tmp_path, capsys):
+    folder = tmp_path / "a <b> & c"
+    shutil.copytree(studies["budget"], folder)
+    assert main(["compare", str(studies["first"]), str(folder), "--out", str(tmp_path / "page.html")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(re.fullmatch(r" *hypernetwork_epochs +3 +2", line) for line in lines)
     assert sum(line.strip().startswith("value of the trial ") for line in lines) == 1
     assert sum(line.strip().startswith("EdgeNES ensemble ") for line in lines) == 1
-    assert lines[-1].startswith("Conclusion. Value of the trials:")
+    assert lines[-2].startswith("Conclusion. Value of the trials:") and lines[-1].endswith("page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert [path.name for path in tmp_path.glob("*.html")] == ["page.html"]
+    assert "a &lt;b&gt; &amp; c" in page and "a <b> & c" not in page
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page), "it needs no network"
+    for title in ("What differs", "Trials", "Curves", "Results", "All trials"):
+        assert f"<h2>{title}</h2>" in page
+    assert page.count('class="plotly-graph-div"') == 1
 
 
-class TestPage:
-    def test_one_file_that_needs_no_network_and_escapes_names(self, studies, tmp_path, capsys):
-        folder = tmp_path / "a <b> & c"
-        shutil.copytree(studies["budget"], folder)
-        answer = compare(studies["first"], folder, capsys, "--out", tmp_path / "page.html")
-        page = (tmp_path / "page.html").read_text()
-        assert answer["page"] == str(tmp_path / "page.html")
-        assert [path.name for path in tmp_path.glob("*.html")] == ["page.html"]
-        assert "a &lt;b&gt; &amp; c" in page and "a <b> & c" not in page
-        assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
-        for title in ("What differs", "Trials", "Curves", "Results", "All trials"):
-            assert f"<h2>{title}</h2>" in page
-        assert page.count('class="plotly-graph-div"') == 1
-
-    def test_the_curves_are_those_recorded(self, studies):
-        frames = {side: curves_of(open_saved(studies[name])) for side, name in (("A", "first"), ("B", "budget"))}
-        for side, name in (("A", "first"), ("B", "budget")):
-            for trial in (0, 1):
-                curve = read_curve(studies[name] / "trials" / f"{trial:04d}.jsonl")
-                mine = frames[side][frames[side]["trial"] == trial]
-                for metric in ("loss", "intermediate"):
-                    recorded = [record[metric] for record in curve if metric in record]
-                    assert mine[metric].dropna().tolist() == recorded and recorded
-        figure = curves_figure(pd.concat(frames, names=["study"]).reset_index("study"))
-        assert len(figure.data) == 6 * len(CURVES), "of both studies: two trials, and their median"
-        medians = {trace.name: trace for trace in figure.data if trace.showlegend}
-        assert len(medians) == 2
-        losses = frames["A"].groupby("step")["loss"].median().dropna()
-        assert list(medians["A: median of its trials"].y) == losses.tolist()
+def test_the_curves_are_those_recorded(studies):
+    frames = {side: curves_of(open_saved(studies[name])) for side, name in (("A", "first"), ("B", "budget"))}
+    for side, name in (("A", "first"), ("B", "budget")):
+        for trial in (0, 1):
+            curve = read_curve(studies[name] / "trials" / f"{trial:04d}.jsonl")
+            mine = frames[side][frames[side]["trial"] == trial]
+            for metric in ("loss", "intermediate"):
+                recorded = [record[metric] for record in curve if metric in record]
+                assert mine[metric].dropna().tolist() == recorded and recorded
+    figure = curves_figure(pd.concat(frames, names=["study"]).reset_index("study"))
+    assert len(figure.data) == 6 * len(CURVES), "of both studies: two trials, and their median"
+    [median] = [trace for trace in figure.data if trace.showlegend and trace.name.startswith("A: median")]
+    assert list(median.y) == frames["A"].groupby("step")["loss"].median().dropna().tolist()
 
 
-class TestRefused:
-    def test_what_cannot_be_compared(self, studies, tmp_path, capsys):
-        first, budget = str(studies["first"]), str(studies["budget"])
-        for arguments, why in (
-            ([first, first], "is given twice"),
-            ([first, budget, "--out", str(tmp_path)], "--out names the page to write"),
-            ([first, budget, "--out", str(tmp_path / "trials.csv")], "--out names the page to write"),
-        ):
-            assert main(["compare", *arguments]) == 1
-            assert why in " ".join(capsys.readouterr().err.split())
-        assert list(tmp_path.iterdir()) == []
+def test_what_cannot_be_compared_is_refused(studies, tmp_path, capsys):
+    first, budget = str(studies["first"]), str(studies["budget"])
+    for arguments, why in (
+        ([first, first], "is given twice"),
+        ([first, budget, "--out", str(tmp_path)], "--out names the page to write"),
+        ([first, budget, "--out", str(tmp_path / "trials.csv")], "--out names the page to write"),
+    ):
+        assert main(["compare", *arguments]) == 1
+        assert why in " ".join(capsys.readouterr().err.split())
+    assert list(tmp_path.iterdir()) == []

@@ -153,39 +153,41 @@ def test_trials_that_no_sweep_records_are_an_error_of_every_command(study, tmp_p
     assert "cannot be read" in Doctor(study=study).run()["findings"][0]["what"]
 
 
-class TestDriver:
-    def driven(self, study, host, pid, age):
-        record = {"host": host, "pid": pid, "started": "2026-01-01T00:00:00+00:00", "heartbeat": 15}
-        (study / DRIVER).write_text(json.dumps(record))
-        os.utime(study / DRIVER, (time.time() - age,) * 2)
-        answer, text = status(study)
-        return answer["driver"]["state"], text
+HERE, NOBODY = socket.gethostname(), 2**22 + 1  # above Linux's largest process id
 
-    def test_of_this_host(self, study):
-        here = socket.gethostname()
-        assert self.driven(study, here, os.getpid(), 3)[0] == "alive"
-        assert self.driven(study, here, os.getpid(), STALE + 5)[0] == "silent"
-        assert self.driven(study, here, 2**22 + 1, 3)[0] == "dead"  # above Linux's largest process id
 
-    def test_of_another_host(self, study):
-        state, text = self.driven(study, "elsewhere", 2**22 + 1, 3)
-        assert state == "alive" and f"driven by process {2**22 + 1} on elsewhere" in text
-        state, text = self.driven(study, "elsewhere", 1, 300)
-        assert state == "silent" and "no sign of life for 5m 0" in text  # and some seconds on a busy machine
-        assert self.driven(study, "elsewhere", 1, -3600)[0] == "silent", "its clock was put back an hour"
+@pytest.mark.parametrize(
+    "host, pid, age, state, words",
+    [
+        (HERE, os.getpid(), 3, "alive", f"driven by process {os.getpid()} on {HERE}"),
+        (HERE, os.getpid(), STALE + 5, "silent", "no sign of life for"),
+        (HERE, NOBODY, 3, "dead", f"its driver, process {NOBODY}, died"),
+        ("elsewhere", NOBODY, 3, "alive", f"driven by process {NOBODY} on elsewhere"),
+        ("elsewhere", 1, 300, "silent", "no sign of life for 5m 0"),  # and some seconds on a busy machine
+        ("elsewhere", 1, -3600, "silent", "no sign of life for"),  # its clock was put back an hour
+    ],
+)
+def test_the_driver_is_alive_dead_or_silent(tmp_path, host, pid, age, state, words):
+    folder = begin_study(tmp_path / "study").folder
+    record = {"host": host, "pid": pid, "started": "2026-01-01T00:00:00+00:00", "heartbeat": 15}
+    (folder / DRIVER).write_text(json.dumps(record))
+    os.utime(folder / DRIVER, (time.time() - age,) * 2)
+    answer, text = status(folder)
+    assert answer["driver"]["state"] == state and words in text
 
-    @pytest.mark.parametrize(
-        "record",
-        [
-            *('{"pid": "x", "started": 3}', '{"host": null, "pid": -1}', "[]", "{", "\xff", "[" * 10**5),
-            json.dumps({"pid": 10**30, "host": socket.gethostname()}),
-            '{"pid": 1, "host": "x", "heartbeat": "soon"}',
-        ],
-        ids=lambda record: record[:30],
-    )
-    def test_a_record_of_a_stranger_is_only_an_old_one(self, study, record):
-        (study / DRIVER).write_text(record, encoding="latin-1")
-        os.utime(study / DRIVER, (0, 0))
-        status(study)
-        with study_lock(study, stale=0.1):  # it is taken over
-            assert read_driver(study / DRIVER)["pid"] == os.getpid()
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        *('{"pid": "x", "started": 3}', '{"host": null, "pid": -1}', "[]", "{", "\xff", "[" * 10**5),
+        json.dumps({"pid": 10**30, "host": HERE}),
+        '{"pid": 1, "host": "x", "heartbeat": "soon"}',
+    ],
+    ids=lambda record: record[:30],
+)
+def test_a_record_of_a_stranger_is_only_an_old_one(study, record):
+    (study / DRIVER).write_text(record, encoding="latin-1")
+    os.utime(study / DRIVER, (0, 0))
+    status(study)
+    with study_lock(study, stale=0.1):  # it is taken over
+        assert read_driver(study / DRIVER)["pid"] == os.getpid()
