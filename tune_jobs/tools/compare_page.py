@@ -48,17 +48,20 @@ def curves_figure(curves: pd.DataFrame) -> go.Figure:
         place = {"row": row, "col": 1}
         for study, rows in panel.groupby("study"):
             colour = COLOURS[study]
-            for trial, curve in rows.groupby("trial"):
-                figure.add_scatter(
-                    x=curve["x"],
-                    y=curve[metric],
-                    mode="lines",
-                    line={"color": colour, "width": 1},
-                    opacity=0.45,
-                    hovertemplate=f"{study}, trial {trial}<br>%{{y:.4g}}<extra></extra>",
-                    showlegend=False,
-                    **place,
-                )
+            # One trace for all trials, with gaps: hundreds of traces would make the page slow.
+            gap = pd.DataFrame([{"x": np.nan, metric: np.nan}])
+            lines = pd.concat([part for _, curve in rows.groupby("trial") for part in (curve, gap)])
+            figure.add_scatter(
+                x=lines["x"],
+                y=lines[metric],
+                mode="lines",
+                line={"color": colour, "width": 1},
+                opacity=0.45,
+                hovertemplate=f"{study}, trial %{{text}}<br>%{{y:.4g}}<extra></extra>",
+                text=lines["trial"],
+                showlegend=False,
+                **place,
+            )
             median = rows.groupby("x")[metric].median()
             figure.add_scatter(
                 x=median.index,

@@ -148,7 +148,7 @@ def test_the_curves_are_those_recorded(studies):
                 recorded = [record[metric] for record in curve if metric in record]
                 assert mine[metric].dropna().tolist() == recorded and recorded
     figure = curves_figure(pd.concat(frames, names=["study"]).reset_index("study"))
-    assert len(figure.data) == 6 * len(CURVES), "of both studies: two trials, and their median"
+    assert len(figure.data) == 4 * len(CURVES), "of both studies: the trials, and their median"
     [median] = [trace for trace in figure.data if trace.showlegend and trace.name.startswith("A: median")]
     assert list(median.y) == frames["A"].groupby("step")["loss"].median().dropna().tolist()
 
