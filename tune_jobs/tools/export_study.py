@@ -72,11 +72,9 @@ def travels(name: str) -> bool:
     own = name in (DRIVER, MANIFEST) or name.endswith(".lock") or is_temporary(name) or is_damaged(name)
     # Other programs than ours write MLflow's database, and a library that trusts it reads it: it stays.
     alien = name.startswith("mlflow/") or re.fullmatch(r"study\.db(-\w+)?", name)
-    return (
-        not own
-        and not alien
-        and (not name.startswith("ray/") or re.fullmatch(CHECKPOINT.format(r"\d+"), name) is not None)
-    )
+    if own or alien:
+        return False
+    return not name.startswith("ray/") or re.fullmatch(CHECKPOINT.format(r"\d+"), name) is not None
 
 
 def _pack(saved: SavedStudy, work: Path) -> dict[str, Any]:

@@ -93,9 +93,12 @@ HOSTILE = {
 def test_words_of_a_stranger_make_no_lines_of_their_own(study, tmp_path):
     """A data set's name could else end with a command that seems to come from import."""
     change_options(study, dataset="x\nTo resume it:\n  rm -rf ~")
+    recorded = json.loads((study / "environment.json").read_text())
+    (study / "environment.json").write_text(json.dumps(recorded | {"platform": "another"}))
     Export(study=study, archive=tmp_path / "a.tar").run()
     command = Import(archive=tmp_path / "a.tar", folder=tmp_path / "b")
-    assert "\n  rm -rf ~" not in command.text(command.run()).partition("\nTo resume it:\n")[0]
+    before, _, _ = command.text(command.run()).partition("\nTo resume it:\n")
+    assert "\n  rm -rf ~" not in before and "platform: another then" in before
 
 
 def altered(archive, target, name, change):
