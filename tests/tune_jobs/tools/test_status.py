@@ -132,23 +132,12 @@ def test_a_study_that_cannot_be_opened_is_an_error(study):
         status(study)
 
 
-TRIALS = {
-    "measure": "UPDATE trial_user_attributes SET value_json = '\"0.1\"' WHERE key = 'control_error'",
-    "no json": "UPDATE trial_user_attributes SET value_json = '{' WHERE key = 'nll'",
-    "constraint": "UPDATE trial_system_attributes SET value_json = '\"x\"' WHERE key LIKE 'constraints%'",
-    "infinite value": "UPDATE trial_values SET value = NULL, value_type = 'INF_POS'",
-    "parameter": "UPDATE trial_params SET param_value = 'x' WHERE param_name = 'c_end'",
-    "number": "UPDATE trials SET number = 7 WHERE number = 0",
-}
-
-
-@pytest.mark.parametrize("name", TRIALS)
-def test_trials_that_no_sweep_records_are_an_error_of_every_command(study, tmp_path, name):
+def test_trials_that_optuna_cannot_read_are_an_error_of_every_command(study):
     with sqlite3.connect(study / "study.db") as connection:
-        connection.execute(TRIALS[name])
+        connection.execute("UPDATE trial_user_attributes SET value_json = '{' WHERE key = 'nll'")
     connection.close()
     for command in (Status(study=study), Clean(study=study, dry_run=True), Replay(study=study, trial=0)):
-        with pytest.raises(StudyError, match=r"the trials of the study cannot be read: .*See what doctor says"):
+        with pytest.raises(StudyError, match="the trials of the study cannot be read"):
             command.run()
     assert "cannot be read" in Doctor(study=study).run()["findings"][0]["what"]
 
