@@ -1,5 +1,7 @@
 """`run_sweep` as a notebook calls it: own data, an own operation, a selection that weighs its members."""
 
+from dataclasses import replace
+
 import numpy as np
 from torch import nn
 
@@ -17,7 +19,7 @@ def blur(channels: int, stride: int, affine: bool, track: bool) -> nn.Module:
 
 def test_own_data_and_an_own_operation_end_in_an_ensemble(ray_local, tmp_path):
     register_operation("blur", blur, parameter_free=True)
-    data = blobs(120)
+    data = replace(blobs(120), test=blobs(seed=1).validation)
     options = {"operations": ("blur", "sep_conv_3x3"), "selection": "greedy-with-replacement", "sampler": "random"}
     config = SweepConfig.of(smoke_test=True, **TINY, **options, out=tmp_path / "study", cache="off")
     result = run_sweep(config, data)

@@ -30,7 +30,7 @@ def seen(tmp_path_factory) -> Seen:
 def test_ray_knows_the_study_by_name(seen):
     names = {name for kind, name in seen.actors if kind == "sweep_trial" and name}  # one that begins has none
     assert names == {"study sweep"}
-    assert {"ray::study search", "ray::study sweep trial 0"} <= {title for title in seen.titles}
+    assert {"ray::study search darts", "ray::study sweep trial 0"} <= {title for title in seen.titles}
     [job] = seen.jobs
     assert job["metadata"]["study"] == "study" and job["metadata"]["folder"] == str(seen.out)
     assert job["metadata"]["dataset"] == "digits" and job["metadata"]["commit"]
@@ -67,7 +67,7 @@ def test_what_was_logged_is_read_back(seen):
     curve = [json.loads(line) for line in (seen.out / "trials" / "0000.jsonl").read_text().splitlines()]
     losses = [(line["step"], line["loss"]) for line in curve if "loss" in line]
     events = accumulator.EventAccumulator(str(seen.out / "tensorboard" / "sweep" / "trial-0")).Reload()
-    logged = [(event.step, event.value) for event in events.Scalars("ray/tune/loss")]
+    logged = [(event.step, event.value) for event in events.Scalars("loss")]
     assert logged == [(step, pytest.approx(loss)) for step, loss in losses]
 
     from mlflow.tracking import MlflowClient

@@ -14,7 +14,7 @@ import optuna
 from edgenes.checkpoint import write_json
 from edgenes.data.dataset import Dataset
 from edgenes.ensemble import Ensemble
-from edgenes.errors import WriteError
+from edgenes.errors import DataError, WriteError
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.execution.cluster import check_job_folder, ray_cluster, terminations
 from tune_jobs.execution.run import Run
@@ -87,6 +87,8 @@ def run_sweep(config: SweepConfig, data: Dataset | None = None, progress: Progre
     else:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, dataset=data.name))
         config.networks.check_images(data.image_size)
+        if data.test is None:
+            raise DataError("the data have no test part, on which the ensemble is scored at the end: give one.")
     folder = config.folder
     config = dataclasses.replace(config, storage=storage_reference(config.storage, folder))
     prepare_folder(folder, CONFIG, DATABASE)
