@@ -155,6 +155,7 @@ HERE, NOBODY = socket.gethostname(), 2**22 + 1  # above Linux's largest process 
         ("elsewhere", 1, 300, "silent", "no sign of life for 5m 0"),  # and some seconds on a busy machine
         ("elsewhere", 1, -3600, "silent", "no sign of life for"),  # its clock was put back an hour
     ],
+    ids=["alive", "silent", "dead", "alive elsewhere", "silent elsewhere", "clock put back"],  # no process id in a name
 )
 def test_the_driver_is_alive_dead_or_silent(tmp_path, host, pid, age, state, words):
     folder = begin_study(tmp_path / "study").folder
