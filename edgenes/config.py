@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgenes.errors import ConfigError
-from edgenes.nn.supernet import FORWARDS
 from edgenes.parsing import shown
+from edgenes.space.choices import ESTIMATORS, FORWARDS, INTERPOLATIONS
 from edgenes.space.genotype import SearchSpace
-from edgenes.space.hypernetwork import INTERPOLATIONS
 from edgenes.space.operations import is_parameter_free
-from edgenes.space.penalty import ESTIMATORS
 from edgenes.validation import check_at_least, check_choice, check_positive, check_types
 
 GRADIENTS = ("score", "straight_through")

@@ -1,6 +1,7 @@
 """What a user may add to by name: operations, data sources, selection methods, baselines."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any, Generic, TypeVar
 
 from edgenes.errors import ConfigError
@@ -12,12 +13,17 @@ _REGISTRIES: "dict[str, Registry[Any]]" = {}
 
 
 class Registry(Mapping[str, Entry], Generic[Entry]):
-    """Entries by name, the package's own first. `what` is the word for an entry in messages."""
+    """Entries by name, the package's own first. `what` is the word for an entry in messages.
 
-    def __init__(self, what: str):
+    `names` are own entries that the module `home` adds; it is imported when one of them is used. So names can be
+    checked without torch.
+    """
+
+    def __init__(self, what: str, names: Sequence[str] = (), home: str = ""):
         self._what = what
-        self._entries: dict[str, Entry] = {}
-        self._built_in: set[str] = set()
+        self._home = home
+        self._entries: dict[str, Any] = dict.fromkeys(names)
+        self._built_in = set(names)
         _REGISTRIES[what] = self
 
     def add(self, name: str, entry: Entry, built_in: bool = False) -> None:
@@ -27,7 +33,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         """
         if not isinstance(name, str) or not name:
             raise ConfigError(f"the name of a {self._what} must be a text, got {shown(name)}.")
-        if name in self._built_in:
+        if name in self._built_in and not built_in:
             raise ConfigError(f"{name!r} is a {self._what} of the package: choose another name.")
         self._entries[name] = entry
         if built_in:
@@ -39,6 +45,8 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         return self[name]
 
     def __getitem__(self, name: str) -> Entry:
+        if self._entries[name] is None:
+            import_module(self._home)
         return self._entries[name]
 
     def __iter__(self) -> Iterator[str]:

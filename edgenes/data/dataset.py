@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import numpy as np
-import torch
 
 from edgenes.errors import DataError
 
@@ -167,5 +166,7 @@ def build_dataset(
 
 def _pixel_counts(images: np.ndarray) -> np.ndarray:
     """How often each grey level occurs in each channel, (C, 256): mean and variance without a float copy."""
+    import torch
+
     channels = images.transpose(1, 0, 2, 3).reshape(images.shape[1], -1)
     return np.stack([torch.bincount(torch.tensor(pixels), minlength=256).numpy() for pixels in channels])

@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
-from torch.nn.functional import interpolate
 
 from edgenes.errors import DataError
 
@@ -59,6 +57,9 @@ def _open(file: str, read: "Callable[[Image], Read]") -> Read:
 
 def resize(images: np.ndarray, size: int, batch: int = 1024) -> np.ndarray:
     """Bilinear and antialiased: uint8 (N, H, W, C) -> uint8 (N, size, size, C)."""
+    import torch
+    from torch.nn.functional import interpolate
+
     out = np.empty((len(images), size, size, images.shape[3]), dtype=np.uint8)
     for start in range(0, len(images), batch):
         pixels = torch.tensor(images[start : start + batch]).permute(0, 3, 1, 2).float()

@@ -1,9 +1,7 @@
 """What all methods share: the budgets of search and retraining, the pool's and the ensemble's size, and one seed."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig, to_dict
 from edgenes.errors import ConfigError
@@ -12,6 +10,9 @@ from edgenes.selection import CRITERIA
 from edgenes.selection import METHODS as SELECTION_METHODS
 from edgenes.space.genotype import Genotype, SearchSpace, random_genotypes
 from edgenes.validation import check_at_least, check_choice
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +82,10 @@ class Setting:
         """Distinct random genotypes of this seed; fewer ones are the first of more."""
         return random_genotypes(self.space, count, self.generator("random genotypes"))
 
-    def generator(self, *what: int | str) -> torch.Generator:
+    def generator(self, *what: int | str) -> "torch.Generator":
         """Random numbers for `what`, of this seed."""
+        import torch
+
         return torch.Generator().manual_seed(stable_seed(*what, self.seed))
 
     def to_dict(self) -> dict[str, Any]:

@@ -5,29 +5,25 @@ cost, search and retraining apart. All retrain by the same configuration and cho
 """
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from edgenes.data.dataset import Dataset, Part
 from edgenes.errors import ConfigError
+from edgenes.methods.baselines import METHODS, Baseline, Found
 from edgenes.methods.budget import Setting
 from edgenes.methods.cost import Work, retraining_work, search_work
 from edgenes.methods.halving import affordable_rungs, halve
 from edgenes.methods.result import Counted, Member, Outcome
 from edgenes.methods.trainer import Trainer
-from edgenes.registry import Registry
 from edgenes.selection import select_ensemble
 from edgenes.space.genotype import Genotype, deviate, random_genotype
 from edgenes.space.hypernetwork import Hypernetwork, draw_candidates
 
 MUTATIONS = 100
 """Children of one parent that NES-RE draws before it takes another one."""
-Found = tuple[list[Member], list[int]]
-"""A pool of fully retrained networks, and the positions of the ensemble's members in it."""
-Method = Callable[[Setting, Trainer], Found]
 
 
 def run_method(name: str, setting: Setting, trainer: Trainer) -> Outcome:
@@ -214,15 +210,6 @@ def _filled(genotypes: list[Genotype], setting: Setting, count: int | None = Non
     return [Member(genotype, setting.training_config(genotype, r)) for r in rounds for genotype in genotypes][:count]
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """How a method is run, and its name in tables."""
-
-    run: Method
-    label: str
-
-
-METHODS: Registry[Baseline] = Registry("baseline")
 for _name, _method in {
     "darts": Baseline(darts, "DARTS"),
     "random": Baseline(random_single, "Random"),
@@ -237,15 +224,6 @@ for _name, _method in {
     "halving": Baseline(halving, "Halving"),
 }.items():
     METHODS.add(_name, _method, built_in=True)
-
-
-def register_method(name: str, run: Method, label: str | None = None) -> None:
-    """Add a method of your own, for `run_method(name, ...)`: `run(setting, trainer)` gives its pool and its members.
-
-    The pool are fully retrained networks, members positions in it; `label` is its name in tables. Raises ConfigError
-    for the name of a method of the package.
-    """
-    METHODS.add(name, Baseline(run, name if label is None else label))
 
 
 def logistic_regression(data: Dataset, parts: list[Part]) -> list[np.ndarray]:

@@ -19,8 +19,6 @@ from edgenes.space.logits import (
     successive_top,
 )
 
-FORWARDS = ("sampled", "gdas", "mixture")
-
 
 class Supernet(Backbone):
     """All candidate operations on all edges, without affine batch norm and without running statistics.

@@ -1,18 +1,21 @@
 """Genotypes: discrete cells, their distance in shared edges, and how to draw and vary them."""
 
+from __future__ import annotations
+
 import hashlib
 import itertools
 import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from edgenes.errors import ConfigError
 from edgenes.parsing import parse_json, reason, shown
 from edgenes.space.operations import DARTS_OPERATIONS, OPERATIONS
+
+if TYPE_CHECKING:  # two functions import it: a search space is checked without it
+    import torch
 
 CELL_TYPES = ("normal", "reduction")
 
@@ -80,7 +83,7 @@ class SearchSpace:
         }
 
     @classmethod
-    def from_dict(cls, value: Any) -> "SearchSpace":
+    def from_dict(cls, value: Any) -> SearchSpace:
         """The inverse of `to_dict`; raises ConfigError on anything that is no space."""
         known = cls.__dataclass_fields__
         if not isinstance(value, dict) or not value.keys() <= known.keys():
@@ -162,7 +165,7 @@ class Genotype:
         return torch.tensor(edges), torch.tensor(operations)
 
     @classmethod
-    def from_indices(cls, space: SearchSpace, edges: Any, operations: Any) -> "Genotype":
+    def from_indices(cls, space: SearchSpace, edges: Any, operations: Any) -> Genotype:
         """The inverse of `indices`, from nested lists."""
         cells = tuple(
             tuple(
@@ -186,7 +189,7 @@ class Genotype:
         return json.dumps(self.to_dict(), sort_keys=True)
 
     @classmethod
-    def from_dict(cls, value: Any) -> "Genotype":
+    def from_dict(cls, value: Any) -> Genotype:
         """The inverse of `to_dict`; raises ConfigError on anything that is no genotype."""
         try:
             space = SearchSpace.from_dict(value["space"])
@@ -206,7 +209,7 @@ class Genotype:
         return cls(space, cells)
 
     @classmethod
-    def from_json(cls, text: str) -> "Genotype":
+    def from_json(cls, text: str) -> Genotype:
         """The inverse of `to_json`; raises ConfigError on anything that is no genotype."""
         try:
             value = parse_json(text)
@@ -245,6 +248,8 @@ def shared_edges(a: Genotype, b: Genotype) -> int:
 
 
 def _pick(options: list[Node], generator: torch.Generator) -> Node:
+    import torch
+
     return options[int(torch.randint(len(options), (), generator=generator))]
 
 
@@ -291,6 +296,8 @@ def deviate(genotype: Genotype, edges: int, generator: torch.Generator) -> Genot
     The completion is uniform among all that share exactly the kept edges (the paper's RandomD-NES, whose code
     never changes an operation alone). Raises ConfigError outside 0 .. Lambda, or where the space leaves no choice.
     """
+    import torch
+
     space = genotype.space
     if not 0 <= edges <= space.max_edges:
         raise ConfigError(f"edges to replace must be between 0 and {space.max_edges}, got {edges}.")

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from edgenes.checkpoint import check_weights, load_checkpoint, save_checkpoint
 from edgenes.errors import CheckpointError, ConfigError
 from edgenes.parsing import reason, shown
+from edgenes.space.choices import INTERPOLATIONS
 from edgenes.space.genotype import Genotype, SearchSpace, shared_edges
 from edgenes.space.logits import ArchitectureLogits, argmax_genotype, sample_genotypes
 from edgenes.validation import check_choice
 
-INTERPOLATIONS = ("corrected", "as_printed")
 _WIDTH_FLOOR = 0.02  # of the whole range: pivots never meet, so the interpolation never divides by zero
 
 

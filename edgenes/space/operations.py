@@ -5,12 +5,14 @@ The package's own are in `edgenes.nn.operations`; a search space names them and 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from edgenes.registry import Registry
 
-Make = Callable[[int, int, bool, bool], nn.Module]
+if TYPE_CHECKING:
+    from torch import nn
+
+Make = Callable[[int, int, bool, bool], "nn.Module"]
 """make(channels, stride, affine, track): see `register_operation`."""
 DARTS_OPERATIONS = (
     "max_pool_3x3",
@@ -33,7 +35,7 @@ class Operation:
     parameter_free: bool
 
 
-OPERATIONS: Registry[Operation] = Registry("operation")
+OPERATIONS: Registry[Operation] = Registry("operation", DARTS_OPERATIONS, home="edgenes.nn.operations")
 
 
 def register_operation(name: str, make: Make, label: str | None = None, parameter_free: bool = False) -> None:

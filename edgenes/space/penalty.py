@@ -4,10 +4,9 @@ import torch
 from torch import Tensor
 
 from edgenes.errors import ConfigError
+from edgenes.space.choices import ESTIMATORS
 from edgenes.space.genotype import Genotype, SearchSpace
 from edgenes.space.logits import ArchitectureLogits, gumbel_weights, incoming, node_logits, pair_probabilities
-
-ESTIMATORS = ("exact", "gumbel")
 
 
 def _optimal_mask(optimal: Genotype, like: Tensor) -> Tensor:

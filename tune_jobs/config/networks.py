@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from edgenes.nn.network import check_image_size
 from edgenes.space.genotype import SearchSpace
 from edgenes.space.operations import DARTS_OPERATIONS
 from edgenes.validation import check_at_least
@@ -58,5 +57,7 @@ class NetworkOptions:
 
     def check_images(self, size: int) -> None:
         """Raise ConfigError if images of `size` pixels are too small for the cells."""
+        from edgenes.nn.network import check_image_size
+
         for cells in (self.search_cells, self.cells):
             check_image_size(self.space, cells, size)

@@ -5,8 +5,7 @@ from typing import Literal
 
 from edgenes.config import GRADIENTS, HypernetworkConfig, SearchConfig
 from edgenes.errors import ConfigError
-from edgenes.nn.supernet import FORWARDS
-from edgenes.space.penalty import ESTIMATORS
+from edgenes.space.choices import ESTIMATORS, FORWARDS
 from edgenes.validation import check_at_least, check_at_most
 from tune_jobs.config.budget import MOST
 

@@ -8,7 +8,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from edgenes.config import HypernetworkConfig
 from edgenes.errors import ConfigError
-from edgenes.space.penalty import ESTIMATORS
+from edgenes.space.choices import ESTIMATORS
 from edgenes.validation import check_choice
 
 CONSTRAINT = "control_error"

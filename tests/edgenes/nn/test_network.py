@@ -5,7 +5,8 @@ import torch
 
 from edgenes.errors import ConfigError
 from edgenes.nn.network import Network, calibrate, cell_layout, check_image_size
-from edgenes.nn.supernet import FORWARDS, Supernet, straight_through
+from edgenes.nn.supernet import Supernet, straight_through
+from edgenes.space.choices import FORWARDS
 from edgenes.space.genotype import Edge, Genotype, SearchSpace, random_genotype
 from edgenes.space.logits import ArchitectureLogits, gumbel_weights
 from edgenes.space.operations import DARTS_OPERATIONS

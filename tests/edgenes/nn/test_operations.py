@@ -7,7 +7,7 @@ from torch import nn
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
 from edgenes.errors import ConfigError
 from edgenes.nn.operations import FactorizedReduce, make_operation
-from edgenes.nn.supernet import FORWARDS
+from edgenes.space.choices import FORWARDS
 from edgenes.space.genotype import Edge, Genotype, SearchSpace, shared_edges
 from edgenes.space.operations import DARTS_OPERATIONS, OPERATIONS, label, register_operation
 from edgenes.training.collapse import capped_genotype, parameter_free
