@@ -23,7 +23,7 @@ from edgenes.nn.mixed_cell import mixed_nodes
 from edgenes.nn.supernet import Supernet
 from edgenes.space.genotype import SearchSpace
 from edgenes.training.paths import FairPaths
-from tune_jobs.execution.worker import keep_freed_memory
+from tune_jobs.execution.process import keep_freed_memory
 
 
 @dataclass(frozen=True, kw_only=True)

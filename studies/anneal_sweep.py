@@ -13,7 +13,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import optuna
 from rich.console import Console
 
 from tune_jobs import run_sweep
@@ -23,7 +22,6 @@ from tune_jobs.config.sweep import SweepConfig
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the study of the command line; returns the exit status."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     return run_command(SweepConfig, __doc__, run, arguments)
 
 
@@ -34,6 +32,9 @@ def run(config: SweepConfig) -> int:
 
         Console(emoji=False).print(estimate(config), markup=False, highlight=False)
         return 0
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     _summary(config, run_sweep(config).values)
     return 0
 

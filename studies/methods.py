@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from edgenes.errors import ConfigError
-from edgenes.methods.catalogue import METHODS, run_method
+from edgenes.methods.baselines import METHODS
+from edgenes.methods.catalogue import run_method
 from edgenes.methods.result import Member
 from edgenes.metrics import ensemble_probabilities, summary
 from edgenes.space.genotype import Genotype
@@ -34,7 +35,7 @@ class MethodsConfig(ExperimentConfig):
     NAME: ClassVar[str] = "methods"
 
     methods: tuple[str, ...] = tuple(METHODS)
-    """The methods to compare; your own ones are added by edgenes.methods.catalogue.register_method."""
+    """The methods to compare; your own ones are added by edgenes.register_method."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -14,7 +14,7 @@ from edgenes.errors import ConfigError
 from edgenes.parsing import parse_json, reason, shown
 from edgenes.space.operations import DARTS_OPERATIONS, OPERATIONS
 
-if TYPE_CHECKING:  # two functions import it: a search space is checked without it
+if TYPE_CHECKING:  # the functions that need it import it: a search space is checked without it
     import torch
 
 CELL_TYPES = ("normal", "reduction")
@@ -159,6 +159,8 @@ class Genotype:
     @cached_property
     def indices(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(edges, operations), each (types, nodes, inputs_per_node) int64: positions in the space's tuples."""
+        import torch
+
         space = self.space
         edges = [[[space.edge(j, e.input) for e in node] for j, node in enumerate(cell)] for cell in self.cells]
         operations = [[[space.operations.index(e.operation) for e in node] for node in cell] for cell in self.cells]

@@ -7,7 +7,8 @@ from edgenes.data.loading import load_data
 from edgenes.data.sources import SOURCES, Source, register_source
 from edgenes.errors import ConfigError, DataError
 from edgenes.methods import catalogue
-from edgenes.methods.catalogue import register_method, run_method
+from edgenes.methods.baselines import METHODS, register_method
+from edgenes.methods.catalogue import run_method
 from edgenes.methods.trainer import LocalTrainer
 from edgenes.selection import methods, register_selection, select_ensemble
 from edgenes.space.operations import OPERATIONS, register_operation
@@ -18,7 +19,7 @@ REGISTRIES = {
     "operations": (OPERATIONS, register_operation),
     "sources": (SOURCES, register_source),
     "selection": (methods.METHODS, register_selection),
-    "methods": (catalogue.METHODS, register_method),
+    "methods": (METHODS, register_method),
 }
 
 
@@ -96,4 +97,4 @@ class TestUses:
         register_method("own", lambda setting, trainer: (catalogue.random_nes(setting, trainer)[0], [1, 0]))
         found = run_method("own", SETTING, LocalTrainer(blobs(classes=3)))
         assert found.members == found.pool[1::-1] and found.retraining.steps > 0
-        assert catalogue.METHODS["own"].label == "own"
+        assert METHODS["own"].label == "own"

@@ -6,11 +6,9 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ray
 import torch
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from edgenes.data.dataset import Dataset, Part
 from edgenes.errors import ConfigError, EdgeNESError, OutOfMemoryError
@@ -20,9 +18,12 @@ from edgenes.space.logits import ArchitectureLogits
 from edgenes.training.bilevel import Bilevel
 from edgenes.training.memory import is_out_of_memory
 from edgenes.training.retraining import PREDICTION_BATCH, predict, train_network
+from tune_jobs.execution.process import leave_out_compiler
 from tune_jobs.execution.resources import UNIT, trials_on
-from tune_jobs.execution.worker import outcome_of, send
 from tune_jobs.messages import Report
+
+if TYPE_CHECKING:
+    import ray
 
 CONTEXT = 2**29
 """Bytes of a card that a process takes by being there: CUDA's context and its libraries."""
@@ -127,6 +128,7 @@ def uniform_genotype(space: SearchSpace, operation: str) -> Genotype:
 
 def trial_footprint(setting: Setting, data: Dataset, cpus: int) -> Footprint:
     """What a trial takes, measured in this process; one that runs out of the card's memory takes the whole card."""
+    leave_out_compiler()  # as in a trial
     torch.set_num_threads(cpus)
     card = torch.cuda.get_device_properties(0).total_memory if setting.search.device == "cuda" else 0
     try:
@@ -138,11 +140,14 @@ def trial_footprint(setting: Setting, data: Dataset, cpus: int) -> Footprint:
     return Footprint(measured if card else 0, card, peak_bytes("cpu"))
 
 
-def measure(setting: Setting, data: ray.ObjectRef, cpus: int) -> Footprint:
+def measure(setting: Setting, data: "ray.ObjectRef", cpus: int) -> Footprint:
     """What to count with for a trial: measured on each node with a GPU, or on any node where the device is the CPU.
 
     Raises ConfigError if that takes longer than MEASURING_SECONDS, or what a trial would.
     """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
     # With max_calls its process, and what that holds of a card, ends with the task.
     task = ray.remote(num_cpus=cpus, max_calls=1, max_retries=0)(trial_footprint)
     tasks = [task]
@@ -196,6 +201,7 @@ def when_memory_is_free(
     `probe()` says the card's free bytes and all of them. `needed` are the bytes that were measured; where that is 0,
     half of the share has to be free. A trial for which that takes longer than `seconds` fails with the reason.
     """
+    from tune_jobs.execution.worker import outcome_of, send
 
     def wait() -> Report:
         wait_for_memory(needed or int(min(share, 1) * probe()[1] / 2), lambda: probe()[0], seconds)

@@ -3,8 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-import ray
-
 from edgenes.errors import ConfigError
 
 UNIT = 10_000
@@ -20,6 +18,8 @@ _REMEDIES = {
 
 def live_nodes() -> list[dict[str, float]]:
     """The resources of each live node of the Ray cluster that this process has joined."""
+    import ray
+
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 

@@ -59,8 +59,8 @@ def estimate(config: SweepConfig) -> str:
     budget, execution = config.budget, config.execution
     device = "cuda" if execution.device != "cpu" and torch.cuda.is_available() else "cpu"
     setting = config.setting(device)
-    torch.set_num_threads(execution.cpus_per_trial)
     data = config.load()
+    footprint = trial_footprint(setting, data, execution.cpus_per_trial)
     loop, step = dry_step(setting, data)
     search_step = _seconds(step)
     genotype = random_genotype(setting.space, torch.Generator().manual_seed(0))
@@ -72,7 +72,6 @@ def estimate(config: SweepConfig) -> str:
     full = full_retrainings(config)
     search = budget.search_epochs * loop.steps * search_step
     trial = budget.hypernetwork_epochs * loop.steps * search_step + budget.candidates * budget.short_epochs * epoch
-    footprint = trial_footprint(setting, data, execution.cpus_per_trial)
     share = footprint.share if execution.gpus_per_trial == "auto" else execution.gpus_per_trial or 1
     here = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
     workers = max(1, trials_on(here, {"CPU": execution.cpus_per_trial, "GPU": share if device == "cuda" else 0}))

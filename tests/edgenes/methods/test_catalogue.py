@@ -10,8 +10,9 @@ from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
 from edgenes.data.loading import load_data
 from edgenes.errors import ConfigError
 from edgenes.methods import catalogue as baselines
+from edgenes.methods.baselines import METHODS
 from edgenes.methods.budget import Setting
-from edgenes.methods.catalogue import METHODS, deviations, run_method
+from edgenes.methods.catalogue import deviations, run_method
 from edgenes.methods.cost import Work, retraining_work, search_work
 from edgenes.methods.halving import affordable_rungs, rungs
 from edgenes.methods.result import Member
