@@ -11,37 +11,15 @@ eps 0.2) against U[0, Lambda] (the code's lower end). Accuracy is that on V: not
 import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
 
 # isort: split
-import itertools
 import sys
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-import pandas as pd
-import plotly.graph_objects as go
-
 from edgenes.config import HypernetworkConfig
-from edgenes.methods.budget import Setting
-from edgenes.space.genotype import Genotype, shared_edges
-from edgenes.space.hypernetwork import INTERPOLATIONS, Hypernetwork, control_error, draw_candidates
-from edgenes.space.penalty import ESTIMATORS
+from edgenes.space.choices import ESTIMATORS, INTERPOLATIONS
 from edgenes.validation import check_at_least
-from tune_jobs.experiments import (
-    ExperimentConfig,
-    Findings,
-    Section,
-    accuracy_of,
-    against_zero,
-    comparison_table,
-    experiment_main,
-    jobs_by_seed,
-    result_frame,
-    slope_frame,
-    trained,
-)
-from tune_jobs.report.interval_figures import lines_figure
-from tune_jobs.report.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_text, sentence, undecided
+from tune_jobs.cli import check_command_line
+from tune_jobs.config.experiment import ExperimentConfig
 
 Condition = dict[str, Any]
 """A level of each factor."""
@@ -52,16 +30,6 @@ FACTORS: dict[str, tuple] = {
     "epsilon": (0.0, HypernetworkConfig.epsilon),
     "inputs": (1, 2),
 }
-WORDS = {
-    "estimator": "{} penalty",
-    "pivots": "{} pivots",
-    "interpolation": "{} map",
-    "epsilon": "eps {:g}",
-    "Lambda": "Lambda {}",
-}
-"""How a level of a factor is written; frames have Lambda in the place of the inputs a node."""
-LAMBDA = "lambda, requested edges"
-FINE = 4  # points an edge of the curves: enough to show a jump at a pivot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +57,47 @@ class ControlConfig(ExperimentConfig):
         inputs = self.networks.inputs_per_node
         values = (self.search.estimator, "fixed", "corrected", HypernetworkConfig.epsilon, inputs)
         return dict(zip(FACTORS, values, strict=True))
+
+
+if __name__ == "__main__":  # --help and mistakes need not wait for the imports below
+    check_command_line(ControlConfig, __doc__)
+
+import itertools
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from edgenes.methods.budget import Setting
+from edgenes.space.genotype import Genotype, shared_edges
+from edgenes.space.hypernetwork import Hypernetwork, control_error, draw_candidates
+from tune_jobs.experiments import (
+    Findings,
+    Section,
+    accuracy_of,
+    against_zero,
+    comparison_table,
+    experiment_main,
+    jobs_by_seed,
+    result_frame,
+    slope_frame,
+    trained,
+)
+from tune_jobs.report.interval_figures import lines_figure
+from tune_jobs.report.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_text, sentence, undecided
+
+WORDS = {
+    "estimator": "{} penalty",
+    "pivots": "{} pivots",
+    "interpolation": "{} map",
+    "epsilon": "eps {:g}",
+    "Lambda": "Lambda {}",
+}
+"""How a level of a factor is written; frames have Lambda in the place of the inputs a node."""
+LAMBDA = "lambda, requested edges"
+FINE = 4  # points an edge of the curves: enough to show a jump at a pivot
 
 
 def conditions(default: Condition, which: str) -> list[Condition]:

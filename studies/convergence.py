@@ -18,26 +18,15 @@ import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
 
 # isort: split
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
-
-import numpy as np
-import pandas as pd
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from edgenes.errors import ConfigError
-from edgenes.methods.budget import Setting
-from edgenes.methods.catalogue import best_ensemble, hypernetwork_pool, random_nes
-from edgenes.methods.result import Member
-from edgenes.methods.trainer import Trainer
 from edgenes.validation import check_at_least
-from tune_jobs.experiments import ExperimentConfig, Findings, Section, experiment_main, jobs_by_seed, trained
-from tune_jobs.report.interval_figures import lines_figure
-from tune_jobs.report.statistics import SHARE, compare, corrected, mean_text, one_test_set, sentence
+from tune_jobs.cli import check_command_line
+from tune_jobs.config.experiment import ExperimentConfig
 
 EDGE, DARTS, POOLED, RANDOM = "EdgeNES", "DartsEns", "DartsEns of a pool", "Random-NES"
-PAPER_P = 0.0287
-"""The paper's p-value of the areas."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +65,28 @@ class ConvergenceConfig(ExperimentConfig):
     def shared_epochs(self) -> tuple[int, int]:
         """First and last epoch that both methods' curves have."""
         return max(self.budget.search_epochs + 1, self.budget.ensemble_size), min(self.ends.values())
+
+
+if __name__ == "__main__":  # --help and mistakes need not wait for the imports below
+    check_command_line(ConvergenceConfig, __doc__)
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from edgenes.methods.budget import Setting
+from edgenes.methods.catalogue import best_ensemble, hypernetwork_pool, random_nes
+from edgenes.methods.result import Member
+from edgenes.methods.trainer import Trainer
+from tune_jobs.experiments import Findings, Section, experiment_main, jobs_by_seed, trained
+from tune_jobs.report.interval_figures import lines_figure
+from tune_jobs.report.statistics import SHARE, compare, corrected, mean_text, one_test_set, sentence
+
+PAPER_P = 0.0287
+"""The paper's p-value of the areas."""
 
 
 def points_of(config: ConvergenceConfig) -> dict[str, list[int]]:

@@ -13,8 +13,32 @@ import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
 # isort: split
 import sys
 from dataclasses import dataclass
-from math import exp, lgamma, sqrt
 from typing import Any, ClassVar
+
+from edgenes.validation import check_at_least
+from tune_jobs.cli import check_command_line
+from tune_jobs.config.experiment import ExperimentConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviationConfig(ExperimentConfig):
+    """The hypernetwork against random deviation at each number of shared edges."""
+
+    NAME: ClassVar[str] = "deviation"
+    SMOKE: ClassVar[dict[str, Any]] = {**ExperimentConfig.SMOKE, "genotypes": 2}
+
+    genotypes: int = 3
+    """Genotypes of either kind, for each search and number of shared edges."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_at_least(self, 2, "genotypes")  # one alone has no spread
+
+
+if __name__ == "__main__":  # --help and mistakes need not wait for the imports below
+    check_command_line(DeviationConfig, __doc__)
+
+from math import exp, lgamma, sqrt
 
 import numpy as np
 import pandas as pd
@@ -24,9 +48,7 @@ from edgenes.methods.budget import Setting
 from edgenes.methods.catalogue import deviations
 from edgenes.space.genotype import Genotype, deviate, shared_edges
 from edgenes.space.hypernetwork import Hypernetwork, draw_candidates
-from edgenes.validation import check_at_least
 from tune_jobs.experiments import (
-    ExperimentConfig,
     Findings,
     Section,
     accuracy_of,
@@ -52,21 +74,6 @@ PAPER = {
     RANDOM: ("43.9 ± 7.7", "46.1 ± 5.4", "45.6 ± 4.9", "45.9 ± 2.5"),
 }
 """Table 2 of the paper, CIFAR-100, at 0, 1, 2 and 3 shared edges."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeviationConfig(ExperimentConfig):
-    """The hypernetwork against random deviation at each number of shared edges."""
-
-    NAME: ClassVar[str] = "deviation"
-    SMOKE: ClassVar[dict[str, Any]] = {**ExperimentConfig.SMOKE, "genotypes": 2}
-
-    genotypes: int = 3
-    """Genotypes of either kind, for each search and number of shared edges."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_at_least(self, 2, "genotypes")  # one alone has no spread
 
 
 def draw_genotypes(job: dict[str, Any], bench: Any) -> dict[str, Any]:

@@ -9,23 +9,13 @@ import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
 # isort: split
 import sys
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, ClassVar
-
-import numpy as np
-import pandas as pd
+from typing import ClassVar
 
 from edgenes.errors import ConfigError
 from edgenes.methods.baselines import METHODS
-from edgenes.methods.catalogue import run_method
-from edgenes.methods.result import Member
-from edgenes.metrics import ensemble_probabilities, summary
-from edgenes.space.genotype import Genotype
-from edgenes.training.collapse import parameter_free
 from edgenes.validation import check_choice
-from tune_jobs.experiments import ExperimentConfig, Findings, Section, experiment_main, jobs_by_seed, verdicts
-from tune_jobs.report.interval_figures import dots_figure, interval_frame
-from tune_jobs.report.statistics import AMOUNT, SHARE, compare, corrected, mean_text, one_test_set
+from tune_jobs.cli import check_command_line
+from tune_jobs.config.experiment import ExperimentConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +34,25 @@ class MethodsConfig(ExperimentConfig):
             raise ConfigError(f"methods must name at least one of {', '.join(METHODS)}.")
         for name in self.methods:
             check_choice("methods", name, tuple(METHODS))
+
+
+if __name__ == "__main__":  # --help and mistakes need not wait for the imports below
+    check_command_line(MethodsConfig, __doc__)
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from edgenes.methods.catalogue import run_method
+from edgenes.methods.result import Member
+from edgenes.metrics import ensemble_probabilities, summary
+from edgenes.space.genotype import Genotype
+from edgenes.training.collapse import parameter_free
+from tune_jobs.experiments import Findings, Section, experiment_main, jobs_by_seed, verdicts
+from tune_jobs.report.interval_figures import dots_figure, interval_frame
+from tune_jobs.report.statistics import AMOUNT, SHARE, compare, corrected, mean_text, one_test_set
 
 
 def one_run(job: dict[str, Any], bench: Any) -> dict[str, Any]:

@@ -15,70 +15,15 @@ import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
 # isort: split
 import sys
 from dataclasses import dataclass
-from itertools import product
 from typing import Any, ClassVar
 
-import numpy as np
-import pandas as pd
-import plotly.graph_objects as go
-import torch
-from optuna.distributions import BaseDistribution, CategoricalDistribution
-from scipy.stats import qmc
-
-from edgenes.data.batches import DeviceData
-from edgenes.errors import ConfigError, DivergedError
-from edgenes.methods.budget import Setting
-from edgenes.methods.cost import retraining_work
-from edgenes.metrics import accuracy
-from edgenes.selection import cross_fitted
-from edgenes.space.genotype import Genotype, shared_edges
-from edgenes.space.hypernetwork import CONTROL_LIMIT, Hypernetwork, draw_candidates
-from edgenes.training.edgenes import HypernetworkResult, train_hypernetwork
-from edgenes.training.memory import with_less_memory
-from edgenes.training.retraining import predict
+from edgenes.errors import ConfigError
 from edgenes.validation import check_at_least
-from tune_jobs.experiments import (
-    ExperimentConfig,
-    Findings,
-    Section,
-    against_zero,
-    experiment_main,
-    jobs_by_seed,
-    result_frame,
-)
-from tune_jobs.report.interval_figures import dots_figure, interval_frame
-from tune_jobs.report.statistics import Comparison, compare, corrected, mean_text, sentence, undecided
-from tune_jobs.stages.trial import CALIBRATION_IMAGES
-from tune_jobs.study.space import default_params, hypernetwork_config, search_space
+from tune_jobs.cli import check_command_line
+from tune_jobs.config.experiment import ExperimentConfig
 
-PROXIES = {"one_shot": "one-shot", "short": "short retraining", "full": "full retraining"}
-TRUTH = "again"
-"""The full retraining from another seed: what one would get."""
-MEASURES = (*PROXIES, TRUTH)
-RANGE = (-1.0, 1.0)
-"""Of a correlation."""
 LEAST = 3
 """Rows of a search below which they have no rank correlation that says anything."""
-
-
-def _point(unit: list[float], space: dict[str, BaseDistribution]) -> dict[str, Any]:
-    """The parameters at a point of the unit cube, logarithmic where the space is."""
-    params: dict[str, Any] = {}
-    for u, (name, distribution) in zip(unit, space.items(), strict=True):
-        if isinstance(distribution, CategoricalDistribution):
-            params[name] = distribution.choices[min(int(u * len(distribution.choices)), len(distribution.choices) - 1)]
-        elif distribution.log:
-            params[name] = distribution.low * (distribution.high / distribution.low) ** u
-        else:
-            params[name] = distribution.low + (distribution.high - distribution.low) * u
-    return params
-
-
-def parameters(rows: int, space: dict[str, BaseDistribution], seed: int) -> list[dict[str, Any]]:
-    """The defaults, then a scrambled Sobol sequence: a longer table begins with the shorter one."""
-    points = qmc.Sobol(len(space), seed=seed).random_base2(max(1, (rows - 1).bit_length()))
-    defaults = default_params(space)
-    return [defaults, *(_point(u, space) for u in points.tolist())][:rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +45,70 @@ class ProxyConfig(ExperimentConfig):
         check_at_least(self, LEAST, "genotypes", "trials")
         if self.pool < self.budget.ensemble_size:
             raise ConfigError(f"pool must be at least ensemble_size, {self.budget.ensemble_size}, got {self.pool}.")
+
+
+if __name__ == "__main__":  # --help and mistakes need not wait for the imports below
+    check_command_line(ProxyConfig, __doc__)
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import torch
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from scipy.stats import qmc
+
+from edgenes.data.batches import DeviceData
+from edgenes.errors import DivergedError
+from edgenes.methods.budget import Setting
+from edgenes.methods.cost import retraining_work
+from edgenes.metrics import accuracy
+from edgenes.selection import cross_fitted
+from edgenes.space.genotype import Genotype, shared_edges
+from edgenes.space.hypernetwork import CONTROL_LIMIT, Hypernetwork, draw_candidates
+from edgenes.training.edgenes import HypernetworkResult, train_hypernetwork
+from edgenes.training.memory import with_less_memory
+from edgenes.training.retraining import predict
+from tune_jobs.experiments import (
+    Findings,
+    Section,
+    against_zero,
+    experiment_main,
+    jobs_by_seed,
+    result_frame,
+)
+from tune_jobs.report.interval_figures import dots_figure, interval_frame
+from tune_jobs.report.statistics import Comparison, compare, corrected, mean_text, sentence, undecided
+from tune_jobs.stages.trial import CALIBRATION_IMAGES
+from tune_jobs.study.space import default_params, hypernetwork_config, search_space
+
+PROXIES = {"one_shot": "one-shot", "short": "short retraining", "full": "full retraining"}
+TRUTH = "again"
+"""The full retraining from another seed: what one would get."""
+MEASURES = (*PROXIES, TRUTH)
+RANGE = (-1.0, 1.0)
+"""Of a correlation."""
+
+
+def _point(unit: list[float], space: dict[str, BaseDistribution]) -> dict[str, Any]:
+    """The parameters at a point of the unit cube, logarithmic where the space is."""
+    params: dict[str, Any] = {}
+    for u, (name, distribution) in zip(unit, space.items(), strict=True):
+        if isinstance(distribution, CategoricalDistribution):
+            params[name] = distribution.choices[min(int(u * len(distribution.choices)), len(distribution.choices) - 1)]
+        elif distribution.log:
+            params[name] = distribution.low * (distribution.high / distribution.low) ** u
+        else:
+            params[name] = distribution.low + (distribution.high - distribution.low) * u
+    return params
+
+
+def parameters(rows: int, space: dict[str, BaseDistribution], seed: int) -> list[dict[str, Any]]:
+    """The defaults, then a scrambled Sobol sequence: a longer table begins with the shorter one."""
+    points = qmc.Sobol(len(space), seed=seed).random_base2(max(1, (rows - 1).bit_length()))
+    defaults = default_params(space)
+    return [defaults, *(_point(u, space) for u in points.tolist())][:rows]
 
 
 def measure(job: dict[str, Any], bench: Any) -> dict[str, Any]:

@@ -17,34 +17,14 @@ import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
 
 # isort: split
 import sys
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
-
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from edgenes.config import WEIGHT_PATHS
 from edgenes.errors import ConfigError
-from edgenes.methods.catalogue import best_ensemble, hypernetwork_pool
-from edgenes.space.genotype import Genotype
-from edgenes.space.theory import expected_edges, speedup, updated_edges
-from edgenes.training.darts import search_genotype
-from edgenes.training.edgenes import train_hypernetwork
 from edgenes.validation import check_at_least
-from tune_jobs.experiments import ExperimentConfig, Findings, Section, experiment_main, jobs_by_seed
-from tune_jobs.report.interval_figures import dots_figure, interval_frame, lines_figure
-from tune_jobs.report.statistics import AMOUNT, mean_estimate, mean_text
-
-EDGE, DARTS = "EdgeNES", "DartsEns"
-MODELS = {
-    ("whole", False): "U{1..Lambda}, the theorem",
-    ("interval", False): "U[0, Lambda]",
-    ("whole", True): "U{1..Lambda}, nested",
-    ("interval", True): "U[0, Lambda], nested",
-}
-"""What p(lambda) is, and whether edges come in one order as lambda grows."""
+from tune_jobs.cli import check_command_line
+from tune_jobs.config.experiment import ExperimentConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +48,35 @@ class SpeedupConfig(ExperimentConfig):
         if not self.weight_paths:
             raise ConfigError(f"weight_paths must name one or both of {', '.join(WEIGHT_PATHS)}.")
         check_at_least(self.budget, 2, "ensemble_size")
+
+
+if __name__ == "__main__":  # --help and mistakes need not wait for the imports below
+    check_command_line(SpeedupConfig, __doc__)
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from edgenes.methods.catalogue import best_ensemble, hypernetwork_pool
+from edgenes.space.genotype import Genotype
+from edgenes.space.theory import expected_edges, speedup, updated_edges
+from edgenes.training.darts import search_genotype
+from edgenes.training.edgenes import train_hypernetwork
+from tune_jobs.experiments import Findings, Section, experiment_main, jobs_by_seed
+from tune_jobs.report.interval_figures import dots_figure, interval_frame, lines_figure
+from tune_jobs.report.statistics import AMOUNT, mean_estimate, mean_text
+
+EDGE, DARTS = "EdgeNES", "DartsEns"
+MODELS = {
+    ("whole", False): "U{1..Lambda}, the theorem",
+    ("interval", False): "U[0, Lambda]",
+    ("whole", True): "U{1..Lambda}, nested",
+    ("interval", True): "U[0, Lambda], nested",
+}
+"""What p(lambda) is, and whether edges come in one order as lambda grows."""
 
 
 text = partial(mean_text, none="unknown")

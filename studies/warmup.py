@@ -13,48 +13,13 @@ import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
 
 # isort: split
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import product
 from typing import Any, ClassVar
 
-import pandas as pd
-import plotly.graph_objects as go
-
-from edgenes.config import HypernetworkConfig
 from edgenes.errors import ConfigError
-from edgenes.methods.budget import Setting
-from edgenes.methods.trainer import TrainedHypernetwork
-from edgenes.space.genotype import Genotype, shared_edges
-from edgenes.space.hypernetwork import CONTROL_LIMIT
 from edgenes.validation import check_positive
-from tune_jobs.experiments import (
-    ExperimentConfig,
-    Findings,
-    Section,
-    accuracy_of,
-    experiment_main,
-    jobs_by_seed,
-    result_frame,
-    trained,
-    verdicts,
-)
-from tune_jobs.report.interval_figures import lines_figure
-from tune_jobs.report.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_text
-
-CONDITIONS = {
-    "c and t annealed": ("annealed", "annealed"),
-    "c at end": ("end", "annealed"),
-    "t at end": ("annealed", "end"),
-    "c and t at end": ("end", "end"),
-    "c at mean": ("mean", "annealed"),
-    "t at mean": ("annealed", "mean"),
-    "c and t at mean": ("mean", "mean"),
-}
-"""How c and t change; what a name does not mention is annealed."""
-ON = next(iter(CONDITIONS))
-KEYS = ["condition", "c_end", "seed"]
-EQUAL_C, EQUAL_CONTROL = "equal c_end", "equal control"
+from tune_jobs.cli import check_command_line
+from tune_jobs.config.experiment import ExperimentConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +50,48 @@ class WarmupConfig(ExperimentConfig):
             raise ConfigError(
                 f"edges must be numbers from 0 to {most}, got {', '.join(map(str, self.edges)) or 'none'}."
             )
+
+
+if __name__ == "__main__":  # --help and mistakes need not wait for the imports below
+    check_command_line(WarmupConfig, __doc__)
+
+from collections.abc import Iterable
+from itertools import product
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from edgenes.config import HypernetworkConfig
+from edgenes.methods.budget import Setting
+from edgenes.methods.trainer import TrainedHypernetwork
+from edgenes.space.genotype import Genotype, shared_edges
+from edgenes.space.hypernetwork import CONTROL_LIMIT
+from tune_jobs.experiments import (
+    Findings,
+    Section,
+    accuracy_of,
+    experiment_main,
+    jobs_by_seed,
+    result_frame,
+    trained,
+    verdicts,
+)
+from tune_jobs.report.interval_figures import lines_figure
+from tune_jobs.report.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_text
+
+CONDITIONS = {
+    "c and t annealed": ("annealed", "annealed"),
+    "c at end": ("end", "annealed"),
+    "t at end": ("annealed", "end"),
+    "c and t at end": ("end", "end"),
+    "c at mean": ("mean", "annealed"),
+    "t at mean": ("annealed", "mean"),
+    "c and t at mean": ("mean", "mean"),
+}
+"""How c and t change; what a name does not mention is annealed."""
+ON = next(iter(CONDITIONS))
+KEYS = ["condition", "c_end", "seed"]
+EQUAL_C, EQUAL_CONTROL = "equal c_end", "equal control"
 
 
 def schedule(config: HypernetworkConfig, condition: str, c_end: float) -> dict[str, float]:

@@ -49,6 +49,12 @@ def run_command(
         return status
 
 
+def check_command_line(kind: type[Config], description: str) -> None:
+    """End the process where the command line asks for help or has a mistake: a study then imports nothing more."""
+    if status := run_command(kind, description, lambda config: 0):
+        sys.exit(status)
+
+
 def parsed(kind: type[Config], arguments: list[str], **options: Any) -> Config:
     """The configuration of a command line; `options` are those of `tyro.cli`.
 
