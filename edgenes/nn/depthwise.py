@@ -1,10 +1,12 @@
-"""Depthwise convolution whose gradients take the CPU library's fast paths.
+"""Depthwise convolution whose gradients take the fast paths of a CPU.
 
-Measured (oneDNN as in torch 2.14, channels last): a dilated depthwise convolution's gradient in the input is 10 times
-slower than the same convolution forward, and the gradient in a kernel wider than 3 columns 10 times slower than in a
-narrower one. Both are computed here in a fast way; the values are the same.
+Its values are those of torch's convolution, forward the same call. Measured (oneDNN as in torch 2.14, channels last),
+two gradients are 5 to 20 times slower than the forward pass: the input's of a dilated convolution; the kernel's of one
+that is dilated, wider than 3 columns, or wider than the image. `depthwise` says what is computed instead, by a rule of
+sizes alone, so that a study's numbers do not depend on what a machine measured.
 """
 
+import functools
 from typing import Any
 
 import torch
@@ -14,6 +16,8 @@ from torch.autograd.function import once_differentiable
 
 FAST_COLUMNS = 3
 """The widest kernel whose gradient is fast, and then only if padded by one column."""
+SMALL_IMAGE = 64
+"""Pixels up to which the kernel's gradient is a product of matrices: it needs channels * pixels**2 numbers."""
 
 
 class Depthwise(nn.Conv2d):
@@ -28,13 +32,37 @@ class Depthwise(nn.Conv2d):
 
 
 def depthwise(x: Tensor, weight: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
-    """x (batch, channels, H, W) convolved by weight (channels, 1, k, k), k odd, padded by dilation * (k // 2)."""
+    """x (batch, channels, H, W) convolved by weight (channels, 1, k, k), k odd, padded by dilation * (k // 2).
+
+    On the CPU, numbers of the kernel that never meet an image are left out, and where torch's own gradients are slow:
+
+    - the kernel's is a product of matrices up to `SMALL_IMAGE` pixels, above in pieces of 3 columns (at stride 1);
+    - the input's is the convolution by the turned kernel, if that is dilated (at stride 1).
+    """
     if stride > 1 and dilation % stride == 0:  # only every stride-th pixel takes part
         x, stride, dilation = subsample(x, stride), 1, dilation // stride
-    slow = stride > 1 or dilation > 1 or weight.shape[-1] > FAST_COLUMNS
-    if slow and x.device.type == "cpu" and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
-        return _Depthwise.apply(x, weight, stride, dilation)
+    if x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+        weight = _within(weight, (max(x.shape[2:]) - 1) // dilation)
+        if torch.is_grad_enabled() and _is_slow(x, weight.shape[-1], stride, dilation):
+            return _Depthwise.apply(x, weight, stride, dilation)
     return _convolve(x, weight, stride, dilation)
+
+
+def _within(weight: Tensor, reach: int) -> Tensor:
+    """The numbers of the kernel at most `reach` rows and columns from its centre."""
+    outside = weight.shape[-1] // 2 - reach
+    return weight[..., outside:-outside, outside:-outside].contiguous() if outside > 0 else weight
+
+
+def _is_slow(x: Tensor, kernel: int, stride: int, dilation: int) -> bool:
+    """Whether torch's own gradients are slow, and there is a faster way."""
+    if stride > 1:
+        return _is_small(x) and (dilation > 1 or kernel > min(x.shape[2:]))
+    return dilation > 1 or kernel > min(FAST_COLUMNS, *x.shape[2:])
+
+
+def _is_small(x: Tensor) -> bool:
+    return x.shape[2] * x.shape[3] <= SMALL_IMAGE
 
 
 def subsample(x: Tensor, stride: int, first: int = 0) -> Tensor:
@@ -71,8 +99,6 @@ def _convolve(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
 
 
 class _Depthwise(torch.autograd.Function):
-    """The input's gradient is the convolution by the turned kernel, the kernel's comes in narrow pieces."""
-
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
         ctx.save_for_backward(x, weight)
@@ -83,38 +109,71 @@ class _Depthwise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
-        if ctx.stride > 1:  # as if all pixels had been computed and the others not used
-            grad = _spread(grad, x.shape, _layout(x), ctx.stride)
+        stride, dilation = ctx.stride, ctx.dilation
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
-            of_x = _convolve(grad, weight.flip(2, 3), 1, ctx.dilation)
+            if stride == 1 and dilation > 1:
+                of_x = _convolve(grad, weight.flip(2, 3), 1, dilation)
+            else:
+                of_x = _torch_gradients(x, grad, weight, stride, dilation, (True, False))[0]
         if ctx.needs_input_grad[1]:
-            of_weight = _weight_gradient(x, grad, weight, ctx.dilation)
+            if _is_small(x):
+                of_weight = _by_matrix(x, grad, weight, stride, dilation)
+            else:
+                of_weight = _by_columns(x, grad, weight, dilation)
         return of_x, of_weight, None, None
 
 
-def _weight_gradient(x: Tensor, grad: Tensor, weight: Tensor, dilation: int) -> Tensor:
+def _torch_gradients(
+    x: Tensor, grad: Tensor, weight: Tensor, stride: int, dilation: int, wanted: tuple[bool, bool]
+) -> tuple[Tensor, Tensor]:
+    """torch's own gradients in x and weight (channels, 1, rows, columns)."""
+    padding = [dilation * (size // 2) for size in weight.shape[2:]]
+    steps, groups = ([stride] * 2, padding, [dilation] * 2), len(weight)
+    return torch.ops.aten.convolution_backward(grad, x, weight, None, *steps, False, [0, 0], groups, [*wanted, False])[
+        :2
+    ]
+
+
+def _by_matrix(x: Tensor, grad: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
+    """The kernel's gradient, from that of the matrix (pixels, outputs) by which a channel's images are multiplied."""
+    pixels, outputs = (t.transpose(0, 1).contiguous().flatten(2) for t in (x, grad))
+    of_matrix = pixels.transpose(1, 2) @ outputs
+    places = _places(*x.shape[2:], weight.shape[-1], stride, dilation, x.dtype)
+    return (of_matrix.flatten(1) @ places).view(weight.shape)
+
+
+@functools.cache
+def _places(height: int, width: int, kernel: int, stride: int, dilation: int, dtype: torch.dtype) -> Tensor:
+    """(pixels * outputs, kernel**2): 1 where the number of the kernel joins the pixel and the output, else 0."""
+
+    def along(size: int) -> Tensor:  # (pixels, outputs, kernel), of one side
+        pixel = torch.arange(size).view(-1, 1, 1)
+        output = torch.arange(0, size, stride).view(-1, 1)
+        return pixel == output + dilation * (torch.arange(kernel) - kernel // 2)
+
+    both = torch.einsum("pok,qrl->pqorkl", along(height).to(dtype), along(width).to(dtype))
+    return both.reshape(-1, kernel**2)
+
+
+def _by_columns(x: Tensor, grad: Tensor, weight: Tensor, dilation: int) -> Tensor:
+    """The kernel's gradient at stride 1: three columns around each of the offsets `center`."""
     if dilation > 1:
         x, grad = _phases(x, dilation), _phases(grad, dilation)
     half = weight.shape[-1] // 2
     if half <= 1:
-        return _narrow(x, grad, weight)
-    # Three columns around each of the offsets `center`, which the gradient is shifted by; neighbours share a column.
+        return _kernel_gradient(x, grad, weight)
+    # The gradient is shifted by the offset; neighbours share a column.
     wide = F.pad(x, (half - 1, half - 1))
     pieces = []
     for center in range(1 - half, half, 2):
         shifted = F.pad(grad, (half - 1 + center, half - 1 - center))
-        pieces.append(_narrow(wide, shifted, weight.new_empty(*weight.shape[:3], 3)))
+        pieces.append(_kernel_gradient(wide, shifted, weight.new_empty(*weight.shape[:3], 3)))
     return torch.cat([piece[..., :2] for piece in pieces[:-1]] + pieces[-1:], -1)
 
 
-def _narrow(x: Tensor, grad: Tensor, kernel: Tensor) -> Tensor:
-    """The gradient in a kernel (channels, 1, k, 1 or 3) of a convolution that keeps the size."""
-    padding = [kernel.shape[2] // 2, kernel.shape[3] // 2]
-    none, groups, only_weight = [0, 0], len(kernel), [False, True, False]
-    return torch.ops.aten.convolution_backward(
-        grad, x, kernel, None, [1, 1], padding, [1, 1], False, none, groups, only_weight
-    )[1]
+def _kernel_gradient(x: Tensor, grad: Tensor, kernel: Tensor) -> Tensor:
+    return _torch_gradients(x, grad, kernel, 1, 1, (False, True))[1]
 
 
 def _phases(x: Tensor, dilation: int) -> Tensor:

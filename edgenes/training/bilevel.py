@@ -25,7 +25,7 @@ from edgenes.training.paths import FairPaths, score_loss
 from edgenes.training.schedules import cosine
 from edgenes.training.second_order import unrolled_gradient
 
-SEARCH_VERSION = 2
+SEARCH_VERSION = 3
 """Raise it with every change, here or below, after which `search_genotype` gives other numbers for the same input."""
 Report = Callable[[int, dict[str, float], dict[str, Any]], None]
 OnPath = Callable[[Genotype], None]

@@ -18,7 +18,7 @@ from edgenes.training.bilevel import Report, initialised
 from edgenes.training.memory import autocast, micro_batches
 from edgenes.training.schedules import cosine
 
-TRAINING_VERSION = 2
+TRAINING_VERSION = 3
 """Raise it with every change, here or below (network, operations, batches), after which `train_network` or `predict`
 gives other numbers for the same input, be it in the last bits: what was stored under the old one is then not found."""
 AUXILIARY_WEIGHT = 0.4  # as in DARTS

@@ -129,7 +129,7 @@ def test_a_stored_table_is_a_map_of_its_file(tmp_path):
     assert np.array_equal(mapped(path, loaded["a"]), tables["a"].numpy()), "what is not in the file is as loaded"
 
 
-NUMBERS = {"training 2": (-1.125351, 0.3070212), "search 2": (0.03215853, 0.03475440)}
+NUMBERS = {"training 3": (-1.125351, 0.3070212), "search 3": (0.03215853, 0.03475440)}
 """By what and version: the mean of V's log-probabilities and of the weights' squares; those of the logits' squares."""
 
 
