@@ -1,7 +1,7 @@
 """Does lambda control the shared edges, and is a genotype worse the further it is from the optimal (Figures 3.1, 3.2)?
 
 python studies/control.py                              # digits, embedded: all 32 conditions
-python studies/control.py --conditions one-at-a-time   # for dearer data: each factor changed alone
+python studies/control.py --conditions one-at-a-time   # for costlier data: each factor changed alone
 
 Where text and code of the paper differ, both are conditions here: eq. (2.2) as printed against the corrected one;
 pivots that train (the text) against fixed ones (the code detaches them); lambda from U[-eps, Lambda + eps] (the text,
@@ -40,7 +40,7 @@ class ControlConfig(ExperimentConfig):
 
     conditions: Literal["all", "one-at-a-time", "default"] | None = None
     """all: every combination of the factors, 32; one-at-a-time: the default one, and each factor changed alone. By
-    default all on a laptop's data, one-at-a-time for dearer presets and in the smoke test."""
+    default all on a laptop's data, one-at-a-time for costlier presets and in the smoke test."""
     genotypes: int = 2
     """Genotypes retrained at each whole lambda: the argmax one, then samples."""
 

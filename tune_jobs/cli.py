@@ -1,4 +1,4 @@
-"""What the commands of `studies/` have in common: arguments, and errors told in a line with a status of their own."""
+"""What the commands of `studies/` have in common: arguments, and errors in a line, each kind with its exit status."""
 
 import argparse
 import os

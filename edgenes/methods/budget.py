@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One run of a method: configurations whose seeds follow from `seed` and from what is asked for.
+    """One run of a method: configurations, whose seeds follow from `seed` and from what it trains.
 
     Runs of different seeds share nothing but the data, so that they are independent; methods of one seed share what
     they have in common, as the search.
@@ -48,7 +48,7 @@ class Setting:
         if self.search.space != self.hypernetwork.space:
             raise ConfigError("search and hypernetwork are of different search spaces.")
         if self.candidates > self.space.genotypes:
-            raise ConfigError(f"{self.candidates} candidates are asked for, of {self.space.genotypes} genotypes.")
+            raise ConfigError(f"candidates must be at most {self.space.genotypes} genotypes, got {self.candidates}.")
 
     @property
     def space(self) -> SearchSpace:

@@ -1,4 +1,4 @@
-"""Start a real study as a process, disturb it, go on with it, and compare what it leaves with an undisturbed one."""
+"""Start a real study as a process, disturb it, resume it, and compare what it leaves with an undisturbed one."""
 
 import contextlib
 import json

@@ -134,7 +134,7 @@ MOMENTS = [
     ("between a report and its curve", Fault("kill", "curve", nth=3)),
     ("during a write to the study", Fault("kill", COMMIT, nth=25)),
     ("in a short retraining", Fault("kill driver", "candidate stored")),
-    ("just before a trial is told", Fault("kill", "tell")),
+    ("just before a trial's value is stored", Fault("kill", "tell")),
     ("just after a trial completed", Fault("kill", "trial told")),
     ("between sweep and finalists", Fault("kill", "sweep finished")),
     ("in a full retraining", Fault("kill driver", PREDICT)),
@@ -229,7 +229,7 @@ def stopped_by_a_signal(out: Path, undisturbed: Path) -> list[Row]:
 
 @scenario
 def worker_killed(out: Path, undisturbed: Path) -> list[Row]:
-    """The study goes on by itself: no second driver is needed."""
+    """The study continues by itself: no second driver is needed."""
     kills = [
         ("in the search", Fault("kill", STEP, nth=5)),
         ("in a trial, in mid-epoch", Fault("kill", STEP, nth=SEARCH_STEPS + 30)),
@@ -305,7 +305,7 @@ def everything_fails(out: Path, undisturbed: Path) -> list[Row]:
     # The cause removed, the same command finishes the study.
     go_on(out)
     sound(out, undisturbed, failed=failed)
-    return [Row("every trial fails", "from the first on", failed, "gives up after 4, says why; goes on later")]
+    return [Row("every trial fails", "from the first on", failed, "gives up after 4, says why; resumes later")]
 
 
 @scenario
@@ -345,7 +345,7 @@ def checkpoint_damaged(out: Path, undisturbed: Path) -> list[Row]:
     rows = []
     for what in ("truncated", "one byte flipped"):
         here = out.parent / what.replace(" ", "-")
-        # The second driver goes on with the trial and saves each epoch; it dies with two checkpoints there.
+        # The second driver resumes the trial and saves each epoch; it dies with two checkpoints there.
         fires(here, Fault("kill driver", STEP, nth=SEARCH_STEPS + 11), options=ONE_AT_A_TIME)
         fires(here, Fault("kill", "checkpoint recorded", nth=4), options=ONE_AT_A_TIME)
         [orphan] = [trial for trial in trials(here) if trial.state == TrialState.RUNNING]
@@ -364,7 +364,7 @@ def checkpoint_damaged(out: Path, undisturbed: Path) -> list[Row]:
 
 @scenario
 def prediction_damaged(out: Path, undisturbed: Path) -> list[Row]:
-    """Fully retrained candidates are cut short or altered between two drivers: set aside, and computed again."""
+    """Fully retrained candidates are cut short or altered between two drivers: they are renamed and computed again."""
     fires(out, Fault("kill", "choice of the hypernetwork"))
     short, flipped = sorted((out / "predictions").glob("*.pt"), key=lambda path: path.stat().st_size)[-2:]
     short.write_bytes(short.read_bytes()[:1000])
@@ -375,7 +375,7 @@ def prediction_damaged(out: Path, undisturbed: Path) -> list[Row]:
     assert len(list((out / "predictions").glob("*.damaged"))) == 2
     lost = cost(sound(out, undisturbed))
     assert lost == "nothing", lost
-    return [Row("prediction damaged", "truncated, one byte flipped", 2, "the two, set aside and computed again")]
+    return [Row("prediction damaged", "truncated, one byte flipped", 2, "the two, renamed and computed again")]
 
 
 @scenario

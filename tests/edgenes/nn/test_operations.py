@@ -49,7 +49,7 @@ class TestOwn:
         assert Genotype.from_json(found.to_json()) == found
 
     @pytest.mark.parametrize("free", [False, True])
-    def test_it_is_parameter_free_if_told_so(self, own, free):
+    def test_it_is_parameter_free_if_registered_so(self, own, free):
         register_operation("own", dense_3x3, parameter_free=free)
         space = SearchSpace(nodes=1, operations=("own", "sep_conv_3x3"))
         assert parameter_free(Genotype(space, (((Edge(0, "own"),),),))) == free

@@ -93,7 +93,7 @@ class TestNumbers:
 
 
 class TestWarning:
-    """A genotype that chance does not explain is told, with the number."""
+    """A genotype that chance does not explain brings a warning with the number."""
 
     @pytest.mark.parametrize(
         "space",

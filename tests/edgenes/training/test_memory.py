@@ -81,7 +81,7 @@ def test_accumulated_gradients_are_the_whole_batchs(forward, monkeypatch):
         monkeypatch.setattr(loop.optimizer, "step", lambda: None)
         loop.supernet.double()
         images, labels = loop.weights.draw(8, loop.generator)
-        # Logits far apart: gdas draws for each piece anew, and shall draw the same.
+        # Logits far apart: gdas draws for each piece again, and must draw the same.
         logits = random_logits(SPACE, scale=1e3, dtype=torch.float64)
         loss = loop.weight_step(torch.cat([images, images]).double(), torch.cat([labels, labels]), logits, 1.0)
         return loss, [p.grad for p in loop.supernet.parameters() if p.grad is not None]
@@ -93,7 +93,7 @@ def test_accumulated_gradients_are_the_whole_batchs(forward, monkeypatch):
 
 
 def test_the_architectures_gradient_in_pieces_is_the_whole_batchs(monkeypatch):
-    """Without the noise that each piece would draw anew, on a batch of two equal halves."""
+    """Without the noise that each piece would draw again, on a batch of two equal halves."""
     monkeypatch.setattr("edgenes.space.logits.gumbel_noise", lambda like, generator: torch.zeros_like(like))
 
     def gradient(pieces):

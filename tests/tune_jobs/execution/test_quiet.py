@@ -1,4 +1,4 @@
-"""Ray is told to be quiet, but for what the user has set."""
+"""Ray is silenced, but for what the user has set."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What a trainable makes of its run: outcomes, warnings, and the checkpoint it goes on from."""
+"""What a trainable makes of its run: outcomes, warnings, and the checkpoint it resumes from."""
 
 import errno
 import logging
@@ -92,7 +92,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_that_is_said
     assert "checkpoint_000002" in warning and "damaged" in warning and "before it is taken" in warning
 
 
-def test_without_a_sound_checkpoint_a_trial_begins_anew(shared):
+def test_without_a_sound_checkpoint_a_trial_begins_again(shared):
     assert resumed(shared, None) == (None, [])
     for number in range(3):
         damage(shared, number)

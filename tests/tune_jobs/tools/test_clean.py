@@ -87,7 +87,7 @@ def test_more_trials_go_on_to_the_numbers_of_a_study_that_was_not_cleaned(finish
         saved = change_options(folder, trials=5)
         old = saved.finalists()
         run_trials(saved)
-        # more trials only push trials out of the finalists: no removed prediction is asked for by an old trial
+        # more trials only push trials out of the finalists: no old trial needs a removed prediction
         assert {f.number for f in saved.finalists()} <= {f.number for f in old} | {3, 4}
         shutil.rmtree(folder / "hypernetwork")
         results.append(finish_study(saved))
