@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgenes.ensemble import Ensemble
     from edgenes.nn.network import Network
     from edgenes.nn.supernet import Supernet
+    from edgenes.predictor import PerformancePredictor
     from edgenes.space.hypernetwork import Candidate, Hypernetwork, control_curve, control_error, draw_candidates
     from edgenes.space.logits import ArchitectureLogits
     from edgenes.space.penalty import shared_edge_penalty
@@ -42,6 +43,7 @@ __all__ = [
     "HypernetworkConfig",
     "Network",
     "Part",
+    "PerformancePredictor",
     "SearchConfig",
     "SearchSpace",
     "Selection",
@@ -73,6 +75,7 @@ _WITH_TORCH = {  # imported when they are used: a configuration is checked, and 
     "Ensemble": "edgenes.ensemble",
     "Hypernetwork": "edgenes.space.hypernetwork",
     "Network": "edgenes.nn.network",
+    "PerformancePredictor": "edgenes.predictor",
     "Supernet": "edgenes.nn.supernet",
     "control_curve": "edgenes.space.hypernetwork",
     "control_error": "edgenes.space.hypernetwork",

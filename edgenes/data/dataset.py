@@ -116,6 +116,12 @@ class Dataset:
         """H: the architecture steps. It shares the memory of `training`."""
         return Part(self.training.images[self.split :], self.training.labels[self.split :])
 
+    def survey(self) -> "Dataset":
+        """W to train on and H in the place of V, neither V nor T in it: for short retrainings that guide a search."""
+        name = hashlib.sha256(f"survey of {self.digest}".encode()).hexdigest()[:16]
+        weights, half = self.weights, max(1, self.split // 2)
+        return replace(self, training=weights, split=half, validation=self.architecture, test=None, digest=name)
+
     def without_test(self) -> "Dataset":
         """The same data set with no T in it, which therefore cannot leak."""
         return replace(self, test=None)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig, to_dict
 from edgenes.errors import ConfigError
+from edgenes.predictor import LEAST
 from edgenes.seeds import stable_seed
 from edgenes.selection import CRITERIA
 from edgenes.selection import METHODS as SELECTION_METHODS
@@ -28,6 +29,12 @@ class Setting:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     short_epochs: int = 4
     """Epochs of the first, shortest retraining of `halving`."""
+    survey: int = 48
+    """Genotypes retrained shortly, on W alone, to fit the predictor."""
+    survey_epochs: int = 8
+    """Epochs of each of them."""
+    confirmed: int = 4
+    """Best predicted genotypes that are retrained so too, to choose the optimal one."""
     candidates: int = 8
     """Networks retrained for the pool from which an ensemble is chosen."""
     size: int = 3
@@ -39,7 +46,8 @@ class Setting:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least(self, 1, "short_epochs", "candidates", "size")
+        check_at_least(self, 1, "short_epochs", "survey_epochs", "confirmed", "candidates", "size")
+        check_at_least(self, LEAST, "survey")
         check_at_least(self, 0, "seed")
         check_choice("criterion", self.criterion, CRITERIA)
         SELECTION_METHODS.find(self.selection)

@@ -6,6 +6,7 @@ cost, search and retraining apart. All retrain by the same configuration and cho
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from edgenes.methods.budget import Setting
 from edgenes.methods.cost import Work, retraining_work, search_work
 from edgenes.methods.halving import affordable_rungs, halve
 from edgenes.methods.result import Counted, Member, Outcome
+from edgenes.methods.survey import guided_search
 from edgenes.methods.trainer import Trainer
 from edgenes.selection import select_ensemble
 from edgenes.space.genotype import Genotype, deviate, random_genotype
@@ -121,17 +123,42 @@ def random_d_nes(setting: Setting, trainer: Trainer) -> Found:
 
 
 def edge_nes(setting: Setting, trainer: Trainer) -> Found:
-    """EdgeNES (Algorithm 1): genotypes of the hypernetwork at lambda over [0, Lambda], the best ensemble of them."""
+    """EdgeNES (Algorithm 1) guided by a predictor: genotypes of the hypernetwork, the best ensemble of them."""
+    optimal, predictor = guided_search(setting, trainer)
+    hypernetwork = trainer.hypernetwork(setting.hypernetwork_config(), optimal, predictor).hypernetwork
+    return best_ensemble(hypernetwork_pool(hypernetwork, setting, functions=True), setting, trainer)
+
+
+def edge_nes_supernet(setting: Setting, trainer: Trainer) -> Found:
+    """EdgeNES (Algorithm 1) guided by the supernet, as in the paper."""
     optimal = trainer.search(setting.search_config()).genotype
     hypernetwork = trainer.hypernetwork(setting.hypernetwork_config(), optimal).hypernetwork
     return best_ensemble(hypernetwork_pool(hypernetwork, setting), setting, trainer)
 
 
-def hypernetwork_pool(hypernetwork: Hypernetwork, setting: Setting) -> list[Member]:
-    """The networks that EdgeNES retrains of a hypernetwork, at lambda over [0, Lambda]."""
-    candidates = draw_candidates(hypernetwork, setting.candidates, setting.generator("candidates"))
+def hypernetwork_pool(hypernetwork: Hypernetwork, setting: Setting, functions: bool = False) -> list[Member]:
+    """The networks that EdgeNES retrains of a hypernetwork, at lambda over [0, Lambda]; `functions` as in drawing."""
+    generator = setting.generator("candidates")
+    candidates = draw_candidates(hypernetwork, setting.candidates, generator, functions=functions)
     # A hypernetwork that collapsed gives fewer genotypes than networks are wanted: they are trained again.
     return _filled([candidate.genotype for candidate in candidates], setting)
+
+
+def predicted(setting: Setting, trainer: Trainer) -> Found:
+    """Predicted: the predictor's best genotypes, whatever edges they share, the best ensemble of them."""
+    _, predictor = guided_search(setting, trainer)
+    best = predictor.best(setting.candidates, setting.generator("predicted"))
+    return best_ensemble(_filled(best, setting), setting, trainer)
+
+
+def predicted_single(setting: Setting, trainer: Trainer) -> Found:
+    """PredictedSingle: the optimal genotype by the predictor, one network."""
+    return _all(_retrained([guided_search(setting, trainer)[0]], setting), setting, trainer)
+
+
+def predicted_deep_ens(setting: Setting, trainer: Trainer) -> Found:
+    """PredictedDeepEns: the optimal genotype by the predictor from as many seeds as candidates, the best ensemble."""
+    return best_ensemble(_filled([guided_search(setting, trainer)[0]], setting), setting, trainer)
 
 
 def edges(setting: Setting, trainer: Trainer) -> Found:
@@ -188,19 +215,41 @@ def nes_re(setting: Setting, trainer: Trainer) -> Found:
 
 
 def halving(setting: Setting, trainer: Trainer) -> Found:
-    """Halving: random genotypes and successive halving by short retraining, at EdgeNES's total cost in operations.
+    """Halving: random genotypes and successive halving by short retraining, at the supernet's EdgeNES's total cost.
 
     As many survive as make an ensemble and half of one more; they are retrained fully, and the best n are taken.
     """
     total = [
-        search_work(setting.search_config(), trainer.data),
-        search_work(setting.hypernetwork_config(), trainer.data),
+        *_searches("halving", setting, trainer.data),
         *[retraining_work(setting.training, trainer.data, genotype=setting.space)] * setting.candidates,
     ]
     keep = min(setting.candidates, setting.size + (setting.size + 1) // 2)
     plan = affordable_rungs(setting, trainer.data, sum(total, Work()), keep, finish=True)
     survivors = halve(setting, trainer, plan)[-1]
     return best_ensemble([Member(*survivor) for survivor in survivors], setting, trainer)
+
+
+POOLED = ("random-nes", "random-d-nes", "nes-rs", "nes-re", "halving")
+"""Methods that a larger pool makes as costly as another method."""
+
+
+def with_cost(setting: Setting, name: str, data: Dataset, operations: int) -> Setting:
+    """The setting in which a method of POOLED takes about so many floating-point operations, search included.
+
+    Genotypes are priced as random ones on average. The pool is never smaller than the setting's ensemble.
+    """
+    left = operations - sum(_searches(name, setting, data), Work()).operations
+    price = retraining_work(setting.training, data, genotype=setting.space).operations
+    most = setting.space.genotypes
+    return replace(setting, candidates=min(most, max(setting.size, round(left / price))))
+
+
+def _searches(name: str, setting: Setting, data: Dataset) -> list[Work]:
+    """What a method of POOLED spends before its first retraining; Halving spends it on more of them."""
+    search = search_work(setting.search_config(), data)
+    if name == "halving":
+        return [search, search_work(setting.hypernetwork_config(), data)]
+    return [search] if name == "random-d-nes" else []
 
 
 def _filled(genotypes: list[Genotype], setting: Setting, count: int | None = None) -> list[Member]:
@@ -217,6 +266,10 @@ for _name, _method in {
     "random-nes": Baseline(random_nes, "Random-NES"),
     "random-d-nes": Baseline(random_d_nes, "RandomD-NES"),
     "edge-nes": Baseline(edge_nes, "EdgeNES"),
+    "edge-nes-supernet": Baseline(edge_nes_supernet, "EdgeNES, supernet"),
+    "predicted": Baseline(predicted, "Predicted"),
+    "predicted-single": Baseline(predicted_single, "Predicted, single"),
+    "predicted-deep-ens": Baseline(predicted_deep_ens, "Predicted, DeepEns"),
     "edges": Baseline(edges, "Edges, eq. (2.1)"),
     "deep-ens": Baseline(deep_ens, "DeepEns"),
     "nes-rs": Baseline(nes_rs, "NES-RS"),

@@ -9,6 +9,7 @@ import numpy as np
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig, digest, from_dict, to_dict
 from edgenes.methods.cost import Work, retraining_work, search_work
 from edgenes.methods.trainer import Predicted, Searched, TrainedHypernetwork, Trainer
+from edgenes.predictor import PerformancePredictor
 from edgenes.space.genotype import Genotype
 
 
@@ -59,6 +60,7 @@ class Counted:
         self._trainer = trainer
         self._searches: dict[str, Work] = {}
         self._retrainings: dict[Member, Work] = {}
+        self._surveyed: dict[Member, Work] = {}
 
     def search(self, config: SearchConfig) -> Searched:
         """As `Trainer.search`."""
@@ -66,10 +68,14 @@ class Counted:
         self._searches[digest(config)] = search_work(config, self.data, found.seconds, len(found.trace))
         return found
 
-    def hypernetwork(self, config: HypernetworkConfig, optimal: Genotype) -> TrainedHypernetwork:
+    def hypernetwork(
+        self, config: HypernetworkConfig, optimal: Genotype, guide: PerformancePredictor | None = None
+    ) -> TrainedHypernetwork:
         """As `Trainer.hypernetwork`."""
-        found = self._trainer.hypernetwork(config, optimal)
-        self._searches[digest(config, optimal.digest)] = search_work(config, self.data, found.seconds)
+        found = self._trainer.hypernetwork(config, optimal, guide)
+        guided = Work(seconds=found.seconds)  # no image passes
+        work = search_work(config, self.data, found.seconds) if guide is None else guided
+        self._searches[digest(config, optimal.digest, guide and guide.digest)] = work
         return found
 
     def retrain(self, config: TrainingConfig, genotype: Genotype) -> Predicted:
@@ -78,9 +84,16 @@ class Counted:
         self._retrainings[Member(genotype, config)] = retraining_work(config, self.data, found.seconds, genotype)
         return found
 
+    def survey(self, config: TrainingConfig, genotype: Genotype) -> Predicted:
+        """As `Trainer.survey`."""
+        found = self._trainer.survey(config, genotype)
+        work = retraining_work(config, self.data.survey(), found.seconds, genotype)
+        self._surveyed[Member(genotype, config)] = work
+        return found
+
     def work(self, pool: Sequence[Member]) -> tuple[Work, Work]:
         """(search, retraining): retrainings that are not of the pool belong to the search."""
         kept = set(pool)
         short = [work for member, work in self._retrainings.items() if member not in kept]
         full = [work for member, work in self._retrainings.items() if member in kept]
-        return sum([*self._searches.values(), *short], Work()), sum(full, Work())
+        return sum([*self._searches.values(), *self._surveyed.values(), *short], Work()), sum(full, Work())

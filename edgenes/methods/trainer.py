@@ -15,6 +15,7 @@ import numpy as np
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
 from edgenes.data.dataset import Dataset
 from edgenes.parsing import parse_json
+from edgenes.predictor import PerformancePredictor
 from edgenes.space.genotype import Genotype
 from edgenes.space.hypernetwork import Hypernetwork
 from edgenes.space.logits import ArchitectureLogits
@@ -87,7 +88,7 @@ class TrainedHypernetwork:
 
 
 class Predicted(Protocol):
-    """A retrained network's predictions on V."""
+    """A retrained network's predictions on V (on H, of a survey)."""
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -106,11 +107,16 @@ class Trainer(Protocol):
     def search(self, config: SearchConfig) -> Searched:
         """The DARTS search of this configuration."""
 
-    def hypernetwork(self, config: HypernetworkConfig, optimal: Genotype) -> TrainedHypernetwork:
+    def hypernetwork(
+        self, config: HypernetworkConfig, optimal: Genotype, guide: PerformancePredictor | None = None
+    ) -> TrainedHypernetwork:
         """The hypernetwork of this configuration around the optimal genotype."""
 
     def retrain(self, config: TrainingConfig, genotype: Genotype) -> Predicted:
         """The genotype's network, trained from scratch on W and H."""
+
+    def survey(self, config: TrainingConfig, genotype: Genotype) -> Predicted:
+        """The genotype's network, trained from scratch on W alone, and its predictions on H."""
 
 
 def traced_search(
@@ -142,6 +148,7 @@ def traced_hypernetwork(
     resume: dict[str, Any] | None = None,
     report: Report | None = None,
     accumulate: int = 1,
+    guide: PerformancePredictor | None = None,
 ) -> TrainedHypernetwork:
     """`train_hypernetwork` with its trace, as `traced_search`."""
     earlier = resume or {"trace": [], "reported": []}
@@ -162,7 +169,7 @@ def traced_hypernetwork(
         if report is not None:
             report(epoch, metrics, {**state, "trace": trace, "reported": reported})
 
-    train_hypernetwork(config, data, optimal, resume=resume, report=noted, accumulate=accumulate)
+    train_hypernetwork(config, data, optimal, resume=resume, report=noted, accumulate=accumulate, guide=guide)
     error = trained_control_error(config, Hypernetwork.from_state(trace[-1]), optimal)
     return TrainedHypernetwork(tuple(trace), tuple(reported), error)
 
@@ -192,16 +199,25 @@ class LocalTrainer:
         """As `Trainer.search`."""
         return self._once(config, lambda: traced_search(config, self.data))
 
-    def hypernetwork(self, config: HypernetworkConfig, optimal: Genotype) -> TrainedHypernetwork:
+    def hypernetwork(
+        self, config: HypernetworkConfig, optimal: Genotype, guide: PerformancePredictor | None = None
+    ) -> TrainedHypernetwork:
         """As `Trainer.hypernetwork`."""
-        return self._once((config, optimal), lambda: traced_hypernetwork(config, self.data, optimal))
+        key = (config, optimal, None if guide is None else guide.digest)
+        return self._once(key, lambda: traced_hypernetwork(config, self.data, optimal, guide=guide))
 
     def retrain(self, config: TrainingConfig, genotype: Genotype) -> Prediction:
         """As `Trainer.retrain`."""
+        return self._trained(config, genotype, self.data)
 
+    def survey(self, config: TrainingConfig, genotype: Genotype) -> Prediction:
+        """As `Trainer.survey`."""
+        return self._trained(config, genotype, self.data.survey())
+
+    def _trained(self, config: TrainingConfig, genotype: Genotype, data: Dataset) -> Prediction:
         def train() -> Prediction:
-            network = train_network(config, self.data, genotype)
-            log_probabilities = predict(network, self.data.validation, self.data, config.device)
+            network = train_network(config, data, genotype)
+            log_probabilities = predict(network, data.validation, data, config.device)
             return Prediction(np.exp(log_probabilities.astype(np.float64)))
 
-        return self._once((config, genotype), train)
+        return self._once((config, genotype, data.digest), train)

@@ -11,6 +11,7 @@ from edgenes.checkpoint import check_weights, load_checkpoint, save_checkpoint
 from edgenes.errors import CheckpointError, ConfigError
 from edgenes.parsing import reason, shown
 from edgenes.space.choices import INTERPOLATIONS
+from edgenes.space.encoding import canonical
 from edgenes.space.genotype import Genotype, SearchSpace, shared_edges
 from edgenes.space.logits import ArchitectureLogits, argmax_genotype, sample_genotypes
 from edgenes.validation import check_choice
@@ -156,8 +157,11 @@ def draw_candidates(
     low: float = 0.0,
     high: float | None = None,
     max_draws: int = 200,
+    functions: bool = False,
 ) -> list[Candidate]:
     """Up to `count` distinct genotypes at lambda stratified over [low, high] (default: [0, Lambda]), in drawing order.
+
+    With `functions` no two of them compute the same function (`edgenes.space.encoding.canonical`).
 
     The argmax genotypes on an even grid come first, both ends included; then genotypes are sampled, stratum after
     stratum, until there are enough or `max_draws` draws were made: a hypernetwork that collapsed gives fewer.
@@ -174,5 +178,5 @@ def draw_candidates(
             within = torch.rand((), generator=generator).item()
             lam = low + (high - low) * (draw % count + within) / count
             genotype, source = hypernetwork.sample_genotypes(lam, 1, generator)[0], "sample"
-        found.setdefault(genotype, Candidate(genotype, lam, source))
+        found.setdefault(canonical(genotype) if functions else genotype, Candidate(genotype, lam, source))
     return list(found.values())

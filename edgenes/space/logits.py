@@ -108,22 +108,29 @@ def harden(weights: Tensor, chosen: Tensor) -> Tensor:
     return chosen.to(weights) - weights.detach() + weights
 
 
-def _decide(alpha: Tensor, beta: Tensor, space: SearchSpace, noise: tuple[Tensor, Tensor] | None) -> list[Genotype]:
-    """Genotypes (one a batch element) by the largest logits, after adding `noise`."""
+Choice = tuple[Tensor, Tensor]
+"""(edges, operations) of genotypes, each (genotypes, types, nodes, inputs_per_node) int64, as `Genotype.indices`."""
+
+
+def _decide(alpha: Tensor, beta: Tensor, space: SearchSpace, noise: tuple[Tensor, Tensor] | None) -> Choice:
+    """Each batch element's choice by the largest logits, after adding `noise`."""
     if noise is not None:
         alpha, beta = alpha + noise[0], beta + noise[1]
     edge, _ = incoming(space)
-    inputs = node_logits(beta, space).topk(space.inputs_per_node, dim=-1).indices
+    inputs = node_logits(beta, space).topk(space.inputs_per_node, dim=-1).indices.sort(-1).values
     edges = edge.expand(*inputs.shape[:-1], -1).gather(-1, inputs)  # (batch, types, nodes, k)
     best = alpha.argmax(-1)  # (batch, types, edges)
-    operations = best.gather(-1, edges.flatten(2)).view_as(edges)
-    return [Genotype.from_indices(space, e, o) for e, o in zip(edges.tolist(), operations.tolist(), strict=True)]
+    return edges, best.gather(-1, edges.flatten(2)).view_as(edges)
+
+
+def _genotypes(space: SearchSpace, choice: Choice) -> list[Genotype]:
+    return [Genotype.from_indices(space, e, o) for e, o in zip(*(each.tolist() for each in choice), strict=True)]
 
 
 def argmax_genotype(logits: ArchitectureLogits, space: SearchSpace) -> Genotype:
     """The genotype of the largest logits: each node's best inputs by beta, each input's best operation by alpha."""
     alpha, beta = logits.alpha.detach().cpu(), logits.beta.detach().cpu()
-    return _decide(alpha[None], beta[None], space, None)[0]
+    return _genotypes(space, _decide(alpha[None], beta[None], space, None))[0]
 
 
 def sample_genotypes(
@@ -137,8 +144,16 @@ def sample_genotypes(
 
     A high temperature explores every choice alike, a low one follows the largest logits. Logits without a batch.
     """
-    alpha = (logits.alpha.detach().cpu() / temperature).expand(n, -1, -1, -1)
-    beta = (logits.beta.detach().cpu() / temperature).expand(n, -1, -1)
+    alpha = logits.alpha.detach().cpu().expand(n, -1, -1, -1)
+    beta = logits.beta.detach().cpu().expand(n, -1, -1)
+    return _genotypes(space, sample_choice(ArchitectureLogits(alpha, beta), space, generator, temperature))
+
+
+def sample_choice(
+    logits: ArchitectureLogits, space: SearchSpace, generator: torch.Generator, temperature: float = 1.0
+) -> Choice:
+    """One genotype for each element of the logits' batch, drawn as `sample_genotypes` does, as indices on the CPU."""
+    alpha, beta = logits.alpha.detach().cpu() / temperature, logits.beta.detach().cpu() / temperature
     return _decide(alpha, beta, space, (gumbel_noise(alpha, generator), gumbel_noise(beta, generator)))
 
 
@@ -156,13 +171,21 @@ def log_probability(
     logits: ArchitectureLogits, space: SearchSpace, genotypes: list[Genotype], temperature: float = 1.0
 ) -> Tensor:
     """log of the probability (genotypes,) that `sample_genotypes` draws each of them; differentiable in the logits."""
+    edges, operations = (torch.stack(each) for each in zip(*(g.indices for g in genotypes), strict=True))
+    return choice_log_probability(logits, space, (edges, operations), temperature)
+
+
+def choice_log_probability(
+    logits: ArchitectureLogits, space: SearchSpace, choice: Choice, temperature: float = 1.0
+) -> Tensor:
+    """`log_probability` of a choice; batched logits have one element a genotype."""
     device = logits.alpha.device
-    edges = torch.stack([g.indices[0] for g in genotypes]).to(device)  # (genotypes, types, nodes, k)
-    operations = torch.stack([g.indices[1] for g in genotypes]).to(device)
-    count = len(genotypes)
+    edges, operations = (each.to(device) for each in choice)  # (genotypes, types, nodes, k)
+    count = len(edges)
     log_alpha = (logits.alpha / temperature).log_softmax(-1)
-    types = torch.arange(log_alpha.shape[0], device=device).view(1, -1, 1, 1)
-    of_operations = log_alpha[types, edges, operations].flatten(1).sum(1)
+    types = torch.arange(edges.shape[1], device=device).view(1, -1, 1, 1)
+    own = (torch.arange(count, device=device).view(-1, 1, 1, 1),) if logits.batched else ()
+    of_operations = log_alpha[(*own, types, edges, operations)].flatten(1).sum(1)
     first = torch.tensor([space.edge(j, 0) for j in range(space.nodes)], device=device)
     inputs = edges - first.view(1, 1, -1, 1)
     beta = logits.beta / temperature

@@ -14,15 +14,16 @@ from edgenes.space.genotype import Genotype, shared_edges
 from edgenes.space.hypernetwork import Hypernetwork, control_error
 from edgenes.space.penalty import shared_edge_penalty
 from edgenes.training.bilevel import Bilevel, OnPath, Report, check_finite
+from edgenes.training.guided import Guide, Guided
 from edgenes.training.schedules import linear
 
 
 @dataclass(frozen=True)
 class HypernetworkResult:
-    """The hypernetwork, the supernet it was trained with, its control error and the last epoch's metrics."""
+    """The hypernetwork, the supernet it was trained with (None with a guide), its control error, the last metrics."""
 
     hypernetwork: Hypernetwork
-    supernet: Supernet
+    supernet: Supernet | None
     control_error: float
     metrics: dict[str, float]
 
@@ -60,8 +61,12 @@ def train_hypernetwork(
     report: Report | None = None,
     accumulate: int = 1,
     on_path: OnPath | None = None,
+    guide: Guide | None = None,
 ) -> HypernetworkResult:
     """Train the map from lambda to an architecture sharing lambda edges with `optimal`, eq. (2.3).
+
+    Without a `guide` the loss on H is the supernet's, whose weights are trained beside, as in the paper. A guide,
+    a fitted `PerformancePredictor`, takes its place: no image is seen, and no weight is trained.
 
     c anneals from c_start to c_end and t from t_start to t_end, linearly by epoch. t is the temperature of every
     draw: of the penalty's and the passes' Gumbel-softmax, and of the paths, drawn from softmax(logits / t).
@@ -81,7 +86,7 @@ def train_hypernetwork(
     """
     if optimal.space != config.space:
         raise ConfigError(f"the optimal genotype is of another search space: {optimal.space}, not {config.space}.")
-    loop = Bilevel(config, data, accumulate, on_path)
+    loop = Bilevel(config, data, accumulate, on_path) if guide is None else Guided(config, guide)
     hypernetwork = Hypernetwork(
         config.space, config.pivots, config.trainable_pivots, config.interpolation, loop.generator
     ).to(config.device)
@@ -101,27 +106,31 @@ def train_hypernetwork(
         t = linear(config.t_start, config.t_end, epoch, config.epochs)
         learning = epoch >= config.warmup * config.epochs
         totals = torch.zeros(3, device=config.device)
-        for images, labels in loop.batches():
+        for batch in loop.batches():
             lam = training_lambda(config, loop.generator)  # the same in both steps
-            # the outer problem of eq. (2.3), on H: cross-entropy and c times the penalty
+            # the outer problem of eq. (2.3), on H: the loss and c times the penalty
             lams = penalty_lambdas(config, loop.generator).to(config.device)
             penalty = shared_edge_penalty(hypernetwork(lams), optimal, lams, config.estimator, t, loop.generator).mean()
             loss = c * penalty
             if learning:
-                surrogate, value = loop.architecture_loss(hypernetwork(lam), t, (images, labels))
+                if isinstance(loop, Guided):
+                    surrogate, value = loop.architecture_loss(hypernetwork(lams), t)
+                else:
+                    surrogate, value = loop.architecture_loss(hypernetwork(lam), t, batch)
                 loss = loss + surrogate
                 totals[1] += value
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            # the inner problem of eq. (2.3), on W
-            with torch.no_grad():
-                logits = hypernetwork(lam)
-            totals[0] += loop.weight_step(images, labels, logits, t)
             totals[2] += penalty.detach()
+            if isinstance(loop, Bilevel):  # the inner problem of eq. (2.3), on W; a guide knows its answer
+                images, labels = batch
+                with torch.no_grad():
+                    logits = hypernetwork(lam)
+                totals[0] += loop.weight_step(images, labels, logits, t)
         weight_loss, architecture_loss, mean_penalty = (totals / loop.steps).tolist()
         metrics = {
-            "loss": weight_loss,
+            "loss": weight_loss if guide is None else architecture_loss,
             "architecture_loss": architecture_loss,
             "penalty": mean_penalty,
             "c": c,
@@ -133,4 +142,5 @@ def train_hypernetwork(
             state = {"epoch": epoch, "hypernetwork": hypernetwork.state_dict(), "metrics": metrics}
             report(epoch, metrics, state | {"architecture_optimizer": optimizer.state_dict()} | loop.state())
     error = trained_control_error(config, hypernetwork, optimal)
-    return HypernetworkResult(hypernetwork, loop.supernet, error, metrics)
+    supernet = loop.supernet if isinstance(loop, Bilevel) else None
+    return HypernetworkResult(hypernetwork, supernet, error, metrics)
