@@ -26,6 +26,8 @@ FOLDS = 5
 LEAST = 2 * FOLDS
 """Genotypes that a predictor needs at least: each fold of its cross-validation has two to rank."""
 RESAMPLES = 1000
+FINE = (0.05, 0.1, 0.2, 0.4, 1.0)
+"""Scales of the fine features in the predictor's regressions; the coarse ones have 1."""
 STARTS, CLIMBERS = 4096, 8
 """Random genotypes among which `best` looks first, and how many of them it climbs from."""
 
@@ -48,7 +50,7 @@ class RankCorrelation:
 
 
 class PerformancePredictor:
-    """Bayesian ridge regression of the logarithm of the loss on a genotype's features.
+    """Bayesian ridge regressions of the logarithm of the loss on a genotype's features.
 
     Genotypes that compute the same function (`edgenes.space.encoding.canonical`) have the same prediction;
     `same_inputs` says that a cell's two inputs carry the same data, as in networks of one cell.
@@ -86,7 +88,7 @@ class PerformancePredictor:
             raise ConfigError(f"losses must be finite and above 0, got {shown(found.tolist())}.")
         self.genotypes, self.losses = tuple(genotypes), found
         self._table = self._features(*to_arrays(self.space, genotypes))
-        self._model = _regression().fit(self._table, np.log(found))
+        self._regression = _Regression(*self._table, np.log(found))
         self.__dict__.pop("rank_correlation", None)
         return self
 
@@ -95,23 +97,24 @@ class PerformancePredictor:
 
         The loss is that of a retraining as short as those of `fit`; its deviation holds the noise of one retraining.
         """
-        mean, deviation = self._model.predict(self._features(*to_arrays(self.space, genotypes)), return_std=True)
+        mean, deviation = self._regression.distribution(*self._features(*to_arrays(self.space, genotypes)))
         return np.exp(mean), np.exp(mean) * deviation
 
     def predict_arrays(self, inputs: np.ndarray, operations: np.ndarray) -> np.ndarray:
         """The mean of `predict` for genotypes as arrays (`edgenes.space.encoding`), (genotypes,)."""
-        return np.exp(self._model.predict(self._features(inputs, operations)))
+        return np.exp(self._regression.mean(*self._features(inputs, operations)))
 
     @cached_property
     def rank_correlation(self) -> RankCorrelation:
         """How the predictor ranks genotypes that it has not seen, by cross-validation on those that it has."""
         order = np.random.default_rng(0).permutation(len(self.losses))
         predicted = np.empty(len(self.losses))
+        coarse, fine = self._table
         for fold in range(FOLDS):
             out = order[fold::FOLDS]
             kept = np.setdiff1d(order, out)
-            model = _regression().fit(self._table[kept], np.log(self.losses[kept]))
-            predicted[out] = model.predict(self._table[out])
+            regression = _Regression(coarse[kept], fine[kept], np.log(self.losses[kept]))
+            predicted[out] = regression.mean(coarse[out], fine[out])
         return rank_correlation(predicted, self.losses)
 
     def best(self, count: int, generator: torch.Generator) -> list[Genotype]:
@@ -175,7 +178,7 @@ class PerformancePredictor:
         except (ConfigError, LookupError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} does not hold a whole predictor: {reason(error)}.") from error
 
-    def _features(self, inputs: np.ndarray, operations: np.ndarray) -> np.ndarray:
+    def _features(self, inputs: np.ndarray, operations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return features(self.space, inputs, operations, self.same_inputs)
 
 
@@ -200,12 +203,39 @@ def _correlation(pairs: np.ndarray) -> np.ndarray:
     return (first * second).sum(-1) / np.where(scale > 0, scale, np.inf)
 
 
-def _regression() -> Any:
-    from sklearn.linear_model import BayesianRidge  # half a second, which other uses need not pay
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+class _Regression:
+    """The mean of Bayesian ridge regressions that trust the fine features more or less, by FINE.
 
-    return make_pipeline(StandardScaler(), BayesianRidge())
+    The coarse features rank better from few observations, the fine ones from many; the mean is near the better one.
+    """
+
+    def __init__(self, coarse: np.ndarray, fine: np.ndarray, target: np.ndarray):
+        from sklearn.linear_model import BayesianRidge  # half a second, which other uses need not pay
+
+        table = np.concatenate([coarse, fine], 1)
+        deviation = table.std(0)
+        self._center, self._scale = table.mean(0), np.where(deviation > 0, deviation, 1)
+        trust = [np.repeat([1.0, fine_trust], [coarse.shape[1], fine.shape[1]]) for fine_trust in FINE]
+        self._trust = trust
+        self._models = [BayesianRidge().fit(self._scaled(table) * each, target) for each in trust]
+        self._slope = np.mean([each * model.coef_ for each, model in zip(trust, self._models, strict=True)], 0)
+        self._offset = np.mean([model.intercept_ for model in self._models])
+
+    def _scaled(self, table: np.ndarray) -> np.ndarray:
+        return (table - self._center) / self._scale
+
+    def mean(self, coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
+        """The prediction, (genotypes,)."""
+        return self._scaled(np.concatenate([coarse, fine], 1)) @ self._slope + self._offset
+
+    def distribution(self, coarse: np.ndarray, fine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Prediction and standard deviation, the models' own and that between them."""
+        table = self._scaled(np.concatenate([coarse, fine], 1))
+        each = zip(self._trust, self._models, strict=True)
+        means, deviations = np.array([model.predict(table * trust, return_std=True) for trust, model in each]).swapaxes(
+            0, 1
+        )
+        return self.mean(coarse, fine), np.sqrt((deviations**2).mean(0) + means.var(0))
 
 
 def _node_options(space: SearchSpace, node: int) -> np.ndarray:

@@ -126,12 +126,14 @@ def _mixed(first: np.ndarray, second: np.ndarray, salt: int) -> np.ndarray:
         return value ^ (value >> np.uint64(31))
 
 
-def features(space: SearchSpace, inputs: np.ndarray, operations: np.ndarray, same_inputs: bool = False) -> np.ndarray:
-    """Features, float64 (genotypes, features), of the canonical genotypes, for a regression that is linear in them.
+def features(
+    space: SearchSpace, inputs: np.ndarray, operations: np.ndarray, same_inputs: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coarse and fine features of the canonical genotypes, each float64 (genotypes, features).
 
-    For each cell type: every (node, input, operation); the operations on edges from each cell input and from nodes;
-    pairs of operations along chains; pairs of operations anywhere; how many nodes are so deep, in edges and in
-    operations with parameters; nodes that no other uses.
+    For each cell type. Coarse: the operations on edges from each cell input and from nodes; how many nodes are so deep,
+    in edges and in operations with parameters; nodes that no other uses. Fine: every (node, input, operation); pairs
+    of operations along chains, and anywhere.
     """
     inputs, operations = canonical_arrays(space, inputs, operations, same_inputs)
     count, types, nodes, width = inputs.shape
@@ -161,13 +163,11 @@ def features(space: SearchSpace, inputs: np.ndarray, operations: np.ndarray, sam
     counts = source.sum(2)
     pairs = (counts[..., :, None] * counts[..., None, :])[..., *np.triu_indices(kinds)]
     levels = np.arange(1, nodes + 1)
-    columns = [
-        edge.reshape(count, -1),
+    coarse = [
         source.reshape(count, -1),
-        chains.reshape(count, -1),
-        pairs.reshape(count, -1),
         (depth[..., CELL_INPUTS:, None] == levels).sum(2).reshape(count, -1),
         (trained[..., CELL_INPUTS:, None] >= levels).sum(2).reshape(count, -1),
         (~used[..., CELL_INPUTS:]).sum(2),
     ]
-    return np.concatenate([column.astype(np.float64) for column in columns], 1)
+    fine = [edge.reshape(count, -1), chains.reshape(count, -1), pairs.reshape(count, -1)]
+    return np.concatenate(coarse, 1).astype(np.float64), np.concatenate(fine, 1)
