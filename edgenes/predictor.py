@@ -19,12 +19,11 @@ import torch
 from edgenes.checkpoint import read_json, write_json
 from edgenes.errors import CheckpointError, ConfigError
 from edgenes.parsing import reason, shown
+from edgenes.space.choices import LEAST_SURVEY
 from edgenes.space.encoding import canonical_arrays, features, from_arrays, to_arrays
 from edgenes.space.genotype import Genotype, SearchSpace
 
 FOLDS = 5
-LEAST = 2 * FOLDS
-"""Genotypes that a predictor needs at least: each fold of its cross-validation has two to rank."""
 RESAMPLES = 1000
 FINE = (0.05, 0.1, 0.2, 0.4, 1.0)
 """Scales of the fine features in the predictor's regressions; the coarse ones have 1."""
@@ -76,13 +75,13 @@ class PerformancePredictor:
     def fit(self, genotypes: Sequence[Genotype], losses: Sequence[float] | np.ndarray) -> "PerformancePredictor":
         """Fit to the losses of these genotypes, and return the predictor.
 
-        Raises ConfigError for fewer than LEAST genotypes, and for losses that are not finite and above 0.
+        Raises ConfigError for fewer than LEAST_SURVEY genotypes, and for losses that are not finite and above 0.
         """
         found = np.asarray(losses, np.float64)
-        if found.shape != (len(genotypes),) or len(found) < LEAST:
+        if found.shape != (len(genotypes),) or len(found) < LEAST_SURVEY:
             raise ConfigError(
-                f"a predictor needs a loss a genotype, and at least {LEAST} genotypes, got {len(genotypes)} genotypes "
-                f"and losses of shape {found.shape}."
+                f"a predictor needs a loss a genotype, and at least {LEAST_SURVEY} of them, got {len(genotypes)} "
+                f"genotypes and losses of shape {found.shape}."
             )
         if not np.all(np.isfinite(found) & (found > 0)):
             raise ConfigError(f"losses must be finite and above 0, got {shown(found.tolist())}.")

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig, to_dict
 from edgenes.errors import ConfigError
-from edgenes.predictor import LEAST
 from edgenes.seeds import stable_seed
 from edgenes.selection import CRITERIA
 from edgenes.selection import METHODS as SELECTION_METHODS
+from edgenes.space.choices import LEAST_SURVEY
 from edgenes.space.genotype import Genotype, SearchSpace, random_genotypes
 from edgenes.validation import check_at_least, check_choice
 
@@ -47,7 +47,7 @@ class Setting:
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "short_epochs", "survey_epochs", "confirmed", "candidates", "size")
-        check_at_least(self, LEAST, "survey")
+        check_at_least(self, LEAST_SURVEY, "survey")
         check_at_least(self, 0, "seed")
         check_choice("criterion", self.criterion, CRITERIA)
         SELECTION_METHODS.find(self.selection)

@@ -5,6 +5,7 @@ from typing import Literal
 
 from edgenes.errors import ConfigError
 from edgenes.selection import CRITERIA
+from edgenes.space.choices import LEAST_SURVEY
 from edgenes.validation import check_at_least, check_at_most
 
 MOST = 100_000
@@ -19,6 +20,10 @@ class BudgetOptions:
     """Epochs of the DARTS search."""
     hypernetwork_epochs: int = 35
     """Epochs of a hypernetwork."""
+    survey: int = 48
+    """Genotypes retrained shortly, on part of the training images, to fit the performance predictor."""
+    survey_epochs: int = 8
+    """Epochs of each of them."""
     short_epochs: int = 4
     """Epochs of the short retraining that scores a trial's candidates."""
     final_epochs: int = 25
@@ -34,9 +39,11 @@ class BudgetOptions:
     one of your own; auto is exact where that takes seconds, else greedy."""
 
     def __post_init__(self):
-        counts = ("search_epochs", "hypernetwork_epochs", "short_epochs", "final_epochs", "candidates", "ensemble_size")
+        epochs = ("search_epochs", "hypernetwork_epochs", "survey_epochs", "short_epochs", "final_epochs")
+        counts = (*epochs, "survey", "candidates", "ensemble_size")
         check_at_least(self, 1, *counts)
         check_at_most(self, MOST, *counts)
+        check_at_least(self, LEAST_SURVEY, "survey")
         if self.short_epochs > self.final_epochs:
             raise ConfigError(
                 f"a short retraining of {self.short_epochs} epochs is longer than a full one of {self.final_epochs}: "

@@ -67,6 +67,7 @@ def with_preset(options: Mapping[str, Any], presets: Mapping[str, Mapping], smok
     preset = options.get("preset", "laptop")
     check_choice("preset", preset, tuple(presets))
     found = {**presets[preset], **(smoke if options.get("smoke_test") else {}), **options}
-    if "short_epochs" not in options and "final_epochs" in options:  # a full retraining shortens a short one
-        found["short_epochs"] = min(found.get("short_epochs", BudgetOptions.short_epochs), options["final_epochs"])
+    for name in ("survey_epochs", "short_epochs"):
+        if name not in options and "final_epochs" in options:  # a full retraining shortens a short one
+            found[name] = min(found.get(name, getattr(BudgetOptions, name)), options["final_epochs"])
     return found

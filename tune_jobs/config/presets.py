@@ -41,6 +41,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "search_warmup": 0.0,
         "search_epochs": 50,
         "hypernetwork_epochs": 150,
+        "survey_epochs": 25,
         "short_epochs": 25,
         "final_epochs": 600,
     },
@@ -48,6 +49,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 SMOKE: dict[str, Any] = {
     "search_epochs": 2,
     "hypernetwork_epochs": 4,
+    "survey": 10,
+    "survey_epochs": 1,
     "short_epochs": 1,
     "final_epochs": 2,
     "candidates": 3,

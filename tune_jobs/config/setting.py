@@ -52,6 +52,8 @@ def setting_of(
             mixed_precision=networks.mixed_precision,
             device=device,
         ),
+        survey=budget.survey,
+        survey_epochs=budget.survey_epochs,
         short_epochs=budget.short_epochs,
         candidates=budget.candidates,
         size=budget.ensemble_size,

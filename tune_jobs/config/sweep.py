@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from edgenes.errors import ConfigError
 from edgenes.methods.budget import Setting
+from edgenes.space.choices import GUIDES
 from edgenes.validation import check_at_least, check_at_most
 from tune_jobs.config.budget import MOST
 from tune_jobs.config.search import SearchOptions
@@ -15,7 +16,7 @@ from tune_jobs.config.study import StudyConfig
 # No Gaussian process: Optuna's learns nothing from PRUNED and FAILed trials, and proposes them over again.
 SAMPLERS = ("tpe", "random", "qmc")
 PRUNERS = ("none", "median", "percentile", "hyperband", "successive-halving")
-OPTIMA = ("darts", "halving")
+OPTIMA = ("auto", "darts", "halving")
 """Ways to find the optimal genotype."""
 VALUES = ("retrained", "one-shot", "mean")
 
@@ -28,9 +29,13 @@ class SweepConfig(StudyConfig):
     SMOKE: ClassVar[dict[str, Any]] = {**StudyConfig.SMOKE, "hypernetwork_epochs": 12, "trials": 2, "finalists": 1}
     CHANGEABLE: ClassVar[frozenset[str]] = StudyConfig.CHANGEABLE | {"trials", "storage", "dry_run"}
 
-    optimal: str = "darts"
-    """Where the optimal genotype comes from: darts (searched first), halving (successive halving of 8 random genotypes,
-    or more where the operations of a search pay for them), or a genotype JSON file."""
+    guide: Literal["auto", *GUIDES] = "auto"
+    """What estimates a genotype's loss after training: a predictor, fitted to a survey of short retrainings, or the
+    supernet's shared weights, as in the paper; auto is the predictor, and the supernet for --preset paper."""
+    optimal: str = "auto"
+    """Where the optimal genotype comes from: auto (the predictor's best, else darts), darts (searched first), halving
+    (successive halving of 8 random genotypes, or more where the operations of a search pay for them), or a genotype
+    JSON file."""
     trials: int = 12
     """Trials of the sweep, complete and pruned ones together."""
     finalists: int = 3
@@ -79,13 +84,27 @@ class SweepConfig(StudyConfig):
             raise ConfigError(f"objectives must be value, or value control, got {' '.join(self.objectives)}.")
         if len(self.objectives) == 2 and self.pruner != "none":
             raise ConfigError("Optuna has no pruning with two objectives: leave out --pruner or one objective.")
+        if self.guided and self.value == "one-shot":
+            raise ConfigError("--value one-shot scores with the supernet's weights: it needs --guide supernet.")
         defaults = SearchOptions()
         for name in ("search_warmup", "search_weight_decay", "max_parameter_free", "stop_parameter_free"):
-            if self.optimal == "halving" and getattr(self.search, name) != getattr(defaults, name):
+            if self.optimal_by != "darts" and getattr(self.search, name) != getattr(defaults, name):
                 raise ConfigError(
                     f"--{name.replace('_', '-')} belongs to --optimal darts: nothing else is searched so."
                 )
         self.setting("cpu")  # each configuration checks its own fields
+
+    @property
+    def guided(self) -> bool:
+        """Whether a predictor guides the study, and not a supernet."""
+        return self.guide == "predictor" or (self.guide == "auto" and self.preset != "paper")
+
+    @property
+    def optimal_by(self) -> str:
+        """How the optimal genotype is found: predictor, darts or halving; file where it is the user's own."""
+        if self.genotype_file is not None:
+            return "file"
+        return self.optimal if self.optimal != "auto" else "predictor" if self.guided else "darts"
 
     @property
     def genotype_file(self) -> Path | None:

@@ -13,6 +13,7 @@ from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig, dig
 from edgenes.data.dataset import Dataset
 from edgenes.methods.trainer import Prediction, Searched, TrainedHypernetwork, traced_hypernetwork, traced_search
 from edgenes.nn.network import Network
+from edgenes.predictor import PerformancePredictor
 from edgenes.space.genotype import Genotype, SearchSpace
 from edgenes.space.operations import OPERATIONS
 from edgenes.training.bilevel import SEARCH_VERSION, Report
@@ -101,14 +102,17 @@ class StoredTrainer:
         warn_of_collapse(found.value.genotype)  # of a stored one too
         return replace(found.value, seconds=found.seconds)
 
-    def hypernetwork(self, config: HypernetworkConfig, optimal: Genotype) -> TrainedHypernetwork:
+    def hypernetwork(
+        self, config: HypernetworkConfig, optimal: Genotype, guide: PerformancePredictor | None = None
+    ) -> TrainedHypernetwork:
         """As `Trainer.hypernetwork`."""
 
         def compute(resume: dict | None, report: Report, accumulate: int) -> dict[str, Any]:
             heard = self._heard("hypernetwork", config, report)
-            return traced_hypernetwork(config, self.data, optimal, resume, heard, accumulate).to_state()
+            return traced_hypernetwork(config, self.data, optimal, resume, heard, accumulate, guide).to_state()
 
-        key = f"hypernetwork-{digest(config, self.data.digest, optimal.digest)}"
+        about = [config, self.data.digest, optimal.digest] + ([guide.digest] if guide else [])
+        key = f"hypernetwork-{digest(*about)}"
         found = self.store.obtain(HYPERNETWORK, key, config.device, compute, cached=_shareable(config.space))
         return replace(found.value, seconds=found.seconds)
 
@@ -117,6 +121,10 @@ class StoredTrainer:
         self._say(f"retraining for {config.epochs} epochs")
         found = self.candidate(config, genotype)
         return Prediction(found.value.probabilities, found.seconds)
+
+    def survey(self, config: TrainingConfig, genotype: Genotype) -> Prediction:
+        """As `Trainer.survey`."""
+        return StoredTrainer(self.data.survey(), self.store, self._say, weights=False).retrain(config, genotype)
 
     def candidate(self, config: TrainingConfig, genotype: Genotype) -> Artifact[Retrained]:
         """The genotype's retrained network, as it is stored."""

@@ -156,7 +156,7 @@ def _stages(run: Run, config: SweepConfig, study: optuna.Study, place: Workplace
     folder, setting = run.folder, config.setting(run.device)
     run.measure(setting)
     with _timed(folder, "search"):
-        optimal = search_stage(run, place, setting, config.optimal, config.baselines)
+        optimal = search_stage(run, place, setting, config)
     reached("search finished")
     context = context_of(config, place, optimal, run.device)
     with _timed(folder, "sweep"):

@@ -1,46 +1,122 @@
 """Stage 1: the optimal genotype."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from edgenes.checkpoint import write_text
 from edgenes.errors import ConfigError
 from edgenes.methods.budget import Setting
 from edgenes.methods.cost import search_work
 from edgenes.methods.halving import best_by_halving
+from edgenes.methods.result import Member
+from edgenes.methods.survey import confirmed, contenders, fitted, losses_on_h, surveyed
 from edgenes.metrics import accuracy
+from edgenes.predictor import PerformancePredictor
+from edgenes.space.choices import LEAST_SURVEY
 from edgenes.space.genotype import Genotype, SearchSpace
+from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import StudyError
 from tune_jobs.execution.jobs import Bench, Job, run_jobs
 from tune_jobs.execution.run import Run
-from tune_jobs.files.layout import GENOTYPE
+from tune_jobs.files.layout import GENOTYPE, PREDICTOR
 from tune_jobs.files.workplace import Workplace
 from tune_jobs.study.saved import stored_genotype
 
 RANDOM_RIVALS = 6
-"""Random genotypes that stand beside the searched one."""
+"""Random genotypes that stand beside a searched one."""
 
 
-def search_stage(run: Run, place: Workplace, setting: Setting, optimal: str, baselines: bool) -> Genotype:
-    """Stage 1: the optimal genotype, found once, or the user's own; kept in search/genotype.json.
-
-    `optimal` is "darts", "halving", or the path of a genotype's JSON file.
-    """
+def search_stage(run: Run, place: Workplace, setting: Setting, config: SweepConfig) -> Genotype:
+    """Stage 1: the optimal genotype, found once or the user's own, in search/; the predictor beside it."""
+    predictor = survey_stage(run, place, setting) if config.guided else None
     path = place.files.fetch(GENOTYPE)
     if path.exists():
         return stored_genotype(run.folder, setting.space)
-    if optimal in ("darts", "halving"):
-        job = {"name": optimal, "seed": setting.seed}
-        results = run_jobs(run, place, setting, "search", search_job, [job], unit="search", baselines=baselines)
+    if predictor is not None and config.optimal_by == "predictor":
+        genotype = _predicted(run, place, setting, predictor)
+    elif config.genotype_file is not None:
+        genotype = read_genotype(config.genotype_file, setting.space)
+    else:
+        job = {"name": config.optimal_by, "seed": setting.seed}
+        results = run_jobs(run, place, setting, "search", search_job, [job], unit="search", baselines=config.baselines)
         if results.failed:
             raise StudyError(f"the search failed: {results.failed[0].reason}")
         run.progress.say(results.found[0]["summary"])
         genotype = Genotype.from_dict(results.found[0]["genotype"])
-    else:
-        genotype = read_genotype(Path(optimal), setting.space)
     write_text(path, genotype.to_json() + "\n")
     place.files.publish(GENOTYPE)
+    return genotype
+
+
+def survey_stage(run: Run, place: Workplace, setting: Setting) -> PerformancePredictor:
+    """The predictor, fitted to the survey's retrainings, in search/predictor.json. Raises StudyError if most failed."""
+    path = place.files.fetch(PREDICTOR)
+    if path.exists():
+        return PerformancePredictor.load(path)
+    members, losses = _surveyed(run, place, setting, "survey", surveyed(setting))
+    if len(members) < LEAST_SURVEY:
+        raise StudyError(
+            f"{len(members)} retrainings of the survey succeeded, and a predictor needs {LEAST_SURVEY}: see the failed "
+            "ones above. Free memory, lower --channels or --batch-size, and run the command again."
+        )
+    predictor = fitted(setting, members, losses)
+    run.progress.say(f"Predictor: {_summary(predictor, setting)}")
+    predictor.save(path)
+    place.files.publish(PREDICTOR)
+    return predictor
+
+
+def _surveyed(
+    run: Run, place: Workplace, setting: Setting, stage: str, members: Sequence[Member]
+) -> tuple[list[Member], list[float]]:
+    """The members of a survey whose retraining succeeded, and their losses on H."""
+    jobs = [
+        {"name": f"{stage} {k + 1} {member.genotype.digest[:8]}", "member": member.to_dict()}
+        for k, member in enumerate(members)
+    ]
+    results = run_jobs(run, place, setting, stage, survey_job, jobs, unit="short retraining")
+    for report in results.failed:
+        run.progress.say(f"a short retraining failed: {report.reason}")
+    found = [(member, result["loss"]) for member, result in zip(members, results.found, strict=True) if result]
+    return [member for member, _ in found], [loss for _, loss in found]
+
+
+def survey_job(job: Job, bench: Bench) -> dict[str, Any]:
+    """Retrain a genotype shortly on W and score it on H."""
+    loss = losses_on_h([Member.from_dict(job["member"])], bench.trainer)[0]
+    return {"loss": loss, "note": f"loss {loss:.3f}"}
+
+
+def _summary(predictor: PerformancePredictor, setting: Setting) -> str:
+    found, losses = predictor.rank_correlation, predictor.losses
+    said = (
+        f"its rank correlation with the loss of genotypes that it has not seen is {found} (1 is perfect, 0 chance), "
+        f"from {len(losses)} retrainings of {setting.survey_epochs} epochs with losses {losses.min():.3f} to "
+        f"{losses.max():.3f}."
+    )
+    if found.above_chance:
+        return said
+    return (
+        f"{said} That is not above chance: the candidates will be little better than random ones. Raise --survey or "
+        "--survey-epochs."
+    )
+
+
+def _predicted(run: Run, place: Workplace, setting: Setting, predictor: PerformancePredictor) -> Genotype:
+    """The best predicted genotype that a second retraining confirms."""
+    members, losses = _surveyed(run, place, setting, "confirmation", contenders(setting, predictor))
+    if not members:
+        raise StudyError("every retraining of the best predicted genotypes failed: see above, and run it again.")
+    genotype = confirmed(predictor, members, losses)
+    least, middle = min(losses), float(np.median(predictor.losses))
+    run.progress.say(
+        f"Optimal genotype: {genotype}, the best of {len(members)} confirmed: their losses begin at {least:.3f}, where "
+        f"the survey's median is {middle:.3f}."
+    )
     return genotype
 
 

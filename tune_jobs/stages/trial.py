@@ -47,7 +47,7 @@ def run_trial(
     setting, start = context.setting, time.monotonic()
     config = hypernetwork_config(setting.hypernetwork, params, seed)
     steps = config.epochs + setting.candidates
-    speed = Speed(len(data.weights), context.device)
+    speed, guide = Speed(len(data.weights), context.device), context.predictor()
 
     def report_epoch(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:
         seen = Report(
@@ -63,7 +63,7 @@ def run_trial(
 
     def train(resume: dict[str, Any] | None, accumulate: int) -> HypernetworkResult:
         return train_hypernetwork(
-            config, data, context.optimal, resume=resume, report=report_epoch, accumulate=accumulate
+            config, data, context.optimal, resume=resume, report=report_epoch, accumulate=accumulate, guide=guide
         )
 
     trained, out_of_memory = with_less_memory(train, resume)
@@ -94,7 +94,7 @@ def run_trial(
     predictions, hits, shared, rows = [], 0, 0, []
     for k, candidate in enumerate(candidates):
         pace = {}
-        if context.value == "one-shot":
+        if context.value == "one-shot" and trained.supernet is not None:
             network = trained.supernet.as_network(candidate.genotype, images)
             probabilities = np.exp(predict(network, data.validation, data, context.device).astype(np.float64))
         else:

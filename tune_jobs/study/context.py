@@ -6,10 +6,11 @@ from pathlib import Path
 import torch
 
 from edgenes.methods.budget import Setting
+from edgenes.predictor import PerformancePredictor
 from edgenes.seeds import stable_seed
 from edgenes.space.genotype import Genotype
 from edgenes.space.hypernetwork import Candidate, Hypernetwork, draw_candidates
-from tune_jobs.files.layout import hypernetwork_path
+from tune_jobs.files.layout import PREDICTOR, hypernetwork_path
 from tune_jobs.files.workplace import Workplace
 
 
@@ -20,6 +21,8 @@ class StudyContext:
     setting: Setting
     place: Workplace
     optimal: Genotype
+    guided: bool = False
+    """Whether a predictor guides the study's hypernetworks."""
     value: str = "retrained"
     prune_infeasible: bool = False
     seeds_per_candidate: int = 1
@@ -38,6 +41,10 @@ class StudyContext:
         """The same for a worker, whose folder may be on another machine than the driver's."""
         return replace(self, place=self.place.on_this_node())
 
+    def predictor(self) -> PerformancePredictor | None:
+        """The guide of the study's hypernetworks; None where it is the supernet."""
+        return PerformancePredictor.load(self.place.files.fetch(PREDICTOR)) if self.guided else None
+
     def hypernetwork(self, trial: int) -> Path:
         """The file of a trial's hypernetwork, fetched to this machine if it lies elsewhere."""
         return self.place.files.fetch(hypernetwork_path(trial))
@@ -45,4 +52,4 @@ class StudyContext:
     def candidates(self, hypernetwork: Hypernetwork, trial_seed: int) -> list[Candidate]:
         """The candidates of a trial's hypernetwork: the same in the sweep and in the final retraining."""
         generator = torch.Generator().manual_seed(stable_seed("candidates", trial_seed))
-        return draw_candidates(hypernetwork, self.setting.candidates, generator)
+        return draw_candidates(hypernetwork, self.setting.candidates, generator, functions=self.guided)

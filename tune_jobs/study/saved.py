@@ -147,7 +147,13 @@ class SavedStudy:
 def context_of(config: SweepConfig, place: Workplace, optimal: Genotype, device: str) -> StudyContext:
     """What the trials of a study of this configuration share."""
     return StudyContext(
-        config.setting(device), place, optimal, config.value, config.prune_infeasible, config.seeds_per_candidate
+        config.setting(device),
+        place,
+        optimal,
+        config.guided,
+        config.value,
+        config.prune_infeasible,
+        config.seeds_per_candidate,
     )
 
 
