@@ -71,15 +71,19 @@ def canonical_arrays(
         inputs, operations = _merged_inputs(inputs, operations)
     colours = _colours(space, inputs, operations)
     count, types, nodes = inputs.shape[:3]
-    # Nodes are placed one by one: of those whose inputs are placed, the one of the least colour.
+    # Nodes are placed one by one: of those whose inputs are placed, the one of the least colour. Where some play the
+    # same part, the one whose inputs were placed first: which of them is placed would else depend on their numbers.
     number = np.full((count, types, nodes + CELL_INPUTS), -1)
     number[..., :CELL_INPUTS] = np.arange(CELL_INPUTS)
     new_inputs, new_operations = np.empty_like(inputs), np.empty_like(operations)
     rows, cells = np.ogrid[:count, :types]
+    digits = (nodes + CELL_INPUTS) ** np.arange(inputs.shape[-1])
     for place in range(nodes):
         renamed = np.take_along_axis(number, inputs.reshape(count, types, -1), 2).reshape(inputs.shape)
         waiting = (renamed < 0).any(-1) | (number[..., CELL_INPUTS:] >= 0)
-        chosen = np.where(waiting, np.iinfo(np.uint64).max, colours).argmin(-1)
+        ready = np.where(waiting, np.iinfo(np.uint64).max, colours)
+        least = ready == ready.min(-1, keepdims=True)
+        chosen = np.where(least, np.sort(renamed, -1) @ digits, np.iinfo(np.int64).max).argmin(-1)
         number[rows, cells, chosen + CELL_INPUTS] = place + CELL_INPUTS
         order = np.argsort(renamed[rows, cells, chosen], -1)
         new_inputs[:, :, place] = np.take_along_axis(renamed[rows, cells, chosen], order, -1)
