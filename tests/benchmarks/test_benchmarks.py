@@ -47,6 +47,18 @@ def test_one_runs(tmp_path):
         assert what in done.stdout
 
 
+@pytest.mark.e2e
+def test_the_ways_of_a_convolution_are_printed_side_by_side():
+    command = [sys.executable, "-m", "benchmarks", "convolutions", "--sizes", "4", "8", "--steps", "8", "1"]
+    command += ["--genotypes", "2", "--repeats", "1"]
+    done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert "| images, channels | kernel, stride, dilation | plain | columns | matrix | ours |" in lines
+    assert sum(line.startswith("| 4x4, 8 |") for line in lines) == 8
+    [step] = [line.strip("| ").split(" | ") for line in lines if line.startswith("| 8x8x1 |")]
+    assert float(step[1]) > 0 and float(step[2]) > 0
+
+
 def test_an_error_of_the_user_is_one_line(tmp_path, capsys):
     assert main(["selection", "--dataset", str(tmp_path / "none.npz"), "--pool", str(tmp_path)]) == 1
     assert capsys.readouterr().err.startswith("error: ")

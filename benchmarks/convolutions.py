@@ -1,0 +1,130 @@
+"""What depthwise convolutions cost, way by way, and the step of a retraining, with torch's own and with ours.
+
+Forward and backward in turns in one process, CPU time of one thread. `plain` is torch's convolution with its own
+gradients; `columns` and `matrix` compute the kernel's gradient in one way at every size; `ours` chooses by the rule of
+`edgenes/nn/depthwise.py`.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks.printing import machine, table
+from edgenes.nn import depthwise as ways
+from edgenes.nn.network import Network
+from edgenes.space.genotype import SearchSpace, random_genotype
+from tune_jobs.execution.worker import keep_freed_memory, leave_out_compiler
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Measure depthwise convolutions and the retraining step."""
+
+    sizes: tuple[tuple[int, int], ...] = ((2, 32), (4, 16), (4, 32), (7, 16), (8, 8), (8, 16), (14, 16), (16, 16))
+    """Images' pixels and channels."""
+    steps: tuple[tuple[int, int], ...] = ((8, 1), (16, 3))
+    """Images' pixels and channels of the retraining steps."""
+    genotypes: int = 200
+    """Random genotypes of the steps: two cells, C=8."""
+    repeats: int = 20
+    """Measurements of each convolution; a genotype's step takes the least of 5."""
+    batch: int = 64
+    """Images of a batch."""
+
+
+Run = Callable[[], object]
+CHOICES = [(kernel, stride, dilation) for kernel in (3, 5) for stride in (1, 2) for dilation in (1, 2)]
+
+
+def depthwise(way: str, x: torch.Tensor, weight: torch.Tensor, stride: int, dilation: int) -> torch.Tensor:
+    """The convolution in one of the ways."""
+    if way == "plain":
+        return F.conv2d(x, weight, None, stride, dilation * (weight.shape[-1] // 2), dilation, len(weight))
+    return ways.depthwise(x, weight, stride, dilation)
+
+
+@contextmanager
+def only(way: str) -> Iterator[None]:
+    """Let `edgenes` take this way at every size."""
+    pixels = {"columns": 0, "matrix": 1 << 20}.get(way, ways.SMALL_IMAGE)
+    with patch.object(ways, "SMALL_IMAGE", pixels):
+        yield
+
+
+def seconds(run: Run) -> float:
+    """CPU time of this thread."""
+    start = time.thread_time()
+    run()
+    return time.thread_time() - start
+
+
+def convolutions(options: Options) -> Iterator[list[str]]:
+    """The rows of the first table."""
+    for size, channels in options.sizes:
+        for kernel, stride, dilation in CHOICES:
+            shape = (options.batch, channels, size, size)
+            x = torch.randn(shape).contiguous(memory_format=torch.channels_last).requires_grad_()
+            weight = torch.randn(channels, 1, kernel, kernel, requires_grad=True)
+            times: dict[str, list[float]] = {way: [] for way in ("plain", "columns", "matrix", "ours")}
+
+            def run(way: str, x=x, weight=weight, stride=stride, dilation=dilation) -> None:
+                out = depthwise(way, x, weight, stride, dilation)
+                torch.autograd.grad(out, (x, weight), torch.ones_like(out))
+
+            for turn in range(options.repeats + 1):
+                for way, found in times.items():
+                    with only(way):
+                        spent = seconds(lambda way=way: run(way))
+                    if turn:
+                        found.append(1e3 * spent)
+            name = f"{size}x{size}, {channels}"
+            columns = [f"{statistics.median(found):.2f} ({min(found):.2f})" for found in times.values()]
+            yield [name, f"{kernel}, {stride}, {dilation}", *columns]
+
+
+def retraining(size: int, image_channels: int, options: Options) -> list[str]:
+    """A row of the second table: means over the genotypes."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(options.batch, image_channels, size, size, generator=generator)
+    labels = torch.randint(10, (options.batch,), generator=generator)
+    times: dict[str, list[float]] = {"plain": [], "ours": []}
+    for _ in range(options.genotypes):
+        network = Network(random_genotype(SearchSpace(), generator), image_channels, 10, 8, 2)
+        optimizer = torch.optim.SGD(network.parameters(), 0.025, 0.9, weight_decay=3e-4)
+
+        def step(network=network, optimizer=optimizer) -> None:
+            optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(network(images), labels).backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            optimizer.step()
+
+        found: dict[str, list[float]] = {way: [] for way in times}
+        for _ in range(5):
+            with patch.object(ways, "depthwise", lambda *arguments: depthwise("plain", *arguments)):
+                found["plain"].append(seconds(step))
+            found["ours"].append(seconds(step))
+        for way, values in found.items():
+            times[way].append(1e3 * min(values))
+    means = {way: statistics.mean(values) for way, values in times.items()}
+    ratio = f"{means['plain'] / means['ours']:.2f}"
+    return [f"{size}x{size}x{image_channels}", *(f"{mean:.1f}" for mean in means.values()), ratio]
+
+
+def main(options: Options) -> None:
+    """Print the tables."""
+    torch.set_num_threads(1)
+    keep_freed_memory()  # as the study's workers do
+    leave_out_compiler()
+    print(f"{options.batch} images, forward and backward, milliseconds: median (least); {machine()}\n", flush=True)
+    header = ["images, channels", "kernel, stride, dilation", "plain", "columns", "matrix", "ours"]
+    print(table(header, convolutions(options)), flush=True)
+    print(f"\nA retraining step, two cells, C=8, mean over {options.genotypes} random genotypes:\n", flush=True)
+    rows = [retraining(size, channels, options) for size, channels in options.steps]
+    print(table(["images", "plain", "ours", "ratio"], rows))
+    print(f"\n{machine()} at the end")
