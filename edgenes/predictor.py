@@ -174,7 +174,7 @@ class PerformancePredictor:
             predictor = cls(SearchSpace.from_dict(state["space"]), state["same_inputs"] is True)
             about = [{"space": state["space"], "cells": cells} for cells in state["genotypes"]]
             return predictor.fit([Genotype.from_dict(each) for each in about], state["losses"])
-        except (ConfigError, LookupError, TypeError, ValueError) as error:
+        except (ConfigError, LookupError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(f"{path} does not hold a whole predictor: {reason(error)}.") from error
 
     def _features(self, inputs: np.ndarray, operations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
