@@ -46,7 +46,7 @@ def affordable_rungs(setting: Setting, data: Dataset, budget: Work, keep: int, f
     found, first = None, keep
     while first <= min(MOST, setting.space.genotypes):
         tried = rungs(first, keep, setting.short_epochs, setting.training.epochs, finish)
-        if epoch * sum(rung.genotypes * rung.epochs for rung in tried) > budget.operations:
+        if epoch * _epochs(tried) > budget.operations:
             break
         found, first = tried, first + 1
     if found is None:
@@ -56,6 +56,12 @@ def affordable_rungs(setting: Setting, data: Dataset, budget: Work, keep: int, f
             "retraining."
         )
     return found
+
+
+def _epochs(plan: list[Rung]) -> int:
+    """Epochs of all retrainings; those of a later rung with the same epochs are among an earlier one's."""
+    largest = {rung.epochs: rung.genotypes for rung in reversed(plan)}
+    return sum(epochs * genotypes for epochs, genotypes in largest.items())
 
 
 def halve(setting: Setting, trainer: Trainer, plan: list[Rung]) -> list[list[tuple[Genotype, TrainingConfig]]]:

@@ -9,6 +9,7 @@ from edgenes.methods.budget import Setting
 from edgenes.space.choices import GUIDES
 from edgenes.validation import check_at_least, check_at_most
 from tune_jobs.config.budget import MOST
+from tune_jobs.config.presets import PRESETS
 from tune_jobs.config.search import SearchOptions
 from tune_jobs.config.setting import setting_of
 from tune_jobs.config.study import StudyConfig
@@ -66,6 +67,8 @@ class SweepConfig(StudyConfig):
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, "objectives", tuple(self.objectives))
+        if self.guide == "auto":  # decided here, as a study may be continued under another preset
+            object.__setattr__(self, "guide", "supernet" if self.preset == "paper" else "predictor")
         check_at_least(self, 1, "trials", "finalists", "seeds_per_candidate")
         check_at_most(self, MOST, "trials", "finalists", "seeds_per_candidate")
         check_at_least(self, 0, "seed")
@@ -86,9 +89,10 @@ class SweepConfig(StudyConfig):
             raise ConfigError("Optuna has no pruning with two objectives: leave out --pruner or one objective.")
         if self.guided and self.value == "one-shot":
             raise ConfigError("--value one-shot scores with the supernet's weights: it needs --guide supernet.")
-        defaults = SearchOptions()
         for name in ("search_warmup", "search_weight_decay", "max_parameter_free", "stop_parameter_free"):
-            if self.optimal_by != "darts" and getattr(self.search, name) != getattr(defaults, name):
+            default = getattr(SearchOptions, name)
+            unasked = (default, PRESETS[self.preset].get(name, default))
+            if self.optimal_by != "darts" and getattr(self.search, name) not in unasked:
                 raise ConfigError(
                     f"--{name.replace('_', '-')} belongs to --optimal darts: nothing else is searched so."
                 )
@@ -97,7 +101,7 @@ class SweepConfig(StudyConfig):
     @property
     def guided(self) -> bool:
         """Whether a predictor guides the study, and not a supernet."""
-        return self.guide == "predictor" or (self.guide == "auto" and self.preset != "paper")
+        return self.guide == "predictor"
 
     @property
     def optimal_by(self) -> str:

@@ -12,26 +12,33 @@ from edgenes.errors import ConfigError
 from edgenes.methods import catalogue as baselines
 from edgenes.methods.baselines import METHODS
 from edgenes.methods.budget import Setting
-from edgenes.methods.catalogue import deviations, run_method
+from edgenes.methods.catalogue import POOLED, deviations, run_method, with_cost
 from edgenes.methods.cost import Work, retraining_work, search_work
 from edgenes.methods.halving import affordable_rungs, rungs
 from edgenes.methods.result import Member
-from edgenes.methods.trainer import LocalTrainer
+from edgenes.methods.survey import contenders, guided_search, surveyed
+from edgenes.methods.trainer import LocalTrainer, Prediction, Searched
 from edgenes.nn.network import Network
 from edgenes.selection import select_ensemble
-from edgenes.space.genotype import Edge, Genotype, SearchSpace, shared_edges
+from edgenes.space.encoding import canonical
+from edgenes.space.genotype import Edge, Genotype, SearchSpace, random_genotype, shared_edges
 from edgenes.training.edgenes import penalty_lambdas, training_lambda
+from tests.support.toys import enumerate_genotypes
 
 SETTING = Setting(
     search=SearchConfig(epochs=2, channels=2, batch_size=32, path_batch=8, paths=4),
     hypernetwork=HypernetworkConfig(epochs=2, channels=2, batch_size=32, path_batch=8, paths=4),
     training=TrainingConfig(epochs=2, channels=2, cells=1, batch_size=32),
     short_epochs=1,
+    survey=10,
+    survey_epochs=1,
+    confirmed=2,
     candidates=5,
     size=2,
     seed=3,
 )
-SINGLE = ("darts", "random")
+SINGLE = ("darts", "random", "predicted-single")
+GUIDED = ("edge-nes", "predicted", "predicted-single", "predicted-deep-ens")
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +55,12 @@ def trainer(data):
 def outcomes(trainer):
     """Every method with one trainer, which remembers."""
     return {name: run_method(name, SETTING, trainer) for name in METHODS}
+
+
+@pytest.fixture(scope="module")
+def guided(trainer):
+    """The optimal genotype and the predictor of the guided methods."""
+    return guided_search(SETTING, trainer)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -77,17 +90,21 @@ class TestEveryMethod:
         other = run_method(name, SETTING.of_seed(4), trainer)
         assert not {member.config.seed for member in other.pool} & {m.config.seed for m in outcomes[name].pool}
 
-    def test_its_costs_add_up(self, name, outcomes, data):
+    def test_its_costs_add_up(self, name, outcomes, guided, data):
         found = outcomes[name]
         full = [retraining_work(member.config, data, genotype=member.genotype) for member in found.pool]
         assert replace(found.retraining, seconds=0.0) == sum(full, Work())
         one, hyper = search_work(SETTING.search_config(), data), search_work(SETTING.hypernetwork_config(), data)
+        short = [*surveyed(SETTING), *contenders(SETTING, guided[1])]
+        survey = [retraining_work(each.config, data.survey(), genotype=each.genotype) for each in short]
+        assert len(survey) == SETTING.survey + SETTING.confirmed
         expected = {
+            **dict.fromkeys(GUIDED, survey),
             "darts": [one],
             "darts-ens": [one] * SETTING.size,
             "random-d-nes": [one],
             "deep-ens": [one],
-            "edge-nes": [one, hyper],
+            "edge-nes-supernet": [one, hyper],
             "edges": [one] + [search_work(SETTING.hypernetwork_config(lam=0.0), data)] * SETTING.size,
         }.get(name, [])
         if name != "halving":
@@ -100,7 +117,7 @@ class TestMethods:
         assert trainer.data.test is None
 
     def test_the_best_ensemble_is_chosen_on_validation_images(self, outcomes, trainer, data):
-        for name in ("random-nes", "random-d-nes", "edge-nes"):
+        for name in ("random-nes", "random-d-nes", "edge-nes", "predicted", "predicted-deep-ens"):
             pool = outcomes[name].pool
             predictions = np.stack([trainer.retrain(m.config, m.genotype).probabilities for m in pool])
             best = select_ensemble(predictions, data.validation.labels, SETTING.size, SETTING.criterion)
@@ -124,6 +141,24 @@ class TestMethods:
         shared = [shared_edges(genotype, optimal) for genotype in deviations(optimal, SETTING, 5)]
         assert sorted(shared) == [0, 1, 2, 3, 4]
         assert len(set(deviations(optimal, SETTING, 30))) == 30
+
+    def test_the_predicted_methods_take_the_predictors_genotypes(self, outcomes, guided):
+        optimal, predictor = guided
+        single, several, ensemble = (outcomes[f"predicted{end}"] for end in ("-single", "", "-deep-ens"))
+        assert single.genotypes == [optimal]
+        assert {member.genotype for member in ensemble.pool} == {optimal} and single.pool[0] == ensemble.pool[0]
+        best = predictor.best(SETTING.candidates, SETTING.generator("predicted"))
+        assert [member.genotype for member in several.pool] == best
+
+    def test_edge_nes_draws_from_the_guided_hypernetwork_what_computes_different_functions(
+        self, outcomes, guided, trainer
+    ):
+        pool = [member.genotype for member in outcomes["edge-nes"].pool]
+        assert len({canonical(genotype) for genotype in pool}) == len(pool)
+        hypernetwork = trainer.hypernetwork(SETTING.hypernetwork_config(), *guided).hypernetwork
+        drawn = baselines.hypernetwork_pool(hypernetwork, SETTING, functions=True)
+        assert [member.genotype for member in drawn] == pool
+        assert outcomes["edge-nes-supernet"].pool != outcomes["edge-nes"].pool
 
     def test_edges_searches_each_lambda_by_itself(self, outcomes, trainer):
         optimal = outcomes["darts"].genotypes[0]
@@ -177,10 +212,47 @@ class TestHalving:
             affordable_rungs(SETTING, data, Work(operations=10), keep=2, finish=True)
 
 
+class Untrained:
+    """A trainer that trains nothing: a network's predictions are noise of its own seed, a search's genotype random."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def search(self, config):
+        return Searched(
+            (random_genotype(config.space, torch.Generator().manual_seed(config.seed)),) * config.epochs, ()
+        )
+
+    def retrain(self, config, genotype):
+        rng = np.random.default_rng(config.seed)
+        return Prediction(rng.dirichlet(np.ones(self.data.classes), len(self.data.validation)))
+
+
+@pytest.mark.parametrize("name", POOLED)
+def test_a_larger_pool_costs_as_many_operations_as_another_method(name, data):
+    """On average over seeds: a genotype costs a third more or less than another."""
+    asked, spent = 40 * retraining_work(SETTING.training, data, genotype=SETTING.space).operations, []
+    for seed in range(5):
+        setting = with_cost(SETTING.of_seed(seed), name, data, asked)
+        assert setting == replace(SETTING, seed=seed, candidates=setting.candidates)
+        outcome = run_method(name, setting, Untrained(data))
+        spent.append(outcome.search.operations + outcome.retraining.operations)
+    assert np.mean(spent) == pytest.approx(asked, rel=0.1)
+    assert with_cost(SETTING, name, data, 0).candidates == SETTING.size
+
+
+def test_a_space_costs_what_its_genotypes_cost_on_average(data):
+    config = replace(SETTING.training, channels=3)
+    space = SearchSpace(2, operations=("skip_connect", "sep_conv_3x3", "dil_conv_5x5"))
+    every = [retraining_work(config, data, genotype=one).operations for one in enumerate_genotypes(space)]
+    assert retraining_work(config, data, genotype=space).operations == pytest.approx(np.mean(every), rel=0.03)
+
+
 def price(plan, data):
     """Operations of the rungs, of random genotypes."""
     epoch = retraining_work(replace(SETTING.training, epochs=1), data, genotype=SETTING.space).operations
-    return sum(rung.genotypes * rung.epochs * epoch for rung in plan)
+    once = {rung.epochs: rung.genotypes for rung in plan[::-1]}  # rungs of the same epochs train nothing again
+    return sum(epochs * genotypes * epoch for epochs, genotypes in once.items())
 
 
 class TestWork:

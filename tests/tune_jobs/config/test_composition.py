@@ -90,6 +90,10 @@ def test_a_mistake_is_an_error_that_names_the_option(kind, wrong, named):
         ({"objectives": ("control",)}, "objectives"),
         ({"objectives": ("value", "control"), "pruner": "median"}, "pruner"),
         ({"optimal": "halving", "max_parameter_free": 2}, "max-parameter-free"),
+        ({"search_warmup": 0.2}, "--optimal darts"),
+        ({"value": "one-shot"}, "--guide supernet"),
+        ({"guide": "predictr"}, "'predictor'"),
+        ({"survey": 9}, "survey"),
         ({"finalists": 100_000}, "finalists"),
         ({"sampler": "tpo"}, "tpe"),
     ],
@@ -97,6 +101,37 @@ def test_a_mistake_is_an_error_that_names_the_option(kind, wrong, named):
 def test_a_mistake_of_a_sweep_names_the_option(wrong, named):
     with pytest.raises(ConfigError, match=named):
         SweepConfig.of(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("options", "guide", "optimal"),
+    [
+        ({}, "predictor", "predictor"),
+        ({"preset": "darts"}, "predictor", "predictor"),
+        ({"preset": "paper"}, "supernet", "darts"),
+        ({"preset": "paper", "guide": "predictor"}, "predictor", "predictor"),
+        ({"guide": "supernet", "search_warmup": 0.2}, "supernet", "darts"),
+        ({"optimal": "darts", "search_warmup": 0.2}, "predictor", "darts"),
+        ({"optimal": "halving"}, "predictor", "halving"),
+        ({"optimal": "genotype.json"}, "predictor", "file"),
+    ],
+)
+def test_the_guide_decides_where_the_optimal_genotype_comes_from(options, guide, optimal):
+    config = SweepConfig.of(cell_types="reduction", **options)
+    assert (config.guide, config.guided, config.optimal_by) == (guide, guide == "predictor", optimal)
+
+
+def test_a_study_keeps_its_guide_under_another_preset():
+    paper = SweepConfig.of(preset="paper", optimal="darts")
+    spelled_out = {name: value for name, value in paper.to_dict().items() if name != "guide"} | {"preset": "laptop"}
+    assert SweepConfig.of(**spelled_out).defining() != paper.defining()
+    assert SweepConfig.of(**spelled_out, guide="supernet").defining() == paper.defining()
+
+
+def test_the_survey_is_part_of_what_the_method_takes():
+    setting = SweepConfig.of(survey=30, survey_epochs=5).setting("cpu")
+    assert (setting.survey, setting.survey_epochs) == (30, 5)
+    assert SweepConfig.of(final_epochs=3).budget.survey_epochs == 3, "a full retraining shortens the survey's"
 
 
 def test_a_sweep_does_all_that_an_experiment_can():
@@ -113,7 +148,14 @@ def test_where_a_study_runs_does_not_make_it_another_study(tmp_path):
     assert SweepConfig.of(log=["mlflow", "mlflow"]).execution.log == ("mlflow",)
     same = SweepConfig.of(channels=4, trials=99, cpus_per_trial=2, out=tmp_path, log=("mlflow",), dataset="x.npz")
     assert one.defining() == same.defining()
-    for change in ({"seed": 1}, {"channels": 5}, {"short_epochs": 2}, {"forward": "mixture"}, {"value": "mean"}):
+    for change in (
+        {"seed": 1},
+        {"channels": 5},
+        {"short_epochs": 2},
+        {"forward": "mixture"},
+        {"value": "mean"},
+        {"guide": "supernet"},
+    ):
         assert SweepConfig.of(**{"channels": 4} | change).defining() != one.defining(), change
 
 
