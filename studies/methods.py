@@ -45,55 +45,81 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from edgenes.methods.catalogue import run_method
+from edgenes.methods.catalogue import POOLED, run_method, with_cost
 from edgenes.methods.result import Member
 from edgenes.metrics import ensemble_probabilities, summary
 from edgenes.space.genotype import Genotype
 from edgenes.training.collapse import parameter_free
-from tune_jobs.experiments import Findings, Section, experiment_main, jobs_by_seed, verdicts
+from tune_jobs.experiments import Findings, Section, comparison_table, experiment_main, jobs_by_seed, verdicts
 from tune_jobs.report.interval_figures import dots_figure, interval_frame
-from tune_jobs.report.statistics import AMOUNT, SHARE, compare, corrected, mean_text, one_test_set
+from tune_jobs.report.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_text, one_test_set
+
+REFERENCE = "edge-nes"
+EQUAL_COST = ", equal cost"
 
 
 def one_run(job: dict[str, Any], bench: Any) -> dict[str, Any]:
-    """A method's run with one seed: members, the ensemble's accuracy on V, costs."""
-    outcome = run_method(job["method"], bench.of_seed(job["seed"]), bench.trainer)
+    """A method's run with one seed, at `operations` where the job has them: members, scores on V, costs."""
+    setting = bench.of_seed(job["seed"])
+    if "operations" in job:
+        setting = with_cost(setting, job["method"], bench.data, job["operations"])
+    outcome = run_method(job["method"], setting, bench.trainer)
     found = summary(ensemble_probabilities(outcome.predictions), bench.data.validation.labels)
     return {
         "members": [member.to_dict() for member in outcome.members],
         "pool": len(outcome.pool),
         "validation_accuracy": found["accuracy"],
+        "validation_nll": found["nll"],
         "search": vars(outcome.search),
         "retraining": vars(outcome.retraining),
-        "note": f"validation accuracy {found['accuracy']:.3f}",
+        "note": f"validation accuracy {found['accuracy']:.3f}, NLL {found['nll']:.3f}",
     }
 
 
 def study(experiment: Any) -> Findings:
-    """Run every method with every seed, then evaluate the ensembles on T, all of which are chosen by then."""
+    """Run every method with every seed, then evaluate the ensembles on T, all of which are chosen by then.
+
+    Methods that choose from a pool run twice: with EdgeNES's pool, as in the paper, and at EdgeNES's whole cost.
+    """
     config = experiment.config
     jobs = jobs_by_seed({method: {"method": method} for method in config.methods}, config.seeds)
     results = experiment.map("methods", one_run, jobs)
+    spent = {job["seed"]: _operations(result) for job, result in _pairs(jobs, results) if job["method"] == REFERENCE}
+    again = [
+        {**job, "name": f"{job['method']}{EQUAL_COST} seed {job['seed']}", "operations": spent[job["seed"]]}
+        for job in jobs
+        if job["method"] in POOLED and spent
+    ]
+    if again:
+        jobs, results = jobs + again, results + experiment.map("equal cost", one_run, again)
     ensembles = {
-        job["name"]: [Member.from_dict(member) for member in result["members"]]
-        for job, result in zip(jobs, results, strict=True)
+        job["name"]: [Member.from_dict(member) for member in result["members"]] for job, result in _pairs(jobs, results)
     }
     return findings(methods_frame(jobs, results, experiment.evaluate(ensembles)), len(experiment.run.data.test))
 
 
+def _pairs(jobs: list[dict], results: list[dict]) -> list[tuple[dict, dict]]:
+    return list(zip(jobs, results, strict=True))
+
+
+def _operations(result: dict[str, Any]) -> int:
+    return result["search"]["operations"] + result["retraining"]["operations"]
+
+
 def methods_frame(jobs: list[dict], results: list[dict], tested: dict[str, dict]) -> pd.DataFrame:
-    """One row a method and seed: scores of the ensemble and the mean of its members' on T, V's accuracy, costs."""
+    """One row a method and seed: scores of the ensemble and the mean of its members' on T, V's scores, costs."""
     rows = []
-    for job, result in zip(jobs, results, strict=True):
+    for job, result in _pairs(jobs, results):
         test = tested[job["name"]]
         genotypes = [Genotype.from_dict(member["genotype"]) for member in result["members"]]
         row = {
-            "method": METHODS[job["method"]].label,
+            "method": METHODS[job["method"]].label + (EQUAL_COST if "operations" in job else ""),
             "seed": job["seed"],
             "members": len(genotypes),
             "pool": result["pool"],
             "parameter_free": float(np.mean([parameter_free(one) / one.space.max_edges for one in genotypes])),
             "validation_accuracy": result["validation_accuracy"],
+            "validation_nll": result["validation_nll"],
         }
         for score in ("accuracy", "nll", "ece"):
             row[f"test_{score}"] = test["ensemble"][score]
@@ -106,44 +132,66 @@ def methods_frame(jobs: list[dict], results: list[dict], tested: dict[str, dict]
 
 def findings(frame: pd.DataFrame, test_images: int) -> Findings:
     """Conclusions, table and pictures of a `methods_frame`, whose T has so many images."""
+    reference = METHODS[REFERENCE].label
+    loss = interval_frame(frame, ["method"], "test_nll", AMOUNT)
     accuracy = interval_frame(frame, ["method"], "test_accuracy", SHARE)
+    compared = comparisons(frame, "test_nll")
     return Findings(
         "Methods (Table 3)",
         conclusions(frame),
         [
             Section(
-                "Accuracy on test data",
-                "Mean over independent searches with its 95% interval (bootstrap over searches, widened for few of "
-                "them as Student's t is). Where the pool is larger than the ensemble, its members were chosen on V; "
-                "DartsEns and DeepEns train what they need and choose nothing. Pools, skips: the share of the members' "
-                "edges without parameters; of random genotypes 0.43. "
-                + one_test_set(frame["test_accuracy"].mean(), test_images),
-                dots_figure(accuracy, "method", "test accuracy of the ensemble", "Methods", METHODS["edge-nes"].label),
+                "Loss on test data",
+                "Negative log-likelihood of the ensemble, less is better. Mean over independent searches with its 95% "
+                "interval (bootstrap over searches, widened for few of them as Student's t is). Where the pool is "
+                "larger than the ensemble, its members were chosen on V; DartsEns and DeepEns train what they need "
+                "and choose nothing. Equal cost: the method has a pool so large that its floating-point operations, "
+                "of searches, short and full retrainings, are EdgeNES's. Pools, skips: the share of the members' edges "
+                "without parameters; of random genotypes 0.43.",
+                dots_figure(loss, "method", "test NLL of the ensemble", "Methods, loss", reference),
                 table(frame),
+            ),
+            Section(
+                "Differences to EdgeNES",
+                "Of test NLL, method less EdgeNES, search by search: above 0, EdgeNES is better.",
+                table=comparison_table(compared, "method", places=4),
+            ),
+            Section(
+                "Accuracy on test data",
+                one_test_set(frame["test_accuracy"].mean(), test_images),
+                dots_figure(accuracy, "method", "test accuracy of the ensemble", "Methods, accuracy", reference),
             ),
             Section(
                 "Cost",
                 "Steps of optimisers; thousands of images that passed forward; floating-point operations of "
-                "convolutions and linear layers, backward passes included (Halving may spend what EdgeNES would if its "
-                "candidates cost as much as random genotypes); wall-clock seconds of the machine that computed "
-                "it. The search holds what came before the first full retraining; what methods have in common is "
-                "counted for each of them.",
+                "convolutions and linear layers, backward passes included; wall-clock seconds of the machine that "
+                "computed it. The search holds what came before the first full retraining; what methods have in common "
+                "is counted for each of them.",
                 table=costs(frame),
             ),
         ],
-        {"methods": frame, "accuracy": accuracy},
+        {"methods": frame, "nll": loss, "accuracy": accuracy},
     )
 
 
-def conclusions(frame: pd.DataFrame) -> list[str]:
-    """What the paired comparisons with EdgeNES say, corrected together by Holm."""
-    wide = frame.pivot(index="seed", columns="method", values="test_accuracy")
-    reference = METHODS["edge-nes"].label
-    if reference not in wide:
-        return ["EdgeNES was not run, so that nothing is compared with it."]
+def comparisons(frame: pd.DataFrame, score: str) -> dict[str, Comparison]:
+    """Each method's paired comparison with EdgeNES, corrected together by Holm; {} where EdgeNES was not run."""
+    wide = frame.pivot(index="seed", columns="method", values=score)
+    reference = METHODS[REFERENCE].label
     others = [name for name in frame["method"].unique() if name != reference]
-    compared = corrected({name: compare(wide[reference], wide[name], paired=True) for name in others})
-    return verdicts(compared, reference)
+    if reference not in wide:
+        return {}
+    return corrected({name: compare(wide[reference], wide[name], paired=True) for name in others})
+
+
+def conclusions(frame: pd.DataFrame) -> list[str]:
+    """What the comparisons with EdgeNES say: test NLL first, then accuracy."""
+    reference = METHODS[REFERENCE].label
+    losses, shares = (comparisons(frame, score) for score in ("test_nll", "test_accuracy"))
+    if not losses:
+        return ["EdgeNES was not run, or nothing beside it, so that nothing is compared with it."]
+    said = verdicts(losses, reference, "Test NLL: ", points=False)
+    return said + verdicts(shares, reference, "Test accuracy: ")
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:

@@ -33,6 +33,7 @@ METHODS: Registry[Baseline] = Registry(
         "random-nes",
         "random-d-nes",
         "edge-nes",
+        "edge-nes-seeds",
         "edge-nes-supernet",
         "predicted",
         "predicted-single",

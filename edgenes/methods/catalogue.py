@@ -144,6 +144,16 @@ def hypernetwork_pool(hypernetwork: Hypernetwork, setting: Setting, functions: b
     return _filled([candidate.genotype for candidate in candidates], setting)
 
 
+def edge_nes_seeds(setting: Setting, trainer: Trainer) -> Found:
+    """EdgeNES whose pool is half genotypes of the hypernetwork and half further seeds of the optimal one."""
+    optimal, predictor = guided_search(setting, trainer)
+    hypernetwork = trainer.hypernetwork(setting.hypernetwork_config(), optimal, predictor).hypernetwork
+    few = replace(setting, candidates=max(setting.size, setting.candidates // 2))
+    pool = hypernetwork_pool(hypernetwork, few, functions=True)
+    seeds = [Member(optimal, setting.training_config(optimal, r)) for r in range(setting.candidates)]
+    return best_ensemble(list(dict.fromkeys([*pool, *seeds]))[: setting.candidates], setting, trainer)
+
+
 def predicted(setting: Setting, trainer: Trainer) -> Found:
     """Predicted: the predictor's best genotypes, whatever edges they share, the best ensemble of them."""
     _, predictor = guided_search(setting, trainer)
@@ -266,6 +276,7 @@ for _name, _method in {
     "random-nes": Baseline(random_nes, "Random-NES"),
     "random-d-nes": Baseline(random_d_nes, "RandomD-NES"),
     "edge-nes": Baseline(edge_nes, "EdgeNES"),
+    "edge-nes-seeds": Baseline(edge_nes_seeds, "EdgeNES, half seeds"),
     "edge-nes-supernet": Baseline(edge_nes_supernet, "EdgeNES, supernet"),
     "predicted": Baseline(predicted, "Predicted"),
     "predicted-single": Baseline(predicted_single, "Predicted, single"),

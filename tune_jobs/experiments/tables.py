@@ -27,20 +27,27 @@ def against_zero(samples: Mapping[Name, pd.Series]) -> dict[Name, Comparison]:
     return corrected({name: compare(np.zeros(len(values)), values, paired=True) for name, values in known.items()})
 
 
-def verdicts(compared: Mapping[str, Comparison], reference: str, opening: str = "") -> list[str]:
-    """A sentence for each share that differs from the reference's, then one for all that cannot be told apart."""
+def verdicts(
+    compared: Mapping[str, Comparison], reference: str, opening: str = "", *, points: bool = True
+) -> list[str]:
+    """A sentence for each value that differs from the reference's, then one for all that cannot be told apart.
+
+    With `points` the values are shares.
+    """
     said = [
-        opening + sentence(one, reference, name, points=True) for name, one in compared.items() if one.distinguishable
+        opening + sentence(one, reference, name, points=points) for name, one in compared.items() if one.distinguishable
     ]
-    return said + undecided(compared, f"{opening}Not distinguishable from {reference} at this budget", points=True)
+    return said + undecided(compared, f"{opening}Not distinguishable from {reference} at this budget", points=points)
 
 
-def comparison_table(compared: Mapping[str, Comparison], title: str, *, points: bool = False) -> pd.DataFrame:
+def comparison_table(
+    compared: Mapping[str, Comparison], title: str, *, points: bool = False, places: int = 2
+) -> pd.DataFrame:
     """A row a comparison, named in the column `title`: difference, p after Holm, detectable difference, searches."""
     scale, rows = 100 if points else 1, []
     for name, one in compared.items():
-        interval = "" if one.low is None else f" [{scale * one.low:.2f}, {scale * one.high:.2f}]"
+        interval = "" if one.low is None else f" [{scale * one.low:.{places}f}, {scale * one.high:.{places}f}]"
         p = "" if one.p_holm is None else f"{one.p_holm:.2g}"
-        detectable = "" if one.detectable is None else f"{scale * one.detectable:.2f}"
-        rows.append((name, f"{scale * one.difference:+.2f}{interval}", p, detectable, one.n[1]))
+        detectable = "" if one.detectable is None else f"{scale * one.detectable:.{places}f}"
+        rows.append((name, f"{scale * one.difference:+.{places}f}{interval}", p, detectable, one.n[1]))
     return pd.DataFrame(rows, columns=[title, "difference", "p (Holm)", "detectable", "searches"])
