@@ -31,10 +31,8 @@ class Setting:
     """Epochs of the first, shortest retraining of `halving`."""
     survey: int = 48
     """Genotypes retrained shortly, on W alone, to fit the predictor."""
-    survey_epochs: int = 8
+    survey_epochs: int = 16
     """Epochs of each of them."""
-    confirmed: int = 4
-    """Best predicted genotypes that are retrained so too, to choose the optimal one."""
     candidates: int = 8
     """Networks retrained for the pool from which an ensemble is chosen."""
     size: int = 3
@@ -46,7 +44,7 @@ class Setting:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least(self, 1, "short_epochs", "survey_epochs", "confirmed", "candidates", "size")
+        check_at_least(self, 1, "short_epochs", "survey_epochs", "candidates", "size")
         check_at_least(self, LEAST_SURVEY, "survey")
         check_at_least(self, 0, "seed")
         check_choice("criterion", self.criterion, CRITERIA)

@@ -22,7 +22,7 @@ class BudgetOptions:
     """Epochs of a hypernetwork."""
     survey: int = 48
     """Genotypes retrained shortly, on part of the training images, to fit the performance predictor."""
-    survey_epochs: int = 8
+    survey_epochs: int = 16
     """Epochs of each of them."""
     short_epochs: int = 4
     """Epochs of the short retraining that scores a trial's candidates."""

@@ -49,7 +49,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 SMOKE: dict[str, Any] = {
     "search_epochs": 2,
     "hypernetwork_epochs": 4,
-    "survey": 10,
+    "survey": 12,
     "survey_epochs": 1,
     "short_epochs": 1,
     "final_epochs": 2,

@@ -5,15 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgenes.checkpoint import write_text
 from edgenes.errors import ConfigError
 from edgenes.methods.budget import Setting
 from edgenes.methods.cost import search_work
 from edgenes.methods.halving import best_by_halving
 from edgenes.methods.result import Member
-from edgenes.methods.survey import confirmed, contenders, fitted, losses_on_h, surveyed
+from edgenes.methods.survey import Measured, loss_on_h, optimal_genotype, survey
 from edgenes.metrics import accuracy
 from edgenes.predictor import PerformancePredictor
 from edgenes.space.choices import LEAST_SURVEY
@@ -37,7 +35,8 @@ def search_stage(run: Run, place: Workplace, setting: Setting, config: SweepConf
     if path.exists():
         return stored_genotype(run.folder, setting.space)
     if predictor is not None and config.optimal_by == "predictor":
-        genotype = _predicted(run, place, setting, predictor)
+        genotype = optimal_genotype(predictor)
+        run.progress.say(f"Optimal genotype: {genotype}.")
     elif config.genotype_file is not None:
         genotype = read_genotype(config.genotype_file, setting.space)
     else:
@@ -53,41 +52,38 @@ def search_stage(run: Run, place: Workplace, setting: Setting, config: SweepConf
 
 
 def survey_stage(run: Run, place: Workplace, setting: Setting) -> PerformancePredictor:
-    """The predictor, fitted to the survey's retrainings, in search/predictor.json. Raises StudyError if most failed."""
+    """The predictor, fitted to the survey's retrainings, in search/predictor.json.
+
+    Raises StudyError if too many retrainings of the first round failed.
+    """
     path = place.files.fetch(PREDICTOR)
     if path.exists():
         return PerformancePredictor.load(path)
-    members, losses = _surveyed(run, place, setting, "survey", surveyed(setting))
-    if len(members) < LEAST_SURVEY:
-        raise StudyError(
-            f"{len(members)} retrainings of the survey succeeded, and a predictor needs {LEAST_SURVEY}: see the failed "
-            "ones above. Free memory, lower --channels or --batch-size, and run the command again."
-        )
-    predictor = fitted(setting, members, losses)
+
+    def measure(k: int, members: Sequence[Member]) -> Measured:
+        stage = "survey" if k == 0 else f"survey-{k + 1}"
+        jobs = [{"name": f"survey {member.genotype.digest[:8]}", "member": member.to_dict()} for member in members]
+        results = run_jobs(run, place, setting, stage, survey_job, jobs, unit="short retraining")
+        for report in results.failed:
+            run.progress.say(f"a short retraining failed: {report.reason}")
+        found = [(member, result["loss"]) for member, result in zip(members, results.found, strict=True) if result]
+        if k == 0 and len(found) < LEAST_SURVEY:
+            raise StudyError(
+                f"{len(found)} retrainings of the survey succeeded, and a predictor needs {LEAST_SURVEY}: see the "
+                "failed ones above. Free memory, lower --channels or --batch-size, and run the command again."
+            )
+        return found
+
+    predictor = survey(setting, measure)
     run.progress.say(f"Predictor: {_summary(predictor, setting)}")
     predictor.save(path)
     place.files.publish(PREDICTOR)
     return predictor
 
 
-def _surveyed(
-    run: Run, place: Workplace, setting: Setting, stage: str, members: Sequence[Member]
-) -> tuple[list[Member], list[float]]:
-    """The members of a survey whose retraining succeeded, and their losses on H."""
-    jobs = [
-        {"name": f"{stage} {k + 1} {member.genotype.digest[:8]}", "member": member.to_dict()}
-        for k, member in enumerate(members)
-    ]
-    results = run_jobs(run, place, setting, stage, survey_job, jobs, unit="short retraining")
-    for report in results.failed:
-        run.progress.say(f"a short retraining failed: {report.reason}")
-    found = [(member, result["loss"]) for member, result in zip(members, results.found, strict=True) if result]
-    return [member for member, _ in found], [loss for _, loss in found]
-
-
 def survey_job(job: Job, bench: Bench) -> dict[str, Any]:
     """Retrain a genotype shortly on W and score it on H."""
-    loss = losses_on_h([Member.from_dict(job["member"])], bench.trainer)[0]
+    loss = loss_on_h(Member.from_dict(job["member"]), bench.trainer)
     return {"loss": loss, "note": f"loss {loss:.3f}"}
 
 
@@ -104,20 +100,6 @@ def _summary(predictor: PerformancePredictor, setting: Setting) -> str:
         f"{said} That is not above chance: the candidates will be little better than random ones. Raise --survey or "
         "--survey-epochs."
     )
-
-
-def _predicted(run: Run, place: Workplace, setting: Setting, predictor: PerformancePredictor) -> Genotype:
-    """The best predicted genotype that a second retraining confirms."""
-    members, losses = _surveyed(run, place, setting, "confirmation", contenders(setting, predictor))
-    if not members:
-        raise StudyError("every retraining of the best predicted genotypes failed: see above, and run it again.")
-    genotype = confirmed(predictor, members, losses)
-    least, middle = min(losses), float(np.median(predictor.losses))
-    run.progress.say(
-        f"Optimal genotype: {genotype}, the best of {len(members)} confirmed: their losses begin at {least:.3f}, where "
-        f"the survey's median is {middle:.3f}."
-    )
-    return genotype
 
 
 def read_genotype(path: Path, space: SearchSpace) -> Genotype:

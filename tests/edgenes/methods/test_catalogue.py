@@ -16,7 +16,7 @@ from edgenes.methods.catalogue import POOLED, deviations, run_method, with_cost
 from edgenes.methods.cost import Work, retraining_work, search_work
 from edgenes.methods.halving import affordable_rungs, rungs
 from edgenes.methods.result import Member
-from edgenes.methods.survey import contenders, guided_search, surveyed
+from edgenes.methods.survey import guided_search
 from edgenes.methods.trainer import LocalTrainer, Prediction, Searched
 from edgenes.nn.network import Network
 from edgenes.selection import select_ensemble
@@ -30,9 +30,8 @@ SETTING = Setting(
     hypernetwork=HypernetworkConfig(epochs=2, channels=2, batch_size=32, path_batch=8, paths=4),
     training=TrainingConfig(epochs=2, channels=2, cells=1, batch_size=32),
     short_epochs=1,
-    survey=10,
+    survey=12,
     survey_epochs=1,
-    confirmed=2,
     candidates=5,
     size=2,
     seed=3,
@@ -95,9 +94,9 @@ class TestEveryMethod:
         full = [retraining_work(member.config, data, genotype=member.genotype) for member in found.pool]
         assert replace(found.retraining, seconds=0.0) == sum(full, Work())
         one, hyper = search_work(SETTING.search_config(), data), search_work(SETTING.hypernetwork_config(), data)
-        short = [*surveyed(SETTING), *contenders(SETTING, guided[1])]
-        survey = [retraining_work(each.config, data.survey(), genotype=each.genotype) for each in short]
-        assert len(survey) == SETTING.survey + SETTING.confirmed
+        short = replace(SETTING.training, epochs=SETTING.survey_epochs)
+        survey = [retraining_work(short, data.survey(), genotype=each) for each in guided[1].genotypes]
+        assert len(survey) == SETTING.survey
         expected = {
             **dict.fromkeys(GUIDED, survey),
             "darts": [one],

@@ -9,10 +9,18 @@ import pytest
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
 from edgenes.data.dataset import Part
 from edgenes.methods.budget import Setting
-from edgenes.methods.result import Member
-from edgenes.methods.survey import confirmed, contenders, fitted, guided_search, losses_on_h, surveyed
+from edgenes.methods.survey import (
+    best_members,
+    fair_members,
+    guided_search,
+    loss_on_h,
+    optimal_genotype,
+    round_sizes,
+    survey,
+)
 from edgenes.methods.trainer import LocalTrainer
 from edgenes.metrics import nll
+from edgenes.space.encoding import canonical
 from edgenes.space.genotype import Edge, SearchSpace, random_genotypes
 from tests.support.toys import blobs, seeded
 
@@ -26,7 +34,7 @@ def setting_of(space, **changes):
     )
 
 
-SETTING = setting_of(SearchSpace(2), survey=10, survey_epochs=1, confirmed=2)
+SETTING = setting_of(SearchSpace(2), survey=13, survey_epochs=1)
 
 
 class Sealed(Part):
@@ -57,20 +65,19 @@ def test_neither_v_nor_t_is_read():
 
 def test_its_data_are_w_to_train_on_and_h_to_score_on():
     data = blobs()
-    survey = data.survey()
-    assert survey.training is data.weights and survey.validation is data.architecture and survey.test is None
-    assert survey.digest == blobs().survey().digest
-    assert len({survey.digest, data.digest, blobs(seed=1).survey().digest, survey.survey().digest}) == 4
+    halves = data.survey()
+    assert halves.training is data.weights and halves.validation is data.architecture and halves.test is None
+    assert halves.digest == blobs().survey().digest
+    assert len({halves.digest, data.digest, blobs(seed=1).survey().digest, halves.survey().digest}) == 4
     trainer = LocalTrainer(data)
-    member = surveyed(SETTING)[0]
+    member = fair_members(SETTING, 1)[0]
     predicted = trainer.survey(member.config, member.genotype).probabilities
-    assert losses_on_h([member], trainer) == [nll(predicted, data.architecture.labels)]
+    assert loss_on_h(member, trainer) == nll(predicted, data.architecture.labels)
 
 
 @pytest.mark.parametrize("space", [SearchSpace(), SearchSpace(3, 2, ("normal", "reduction"))])
 def test_every_choice_of_a_node_is_about_equally_often_among_distinct_genotypes(space):
-    setting = setting_of(space, survey=63)
-    members = surveyed(setting)
+    members = fair_members(setting_of(space), 63)
     assert len({member.genotype for member in members}) == 63
     for c in range(len(space.cell_types)):
         for node in range(space.nodes):
@@ -79,41 +86,69 @@ def test_every_choice_of_a_node_is_about_equally_often_among_distinct_genotypes(
             assert sum(counts) == 63 * space.inputs_per_node and max(counts) - min(counts) <= 2
 
 
-def test_a_small_space_is_surveyed_whole():
-    setting = setting_of(SearchSpace(1), survey=40)
-    assert len({member.genotype for member in surveyed(setting)}) == 14
+def planted(measured):
+    """Measures a round: pools are bad, but all of them; `measured` hears the rounds."""
+
+    def measure(k, members):
+        measured.append(members)
+        return [(m, 1 + str(m.genotype).count("pool") + 0.01 * (int(m.genotype.digest, 16) % 7)) for m in members]
+
+    return measure
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "sizes"), [(4, 48, [32, 8, 8]), (2, 13, [10, 2, 1]), (2, 10, [10, 0, 0]), (1, 40, [10, 2, 2])]
+)
+def test_the_rounds_add_up_to_the_survey_or_to_a_small_space(nodes, asked, sizes):
+    setting = setting_of(SearchSpace(nodes), survey=asked)
+    assert round_sizes(setting) == sizes
+    rounds = []
+    survey(setting, planted(rounds))
+    every = [member.genotype for members in rounds for member in members]
+    assert len(set(every)) == len(every) <= sum(sizes)
+    assert len(rounds[0]) == sizes[0]
+
+
+def test_later_rounds_have_the_best_predicted_of_what_is_left():
+    rounds = []
+    setting = setting_of(SearchSpace(), survey=60)
+    predictor = survey(setting, planted(rounds))
+    assert [len(members) for members in rounds] == [40, 10, 10]
+    assert not any("pool" in str(member.genotype) for members in rounds[1:] for member in members)
+    assert "pool" not in str(optimal_genotype(predictor)) and len(predictor.genotypes) == 60
+    seen = {canonical(genotype, True) for genotype in predictor.genotypes}
+    further = best_members(setting, predictor, 5, 3)
+    assert len(further) == 5 and not {member.genotype for member in further} & seen
 
 
 def test_each_retraining_is_short_and_of_its_own_seed():
-    members = surveyed(SETTING)
-    rivals = contenders(SETTING, fitted(SETTING, members, np.arange(1.0, 11)))
-    assert len(rivals) == SETTING.confirmed
-    every = [*members, *rivals]
-    assert len({member.config.seed for member in every}) == len(every), "what was surveyed is confirmed from another"
+    rounds = []
+    survey(SETTING, planted(rounds))
+    every = [member for members in rounds for member in members]
+    assert len({member.config.seed for member in every}) == len(every)
     assert {replace(member.config, seed=0) for member in every} == {replace(SETTING.training, epochs=1, seed=0)}
 
 
 def test_another_seed_gives_other_genotypes():
-    setting = setting_of(SearchSpace(), survey=48)
-    one, same, other = (surveyed(setting.of_seed(seed)) for seed in (0, 0, 1))
+    setting = setting_of(SearchSpace())
+    one, same, other = (fair_members(setting.of_seed(seed), 48) for seed in (0, 0, 1))
     assert one == same
     assert len({member.genotype for member in one} & {member.genotype for member in other}) <= 1
     assert not {member.config.seed for member in one} & {member.config.seed for member in other}
 
 
-def test_the_confirmed_genotype_is_best_by_both_numbers():
-    genotypes = random_genotypes(SETTING.space, 3, seeded())
-
+def test_the_optimal_genotype_is_best_by_both_numbers():
     class Given:
-        def predict(self, asked):
-            return np.array([[1.0, 1.2, 2.0][genotypes.index(each)] for each in asked]), np.zeros(len(asked))
+        genotypes = random_genotypes(SETTING.space, 3, seeded())
+        losses = np.array([3.0, 1.1, 1.0])
 
-    members = [Member(genotype, SETTING.training_config(genotype)) for genotype in genotypes]
-    assert confirmed(Given(), members, [3.0, 1.1, 1.0]) == genotypes[1], "neither the best predicted nor measured"
-    assert confirmed(Given(), members[::-1], [0.1, 1.1, 3.0]) == genotypes[2]
+        def predict(self, _):
+            return np.array([1.0, 1.2, 2.0]), np.zeros(3)
+
+    assert optimal_genotype(Given()) == Given.genotypes[1], "neither the best predicted nor measured"
 
 
 @pytest.mark.parametrize("cells", [1, 2])
 def test_a_cells_inputs_are_the_same_data_in_networks_of_one_cell(cells):
     setting = replace(SETTING, training=replace(SETTING.training, cells=cells))
-    assert fitted(setting, surveyed(setting), np.ones(10)).same_inputs == (cells == 1)
+    assert survey(setting, planted([])).same_inputs == (cells == 1)
