@@ -6,6 +6,7 @@ import numpy as np
 import optuna
 
 from edgenes.checkpoint import read_json, save_checkpoint, write_json, write_text
+from edgenes.methods.survey import fitted, surveyed
 from edgenes.space.genotype import random_genotype
 from tests.support.toys import blobs, seeded
 from tune_jobs.config.sweep import SweepConfig
@@ -13,7 +14,7 @@ from tune_jobs.execution.jobs import Bench
 from tune_jobs.execution.searcher import StudySearcher
 from tune_jobs.files.curves import CurveWriter
 from tune_jobs.files.environment import environment
-from tune_jobs.files.layout import CONFIG, FINALISTS, GENOTYPE, HYPERNETWORK, file_digest
+from tune_jobs.files.layout import CONFIG, FINALISTS, GENOTYPE, HYPERNETWORK, PREDICTOR, file_digest
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.messages import Report, Status
 from tune_jobs.stages.ensemble import ensemble_job
@@ -30,12 +31,12 @@ from tune_jobs.watch.pictures import Album
 TINY = {
     **{"nodes": 2, "search_channels": 2, "channels": 2, "cells": 1, "batch_size": 32, "sampler": "random"},
     **{"trials": 2, "finalists": 1, "hypernetwork_epochs": 3, "short_epochs": 1, "final_epochs": 1},
-    **{"candidates": 3, "ensemble_size": 2},
+    **{"candidates": 3, "ensemble_size": 2, "survey": 10, "survey_epochs": 1},
 }
 
 
 def begin_study(folder, seed=0, data_seed=0, **changes) -> SavedStudy:
-    """A study as its driver leaves it after the search: no trial has begun."""
+    """A study as its driver leaves it after the search: no trial has begun. The survey's losses are made up."""
     train, test = blobs(200, seed=data_seed).weights, blobs(seed=data_seed + 1).weights
     folder.mkdir(exist_ok=True, parents=True)
     path = folder / "blobs.npz"
@@ -46,6 +47,10 @@ def begin_study(folder, seed=0, data_seed=0, **changes) -> SavedStudy:
     open_optuna(config, data, storage_url(config))
     write_json(folder / CONFIG, plain_config(config, data.digest))
     write_json(folder / "environment.json", environment())
+    if config.guided:
+        members = surveyed(config.setting("cpu"))
+        losses = [1 + 0.1 * str(member.genotype).count("pool") for member in members]
+        fitted(config.setting("cpu"), members, losses).save(folder / PREDICTOR)
     write_text(folder / GENOTYPE, random_genotype(config.space, seeded(2)).to_json())
     return open_saved(folder)
 
