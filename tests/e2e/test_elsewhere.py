@@ -1,6 +1,6 @@
 """A real study whose trials are in PostgreSQL and whose files are on a server of the S3 protocol, killed on the way."""
 
-from tests.faults.harness import PREDICT, SEARCH_STEPS, SMOKE, STEP, Fault, drive, go_on, inspect
+from tests.faults.harness import PREDICT, SMOKE, STEP, Fault, drive, go_on, inspect
 from tests.support.servers import PASSWORD
 from tune_jobs.files.study_files import Remote
 
@@ -9,7 +9,7 @@ def test_killed_it_goes_on_from_its_remote_checkpoints(undisturbed, postgres_dat
     out = tmp_path / "study"
     options = (*SMOKE, "--storage-path", s3_url)
     monkeypatch.setenv("EDGENES_STORAGE", postgres_database)
-    killed = drive(out, Fault("kill driver", STEP, nth=SEARCH_STEPS + 30), options=options)
+    killed = drive(out, Fault("kill driver", STEP, nth=30), options=options)
     assert (killed.status, killed.fired) == (137, [True])
     remote = Remote(s3_url, out.name)
     assert any(name.startswith("ray/sweep-1/trial-") for name in remote.entries("ray/sweep-1"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from tests.faults.harness import PREDICT, SEARCH_STEPS, SMOKE, STEP, Fault, drive, go_on, inspect, trials, wait_for
+from tests.faults.harness import PREDICT, SMOKE, STEP, Fault, drive, go_on, inspect, trials, wait_for
 from tests.faults.supervise import descendants
 from tune_jobs.study.result import test_reads as reads_of_test
 
@@ -36,7 +36,7 @@ def listening(pids: set[int]) -> set[str]:
 
 def test_a_driver_killed_twice_and_stopped_once_loses_nothing_and_repeats_no_trial(undisturbed, tmp_path):
     out = tmp_path / "study"
-    killed = drive(out, Fault("kill driver", STEP, nth=SEARCH_STEPS + 20))
+    killed = drive(out, Fault("kill driver", STEP, nth=20))
     assert (killed.status, killed.fired) == (137, [True])
     stopped = drive(out, Fault("signal driver", PREDICT, nth=4, argument=[signal.SIGTERM]))
     assert (stopped.status, stopped.fired) == (130, [True])
@@ -62,8 +62,8 @@ def test_a_dead_worker_and_a_trial_that_diverges_cost_nothing_else_and_a_second_
 
     ended = drive(
         out,
-        Fault("kill", STEP, nth=SEARCH_STEPS + 5),
-        Fault("nan", STEP, "after", nth=SEARCH_STEPS + 60),
+        Fault("kill", STEP, nth=5),
+        Fault("nan", STEP, "after", nth=60),
         options=(*SMOKE, "--max-concurrent", "1"),
         meanwhile=meanwhile,
     )

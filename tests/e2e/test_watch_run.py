@@ -12,7 +12,18 @@ from tests.support.servers import only_where_asked
 from tests.support.watching import Seen, dashboard_panels, watch
 from tune_jobs.watch.loggers import tracking_uri
 
-OPTIONS = ("--smoke-test", "--trials", "1", "--no-baselines", "--dashboard", "--log", "tensorboard", "mlflow")
+OPTIONS = (
+    "--smoke-test",
+    "--guide",
+    "supernet",
+    "--trials",
+    "1",
+    "--no-baselines",
+    "--dashboard",
+    "--log",
+    "tensorboard",
+    "mlflow",
+)
 
 
 @pytest.fixture(scope="module")

@@ -26,9 +26,9 @@ from optuna.trial import TrialState
 from tests.faults.harness import (
     COMMIT,
     PREDICT,
-    SEARCH_STEPS,
     SMOKE,
     STEP,
+    SURVEY,
     Ended,
     Fault,
     Findings,
@@ -125,7 +125,7 @@ def chain(out: Path, undisturbed: Path, accidents: list[Accident]) -> list[Row]:
 
 
 MOMENTS = [
-    ("in the search, in mid-epoch", Fault("kill driver", STEP, nth=5)),
+    ("in the survey", Fault("kill driver", PREDICT, nth=5)),
     ("between search and sweep", Fault("kill", "search finished")),
     ("while asking for a trial", Fault("kill", "ask")),
     ("just after a trial started", Fault("kill", "trial started")),
@@ -192,8 +192,20 @@ def tpe_in_parallel(out: Path, undisturbed: Path) -> list[Row]:
 
 
 @scenario
+def supernet_as_guide(out: Path, undisturbed: Path) -> list[Row]:
+    """As in the paper: a search with DARTS, and hypernetworks with weights."""
+    options, step = (*SMOKE, "--guide", "supernet"), "edgenes.training.bilevel:Bilevel.weight_step"
+    moments = {"in the search": 5, "in a trial": 31}
+    for nth in moments.values():
+        assert fires(out, Fault("kill driver", step, nth=nth), options=options).status == 137
+    go_on(out, options)
+    lost = cost(sound(out, undisturbed, same=False))
+    return [Row("driver killed (SIGKILL)", f"with --guide supernet, {moment}", 1, lost) for moment in moments]
+
+
+@scenario
 def same_trial_killed_three_times(out: Path, undisturbed: Path) -> list[Row]:
-    killed = Fault("kill driver", STEP, nth=SEARCH_STEPS + 11)
+    killed = Fault("kill driver", STEP, nth=11)
     accident = Accident("driver killed (SIGKILL)", "in the same trial", killed, 137, options=ONE_AT_A_TIME)
     for _ in range(3):
         suffer(out, accident)
@@ -207,7 +219,7 @@ def stopped_by_a_signal(out: Path, undisturbed: Path) -> list[Row]:
     """SIGINT as from the keyboard, once and twice, and SIGTERM as SLURM sends it: tidy, and says how to resume."""
     once, twice, slurm = [signal.SIGINT], [signal.SIGINT] * 2, [signal.SIGTERM]
     moments = [
-        ("in the search", Fault("signal driver", STEP, nth=3), (once, slurm)),
+        ("in the survey", Fault("signal driver", PREDICT, nth=3), (once, slurm)),
         ("just after a trial started", Fault("signal driver", "trial started"), (once, slurm)),
         ("in a trial", Fault("signal driver", STEP, nth=31), (once, twice, slurm)),
         ("in a full retraining", Fault("signal driver", PREDICT), (twice,)),
@@ -231,9 +243,9 @@ def stopped_by_a_signal(out: Path, undisturbed: Path) -> list[Row]:
 def worker_killed(out: Path, undisturbed: Path) -> list[Row]:
     """The study continues by itself: no second driver is needed."""
     kills = [
-        ("in the search", Fault("kill", STEP, nth=5)),
-        ("in a trial, in mid-epoch", Fault("kill", STEP, nth=SEARCH_STEPS + 30)),
-        ("in a short retraining", Fault("kill", PREDICT, nth=4)),
+        ("in the survey", Fault("kill", PREDICT, nth=5)),
+        ("in a trial, in mid-epoch", Fault("kill", STEP, nth=30)),
+        ("in a short retraining", Fault("kill", PREDICT, nth=SURVEY + 4)),
         ("in a full retraining", Fault("kill", "full retraining", nth=2)),
         ("in the final trial", Fault("kill", "test read")),
         ("in the final trial, after the test was read", Fault("kill", "ensemble saved")),
@@ -249,7 +261,7 @@ def node_lost(out: Path, undisturbed: Path) -> list[Row]:
     """Three nodes on this machine; the one whose worker trains is taken away, twice."""
     rows = []
     for moment, fault in (
-        ("in a trial", Fault("", STEP, nth=SEARCH_STEPS + 30)),
+        ("in a trial", Fault("", STEP, nth=30)),
         ("in a full retraining", Fault("", "full retraining", nth=2)),
     ):
         here = out.parent / moment.replace(" ", "-")
@@ -277,7 +289,7 @@ def trial_that_fails(out: Path, undisturbed: Path) -> list[Row]:
     rows = []
     for fault, moment, reason, action, nth, times in FAILED:
         when = "after" if action == "nan" else "before"
-        injected = Fault(action, STEP, when, SEARCH_STEPS + nth, times, argument=reason)
+        injected = Fault(action, STEP, when, nth, times, argument=reason)
         accident = Accident(fault, moment, injected, failed=1, reason=reason, options=ONE_AT_A_TIME)
         rows.append(survive(out.parent / moment.replace(" ", "-"), undisturbed, accident))
     at_its_end = Fault("raise", "edgenes.selection:cross_fitted", argument="in the end")
@@ -287,7 +299,7 @@ def trial_that_fails(out: Path, undisturbed: Path) -> list[Row]:
 
 @scenario
 def out_of_memory(out: Path, undisturbed: Path) -> list[Row]:
-    ended = fires(out, Fault("out of memory", STEP, nth=SEARCH_STEPS + 30))
+    ended = fires(out, Fault("out of memory", STEP, nth=30))
     assert ended.status == 0, ended
     [note] = [note for trial in trials(out) if (note := trial.user_attrs.get("out_of_memory"))]
     assert note["accumulate"] == 2 and "memory" in note["reason"]
@@ -298,7 +310,7 @@ def out_of_memory(out: Path, undisturbed: Path) -> list[Row]:
 
 @scenario
 def everything_fails(out: Path, undisturbed: Path) -> list[Row]:
-    ended = fires(out, Fault("raise", STEP, nth=SEARCH_STEPS + 1, times=10**6, argument="no GPU today"))
+    ended = fires(out, Fault("raise", STEP, nth=1, times=10**6, argument="no GPU today"))
     assert ended.status == 1 and "all for the same reason" in ended.errors and "no GPU today" in ended.errors, ended
     assert not [trial for trial in trials(out) if trial.state == TrialState.RUNNING]
     failed = len(trials(out))
@@ -314,7 +326,7 @@ def disk_full(out: Path, undisturbed: Path) -> list[Row]:
     rows = []
     for moment, fault in (
         ("at a checkpoint", Fault("fill disk", "trial checkpoint", nth=2)),
-        ("at a prediction", Fault("fill disk", "candidate")),
+        ("at a prediction", Fault("fill disk", "candidate", nth=SURVEY + 1)),
         ("at a write to the study", Fault("fill disk", "tell")),
         ("at the report", Fault("fill disk", "results complete")),
     ):
@@ -346,7 +358,7 @@ def checkpoint_damaged(out: Path, undisturbed: Path) -> list[Row]:
     for what in ("truncated", "one byte flipped"):
         here = out.parent / what.replace(" ", "-")
         # The second driver resumes the trial and saves each epoch; it dies with two checkpoints there.
-        fires(here, Fault("kill driver", STEP, nth=SEARCH_STEPS + 11), options=ONE_AT_A_TIME)
+        fires(here, Fault("kill driver", STEP, nth=11), options=ONE_AT_A_TIME)
         fires(here, Fault("kill", "checkpoint recorded", nth=4), options=ONE_AT_A_TIME)
         [orphan] = [trial for trial in trials(here) if trial.state == TrialState.RUNNING]
         newest = here / orphan.user_attrs["checkpoint"] / "state.pt"

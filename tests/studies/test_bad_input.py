@@ -181,7 +181,8 @@ def test_resources_that_no_node_has_are_refused_at_once(options, nodes, option):
 
 
 def test_a_trial_whose_loss_diverges_fails_with_the_reason(tmp_path):
-    config = SweepConfig.of(smoke_test=True, nodes=2, search_channels=2, channels=2, cells=1, batch_size=32)
+    tiny = {"nodes": 2, "search_channels": 2, "channels": 2, "cells": 1, "batch_size": 32}
+    config = SweepConfig.of(smoke_test=True, guide="supernet", **tiny)
     place = Workplace(StudyFiles(tmp_path))
     context = context_of(config, place, random_genotype(config.space, seeded()), "cpu")
     params = with_derived(DEFAULT_PARAMS | {"c_end": 1e300, "c_ratio": 1.0})

@@ -1,5 +1,6 @@
-"""The commands of the experiments as a person runs them: conclusions, a report, and T read only where it is said."""
+"""The experiments from their options on, in this process: conclusions, a report, and T read only where it is said."""
 
+import importlib
 from typing import NamedTuple
 
 import pandas as pd
@@ -8,15 +9,17 @@ import pytest
 from edgenes.errors import ConfigError
 from studies.control import ControlConfig
 from studies.convergence import ConvergenceConfig
+from studies.deviation import DeviationConfig
 from studies.methods import MethodsConfig
 from studies.proxy import ProxyConfig
 from studies.speedup import SpeedupConfig
 from studies.warmup import CONDITIONS, WarmupConfig
-from tests.support.small_study import run
+from tests.support.small_study import SMALL
+from tune_jobs.experiments import experiment_main
 
 
 class Command(NamedTuple):
-    study: str
+    kind: type
     options: str
     said: str
     frames: dict[str, tuple[int | None, str]]
@@ -26,38 +29,38 @@ class Command(NamedTuple):
 
 COMMANDS = [
     Command(
-        "control",
+        ControlConfig,
         "--genotypes 1 --seeds 1",
         "By default (exact penalty, fixed pivots, corrected map, eps 0.2, Lambda 4)",
         {"curves": (5 * 17 + 33, "0 <= shared <= Lambda"), "accuracy": (2 * 5, "0 <= accuracy <= 1")},
     ),
     Command(
-        "convergence",
+        ConvergenceConfig,
         "",
         "The paper finds EdgeNES's area larger",
         {"convergence": (2 * (3 + 2 + 2 + 1), "0 <= test_accuracy <= 1")},
         reads=1,
     ),
     Command(
-        "deviation",
+        DeviationConfig,
         "--seeds 1",
         "By argmax genotypes share exactly lambda edges",
         {"cells": (None, "1 <= genotypes <= 2 and 0 <= mean <= 1"), "control": (4, "0 <= samples <= 1")},
     ),
     Command(
-        "proxy",
+        ProxyConfig,
         "--seeds 1 --genotypes 3 --pool 2",
         "trials have a value",
         {"genotypes": (None, "images_one_shot < images_short < images_full"), "trials": (3, "candidates <= 2")},
     ),
     Command(
-        "speedup",
+        SpeedupConfig,
         "--seeds 1",
         "Theorem 1 promises",
         {"counts": (2 * (4 + 2), "method == 'DartsEns' or distinct <= summed <= 2 * distinct <= 16")},
     ),
     Command(
-        "warmup",
+        WarmupConfig,
         "--edges 1 2 --seeds 1",
         "At c_end 1 the control error is",
         {"errors": (len(CONDITIONS), "error >= 0"), "accuracy": (2 * len(CONDITIONS), "0 <= accuracy <= 1")},
@@ -65,13 +68,13 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.e2e
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.study)
-def test_a_command_ends_with_conclusions_and_a_report(command, tmp_path):
-    out = tmp_path / "study"
-    done = run(command.study, out, *command.options.split())
-    assert done.status == 0, done.errors
-    assert command.said in done.output and "The report:" in done.output
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.kind.__name__)
+def test_a_command_ends_with_conclusions_and_a_report(command, ray_local, tmp_path, capsys):
+    out, study = tmp_path / "study", importlib.import_module(command.kind.__module__).study
+    status = experiment_main(command.kind, "", study, [*SMALL, *command.options.split(), "--out", str(out)])
+    printed = capsys.readouterr()
+    assert status == 0, printed.err
+    assert command.said in printed.out and "The report:" in printed.out
     for name, (rows, holds) in command.frames.items():
         frame = pd.read_csv(out / "report" / f"{name}.csv")
         assert rows in (None, len(frame)) and len(frame) and frame.eval(holds).all(), frame

@@ -75,7 +75,7 @@ def test_the_ends_of_the_curves_are_the_methods_ensembles():
     trainer = LocalTrainer(blobs())
     edge = list(edge_points(setting, trainer, [3, 4]))
     assert [(name, done) for name, done, _ in edge] == [(EDGE, 3), (EDGE, 4)]
-    assert tuple(edge[-1][2]) == run_method("edge-nes", setting, trainer).members
+    assert tuple(edge[-1][2]) == run_method("edge-nes-supernet", setting, trainer).members
     darts = list(darts_points(setting, trainer, [3, 4]))
     assert [(name, done) for name, done, _ in darts] == [(DARTS, 3), (POOLED, 3), (DARTS, 4), (POOLED, 4)]
     assert tuple(darts[2][2]) == run_method("darts-ens", setting, trainer).members

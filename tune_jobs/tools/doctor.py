@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from edgenes.checkpoint import load_checkpoint, read_json, read_text
 from edgenes.ensemble import Ensemble
 from edgenes.errors import CheckpointError, EdgeNESError, FormatError
+from edgenes.predictor import PerformancePredictor
 from edgenes.space.genotype import Genotype
 from edgenes.space.hypernetwork import Hypernetwork
 from tune_jobs.errors import StudyError
@@ -24,6 +25,7 @@ from tune_jobs.files.layout import (
     FINALISTS,
     GENOTYPE,
     HYPERNETWORK,
+    PREDICTOR,
     TEST_READS,
     hypernetwork_path,
 )
@@ -59,6 +61,7 @@ READERS: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda path: Genotype.from_json(read_text(path)),
         f"{COPY}, or delete it: the next run finds or copies the genotype again",
     ),
+    re.escape(PREDICTOR): (PerformancePredictor.load, f"{COPY}, or delete it: the next run fits it again"),
     r"trials/\d+\.jsonl": (read_curve, "delete the line, or the file: only the trial's curve is lost"),
     r"trials/\d+-hypernetwork\.pt": (Hypernetwork.load, f"{COPY}; only finalists' are needed"),
     re.escape(HYPERNETWORK): (Hypernetwork.load, END),
@@ -129,7 +132,7 @@ def _needed(saved: SavedStudy) -> set[str]:
         return set()  # the folder is whole at the end
     names = {hypernetwork_path(finalist.number) for finalist in saved.finalists()}
     if any(trial.params for trial in saved.trials()):
-        names.add(GENOTYPE)
+        names |= {GENOTYPE, PREDICTOR} if saved.config.guided else {GENOTYPE}
     return names | ({HYPERNETWORK, str(ENSEMBLE)} if finished else set())
 
 

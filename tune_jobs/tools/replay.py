@@ -14,7 +14,7 @@ from edgenes.checkpoint import load_checkpoint
 from edgenes.errors import CheckpointError, ConfigError, EdgeNESError
 from tune_jobs.errors import StudyError
 from tune_jobs.files.curves import CurveWriter, read_curve
-from tune_jobs.files.layout import curve_path
+from tune_jobs.files.layout import PREDICTOR, curve_path
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.files.workplace import Workplace
 from tune_jobs.messages import Report, Status
@@ -141,6 +141,9 @@ def run_again(saved: SavedStudy, trial: FrozenTrial, device: str, recorded: Curv
     last = recorded[-1]["step"] if trial.state == TrialState.RUNNING else None
     data, seed = saved.data().without_test(), trial_seed(study_seed(saved.study), trial.number)
     with tempfile.TemporaryDirectory(prefix="replay-") as temporary:
+        guide = saved.context().predictor()
+        if guide is not None:
+            guide.save(Path(temporary) / PREDICTOR)
         context = context_of(saved.config, Workplace(StudyFiles(Path(temporary))), saved.optimal, device)
         path, writer = curve_path(temporary, trial.number), CurveWriter()
 

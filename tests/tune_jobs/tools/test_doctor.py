@@ -21,7 +21,7 @@ from tune_jobs.tools.folder import contents
 
 KINDS = [
     *("result.json", "result-1.json", "stages.json", "environment.json", "test_reads.jsonl"),
-    *("search/genotype.json", "searches/search-0123.pt", "jobs/final/0.json"),
+    *("search/genotype.json", "search/predictor.json", "searches/search-0123.pt", "jobs/final/0.json"),
     *("trials/0001.jsonl", "trials/0001-hypernetwork.pt"),
     *("hypernetwork/hypernetwork.pt", "hypernetwork/finalists.json", "predictions/0123456789abcdef.pt"),
     *("ensemble/ensemble.pt", "ensemble/card.json", "ensembles/mine/ensemble.pt"),
@@ -61,7 +61,7 @@ def test_every_reader_is_tested():
 
 
 def test_missing_files_are_found(study):
-    needed = ["ensemble/ensemble.pt", "hypernetwork/hypernetwork.pt", "search/genotype.json"]
+    needed = ["ensemble/ensemble.pt", "hypernetwork/hypernetwork.pt", "search/genotype.json", "search/predictor.json"]
     for name in needed:
         (study / name).unlink()
     assert wrong(study) == needed

@@ -152,7 +152,7 @@ class TestStates:
         assert [d["metric"] for d in replay(tmp_path, 0, capsys)[1]["differences"]] == ["intermediate"]
 
     def test_an_infeasible_trial_is_pruned_again(self, tmp_path, capsys):
-        saved = begin_study(tmp_path, trials=1, hypernetwork_epochs=1, prune_infeasible=True)
+        saved = begin_study(tmp_path, trials=1, guide="supernet", hypernetwork_epochs=1, prune_infeasible=True)
         run_trials(saved)
         assert saved.study.trials[0].user_attrs["reason"].startswith("control error")
         status, answer = replay(tmp_path, 0, capsys)
