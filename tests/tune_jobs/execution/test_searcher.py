@@ -183,6 +183,11 @@ def restart_after(kill, storage, folder, undisturbed):
         assert resumed[0]["attempt"] == 2
 
 
+def log(folder):
+    """The storage of tests to which all storages are alike: the quickest."""
+    return f"journal:{folder}/s.log"
+
+
 def states(study):
     return [trial.state.name for trial in study.trials]
 
@@ -207,9 +212,9 @@ class TestKilledDriver:
         assert states(again.study) == ["COMPLETE"] * BUDGET
 
     def test_several_orphans_are_handed_out_first_in_their_order(self, tmp_path):
-        first = Driver(tmp_path / "s.db", tmp_path)
+        first = Driver(log(tmp_path), tmp_path)
         seeds = [first.suggest()[1]["seed"] for _ in range(3)]
-        again = Driver(tmp_path / "s.db", tmp_path)
+        again = Driver(log(tmp_path), tmp_path)
         configs = [again.suggest()[1] for _ in range(4)]
         assert [config["trial"] for config in configs] == [0, 1, 2, 3]
         assert [config["attempt"] for config in configs] == [2, 2, 2, 1]
@@ -218,30 +223,30 @@ class TestKilledDriver:
 
     def test_an_orphan_that_loses_its_process_again_and_again_fails(self, tmp_path):
         for _ in range(10):
-            assert Driver(tmp_path / "s.db", tmp_path).suggest()[1]["trial"] == 0
-        driver = Driver(tmp_path / "s.db", tmp_path)
+            assert Driver(log(tmp_path), tmp_path).suggest()[1]["trial"] == 0
+        driver = Driver(log(tmp_path), tmp_path)
         assert driver.suggest()[1]["trial"] == 1
         assert driver.study.trials[0].state == TrialState.FAIL
         assert "lost its process 10 times" in common_failure(driver.study)
 
     def test_an_orphan_that_gets_further_each_time_is_given_all_the_time_it_needs(self, tmp_path):
         for step in range(1, 7):
-            driver = Driver(tmp_path / "s.db", tmp_path)
+            driver = Driver(log(tmp_path), tmp_path)
             trial, config = driver.suggest()
             assert (config["trial"], config["attempt"]) == (0, step)
             driver.report(trial, {"stage": "hypernetwork", "step": step}, {"step": step})
 
     def test_a_smaller_budget_still_ends_what_was_begun(self, tmp_path):
         with pytest.raises(Killed):
-            Driver(tmp_path / "s.db", tmp_path).run("running", 3)
-        again = Driver(tmp_path / "s.db", tmp_path, budget=2)
+            Driver(log(tmp_path), tmp_path).run("running", 3)
+        again = Driver(log(tmp_path), tmp_path, budget=2)
         again.run()
         assert states(again.study) == ["COMPLETE"] * 4
 
 
 class TestStateMachine:
     def test_it_waits_while_running_trials_may_fill_the_budget_and_replaces_what_fails(self, tmp_path):
-        driver = Driver(tmp_path / "s.db", tmp_path, budget=2)
+        driver = Driver(log(tmp_path), tmp_path, budget=2)
         (one, config), (two, _) = driver.suggest(), driver.suggest()
         assert driver.suggest()[1] is None
         driver.finish(one, {"status": "failed", "reason": "out of memory"})
@@ -254,7 +259,7 @@ class TestStateMachine:
         assert states(driver.study) == ["FAIL", "PRUNED", "COMPLETE"]
 
     def test_a_sweep_in_which_everything_fails_is_given_up(self, tmp_path):
-        driver = Driver(tmp_path / "s.db", tmp_path, max_failures=3)
+        driver = Driver(log(tmp_path), tmp_path, max_failures=3)
         for epoch in range(3):
             trial, _ = driver.suggest()
             driver.finish(trial, {"status": "failed", "reason": f"loss is NaN in epoch {epoch}"})
@@ -262,7 +267,7 @@ class TestStateMachine:
         assert common_failure(driver.study) == "loss is NaN in epoch 2"
 
     def test_the_defaults_come_first_then_what_a_person_enqueued(self, tmp_path):
-        driver = Driver(tmp_path / "s.db", tmp_path)
+        driver = Driver(log(tmp_path), tmp_path)
         driver.study.enqueue_trial({"c_end": 0.5})
         configs = [driver.suggest()[1] for _ in range(3)]
         assert [config["trial"] for config in configs] == [0, 1, 2]
@@ -277,7 +282,7 @@ class TestStateMachine:
             raise StudyError("taken over")
 
         with pytest.raises(StudyError, match="taken over"):
-            Driver(tmp_path / "s.db", tmp_path, check=check).suggest()
+            Driver(log(tmp_path), tmp_path, check=check).suggest()
 
 
 class TestTelling:
@@ -292,7 +297,7 @@ class TestTelling:
         ],
     )
     def test_what_is_no_result_is_a_failure_with_a_reason(self, tmp_path, result, reason):
-        driver = Driver(tmp_path / "s.db", tmp_path)
+        driver = Driver(log(tmp_path), tmp_path)
         trial, _ = driver.suggest()
         driver.finish(trial, result)
         told = driver.study.trials[0]
@@ -300,13 +305,13 @@ class TestTelling:
 
     @pytest.mark.parametrize("status", ["complete", "pruned"])
     def test_the_constraint_is_known_for_complete_and_pruned_trials(self, tmp_path, status):
-        driver = Driver(tmp_path / "s.db", tmp_path)
+        driver = Driver(log(tmp_path), tmp_path)
         trial, config = driver.suggest()
         driver.finish(trial, complete(config["params"]) | {"status": status, "control_error": 0.75})
         assert driver.study.trials[0].constraints == {"control_error": 0.5}
 
     def test_two_objectives(self, tmp_path):
-        driver = Driver(tmp_path / "s.db", tmp_path, objectives=("value", "control"))
+        driver = Driver(log(tmp_path), tmp_path, objectives=("value", "control"))
         trial, config = driver.suggest()
         driver.report(trial, {"step": 1, "intermediate": 0.3, "intermediate_step": 1})
         driver.finish(trial, complete(config["params"]) | {"value": 0.5})
@@ -317,7 +322,7 @@ class TestTelling:
         assert states(driver.study) == ["COMPLETE", "PRUNED"] + ["COMPLETE"] * (BUDGET - 2)
 
     def test_a_dead_worker_is_a_failure_unless_its_result_had_arrived(self, tmp_path):
-        driver = Driver(tmp_path / "s.db", tmp_path)
+        driver = Driver(log(tmp_path), tmp_path)
         (one, _), (two, config) = driver.suggest(), driver.suggest()
         driver.report(one, {"step": 1, "control_error": 0.2})
         driver.finish(one, error=True)
@@ -327,7 +332,7 @@ class TestTelling:
         assert "worker died" in driver.study.trials[0].user_attrs["reason"]
 
     def test_a_storage_that_fails_once_while_telling_loses_nothing(self, tmp_path):
-        driver = Driver(tmp_path / "s.db", tmp_path)
+        driver = Driver(log(tmp_path), tmp_path)
         trial, config = driver.suggest()
         die_in(driver.study._storage, "set_trial_state_values")
         with pytest.raises(Killed):
@@ -351,7 +356,7 @@ class TestPruning:
         return None
 
     def test_the_studys_pruner_stops_a_trial_and_it_is_recorded_as_pruned(self, tmp_path):
-        driver = Driver(tmp_path / "s.db", tmp_path, pruner="median")
+        driver = Driver(log(tmp_path), tmp_path, pruner="median")
         assert self.candidates(driver, 0.6) is None
         assert self.candidates(driver, 0.3, control_error=0.35) == 1
         pruned = driver.study.trials[1]
@@ -363,17 +368,17 @@ class TestPruning:
 
     @pytest.mark.filterwarnings("error")
     def test_a_resumed_trial_repeats_intermediate_values_without_harm(self, tmp_path):
-        driver = Driver(tmp_path / "s.db", tmp_path, pruner="median")
+        driver = Driver(log(tmp_path), tmp_path, pruner="median")
         trial, _ = driver.suggest()
         for k in (1, 2):
             driver.report(trial, {"step": k, "intermediate": 0.5, "intermediate_step": k})
-        again = Driver(tmp_path / "s.db", tmp_path, pruner="median")
+        again = Driver(log(tmp_path), tmp_path, pruner="median")
         assert self.candidates(again, 0.4) is None
         values = again.study.trials[0].intermediate_values
         assert list(values) == [1, 2, 3, 4, 5] and values[2] == 0.5
 
     def test_a_finished_trial_and_a_nan_are_not_pruned(self, tmp_path):
-        driver = Driver(tmp_path / "s.db", tmp_path, pruner="median")
+        driver = Driver(log(tmp_path), tmp_path, pruner="median")
         self.candidates(driver, 0.9)
         trial, config = driver.suggest()
         nan = {"step": 1, "intermediate": math.nan, "intermediate_step": 1}
@@ -399,17 +404,17 @@ class TestCheckpoints:
     @pytest.mark.parametrize("noted", ["{outside}", "../outside", "link"])
     def test_a_checkpoint_noted_outside_the_folder_is_not_read(self, tmp_path, noted, caplog):
         folder, outside = tmp_path / "study", tmp_path / "outside"
-        self.killed(folder / "s.db", folder)
+        self.killed(log(folder), folder)
         outside.mkdir()
         (folder / "link").symlink_to(outside)
-        study = Driver(folder / "s.db", folder).study
+        study = Driver(log(folder), folder).study
         study._storage.set_trial_user_attr(study.trials[0]._trial_id, "checkpoint", noted.format(outside=outside))
-        assert Driver(folder / "s.db", folder).suggest()[1]["checkpoint"] is None
+        assert Driver(log(folder), folder).suggest()[1]["checkpoint"] is None
         assert "starts over" in caplog.text
 
     def test_two_checkpoints_of_a_trial_are_kept_over_all_drivers(self, tmp_path):
         def note(run, number, step):
-            driver = Driver(tmp_path / "s.db", tmp_path)
+            driver = Driver(log(tmp_path), tmp_path)
             trial, _ = driver.suggest()
             for k in range(number):
                 place = tmp_path / "ray" / run / "trial-0-x" / f"checkpoint_{k:06d}"
@@ -427,15 +432,15 @@ class TestCheckpoints:
         assert note("sweep-3", 2, 4) == sorted([own("sweep-3", 0), own("sweep-3", 1), *others])
 
     def test_without_its_checkpoint_a_trial_starts_over(self, tmp_path):
-        self.killed(tmp_path / "s.db", tmp_path)
+        self.killed(log(tmp_path), tmp_path)
         shutil.rmtree(tmp_path / "ray")
-        again = Driver(tmp_path / "s.db", tmp_path)
+        again = Driver(log(tmp_path), tmp_path)
         configs = again.run()
         assert configs[0]["checkpoint"] is None and configs[0]["attempt"] == 2
         assert [line["step"] for line in read_curve(curve_path(tmp_path, 0))] == [1, 2, 3, 4]
 
     def test_a_retry_by_tune_counts_as_an_attempt(self, tmp_path):
-        driver = Driver(tmp_path / "s.db", tmp_path)
+        driver = Driver(log(tmp_path), tmp_path)
         trial, config = driver.suggest()
         driver.report(trial, {"step": 1})
         driver.callback.on_trial_recover(iteration=0, trials=[], trial=trial)
@@ -464,7 +469,7 @@ class TestCurves:
             assert all(line["attempt"] == number for line in curve[start:])
 
     def test_two_reports_of_one_step_are_one_record_without_what_is_not_a_metric(self, tmp_path):
-        driver = Driver(tmp_path / "s.db", tmp_path)
+        driver = Driver(log(tmp_path), tmp_path)
         trial, config = driver.suggest()
         driver.report(trial, {"step": 1, "metrics": {"loss": np.float32(0.5)}, "pid": 3, "config": {}, "done": False})
         driver.finish(trial, complete(config["params"], step=1, value=0.5))
