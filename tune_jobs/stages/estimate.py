@@ -16,12 +16,20 @@ from tune_jobs.execution.resources import trials_on
 from tune_jobs.progress.text import size_text
 
 REPEATS = 3
+GUIDED_SECONDS = 2.0
+"""What a hypernetwork takes whose guide is a predictor, whatever the images."""
 
 
 def full_retrainings(config: SweepConfig) -> int:
     """The full retrainings of a study at most: its finalists' candidates, and the baselines."""
     pool = config.budget.candidates * config.seeds_per_candidate
     return config.finalists * pool + (config.budget.ensemble_size + pool) * config.baselines
+
+
+def surveyed_retrainings(config: SweepConfig) -> int:
+    """The short retrainings of the survey and its confirmation, on W alone; 0 without a predictor."""
+    confirmed = config.setting("cpu").confirmed if config.optimal_by == "predictor" else 0
+    return (config.budget.survey + confirmed) * config.guided
 
 
 def prediction_bytes(config: SweepConfig, data: Dataset) -> tuple[int, int, str]:
@@ -32,10 +40,13 @@ def prediction_bytes(config: SweepConfig, data: Dataset) -> tuple[int, int, str]
     short = 0 if config.value == "one-shot" else config.trials * config.budget.candidates
     networks, pool = short + full_retrainings(config), config.budget.candidates * config.seeds_per_candidate
     table = len(data.validation) * data.classes * 4
-    disk, memory = networks * table, 2 * pool * table
+    surveyed = surveyed_retrainings(config)
+    disk, memory = networks * table + surveyed * len(data.architecture) * data.classes * 4, 2 * pool * table
+    survey = f" and of {surveyed} networks of the survey, {len(data.architecture)} images" if surveyed else ""
     text = (
-        f"predictions of at most {networks} candidates, {len(data.validation)} images x {data.classes} classes x "
-        f"4 bytes: {size_text(disk)} on disk, {size_text(memory)} in memory while an ensemble is chosen among {pool}"
+        f"predictions of at most {networks} candidates, {len(data.validation)} images{survey}, x {data.classes} "
+        f"classes x 4 bytes: {size_text(disk)} on disk, {size_text(memory)} in memory while an ensemble is chosen "
+        f"among {pool}"
     )
     return disk, memory, text
 
@@ -52,7 +63,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def estimate(config: SweepConfig) -> str:
-    """Measure a search step and a retraining epoch here, on one worker, and say what the whole study takes.
+    """Measure a step of the supernet and an epoch of retraining here, on one worker, and say what the study takes.
 
     Nothing is written. Raises ConfigError and DataError as the study itself would.
     """
@@ -70,13 +81,18 @@ def estimate(config: SweepConfig) -> str:
     epoch = time.perf_counter() - start
 
     full = full_retrainings(config)
-    search = budget.search_epochs * loop.steps * search_step
-    trial = budget.hypernetwork_epochs * loop.steps * search_step + budget.candidates * budget.short_epochs * epoch
+    on_weights = epoch * len(data.weights) / len(data.training)
+    searched = budget.search_epochs * loop.steps * search_step if config.optimal_by in ("darts", "halving") else 0.0
+    surveyed = surveyed_retrainings(config)
+    survey = surveyed * budget.survey_epochs * on_weights
+    hypernetwork = GUIDED_SECONDS if config.guided else budget.hypernetwork_epochs * loop.steps * search_step
+    trial = hypernetwork + budget.candidates * budget.short_epochs * epoch
     share = footprint.share if execution.gpus_per_trial == "auto" else execution.gpus_per_trial or 1
     here = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
     workers = max(1, trials_on(here, {"CPU": execution.cpus_per_trial, "GPU": share if device == "cuda" else 0}))
     workers = min(workers, execution.max_concurrent or workers)
-    hours = (search + (config.trials * trial + full * budget.final_epochs * epoch) / workers) / 3600
+    parallel = survey + config.trials * trial + full * budget.final_epochs * epoch
+    hours = (searched + parallel / workers) / 3600
     peak = footprint.host / 2**30
     megabytes = sum(p.numel() for p in network.parameters()) * 4 / 2**20
     predictions, _, said = prediction_bytes(config, data)
@@ -84,7 +100,9 @@ def estimate(config: SweepConfig) -> str:
     on_card = f", {footprint.device / 2**30:.1f} GiB of a GPU for each" if footprint.card else ""
     return (
         f"{config.trials} trials on {data.name}, {workers} at once on this machine's {device}\n"
-        f"  one step of the search {search_step * 1e3:.0f} ms, one epoch of retraining {epoch:.1f} s\n"
+        f"  one step of the supernet {search_step * 1e3:.0f} ms, one epoch of retraining {epoch:.1f} s\n"
+        f"  the optimal genotype about {(searched + survey / workers) / 60:.1f} min, with {surveyed} short retrainings "
+        "of the survey\n"
         f"  a trial about {trial / 60:.1f} min without cached candidates; {full} full retrainings at most\n"
         f"  whole study about {hours:.2f} hours\n"
         f"  memory about {peak * workers:.1f} GiB for the workers ({peak:.1f} GiB each){on_card}, "

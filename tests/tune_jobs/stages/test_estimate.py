@@ -8,7 +8,8 @@ import torch
 
 from edgenes.errors import ConfigError
 from tune_jobs.config.sweep import SweepConfig
-from tune_jobs.stages.estimate import estimate, prediction_bytes
+from tune_jobs.stages import estimate as module
+from tune_jobs.stages.estimate import estimate, prediction_bytes, surveyed_retrainings
 
 SMALL = {"dry_run": True, "nodes": 1, "search_channels": 2, "channels": 2, "cells": 1}
 
@@ -46,10 +47,38 @@ def test_it_says_what_predictions_take_on_disk_and_in_memory():
     config = SweepConfig.of(**SMALL, trials=40, candidates=5, finalists=2, ensemble_size=2, seeds_per_candidate=3)
     data = config.load()
     networks, table = 40 * 5 + 2 * 15 + 2 + 15, len(data.validation) * 10 * 4
+    survey = (48 + 4) * len(data.architecture) * 10 * 4
     disk, memory, text = prediction_bytes(config, data)
-    assert (disk, memory) == (networks * table, 2 * 15 * table)
-    assert f"{networks} candidates" in text and text in estimate(config)
-    assert prediction_bytes(dataclasses.replace(config, value="one-shot"), data)[0] == 47 * table
+    assert (disk, memory) == (networks * table + survey, 2 * 15 * table)
+    assert f"{networks} candidates" in text and "52 networks of the survey" in text and text in estimate(config)
+    one_shot = dataclasses.replace(config, value="one-shot", guide="supernet")
+    assert prediction_bytes(one_shot, data)[0] == 47 * table
+
+
+@pytest.mark.parametrize(
+    ("options", "retrainings"),
+    [({}, 52), ({"optimal": "darts"}, 48), ({"survey": 20}, 24), ({"guide": "supernet"}, 0), ({"preset": "paper"}, 0)],
+)
+def test_the_survey_is_counted_where_a_predictor_guides(options, retrainings):
+    assert surveyed_retrainings(SweepConfig.of(**SMALL | options)) == retrainings
+
+
+def test_hours_follow_the_guide(monkeypatch):
+    """With steps and epochs that take a second each."""
+    monkeypatch.setattr(module, "_seconds", lambda work: 1.0)
+    monkeypatch.setattr(module.time, "perf_counter", iter(range(100)).__next__)
+    data = SweepConfig.of(**SMALL).load()
+    full = {"search_epochs": 30, "max_concurrent": 1, "baselines": False, "finalists": 1}
+    steps, share = len(data.weights) // 64, len(data.weights) / len(data.training)
+    same = 12 * 8 * 4 + 8 * 25
+    for options, rest in (
+        ({}, 52 * 8 * share + 12 * 2),
+        ({"optimal": "darts"}, 48 * 8 * share + 12 * 2 + 30 * steps),
+        ({"guide": "supernet"}, 12 * 35 * steps + 30 * steps),
+    ):
+        monkeypatch.setattr(module.time, "perf_counter", iter(range(100)).__next__)
+        text = estimate(SweepConfig.of(**SMALL | full | options, device="cpu"))
+        assert number(r"whole study about ([\d.]+) hours", text) == pytest.approx((same + rest) / 3600, abs=0.006)
 
 
 def test_images_too_small_for_the_cells_are_refused_as_the_study_would():

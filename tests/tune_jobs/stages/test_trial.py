@@ -11,12 +11,13 @@ import pytest
 from edgenes.checkpoint import load_checkpoint, save_checkpoint
 from edgenes.data.loading import load_data
 from edgenes.metrics import accuracy
+from edgenes.predictor import PerformancePredictor
 from edgenes.selection import cross_fitted
-from edgenes.space.genotype import Genotype, random_genotype, shared_edges
+from edgenes.space.genotype import Genotype, random_genotype, random_genotypes, shared_edges
 from edgenes.space.hypernetwork import CONTROL_LIMIT, Hypernetwork, control_error
 from tests.support.toys import seeded
 from tune_jobs.config.sweep import SweepConfig
-from tune_jobs.files.layout import PREDICTIONS
+from tune_jobs.files.layout import PREDICTIONS, PREDICTOR
 from tune_jobs.files.stored_trainer import CANDIDATE, candidate_key
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.files.workplace import Workplace
@@ -36,8 +37,18 @@ def digits():
     return load_data("digits").without_test()
 
 
+@cache
+def predictor_of(space):
+    """A predictor for which skips are good, and convolutions from the second input bad."""
+    genotypes = random_genotypes(space, 40, seeded(6))
+    losses = [4 - str(one).count("skip") + str(one).count("1:sep") for one in genotypes]
+    return PerformancePredictor(space).fit(genotypes, losses)
+
+
 def context_for(folder, **changes):
     config = SweepConfig.of(**TINY | changes)
+    if config.guided:
+        predictor_of(config.space).save(folder / PREDICTOR)
     return context_of(config, Workplace(StudyFiles(folder)), random_genotype(config.space, seeded(2)), "cpu")
 
 
@@ -70,6 +81,7 @@ def test_the_outcome_holds_the_objective_of_the_hypernetwork(whole):
 
     candidates = context.candidates(hypernetwork, SEED)
     assert len(candidates) == attributes["pool_size"] == 3
+    assert len({canonical(candidate.genotype) for candidate in candidates}) == 3, "they compute different functions"
     rows = attributes["candidates"]
     assert [row["digest"] for row in rows] == [candidate.genotype.digest for candidate in candidates]
     labels, predictions = digits().validation.labels, []
@@ -138,10 +150,10 @@ def test_the_mean_value_is_the_mean_accuracy_with_its_binomial_error(whole):
     assert hits == [0, 3], "the same trial finds its candidates in the store"
 
 
-def test_the_one_shot_value_trains_no_candidate(whole, tmp_path):
-    _, expected, _ = whole
-    context = context_for(tmp_path, value="one-shot")
+def test_the_one_shot_value_trains_no_candidate(tmp_path):
+    context = context_for(tmp_path / "one-shot", value="one-shot", guide="supernet")
     outcome, other = run(context), run(context, seed=SEED + 1)
+    expected = run(context_for(tmp_path / "retrained", guide="supernet"))
     assert outcome.status == Status.COMPLETE and 0 <= outcome.value <= 1
     assert not (context.folder / PREDICTIONS).exists() and outcome.attributes["cache_hits"] == 0
     drawn = [[row["digest"] for row in each.attributes["candidates"]] for each in (outcome, expected, other)]
