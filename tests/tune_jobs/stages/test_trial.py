@@ -13,6 +13,7 @@ from edgenes.data.loading import load_data
 from edgenes.metrics import accuracy
 from edgenes.predictor import PerformancePredictor
 from edgenes.selection import cross_fitted
+from edgenes.space.encoding import canonical
 from edgenes.space.genotype import Genotype, random_genotype, random_genotypes, shared_edges
 from edgenes.space.hypernetwork import CONTROL_LIMIT, Hypernetwork, control_error
 from tests.support.toys import seeded
