@@ -6,7 +6,7 @@ import numpy as np
 import optuna
 
 from edgenes.checkpoint import read_json, save_checkpoint, write_json, write_text
-from edgenes.methods.survey import fitted, surveyed
+from edgenes.methods.survey import survey
 from edgenes.space.genotype import random_genotype
 from tests.support.toys import blobs, seeded
 from tune_jobs.config.sweep import SweepConfig
@@ -48,9 +48,10 @@ def begin_study(folder, seed=0, data_seed=0, **changes) -> SavedStudy:
     write_json(folder / CONFIG, plain_config(config, data.digest))
     write_json(folder / "environment.json", environment())
     if config.guided:
-        members = surveyed(config.setting("cpu"))
-        losses = [1 + 0.1 * str(member.genotype).count("pool") for member in members]
-        fitted(config.setting("cpu"), members, losses).save(folder / PREDICTOR)
+        predictor = survey(
+            config.setting("cpu"), lambda _, found: [(one, 1 + one.genotype.digest.count("a")) for one in found]
+        )
+        predictor.save(folder / PREDICTOR)
     write_text(folder / GENOTYPE, random_genotype(config.space, seeded(2)).to_json())
     return open_saved(folder)
 
