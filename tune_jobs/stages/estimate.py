@@ -27,9 +27,8 @@ def full_retrainings(config: SweepConfig) -> int:
 
 
 def surveyed_retrainings(config: SweepConfig) -> int:
-    """The short retrainings of the survey and its confirmation, on W alone; 0 without a predictor."""
-    confirmed = config.setting("cpu").confirmed if config.optimal_by == "predictor" else 0
-    return (config.budget.survey + confirmed) * config.guided
+    """The short retrainings of the survey, on W alone; 0 without a predictor."""
+    return min(config.budget.survey, config.space.genotypes) * config.guided
 
 
 def prediction_bytes(config: SweepConfig, data: Dataset) -> tuple[int, int, str]:

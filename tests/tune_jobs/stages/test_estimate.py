@@ -47,19 +47,20 @@ def test_it_says_what_predictions_take_on_disk_and_in_memory():
     config = SweepConfig.of(**SMALL, trials=40, candidates=5, finalists=2, ensemble_size=2, seeds_per_candidate=3)
     data = config.load()
     networks, table = 40 * 5 + 2 * 15 + 2 + 15, len(data.validation) * 10 * 4
-    survey = (48 + 4) * len(data.architecture) * 10 * 4
+    survey = 14 * len(data.architecture) * 10 * 4
     disk, memory, text = prediction_bytes(config, data)
     assert (disk, memory) == (networks * table + survey, 2 * 15 * table)
-    assert f"{networks} candidates" in text and "52 networks of the survey" in text and text in estimate(config)
+    assert f"{networks} candidates" in text and "14 networks of the survey" in text and text in estimate(config)
     one_shot = dataclasses.replace(config, value="one-shot", guide="supernet")
     assert prediction_bytes(one_shot, data)[0] == 47 * table
 
 
 @pytest.mark.parametrize(
     ("options", "retrainings"),
-    [({}, 52), ({"optimal": "darts"}, 48), ({"survey": 20}, 24), ({"guide": "supernet"}, 0), ({"preset": "paper"}, 0)],
+    [({}, 14), ({"nodes": 2}, 48), ({"survey": 12}, 12), ({"guide": "supernet"}, 0), ({"preset": "paper"}, 0)],
 )
 def test_the_survey_is_counted_where_a_predictor_guides(options, retrainings):
+    """One node has 14 genotypes."""
     assert surveyed_retrainings(SweepConfig.of(**SMALL | options)) == retrainings
 
 
@@ -68,12 +69,12 @@ def test_hours_follow_the_guide(monkeypatch):
     monkeypatch.setattr(module, "_seconds", lambda work: 1.0)
     monkeypatch.setattr(module.time, "perf_counter", iter(range(100)).__next__)
     data = SweepConfig.of(**SMALL).load()
-    full = {"search_epochs": 30, "max_concurrent": 1, "baselines": False, "finalists": 1}
+    full = {"search_epochs": 30, "survey_epochs": 8, "max_concurrent": 1, "baselines": False, "finalists": 1}
     steps, share = len(data.weights) // 64, len(data.weights) / len(data.training)
     same = 12 * 8 * 4 + 8 * 25
     for options, rest in (
-        ({}, 52 * 8 * share + 12 * 2),
-        ({"optimal": "darts"}, 48 * 8 * share + 12 * 2 + 30 * steps),
+        ({}, 14 * 8 * share + 12 * 2),
+        ({"optimal": "darts"}, 14 * 8 * share + 12 * 2 + 30 * steps),
         ({"guide": "supernet"}, 12 * 35 * steps + 30 * steps),
     ):
         monkeypatch.setattr(module.time, "perf_counter", iter(range(100)).__next__)
