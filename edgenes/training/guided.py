@@ -13,7 +13,7 @@ from edgenes.space.logits import ArchitectureLogits, choice_log_probability, sam
 
 PATHS = 256
 """Genotypes drawn in a step, over all its lambdas."""
-STEPS = 10
+STEPS = 5
 """Steps of an epoch."""
 
 
