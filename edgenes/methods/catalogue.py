@@ -72,6 +72,28 @@ def _all(pool: list[Member], setting: Setting, trainer: Trainer) -> Found:
     return pool, list(range(len(pool)))
 
 
+def equal_pool(setting: Setting, guided: bool, networks: int) -> list[Member]:
+    """Random genotypes, each trained once: together on as many images as EdgeNES with a pool of `networks`.
+
+    EdgeNES's are those of its survey, if it is `guided` by a predictor, or of its searches; W is half of them. Unlike
+    `with_cost` this needs no data, and does not see that genotypes differ in operations.
+    """
+    if guided:
+        epochs = setting.survey * setting.survey_epochs / 2
+    else:
+        search = setting.search
+        scored = search.forward == "sampled" and search.gradient == "score"  # forward passes alone, a third of the cost
+        looks = search.paths * search.path_batch / search.batch_size / 3 if scored else 1
+        epochs = (search.epochs + setting.hypernetwork.epochs) * (1 + looks) / 2
+    count = networks + round(epochs / setting.training.epochs)
+    return _retrained(setting.random_genotypes(min(count, setting.space.genotypes)), setting)
+
+
+def seeds_pool(genotype: Genotype, setting: Setting, count: int) -> list[Member]:
+    """One genotype from so many training seeds."""
+    return [Member(genotype, setting.training_config(genotype, repeat)) for repeat in range(count)]
+
+
 def _retrained(genotypes: Sequence[Genotype], setting: Setting) -> list[Member]:
     """Each genotype, trained once."""
     return [Member(genotype, setting.training_config(genotype)) for genotype in genotypes]
@@ -150,7 +172,7 @@ def edge_nes_seeds(setting: Setting, trainer: Trainer) -> Found:
     hypernetwork = trainer.hypernetwork(setting.hypernetwork_config(), optimal, predictor).hypernetwork
     few = replace(setting, candidates=max(setting.size, setting.candidates // 2))
     pool = hypernetwork_pool(hypernetwork, few, functions=True)
-    seeds = [Member(optimal, setting.training_config(optimal, r)) for r in range(setting.candidates)]
+    seeds = seeds_pool(optimal, setting, setting.candidates)
     return best_ensemble(list(dict.fromkeys([*pool, *seeds]))[: setting.candidates], setting, trainer)
 
 
@@ -168,7 +190,8 @@ def predicted_single(setting: Setting, trainer: Trainer) -> Found:
 
 def predicted_deep_ens(setting: Setting, trainer: Trainer) -> Found:
     """PredictedDeepEns: the optimal genotype by the predictor from as many seeds as candidates, the best ensemble."""
-    return best_ensemble(_filled([guided_search(setting, trainer)[0]], setting), setting, trainer)
+    optimal, _ = guided_search(setting, trainer)
+    return best_ensemble(seeds_pool(optimal, setting, setting.candidates), setting, trainer)
 
 
 def edges(setting: Setting, trainer: Trainer) -> Found:
@@ -188,9 +211,7 @@ def edges(setting: Setting, trainer: Trainer) -> Found:
 def deep_ens(setting: Setting, trainer: Trainer) -> Found:
     """DeepEns: the optimal genotype trained from n seeds; all are members."""
     optimal = trainer.search(setting.search_config()).genotype
-    return _all(
-        [Member(optimal, setting.training_config(optimal, repeat)) for repeat in range(setting.size)], setting, trainer
-    )
+    return _all(seeds_pool(optimal, setting, setting.size), setting, trainer)
 
 
 def nes_rs(setting: Setting, trainer: Trainer) -> Found:

@@ -7,7 +7,7 @@ NAMES = {
     "mean_member": "Mean single member",
     "best_member": "Best single member",
     "optimal_ensemble": "Optimal genotype, retrained n times",
-    "random_ensemble": "Best n of as many random genotypes",
+    "random_ensemble": "Best n of random genotypes, equal cost",
     "logistic_regression": "Logistic regression",
 }
 """What the rows of the final comparison are called."""

@@ -87,8 +87,9 @@ def _headline(result: dict[str, Any]) -> list[str]:
         error = math.hypot(spread, rivals[0]["test_standard_error"])
         verdict = "not distinguishable from" if abs(difference) < 2 * error else "different from"
         sentences.append(
-            f"The best ensemble of as many random genotypes reaches {rivals[0]['test']:.3f}: {verdict} it on "
-            "these images (two standard errors of the difference, taken as independent)."
+            f"The best ensemble of random genotypes, trained on as many images as what led to this one, reaches "
+            f"{rivals[0]['test']:.3f}: {verdict} it on these images (two standard errors of the difference, taken as "
+            "independent)."
         )
     return sentences
 

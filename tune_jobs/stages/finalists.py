@@ -10,6 +10,7 @@ import optuna
 
 from edgenes.checkpoint import write_atomically, write_json
 from edgenes.data.dataset import Dataset
+from edgenes.methods.catalogue import equal_pool, seeds_pool
 from edgenes.methods.result import Member
 from edgenes.space.genotype import Genotype
 from tune_jobs.errors import StudyError
@@ -40,15 +41,14 @@ def finalist_members(context: StudyContext, finalist: Finalist) -> list[Entry]:
 
 
 def random_members(context: StudyContext) -> list[Entry]:
-    """As many distinct random genotypes as a hypernetwork gives candidates, each with every seed."""
-    genotypes = context.setting.random_genotypes(context.setting.candidates)
-    return with_every_seed(context, [(each, None) for each in genotypes])
+    """Random genotypes, trained on as many images as what led to the ensemble: the baseline at equal cost."""
+    networks = context.setting.candidates * context.seeds_per_candidate
+    return [Entry(member) for member in equal_pool(context.setting, context.guided, networks)]
 
 
 def optimal_members(context: StudyContext) -> list[Entry]:
     """The optimal genotype, with as many seeds as an ensemble has members."""
-    optimal, setting = context.optimal, context.setting
-    return [Entry(Member(optimal, setting.training_config(optimal, repeat))) for repeat in range(setting.size)]
+    return [Entry(member) for member in seeds_pool(context.optimal, context.setting, context.setting.size)]
 
 
 def with_every_seed(context: StudyContext, genotypes: Sequence[tuple[Genotype, float | None]]) -> list[Entry]:
