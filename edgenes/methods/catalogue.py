@@ -72,21 +72,25 @@ def _all(pool: list[Member], setting: Setting, trainer: Trainer) -> Found:
     return pool, list(range(len(pool)))
 
 
-def equal_pool(setting: Setting, guided: bool, networks: int) -> list[Member]:
-    """Random genotypes, each trained once: together on as many images as EdgeNES with a pool of `networks`.
+def equal_count(setting: Setting, guided: bool, networks: int) -> int:
+    """Random genotypes that, each trained once, see as many images as EdgeNES with a pool of `networks`.
 
     EdgeNES's are those of its survey, if it is `guided` by a predictor, or of its searches; W is half of them. Unlike
     `with_cost` this needs no data, and does not see that genotypes differ in operations.
     """
     if guided:
-        epochs = setting.survey * setting.survey_epochs / 2
+        epochs = min(setting.survey, setting.space.genotypes) * setting.survey_epochs / 2
     else:
         search = setting.search
         scored = search.forward == "sampled" and search.gradient == "score"  # forward passes alone, a third of the cost
         looks = search.paths * search.path_batch / search.batch_size / 3 if scored else 1
         epochs = (search.epochs + setting.hypernetwork.epochs) * (1 + looks) / 2
-    count = networks + round(epochs / setting.training.epochs)
-    return _retrained(setting.random_genotypes(min(count, setting.space.genotypes)), setting)
+    return min(setting.space.genotypes, networks + round(epochs / setting.training.epochs))
+
+
+def equal_pool(setting: Setting, guided: bool, networks: int) -> list[Member]:
+    """The random genotypes of `equal_count`."""
+    return _retrained(setting.random_genotypes(equal_count(setting, guided, networks)), setting)
 
 
 def seeds_pool(genotype: Genotype, setting: Setting, count: int) -> list[Member]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from edgenes.data.dataset import Dataset
+from edgenes.methods.catalogue import equal_count
 from edgenes.space.genotype import random_genotype
 from edgenes.training.retraining import train_network
 from tune_jobs.config.sweep import SweepConfig
@@ -23,7 +24,8 @@ GUIDED_SECONDS = 2.0
 def full_retrainings(config: SweepConfig) -> int:
     """The full retrainings of a study at most: its finalists' candidates, and the baselines."""
     pool = config.budget.candidates * config.seeds_per_candidate
-    return config.finalists * pool + (config.budget.ensemble_size + pool) * config.baselines
+    random = equal_count(config.setting("cpu"), config.guided, pool)
+    return config.finalists * pool + (config.budget.ensemble_size + random) * config.baselines
 
 
 def surveyed_retrainings(config: SweepConfig) -> int:

@@ -37,7 +37,7 @@ SETTING = Setting(
     seed=3,
 )
 SINGLE = ("darts", "random", "predicted-single")
-GUIDED = ("edge-nes", "predicted", "predicted-single", "predicted-deep-ens")
+GUIDED = ("edge-nes", "edge-nes-seeds", "predicted", "predicted-single", "predicted-deep-ens")
 
 
 @pytest.fixture(scope="module")
