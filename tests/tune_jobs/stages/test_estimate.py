@@ -30,8 +30,8 @@ def test_it_tells_trials_hours_memory_and_disk_and_writes_nothing(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     text = estimate(SweepConfig.of(**SMALL, max_concurrent=1, out=tmp_path / "study", device="cpu"))
     assert text.startswith("12 trials on digits, 1 at once on this machine's cpu\n")
-    # 3 finalists of 8 candidates; 3 of the optimal genotype; 8 random ones, and 2 for 14 x 8 epochs on half the images
-    assert "37 full retrainings at most" in text
+    # 3 finalists of 8 candidates; 3 of the optimal genotype; 8 random ones, and 4 for 14 x 16 epochs on half the images
+    assert "39 full retrainings at most" in text
     assert number(r"whole study about ([\d.]+) hours", text) > 0
     assert 0.1 < number(r"memory about ([\d.]+) GiB", text) < 100
     assert number(r"disk about (\d+) MiB", text) >= 12
