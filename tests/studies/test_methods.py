@@ -17,7 +17,17 @@ from edgenes.methods.baselines import METHODS as REGISTERED
 from edgenes.methods.baselines import register_method
 from edgenes.methods.trainer import LocalTrainer
 from studies import anneal_sweep
-from studies.methods import MethodsConfig, conclusions, costs, findings, methods_frame, one_run, study, table
+from studies.methods import (
+    EQUAL_COST,
+    MethodsConfig,
+    conclusions,
+    costs,
+    findings,
+    methods_frame,
+    one_run,
+    study,
+    table,
+)
 from tests.faults.harness import PREDICT, STEP, Ended, Fault
 from tests.support import small_study
 from tests.support.toys import blobs
@@ -28,6 +38,7 @@ from tune_jobs.experiments import experiment_main
 from tune_jobs.files.layout import EXPERIMENT
 
 METHODS = ("random-nes", "edge-nes")
+RUNS = 3  # of a seed: Random-NES at equal cost too
 main = partial(experiment_main, MethodsConfig, "", study)
 
 
@@ -37,26 +48,35 @@ def frame(differences: dict[str, list[float]]) -> pd.DataFrame:
     for name, less in {REGISTERED["edge-nes"].label: [0.0] * 5, **differences}.items():
         for seed, difference in enumerate(less):
             accuracy = base[seed] + difference
-            scores = {f"{who}_{what}": accuracy for who in ("test", "member") for what in ("accuracy", "nll", "ece")}
+            values = {"accuracy": accuracy, "nll": 1 - accuracy, "ece": 0.1}
+            scores = {f"{who}_{what}": value for who in ("test", "member") for what, value in values.items()}
             units = ("steps", "images", "operations", "seconds")
             work = {f"{part}_{unit}": 1000.0 for part in ("search", "retraining") for unit in units}
-            sizes = {"members": 3, "pool": 8, "parameter_free": 0.5, "validation_accuracy": accuracy}
+            sizes = {
+                "members": 3,
+                "pool": 8,
+                "parameter_free": 0.5,
+                "validation_accuracy": accuracy,
+                "validation_nll": 1.0,
+            }
             rows.append({"method": name, "seed": seed, **sizes, **scores, **work})
     return pd.DataFrame(rows)
 
 
-@pytest.mark.parametrize(("sign", "word"), [(1, "above"), (-1, "below")])
-def test_a_method_that_is_better_or_worse_is_said_to_be(sign, word):
+@pytest.mark.parametrize(("sign", "loss", "accuracy"), [(1, "below", "above"), (-1, "above", "below")])
+def test_a_method_that_is_better_or_worse_is_said_to_be(sign, loss, accuracy):
     differences = {"A": [sign * one for one in (0.05, 0.06, 0.05, 0.06, 0.05)], "B": [0.05, -0.06, 0.01, -0.02, 0.03]}
-    first, second = conclusions(frame(differences))
-    assert first.startswith(f"A is 5.4 points {word} EdgeNES") and "n = 5" in first
-    assert second.startswith("Not distinguishable from EdgeNES at this budget") and "B +0.2" in second
-    assert "5 searches could have detected" in second
+    first, second, third, fourth = conclusions(frame(differences))
+    assert first.startswith(f"Test NLL: A is 0.054 {loss} EdgeNES") and "n = 5" in first
+    assert third.startswith(f"Test accuracy: A is 5.4 points {accuracy} EdgeNES")
+    for same in (second, fourth):
+        assert "Not distinguishable from EdgeNES at this budget" in same and "5 searches could have detected" in same
+    assert "B +0.2" in fourth
 
 
 def test_equal_numbers_and_a_missing_reference_are_no_trouble():
     rows = frame({"Random": [0.0] * 5})
-    assert "Random +0.0" in conclusions(rows[rows["seed"] < 2])[0]
+    assert all("Random +0.0" in said for said in conclusions(rows[rows["seed"] < 2]))
     assert "not run" in conclusions(rows[rows["method"] == "Random"])[0]
 
 
@@ -65,7 +85,7 @@ def test_tables_have_a_row_a_method():
     assert list(table(rows)["method"]) == list(costs(rows)["", "method"]) == ["EdgeNES", "Random"]
     assert table(rows)["ensemble"][0].startswith("0.812 [") and table(rows)["members of pool"][0] == "3 of 8"
     assert costs(rows)["search", "images, k"].tolist() == [1.0, 1.0]
-    assert "one set of 300 test images" in findings(rows, 300).sections[0].text
+    assert "one set of 300 test images" in findings(rows, 300).sections[2].text
 
 
 def test_presets_are_the_papers_and_dartss_and_what_is_given_stays():
@@ -115,12 +135,14 @@ def test_the_command_ends_with_a_conclusion_and_a_report(finished):
     out, said = finished
     assert "EdgeNES" in said and "The report:" in said
     rows = pd.read_csv(out / "report" / "methods.csv")
-    assert len(rows) == 2 * len(METHODS) and rows["test_accuracy"].between(0, 1).all()
+    assert len(rows) == 2 * RUNS and rows["test_accuracy"].between(0, 1).all()
+    pools = rows.groupby("method")["pool"].min()
+    assert pools["Random-NES" + EQUAL_COST] > pools["Random-NES"]
     assert (rows["retraining_images"] > 0).all()
     result = json.loads((out / "result.json").read_text())
     assert {"config", "versions", "commit", "device", "conclusions"} <= result.keys()
     reads = (out / "test_reads.jsonl").read_text().splitlines()
-    assert len(reads) == 1 and "4 ensembles, all chosen before" in reads[0]
+    assert len(reads) == 1 and "6 ensembles, all chosen before" in reads[0]
 
 
 @pytest.mark.e2e
@@ -136,7 +158,7 @@ def test_only_an_altered_job_and_more_seeds_are_computed_and_no_number_changes(f
     assert "3 of them from an earlier run" in more.output
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
     rows = exact(out)
-    assert len(rows) == 3 * len(METHODS)
+    assert len(rows) == 3 * RUNS
     pd.testing.assert_frame_equal(rows[rows["seed"] < 2].reset_index(drop=True), exact(finished[0]), check_exact=True)
 
 
