@@ -5,7 +5,6 @@ weights are one estimate of it, this is another.
 """
 
 import hashlib
-import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,14 @@ from edgenes.checkpoint import read_json, write_json
 from edgenes.errors import CheckpointError, ConfigError
 from edgenes.parsing import reason, shown
 from edgenes.space.choices import LEAST_SURVEY
-from edgenes.space.encoding import canonical_arrays, features, from_arrays, to_arrays
+from edgenes.space.encoding import (
+    canonical_arrays,
+    features,
+    from_arrays,
+    node_options,
+    random_arrays,
+    to_arrays,
+)
 from edgenes.space.genotype import Genotype, SearchSpace
 
 FOLDS = 5
@@ -88,7 +94,7 @@ class PerformancePredictor:
         self.genotypes, self.losses = tuple(genotypes), found
         self._table = self._features(*to_arrays(self.space, genotypes))
         self._regression = _Regression(*self._table, np.log(found))
-        self.__dict__.pop("rank_correlation", None)
+        self.__dict__.pop("unseen", None)
         return self
 
     def predict(self, genotypes: Sequence[Genotype]) -> tuple[np.ndarray, np.ndarray]:
@@ -104,8 +110,8 @@ class PerformancePredictor:
         return np.exp(self._regression.mean(*self._features(inputs, operations)))
 
     @cached_property
-    def rank_correlation(self) -> RankCorrelation:
-        """How the predictor ranks genotypes that it has not seen, by cross-validation on those that it has."""
+    def unseen(self) -> np.ndarray:
+        """Losses predicted for the fitted genotypes, each without its own observation: by cross-validation."""
         order = np.random.default_rng(0).permutation(len(self.losses))
         predicted = np.empty(len(self.losses))
         coarse, fine = self._table
@@ -113,8 +119,13 @@ class PerformancePredictor:
             out = order[fold::FOLDS]
             kept = np.setdiff1d(order, out)
             regression = _Regression(coarse[kept], fine[kept], np.log(self.losses[kept]))
-            predicted[out] = regression.mean(coarse[out], fine[out])
-        return rank_correlation(predicted, self.losses)
+            predicted[out] = np.exp(regression.mean(coarse[out], fine[out]))
+        return predicted
+
+    @property
+    def rank_correlation(self) -> RankCorrelation:
+        """How the predictor ranks genotypes that it has not seen."""
+        return rank_correlation(self.unseen, self.losses)
 
     def best(self, count: int, generator: torch.Generator) -> list[Genotype]:
         """Up to `count` genotypes of the least predicted loss, best first, no two of the same function.
@@ -122,8 +133,8 @@ class PerformancePredictor:
         Descent node by node: from the best of random genotypes, each node in turn takes the edges of least loss.
         """
         space = self.space
-        options = [_node_options(space, node) for node in range(space.nodes)]
-        inputs, operations = _random_arrays(space, options, STARTS, generator)
+        options = [node_options(space, node) for node in range(space.nodes)]
+        inputs, operations = random_arrays(space, STARTS, generator)
         seen, losses = [(inputs, operations)], [self.predict_arrays(inputs, operations)]
         climbing = np.argsort(losses[0], kind="stable")[:CLIMBERS]
         inputs, operations, least = inputs[climbing], operations[climbing], losses[0][climbing]
@@ -235,23 +246,3 @@ class _Regression:
             0, 1
         )
         return self.mean(coarse, fine), np.sqrt((deviations**2).mean(0) + means.var(0))
-
-
-def _node_options(space: SearchSpace, node: int) -> np.ndarray:
-    """(options, 2, inputs_per_node): all inputs and operations that a node may have."""
-    width = space.inputs_per_node
-    chosen = itertools.combinations(range(node + 2), width)
-    operations = itertools.product(range(len(space.operations)), repeat=width)
-    return np.array(list(itertools.product(chosen, operations)))
-
-
-def _random_arrays(
-    space: SearchSpace, options: list[np.ndarray], count: int, generator: torch.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Uniform random genotypes as arrays, each of (count, types, nodes, inputs_per_node)."""
-    drawn = [
-        [each[torch.randint(len(each), (count,), generator=generator).numpy()] for each in options]
-        for _ in space.cell_types
-    ]  # types, nodes of (count, 2, inputs_per_node)
-    both = np.array(drawn).transpose(3, 2, 0, 1, 4)
-    return both[0], both[1]

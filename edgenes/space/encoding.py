@@ -4,10 +4,12 @@ Arrays of genotypes are `inputs` and `operations`, each int64 (genotypes, types,
 inputs 0 .. node + 1, and positions in the space's operations.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from edgenes.errors import ConfigError
 from edgenes.space.genotype import Genotype, SearchSpace
@@ -175,3 +177,22 @@ def features(
     ]
     fine = [edge.reshape(count, -1), chains.reshape(count, -1), pairs.reshape(count, -1)]
     return np.concatenate(coarse, 1).astype(np.float64), np.concatenate(fine, 1)
+
+
+def node_options(space: SearchSpace, node: int) -> np.ndarray:
+    """(options, 2, inputs_per_node): all inputs and operations that a node may have."""
+    width = space.inputs_per_node
+    chosen = itertools.combinations(range(node + CELL_INPUTS), width)
+    operations = itertools.product(range(len(space.operations)), repeat=width)
+    return np.array(list(itertools.product(chosen, operations)))
+
+
+def random_arrays(space: SearchSpace, count: int, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Uniform random genotypes as arrays; some may be equal."""
+    options = [node_options(space, node) for node in range(space.nodes)]
+    drawn = [
+        [each[torch.randint(len(each), (count,), generator=generator).numpy()] for each in options]
+        for _ in space.cell_types
+    ]  # types, nodes of (count, 2, inputs_per_node)
+    both = np.array(drawn).transpose(3, 2, 0, 1, 4)
+    return both[0], both[1]

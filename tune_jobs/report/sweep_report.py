@@ -11,12 +11,15 @@ import plotly.graph_objects as go
 from optuna import visualization
 from optuna.trial import TrialState
 
+from edgenes.predictor import PerformancePredictor
 from edgenes.space.genotype import Genotype
+from tune_jobs.files.layout import PREDICTOR
 from tune_jobs.report.cell_drawing import cell_frame, cell_svg
 from tune_jobs.report.comparison import NAMES, comparison, member_rows
 from tune_jobs.report.control_drawing import control_frame, control_svg
 from tune_jobs.report.figures import ensemble_figure, members_frame, weight_figure, weight_frame
 from tune_jobs.report.page import Section, write_page
+from tune_jobs.report.predictor_figures import predictor_frame, predictor_section
 from tune_jobs.report.style import with_error
 from tune_jobs.study.trials import trials_frame
 
@@ -41,12 +44,17 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
     if _has_importances(study):
         importances = optuna.importance.get_param_importances(study)
         frames["importances"] = pd.DataFrame(importances.items(), columns=["parameter", "importance"])
+    path = folder / PREDICTOR
+    predictor = PerformancePredictor.load(path) if path.exists() else None
+    if predictor is not None:
+        frames["predictor"] = predictor_frame(predictor)
     sections = [
         Section(
             "The ensemble and its baselines",
             figure=ensemble_figure(members_frame(rows)),
             table=_table(rows[:1] + member_rows(result) + rows[1:]),
         ),
+        *([] if predictor is None else [predictor_section(predictor)]),
         Section(
             "Weight of the regulariser against accuracy",
             "Each point is a trial. Error bars are one standard error over the validation images. Trials whose "
