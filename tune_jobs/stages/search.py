@@ -108,10 +108,10 @@ def read_genotype(path: Path, space: SearchSpace) -> Genotype:
         genotype = Genotype.from_json(path.read_text())
     except OSError as error:
         raise ConfigError(
-            f"--optimal must be darts, halving or a genotype file; {path} cannot be read: {error.strerror}."
+            f"--optimal must be auto, darts, halving or a genotype file; {path} cannot be read: {error.strerror}."
         ) from error
     except (ConfigError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--optimal must be darts, halving or a genotype file; {path}: {error}") from error
+        raise ConfigError(f"--optimal must be auto, darts, halving or a genotype file; {path}: {error}") from error
     if genotype.space != space:
         raise ConfigError(
             f"the genotype in {path} has {genotype.space.nodes} nodes with {genotype.space.inputs_per_node} inputs, "
