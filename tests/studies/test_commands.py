@@ -10,6 +10,7 @@ from edgenes.errors import ConfigError
 from studies.control import ControlConfig
 from studies.convergence import ConvergenceConfig
 from studies.deviation import DeviationConfig
+from studies.diversity import DiversityConfig
 from studies.methods import MethodsConfig
 from studies.proxy import ProxyConfig
 from studies.speedup import SpeedupConfig
@@ -46,6 +47,12 @@ COMMANDS = [
         "--seeds 1",
         "By argmax genotypes share exactly lambda edges",
         {"cells": (None, "1 <= genotypes <= 2 and 0 <= mean <= 1"), "control": (4, "0 <= samples <= 1")},
+    ),
+    Command(
+        DiversityConfig,
+        "--seeds 1",
+        "Share of the members' NLL that a pair gains",
+        {"pairs": (4 * 2 + 1, "gain > -1e-9 and 0 <= disagreement <= 1")},
     ),
     Command(
         ProxyConfig,

@@ -33,13 +33,13 @@ from tune_jobs.files.study_files import Remote, StudyFiles
 
 DATA = blobs()
 SPACE = SearchSpace(nodes=2)
-SIZES = {"space": SPACE, "channels": 2, "batch_size": 32, "path_batch": 8, "paths": 4, "epochs": 3}
+SIZES = {"space": SPACE, "channels": 2, "batch_size": 32, "path_batch": 8, "paths": 4, "epochs": 2}
 OPTIMAL = random_genotype(SPACE, seeded(1))
 OTHER = random_genotype(SPACE, seeded(3))
 CONFIGS = {
     "search": SearchConfig(**SIZES, seed=1),
     "hypernetwork": HypernetworkConfig(**SIZES, seed=2, trainable_pivots=True),
-    "candidate": TrainingConfig(channels=2, cells=1, epochs=3, batch_size=32, seed=5),
+    "candidate": TrainingConfig(channels=2, cells=1, epochs=2, batch_size=32, seed=5),
 }
 KINDS = {"search": SEARCH, "hypernetwork": HYPERNETWORK, "candidate": CANDIDATE}
 TRAINING = CONFIGS["candidate"]
@@ -104,7 +104,7 @@ class TestEveryKind:
 
     def test_whatever_decides_it_is_in_its_key(self, tmp_path, kind, computed):
         one = trainer(tmp_path)
-        ask(one, kind), ask(one, kind, seed=9), ask(one, kind, epochs=2), ask(one, kind, channels=4)
+        ask(one, kind), ask(one, kind, seed=9), ask(one, kind, epochs=1), ask(one, kind, channels=4)
         if kind != "search":
             ask(one, kind, genotype=OTHER)
         StoredTrainer(blobs(seed=1), one.store).search(CONFIGS["search"])
@@ -131,10 +131,10 @@ class TestEveryKind:
 
         monkeypatch.setattr(artifact_store, "save_checkpoint", stopping)
         with pytest.raises(Stopped):
-            ask(trainer(tmp_path / "a"), kind)
-        found = ask(trainer(tmp_path / "a"), kind)
+            ask(trainer(tmp_path / "a"), kind, epochs=3)
+        found = ask(trainer(tmp_path / "a"), kind, epochs=3)
         assert epochs == [0, 1, 2, None], "no epoch is repeated"
-        assert bits(found) == bits(ask(LocalTrainer(DATA), kind))
+        assert bits(found) == bits(ask(LocalTrainer(DATA), kind, epochs=3))
         assert not list(tmp_path.rglob("*.unfinished"))
 
     def test_a_damaged_checkpoint_of_an_unfinished_one_is_passed_over(self, tmp_path, kind):
@@ -175,15 +175,15 @@ class TestEveryKind:
 
     def test_what_decides_the_last_bits_is_in_the_caches_name(self, tmp_path, kind, computed, monkeypatch):
         cache, real = Cache(tmp_path / "cache"), artifact_store.numerics
-        ask(trainer(tmp_path / "a", cache), kind)
+        ask(trainer(tmp_path / "a", cache), kind, epochs=1)
         for k, name in enumerate(real("cpu")):
             with monkeypatch.context() as patch:
                 patch.setattr(artifact_store, "numerics", lambda device, name=name: real(device) | {name: "another"})
-                ask(trainer(tmp_path / str(k), cache), kind)
+                ask(trainer(tmp_path / str(k), cache), kind, epochs=1)
             assert len(computed) == k + 2, name
         newer = dataclasses.replace(KINDS[kind], version=KINDS[kind].version + 1)
         monkeypatch.setattr(stored_trainer, newer.name.upper(), newer)
-        ask(trainer(tmp_path / "newer", cache), kind)
+        ask(trainer(tmp_path / "newer", cache), kind, epochs=1)
         assert len(computed) == len(real("cpu")) + 2
 
     def test_one_that_was_begun_elsewhere_is_the_studys_alone(self, tmp_path, kind, monkeypatch):

@@ -34,6 +34,7 @@ def family(reference, others):
 
 
 class TestMeanEstimate:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "n, draw, mean, covered",
         [
@@ -111,6 +112,7 @@ class TestCompare:
         assert (found.conclusion, found.low, found.standard_error) == (conclusion, None, None)
         assert (found.p, found.detectable, found.distinguishable) == (None, None, False)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("difference", [paired, unpaired])
     def test_the_detectable_difference_is_detected_in_four_of_five(self, difference):
         rng, draws, seen = np.random.default_rng(3), 600, 0
