@@ -112,17 +112,23 @@ def main() -> int:
     run("mount", "--bind", work / "laptop" / "passwd", "/etc/passwd")
     home = work / "laptop" / "home"
     for ip in MACHINES.values():
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while subprocess.run(["ssh", *OPTIONS, ip, "true"], stderr=subprocess.DEVNULL).returncode:
             assert time.monotonic() < until, (work / "node1" / "sshd.log").read_text()
             time.sleep(0.1)
     run("mount", "--rbind", work / "laptop" / "tmp", "/tmp")  # now that the machines have theirs
     own = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "EDGENES_", "SLURM_"))}
     path = f"{home}/edgenes/venv/bin:{Path(__file__).parent}:/usr/bin:/bin:/usr/sbin:/sbin"
-    own |= {"HOME": str(home), "PATH": path, "PYTHONPATH": str(ROOT), "SHARED": str(work / "shared")}
+    own |= {"HOME": str(home), "PATH": path, "PYTHONPATH": str(ROOT), "SHARED": str(work / "shared"), **PATIENT}
     return subprocess.run(command, cwd=ROOT, env=own).returncode
 
 
+# Ray's own limits, for a busy machine.
+PATIENT = {
+    "RAY_gcs_server_request_timeout_seconds": "300",
+    "RAY_worker_register_timeout_seconds": "300",
+    "RAY_health_check_failure_threshold": "60",
+}
 OPTIONS = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")
 
 if __name__ == "__main__":
