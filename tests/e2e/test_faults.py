@@ -63,7 +63,7 @@ def test_a_dead_worker_and_a_trial_that_diverges_cost_nothing_else_and_a_second_
     ended = drive(
         out,
         Fault("kill", STEP, nth=5),
-        Fault("nan", STEP, "after", nth=60),
+        Fault("nan", STEP, "after", nth=40),
         options=(*SMOKE, "--max-concurrent", "1"),
         meanwhile=meanwhile,
     )
