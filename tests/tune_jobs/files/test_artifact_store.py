@@ -14,7 +14,7 @@ from edgenes.data.dataset import build_dataset
 from edgenes.methods.trainer import LocalTrainer, Searched, TrainedHypernetwork
 from edgenes.space.genotype import SearchSpace, random_genotype
 from edgenes.space.hypernetwork import Hypernetwork
-from edgenes.space.operations import register_operation
+from edgenes.space.operations import OPERATIONS, register_operation
 from edgenes.training.retraining import predict
 from tests.support.toys import blobs, seeded
 from tune_jobs.files import artifact_store, stored_trainer
@@ -263,8 +263,9 @@ def test_a_long_search_is_read_back(tmp_path, caplog, inputs):
     assert not caplog.text
 
 
-def test_networks_of_an_own_operation_stay_in_their_study(tmp_path):
+def test_networks_of_an_own_operation_stay_in_their_study(tmp_path, monkeypatch):
     """It is known by its name alone, and may be another one tomorrow."""
+    monkeypatch.setattr(OPERATIONS, "_entries", dict(OPERATIONS))  # for this test alone
     register_operation("own", lambda channels, stride, affine, track: nn.AvgPool2d(3, stride, 1), parameter_free=True)
     genotype = random_genotype(SearchSpace(nodes=1, operations=("own", "sep_conv_3x3")), seeded(1))
     cache = Cache(tmp_path / "cache")
