@@ -47,6 +47,9 @@ def undecided(compared: Mapping[str, Comparison], opening: str, *, points: bool 
     if not same:
         return []
     scale, unit, places = (100, "points", 1) if points else (1, unit, 2)
+    halves = [(one.high - one.low) / 2 for one in same.values() if one.low is not None]
+    if halves and not points:
+        places = max(places, decimals(min(halves), points))
     seen = {name: round(scale * one.difference, places) + 0.0 for name, one in same.items()}  # never -0.0
     listed = ", ".join(f"{name} {difference:+.{places}f}" for name, difference in seen.items())
     effects = sorted(scale * one.detectable for one in same.values() if one.detectable is not None)
