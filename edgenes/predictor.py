@@ -33,8 +33,8 @@ FOLDS = 5
 RESAMPLES = 1000
 FINE = (0.05, 0.1, 0.2, 0.4, 1.0)
 """Scales of the fine features in the predictor's regressions; the coarse ones have 1."""
-STARTS, CLIMBERS = 4096, 8
-"""Random genotypes among which `best` looks first, and how many of them it climbs from."""
+STARTS, DESCENTS = 4096, 8
+"""Random genotypes among which `best` looks first, and from how many of them it descends."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,8 @@ class PerformancePredictor:
         options = [node_options(space, node) for node in range(space.nodes)]
         inputs, operations = random_arrays(space, STARTS, generator)
         seen, losses = [(inputs, operations)], [self.predict_arrays(inputs, operations)]
-        climbing = np.argsort(losses[0], kind="stable")[:CLIMBERS]
-        inputs, operations, least = inputs[climbing], operations[climbing], losses[0][climbing]
+        chosen = np.argsort(losses[0], kind="stable")[:DESCENTS]
+        inputs, operations, least = inputs[chosen], operations[chosen], losses[0][chosen]
         improved = True
         while improved:
             before = least.sum()
@@ -242,7 +242,6 @@ class _Regression:
         """Prediction and standard deviation, the models' own and that between them."""
         table = self._scaled(np.concatenate([coarse, fine], 1))
         each = zip(self._trust, self._models, strict=True)
-        means, deviations = np.array([model.predict(table * trust, return_std=True) for trust, model in each]).swapaxes(
-            0, 1
-        )
-        return self.mean(coarse, fine), np.sqrt((deviations**2).mean(0) + means.var(0))
+        # (regressions, mean and deviation, genotypes)
+        found = np.array([model.predict(table * trust, return_std=True) for trust, model in each])
+        return self.mean(coarse, fine), np.sqrt((found[:, 1] ** 2).mean(0) + found[:, 0].var(0))

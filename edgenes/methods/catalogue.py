@@ -150,9 +150,14 @@ def random_d_nes(setting: Setting, trainer: Trainer) -> Found:
 
 def edge_nes(setting: Setting, trainer: Trainer) -> Found:
     """EdgeNES (Algorithm 1) guided by a predictor: genotypes of the hypernetwork, the best ensemble of them."""
-    optimal, predictor = guided_search(setting, trainer)
-    hypernetwork = trainer.hypernetwork(setting.hypernetwork_config(), optimal, predictor).hypernetwork
+    _, hypernetwork = _guided(setting, trainer)
     return best_ensemble(hypernetwork_pool(hypernetwork, setting, functions=True), setting, trainer)
+
+
+def _guided(setting: Setting, trainer: Trainer) -> tuple[Genotype, Hypernetwork]:
+    """The optimal genotype by the predictor, and the hypernetwork that it guides."""
+    optimal, predictor = guided_search(setting, trainer)
+    return optimal, trainer.hypernetwork(setting.hypernetwork_config(), optimal, predictor).hypernetwork
 
 
 def edge_nes_supernet(setting: Setting, trainer: Trainer) -> Found:
@@ -172,8 +177,7 @@ def hypernetwork_pool(hypernetwork: Hypernetwork, setting: Setting, functions: b
 
 def edge_nes_seeds(setting: Setting, trainer: Trainer) -> Found:
     """EdgeNES whose pool is half genotypes of the hypernetwork and half further seeds of the optimal one."""
-    optimal, predictor = guided_search(setting, trainer)
-    hypernetwork = trainer.hypernetwork(setting.hypernetwork_config(), optimal, predictor).hypernetwork
+    optimal, hypernetwork = _guided(setting, trainer)
     few = replace(setting, candidates=max(setting.size, setting.candidates // 2))
     pool = hypernetwork_pool(hypernetwork, few, functions=True)
     seeds = seeds_pool(optimal, setting, setting.candidates)

@@ -34,15 +34,18 @@ def to_arrays(space: SearchSpace, genotypes: Sequence[Genotype]) -> tuple[np.nda
 
 def from_arrays(space: SearchSpace, inputs: np.ndarray, operations: np.ndarray) -> list[Genotype]:
     """The inverse of `to_arrays`."""
-    first = np.array([space.edge(node, 0) for node in range(space.nodes)]).reshape(-1, 1)
-    edges = (inputs + first).tolist()
+    edges = (inputs + _first_edges(space)).tolist()
     return [Genotype.from_indices(space, e, o) for e, o in zip(edges, operations.tolist(), strict=True)]
 
 
 def from_choice(space: SearchSpace, choice: Choice) -> tuple[np.ndarray, np.ndarray]:
     """(inputs, operations) of genotypes as `sample_choice` draws them."""
-    first = np.array([space.edge(node, 0) for node in range(space.nodes)]).reshape(-1, 1)
-    return choice[0].numpy() - first, choice[1].numpy()
+    return choice[0].numpy() - _first_edges(space), choice[1].numpy()
+
+
+def _first_edges(space: SearchSpace) -> np.ndarray:
+    """(nodes, 1): the position of each node's first edge among the space's."""
+    return np.array([space.edge(node, 0) for node in range(space.nodes)]).reshape(-1, 1)
 
 
 def canonical(genotype: Genotype, same_inputs: bool = False) -> Genotype:

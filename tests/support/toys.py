@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from edgenes.checkpoint import save_checkpoint
+from edgenes.checkpoint import load_checkpoint, save_checkpoint
 from edgenes.data.dataset import Dataset, Part, build_dataset
 from edgenes.space.genotype import CELL_TYPES, Edge, Genotype, SearchSpace, random_genotype
 from edgenes.space.logits import ArchitectureLogits
@@ -99,6 +99,16 @@ def reports_of(run, path=None, stop_after=None, resume=None):
         return reports, run(report=report, resume=resume)
     except Interrupted:
         return reports, None
+
+
+def interrupted_and_resumed(run, path):
+    """Reports and result of a whole run, and the result of one that stopped and resumed, with the same reports."""
+    whole, result = reports_of(run)
+    before, _ = reports_of(run, path, stop_after=1)
+    torch.rand(3)  # the global state plays no part
+    after, resumed = reports_of(run, resume=load_checkpoint(path, "trial"))
+    assert_same(whole, before + after)
+    return whole, result, resumed
 
 
 def assert_same(one, other):

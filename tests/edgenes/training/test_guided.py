@@ -6,19 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from edgenes.checkpoint import load_checkpoint
-from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
+from edgenes.config import HypernetworkConfig
 from edgenes.errors import ConfigError, DivergedError
-from edgenes.methods.budget import Setting
-from edgenes.methods.survey import guided_search
-from edgenes.methods.trainer import LocalTrainer
 from edgenes.space.encoding import to_arrays
-from edgenes.space.genotype import Edge, Genotype, SearchSpace, random_genotype, random_genotypes, shared_edges
+from edgenes.space.genotype import SearchSpace, random_genotype, random_genotypes, shared_edges
 from edgenes.space.logits import log_probability
 from edgenes.training.edgenes import train_hypernetwork
 from edgenes.training.guided import Guided
-from tests.edgenes.training.test_search import PLANTED, SEEDS, domino_data
-from tests.support.toys import assert_same, enumerate_genotypes, random_logits, reports_of, seeded
+from tests.support.toys import (
+    assert_same,
+    enumerate_genotypes,
+    interrupted_and_resumed,
+    random_logits,
+    reports_of,
+    seeded,
+)
 
 SPACE = SearchSpace()
 BOTH = SearchSpace(2, 2, ("normal", "reduction"))
@@ -111,16 +113,12 @@ def test_between_them_it_controls_with_what_loss_allows():
 )
 def test_resuming_equals_never_having_stopped(tmp_path, changes):
     config = HypernetworkConfig(**{"epochs": 3, **changes})
-    guide, optimal, path = Planted(config.space), random_genotype(config.space, seeded(3)), tmp_path / "state.pt"
+    guide, optimal = Planted(config.space), random_genotype(config.space, seeded(3))
 
     def run(**callbacks):
         return train_hypernetwork(config, None, optimal, guide=guide, **callbacks)
 
-    whole, result = reports_of(run)
-    before, _ = reports_of(run, path, stop_after=1)
-    torch.rand(3)  # the global state plays no part
-    after, resumed = reports_of(run, resume=load_checkpoint(path, "trial"))
-    assert_same(whole, before + after)
+    whole, result, resumed = interrupted_and_resumed(run, tmp_path / "state.pt")
     assert_same(result.hypernetwork.state_dict(), resumed.hypernetwork.state_dict())
     assert result.metrics == resumed.metrics == whole[-1][1]
     other = HypernetworkConfig(**{"epochs": 3, "seed": 1, **changes})
@@ -156,31 +154,3 @@ def test_a_guide_that_gives_no_number_is_an_error():
         trained(guide=Broken(SPACE), epochs=1)
     with pytest.raises(ConfigError, match="another search space"):
         trained(optimal=random_genotype(BOTH, seeded()))
-
-
-# --- the images decide, through the predictor too -------------------------------------------------------------------
-
-
-def chosen(seed, data):
-    """The optimal genotype by the predictor, and those of the hypernetwork that it guides with c = 0."""
-    space = PLANTED["space"]
-    training = TrainingConfig(**{name: value for name, value in PLANTED.items() if name != "space"}, cells=1)
-    configs = {"search": SearchConfig(space=space), "hypernetwork": HypernetworkConfig(space=space)}
-    setting = Setting(**configs, training=training, survey=14, survey_epochs=2, seed=seed)
-    optimal, predictor = guided_search(setting, LocalTrainer(data))
-    skip = Genotype(space, (((Edge(0, "skip_connect"),),),))
-    config = HypernetworkConfig(space=space, epochs=20, seed=seed, c_start=0, c_end=0)
-    hypernetwork = train_hypernetwork(config, data, skip, guide=predictor).hypernetwork
-    return [optimal, *(hypernetwork.genotype(lam) for lam in (0, 0.5, 1))]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("shuffled", [False, True], ids=["real labels", "shuffled labels"])
-def test_the_images_decide_what_the_predictor_chooses(shuffled):
-    """Two of seven operations solve the task: by chance all of SEEDS seeds choose one with probability 0.007."""
-    seeds = [chosen(seed, domino_data(seed, shuffled)) for seed in range(SEEDS)]
-    separable = [sum("sep_conv" in str(genotype) for genotype in column) for column in zip(*seeds, strict=True)]
-    if shuffled:
-        assert max(separable) < SEEDS
-    else:
-        assert min(separable) == SEEDS

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from edgenes.checkpoint import load_checkpoint
 from edgenes.config import TrainingConfig
 from edgenes.data.dataset import Part, build_dataset
 from edgenes.errors import ConfigError, DivergedError
 from edgenes.space.genotype import Edge, Genotype, SearchSpace, random_genotype
 from edgenes.training.retraining import make_network, predict, train_network
-from tests.support.toys import assert_same, blobs, reports_of, seeded
+from tests.support.toys import assert_same, blobs, interrupted_and_resumed, reports_of, seeded
 
 DATA = blobs()
 PAPER = random_genotype(SearchSpace(nodes=2), seeded(3))
@@ -42,16 +41,11 @@ def losses_of(config, data=DATA, genotype=PAPER):
 @pytest.mark.parametrize("name", RUNS)
 def test_resuming_equals_never_having_stopped(tmp_path, name):
     genotype, settings = RUNS[name]
-    path = tmp_path / "state.pt"
 
     def run(**callbacks):
         return train_network(config_of(**settings), DATA, genotype, **callbacks)
 
-    whole, network = reports_of(run)
-    before, _ = reports_of(run, path, stop_after=1)
-    torch.rand(3)  # the global state plays no part
-    after, resumed = reports_of(run, resume=load_checkpoint(path, "trial"))
-    assert_same(whole, before + after)
+    whole, network, resumed = interrupted_and_resumed(run, tmp_path / "state.pt")
     finished = run(resume=whole[-1][2])
     for other in (resumed, finished):
         assert_same_weights(network, other)

@@ -9,12 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgenes.checkpoint import load_checkpoint
-from edgenes.config import HypernetworkConfig, SearchConfig
+from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
 from edgenes.data.batches import DeviceData
 from edgenes.data.dataset import Part, build_dataset
 from edgenes.data.loading import load_data
 from edgenes.errors import ConfigError, DivergedError
+from edgenes.methods.budget import Setting
+from edgenes.methods.survey import guided_search
+from edgenes.methods.trainer import LocalTrainer
 from edgenes.nn.supernet import Supernet
 from edgenes.space.genotype import Edge, Genotype, SearchSpace, random_genotype, shared_edges
 from edgenes.space.logits import log_probability
@@ -22,7 +24,16 @@ from edgenes.training.bilevel import initialised
 from edgenes.training.darts import search_genotype
 from edgenes.training.edgenes import penalty_lambdas, train_hypernetwork
 from edgenes.training.paths import FairPaths, score_loss
-from tests.support.toys import assert_same, blobs, enumerate_genotypes, random_logits, reports_of, seeded, spaces
+from tests.support.toys import (
+    assert_same,
+    blobs,
+    enumerate_genotypes,
+    interrupted_and_resumed,
+    random_logits,
+    reports_of,
+    seeded,
+    spaces,
+)
 
 # --- fair paths -----------------------------------------------------------------------------------------------------
 
@@ -158,16 +169,10 @@ RESUMED = [
 
 @pytest.mark.parametrize(("train", "name"), RESUMED)
 def test_resuming_equals_never_having_stopped(tmp_path, train, name):
-    path = tmp_path / "state.pt"
-
     def run(**callbacks):
         return train({"epochs": 3}, name, **callbacks)
 
-    whole, result = reports_of(run)
-    before, _ = reports_of(run, path, stop_after=1)
-    torch.rand(3)  # the global state plays no part
-    after, resumed = reports_of(run, resume=load_checkpoint(path, "trial"))
-    assert_same(whole, before + after)
+    whole, result, resumed = interrupted_and_resumed(run, tmp_path / "state.pt")
     finished = run(resume=whole[-1][2])
     for other in (resumed, finished):
         assert result.metrics == other.metrics
@@ -320,8 +325,21 @@ def at_each_end_and_between(seed, data):
     return [hypernetwork.genotype(lam) for lam in (0, 0.5, 1)]
 
 
+def by_the_predictor(seed, data):
+    """The optimal genotype by the predictor, and those of the hypernetwork that it guides with c = 0."""
+    space = PLANTED["space"]
+    training = TrainingConfig(**{name: value for name, value in PLANTED.items() if name != "space"}, cells=1)
+    configs = {"search": SearchConfig(space=space), "hypernetwork": HypernetworkConfig(space=space)}
+    setting = Setting(**configs, training=training, survey=14, survey_epochs=2, seed=seed)
+    optimal, predictor = guided_search(setting, LocalTrainer(data))
+    skip = Genotype(space, (((Edge(0, "skip_connect"),),),))
+    config = HypernetworkConfig(space=space, epochs=20, seed=seed, c_start=0, c_end=0)
+    hypernetwork = train_hypernetwork(config, data, skip, guide=predictor).hypernetwork
+    return [optimal, *(hypernetwork.genotype(lam) for lam in (0, 0.5, 1))]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("choose", [searched, at_each_end_and_between])
+@pytest.mark.parametrize("choose", [searched, at_each_end_and_between, by_the_predictor])
 @pytest.mark.parametrize("shuffled", [False, True], ids=["real labels", "shuffled labels"])
 def test_the_images_decide_the_architecture(choose, shuffled):
     """Two of seven operations solve the task: by chance all of SEEDS seeds choose one with probability 0.007."""
