@@ -6,6 +6,7 @@ import numpy as np
 from torch import nn
 
 from edgenes import register_operation
+from edgenes.space.operations import OPERATIONS
 from tests.support.toys import blobs
 from tune_jobs import SweepConfig, open_saved, run_sweep
 
@@ -17,7 +18,8 @@ def blur(channels: int, stride: int, affine: bool, track: bool) -> nn.Module:
     return nn.AvgPool2d(5, stride, 2)
 
 
-def test_own_data_and_an_own_operation_end_in_an_ensemble(ray_local, tmp_path):
+def test_own_data_and_an_own_operation_end_in_an_ensemble(ray_local, tmp_path, monkeypatch):
+    monkeypatch.setattr(OPERATIONS, "_entries", dict(OPERATIONS))  # for this test alone
     register_operation("blur", blur, parameter_free=True)
     data = replace(blobs(120), test=blobs(seed=1).validation)
     options = {"operations": ("blur", "sep_conv_3x3"), "selection": "greedy-with-replacement", "sampler": "random"}

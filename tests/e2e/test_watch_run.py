@@ -16,6 +16,8 @@ OPTIONS = (
     "--smoke-test",
     "--guide",
     "supernet",
+    "--search-epochs",  # long enough to be seen on a busy machine
+    "20",
     "--trials",
     "1",
     "--no-baselines",

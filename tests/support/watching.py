@@ -111,7 +111,16 @@ def dashboard_panels() -> dict[str, str]:
     return {panel["title"]: panel["targets"][0]["expr"].replace("$study", ".*") for panel in panels}
 
 
-def look(seen: Seen, server: str | None, optuna: str | None, ray: str | None, process: subprocess.Popen) -> None:
+def look_at_titles(seen: Seen, process: subprocess.Popen) -> None:
+    """Note what Ray's workers call themselves now."""
+    for pid in descendants(process.pid):
+        with contextlib.suppress(OSError):
+            title = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            if title.startswith("ray::"):
+                seen.titles.add(title)
+
+
+def look(seen: Seen, server: str | None, optuna: str | None, ray: str | None) -> None:
     """Look once at everything that is up."""
     if server is not None:
         for title, query in dashboard_panels().items():
@@ -121,11 +130,6 @@ def look(seen: Seen, server: str | None, optuna: str | None, ray: str | None, pr
         for actor in get(f"{ray}/api/v0/actors?detail=1")["data"]["result"]["result"]:
             seen.actors.add((actor["class_name"], actor["repr_name"]))
         seen.jobs = get(f"{ray}/api/jobs/")
-    for pid in descendants(process.pid):
-        with contextlib.suppress(OSError):
-            title = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            if title.startswith("ray::"):
-                seen.titles.add(title)
     if optuna is not None:
         studies = get(f"{optuna}/api/studies")["study_summaries"]
         if studies:
@@ -154,7 +158,9 @@ def watch(folder: Path, ray: Path, *options: str, limit: float = 600.0, **enviro
                 optuna = stack.enter_context(optuna_dashboard(seen.out, folder / "optuna-dashboard.log"))
             # Each server takes a moment to be up, and Ray's goes with the study.
             with contextlib.suppress(URLError, ConnectionError, TimeoutError, KeyError):
-                look(seen, server, optuna, dashboard_address(seen.out), process)
-            time.sleep(1)
+                look(seen, server, optuna, dashboard_address(seen.out))
+            for _ in range(10):  # a short job has its title for a moment
+                look_at_titles(seen, process)
+                time.sleep(0.1)
         seen.status = process.returncode
     return seen
