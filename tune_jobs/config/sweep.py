@@ -56,7 +56,7 @@ class SweepConfig(StudyConfig):
     prune_infeasible: bool = False
     """Do not retrain the candidates of a hypernetwork that misses the control error allowed."""
     baselines: bool = True
-    """Retrain the optimal genotype and random genotypes too, to compare."""
+    """Retrain random genotypes too, at equal cost, to compare."""
     seed: int = 0
     """Seed of the whole study; equal seeds give equal numbers on the CPU."""
     storage: str | None = None

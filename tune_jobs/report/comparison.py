@@ -22,7 +22,12 @@ def comparison(result: dict[str, Any]) -> list[dict[str, Any]]:
 def member_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
     """The ensemble's members as rows of the same columns."""
     members = enumerate(result["members"], start=1)
-    return [_row(f"Member {k}, lambda {member['lambda']:.2f}", member) for k, member in members]
+    return [_row(f"Member {k}, {origin(member)}", member) for k, member in members]
+
+
+def origin(member: dict[str, Any]) -> str:
+    """Where a member's genotype comes from: the hypernetwork at a lambda, or the search."""
+    return "the optimal genotype" if member["lambda"] is None else f"lambda {member['lambda']:.2f}"
 
 
 def _row(name: str, scores: dict[str, Any]) -> dict[str, Any]:

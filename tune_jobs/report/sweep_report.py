@@ -15,7 +15,7 @@ from edgenes.predictor import PerformancePredictor
 from edgenes.space.genotype import Genotype
 from tune_jobs.files.layout import PREDICTOR
 from tune_jobs.report.cell_drawing import cell_frame, cell_svg
-from tune_jobs.report.comparison import NAMES, comparison, member_rows
+from tune_jobs.report.comparison import NAMES, comparison, member_rows, origin
 from tune_jobs.report.control_drawing import control_frame, control_svg
 from tune_jobs.report.figures import ensemble_figure, members_frame, weight_figure, weight_frame
 from tune_jobs.report.page import Section, write_page
@@ -119,7 +119,7 @@ def _genotypes(result: dict[str, Any]) -> dict[str, Genotype]:
     """The optimal genotype and the members', by their titles."""
     genotypes = {"Optimal genotype": Genotype.from_dict(result["optimal"])}
     for k, member in enumerate(result["members"], start=1):
-        title = f"Member {k}: lambda {member['lambda']:.2f}, test {member['test']['accuracy']:.3f}"
+        title = f"Member {k}: {origin(member)}, test {member['test']['accuracy']:.3f}"
         genotypes[title] = Genotype.from_dict(member["genotype"])
     return genotypes
 

@@ -1,4 +1,4 @@
-"""Stage 4: the ensemble of the best hypernetwork's candidates, chosen on V and scored once on T."""
+"""Stage 4: the ensemble of the best hypernetwork's candidates and the optimal genotype's seeds, scored once on T."""
 
 import time
 from collections.abc import Sequence
@@ -26,10 +26,20 @@ from tune_jobs.files.environment import environment
 from tune_jobs.files.layout import CARD, ENSEMBLE, ENSEMBLE_FOLDER, HYPERNETWORK, TEST_READS, file_digest
 from tune_jobs.files.stored_trainer import CANDIDATE, has_weights, network_of
 from tune_jobs.moments import reached
-from tune_jobs.stages.finalists import Pool, finalist_members, optimal_members, pool_of, random_members
+from tune_jobs.stages.finalists import (
+    Pool,
+    finalist_members,
+    optimal_members,
+    pool_of,
+    random_members,
+    with_optimal,
+)
 from tune_jobs.study.context import StudyContext
 from tune_jobs.study.finalists import Finalist
 from tune_jobs.study.result import read_test, test_reads
+
+ENSEMBLE_VERSION = 2
+"""Of what the final trial computes: in version 1 the optimal genotype's seeds were not in the pool."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +110,7 @@ def ensemble_stage(
     files = context.place.files
     job = {
         "name": "final ensemble",
+        "version": ENSEMBLE_VERSION,
         "trial": best.number,
         "hypernetwork": file_digest(run.folder / HYPERNETWORK),
         "baselines": baselines,  # a result without them does not do for a study that now wants them
@@ -135,7 +146,7 @@ def ensemble_job(
     baselines: bool,
     about: dict[str, Any],
 ) -> dict[str, Any]:
-    """Choose the ensemble of the best hypernetwork's candidates on V, read T, save the ensemble, score it.
+    """Choose the ensemble on V, read T, save the ensemble, score it.
 
     Raises CheckpointError if the hypernetwork's file is not the one that was chosen, by its digest.
     """
@@ -147,7 +158,7 @@ def ensemble_job(
             f"{hypernetwork} is not the hypernetwork that was chosen: its SHA-256 is not {job['hypernetwork']}."
         )
     error = control_error(Hypernetwork.load(hypernetwork), context.optimal)
-    pool = pool_of(context, data, finalist_members(context, finalist))
+    pool = pool_of(context, data, with_optimal(context, finalist_members(context, finalist)))
     selection = _select(pool, data, setting)
     reached("test read")
     test = read_test(replace(data, test=test), files, f"final ensemble of trial {finalist.number}")

@@ -22,10 +22,10 @@ GUIDED_SECONDS = 2.0
 
 
 def full_retrainings(config: SweepConfig) -> int:
-    """The full retrainings of a study at most: its finalists' candidates, and the baselines."""
-    pool = config.budget.candidates * config.seeds_per_candidate
-    random = equal_count(config.setting("cpu"), config.guided, pool)
-    return config.finalists * pool + (config.budget.ensemble_size + random) * config.baselines
+    """The full retrainings of a study at most: its finalists' candidates, the optimal genotype's, the random ones."""
+    candidates, seeds = config.budget.candidates * config.seeds_per_candidate, config.budget.ensemble_size
+    random = equal_count(config.setting("cpu"), config.guided, candidates + seeds) if config.baselines else 0
+    return config.finalists * candidates + seeds + random
 
 
 def surveyed_retrainings(config: SweepConfig) -> int:
@@ -39,7 +39,8 @@ def prediction_bytes(config: SweepConfig, data: Dataset) -> tuple[int, int, str]
     On disk they are float32 and read as a map; an ensemble is chosen among one pool in float64, without copies of it.
     """
     short = 0 if config.value == "one-shot" else config.trials * config.budget.candidates
-    networks, pool = short + full_retrainings(config), config.budget.candidates * config.seeds_per_candidate
+    networks = short + full_retrainings(config)
+    pool = config.budget.candidates * config.seeds_per_candidate + config.budget.ensemble_size
     table = len(data.validation) * data.classes * 4
     surveyed = surveyed_retrainings(config)
     disk, memory = networks * table + surveyed * len(data.architecture) * data.classes * 4, 2 * pool * table

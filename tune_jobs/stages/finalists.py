@@ -12,6 +12,7 @@ from edgenes.checkpoint import write_atomically, write_json
 from edgenes.data.dataset import Dataset
 from edgenes.methods.catalogue import equal_pool, seeds_pool
 from edgenes.methods.result import Member
+from edgenes.selection import cross_fitted
 from edgenes.space.genotype import Genotype
 from tune_jobs.errors import StudyError
 from tune_jobs.execution.jobs import Bench, Job, run_jobs
@@ -21,7 +22,6 @@ from tune_jobs.files.layout import FINALISTS, HYPERNETWORK
 from tune_jobs.files.stored_trainer import CANDIDATE, Retrained, candidate_key, has_weights
 from tune_jobs.moments import reached
 from tune_jobs.stages.hits import Hits
-from tune_jobs.stages.objective import objective
 from tune_jobs.study.context import StudyContext
 from tune_jobs.study.finalists import Finalist, finalist_entries
 from tune_jobs.study.trials import best_trial
@@ -40,15 +40,23 @@ def finalist_members(context: StudyContext, finalist: Finalist) -> list[Entry]:
     return with_every_seed(context, [(each.genotype, each.lam) for each in finalist.candidates(context)])
 
 
-def random_members(context: StudyContext) -> list[Entry]:
-    """Random genotypes, trained on as many images as what led to the ensemble: the baseline at equal cost."""
-    networks = context.setting.candidates * context.seeds_per_candidate
-    return [Entry(member) for member in equal_pool(context.setting, context.guided, networks)]
-
-
 def optimal_members(context: StudyContext) -> list[Entry]:
     """The optimal genotype, with as many seeds as an ensemble has members."""
     return [Entry(member) for member in seeds_pool(context.optimal, context.setting, context.setting.size)]
+
+
+def with_optimal(context: StudyContext, entries: Sequence[Entry]) -> list[Entry]:
+    """The pool of an ensemble: candidates and the optimal genotype's seeds, each network once."""
+    distinct: dict[Member, Entry] = {}
+    for entry in (*entries, *optimal_members(context)):
+        distinct.setdefault(entry.member, entry)
+    return list(distinct.values())
+
+
+def random_members(context: StudyContext) -> list[Entry]:
+    """Random genotypes, trained on as many images as what led to the ensemble: the baseline at equal cost."""
+    networks = context.setting.candidates * context.seeds_per_candidate + context.setting.size
+    return [Entry(member) for member in equal_pool(context.setting, context.guided, networks)]
 
 
 def with_every_seed(context: StudyContext, genotypes: Sequence[tuple[Genotype, float | None]]) -> list[Entry]:
@@ -119,7 +127,7 @@ def retraining_jobs(entries: Sequence[Entry]) -> list[Job]:
 
 
 def choose_finalist(context: StudyContext, data: Dataset, entries: list[Finalist]) -> tuple[Finalist, list[dict]]:
-    """The finalist whose fully retrained candidates have the best objective on V, and all their values.
+    """The finalist whose pool gives the best ensemble on V by the study's criterion, cross-fitted, and all values.
 
     Ties go to the better value in the sweep, in whose order the finalists come. Raises StudyError if no finalist
     has enough retrained candidates.
@@ -127,13 +135,14 @@ def choose_finalist(context: StudyContext, data: Dataset, entries: list[Finalist
     setting, labels = context.setting, data.validation.labels
     table, best = [], None
     for finalist in entries:
-        pool = pool_of(context, data, finalist_members(context, finalist))
+        pool = pool_of(context, data, with_optimal(context, finalist_members(context, finalist)))
         row = {"trial": finalist.number, "sweep_value": finalist.value, "networks": len(pool.records)}
         if len(pool.records) >= setting.size:
-            scored = objective(context.value, pool.predictions, labels, setting.size, setting.criterion)
-            row |= {"value": scored.value, "standard_error": scored.standard_error, "nll": scored.nll}
-            if best is None or scored.value > best[0]:
-                best = scored.value, finalist
+            found = cross_fitted(pool.predictions, labels, setting.size, setting.criterion, method=setting.selection)
+            row |= {"accuracy": found.accuracy, "standard_error": found.standard_error, "nll": found.nll}
+            loss = found.nll if setting.criterion == "nll" else -found.accuracy
+            if best is None or loss < best[0]:
+                best = loss, finalist
         table.append(row)
     if best is None:
         raise StudyError(
@@ -160,9 +169,8 @@ def finalists_stage(
     if not allowed:
         run.progress.say("No trial is feasible: the one with the least control error is taken.")
     data, store = run.data.without_test(), context.place.store
-    entries = [entry for finalist in chosen for entry in finalist_members(context, finalist)]
-    if baselines:
-        entries += [*optimal_members(context), *random_members(context)]
+    entries = with_optimal(context, [entry for finalist in chosen for entry in finalist_members(context, finalist)])
+    entries += random_members(context) if baselines else []
 
     def stored(job: Job, result: dict[str, Any]) -> bool:
         found = store.find(CANDIDATE, result["key"])

@@ -1,4 +1,4 @@
-"""The objective of a trial, on V: in the sweep, and when the hypernetwork is chosen."""
+"""The objective of a trial of the sweep, on V."""
 
 from dataclasses import dataclass
 

@@ -139,7 +139,8 @@ class Reselect(StudyCommand):
     candidates: int | None = None
     """Distinct genotypes to draw and to choose from; by default as many as the study's."""
     lambdas: Annotated[str | None, tyro.conf.arg(name="lambda", metavar="LOW:HIGH")] = None
-    """Numbers of edges shared with the optimal genotype at which to draw them; by default all."""
+    """Numbers of edges shared with the optimal genotype at which to draw them; by default all. Where HIGH is the
+    greatest, seeds of the optimal genotype itself are in the pool too, as in the study's."""
     trial: int | None = None
     """Trial whose hypernetwork to use; by default the one that the study chose."""
     selection: str = "auto"

@@ -17,7 +17,7 @@ from tune_jobs.files.layout import FINALISTS, HYPERNETWORK, file_digest
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.progress.text import aligned
 from tune_jobs.stages.ensemble import save_ensemble
-from tune_jobs.stages.finalists import Pool, pool_of, with_every_seed
+from tune_jobs.stages.finalists import Entry, Pool, pool_of, with_every_seed, with_optimal
 from tune_jobs.study.context import StudyContext
 from tune_jobs.study.optuna_study import study_seed, trial_seed
 from tune_jobs.study.result import read_result, read_test, test_reads
@@ -50,7 +50,10 @@ def run(command: Reselect) -> dict[str, Any]:
     data = saved.data()
     with threads(config.execution.cpus_per_trial):
         with progress_line("Retraining", shown=not command.json) as show:
-            pool, cached, diverged = retrain(context, data, drawn, show)
+            entries = with_every_seed(context, [(candidate.genotype, candidate.lam) for candidate in drawn])
+            if high == config.space.max_edges:
+                entries = with_optimal(context, entries)
+            pool, cached, diverged = retrain(context, data, entries, show)
         if len(pool.records) < size:
             raise StudyError(f"only {len(pool.records)} retrainings did not diverge, too few for {size} members.")
         labels = data.validation.labels
@@ -144,12 +147,11 @@ def draw(
     return draw_candidates(hypernetwork, count, generator, low, high, max_draws=max(200, DRAWS * count))
 
 
-def retrain(context: StudyContext, data: Dataset, drawn: list[Candidate], show: Show) -> tuple[Pool, int, int]:
-    """The fully retrained candidates, how many of them were stored, and how many diverged and are left out."""
+def retrain(context: StudyContext, data: Dataset, entries: list[Entry], show: Show) -> tuple[Pool, int, int]:
+    """The fully retrained networks, how many of them were stored, and how many diverged and are left out."""
     trainer, done, cached = context.place.trainer(data), [], 0
-    entries = with_every_seed(context, [(candidate.genotype, candidate.lam) for candidate in drawn])
     for k, entry in enumerate(entries):
-        show(k, len(entries), f"lambda {entry.lam:.2f}")
+        show(k, len(entries), "optimal" if entry.lam is None else f"lambda {entry.lam:.2f}")
         try:
             cached += trainer.candidate(entry.member.config, entry.member.genotype).cached
         except DivergedError:

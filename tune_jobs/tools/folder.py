@@ -15,7 +15,7 @@ from tune_jobs.files.layout import DRIVER
 from tune_jobs.files.lease import STALE, read_driver
 from tune_jobs.files.stored_trainer import candidate_key
 from tune_jobs.progress.text import one_line
-from tune_jobs.stages.finalists import Entry, finalist_members, optimal_members, random_members
+from tune_jobs.stages.finalists import Entry, finalist_members, random_members, with_optimal
 from tune_jobs.study.saved import SavedStudy
 
 
@@ -108,7 +108,7 @@ def full_retrainings(saved: SavedStudy) -> dict[str, Entry]:
     Raises CheckpointError if a finalist's hypernetwork is missing or damaged.
     """
     context, data = saved.context(), _Digest(saved.data_digest)
-    entries = [entry for finalist in saved.finalists() for entry in finalist_members(context, finalist)]
-    if saved.config.baselines:
-        entries += [*optimal_members(context), *random_members(context)]
+    finalists = saved.finalists()
+    entries = with_optimal(context, [entry for each in finalists for entry in finalist_members(context, each)])
+    entries += random_members(context) if saved.config.baselines else []
     return {candidate_key(entry.member.config, data, entry.member.genotype): entry for entry in entries}

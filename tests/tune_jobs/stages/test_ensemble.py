@@ -30,6 +30,7 @@ from tune_jobs.stages.finalists import (
     pool_of,
     random_members,
     retraining_jobs,
+    with_optimal,
 )
 from tune_jobs.study import result as results
 from tune_jobs.study.finalists import Finalist
@@ -117,25 +118,26 @@ class TestJobs:
         context, _ = make_study(tmp_path)
         found = [entry.member.genotype for entry in random_members(context)]
         assert random_members(context) == random_members(context)
-        # a guided one has 10 short retrainings of 1 epoch on half the images in the place of 2 more of 2 epochs on all
-        assert len(set(found)) == len(found) == 3 + (2 if context.guided else 0)
+        # as many as candidates and seeds of the optimal genotype; a guided one has 10 short retrainings of 1 epoch on
+        # half the images in the place of 2 more of 2 epochs on all
+        assert len(set(found)) == len(found) == 5 + (2 if context.guided else 0)
         other = dataclasses.replace(context, setting=context.setting.of_seed(1))
         assert [entry.member.genotype for entry in random_members(other)] != found
 
 
 class TestChoice:
-    @pytest.mark.parametrize("value", ["retrained", "mean"])
-    def test_the_best_objective_wins_each_time(self, trained, value):
-        context, labels = dataclasses.replace(trained.context, value=value), DATA.validation.labels
+    @pytest.mark.parametrize("criterion", ["nll", "accuracy"])
+    def test_the_best_by_the_criterion_wins_each_time(self, trained, criterion):
+        setting = dataclasses.replace(trained.context.setting, criterion=criterion)
+        context, labels = dataclasses.replace(trained.context, setting=setting), DATA.validation.labels
         chosen, table = choose_finalist(context, DATA, trained.finalists)
         for row, finalist in zip(table, trained.finalists, strict=True):
-            predictions = pool_of(context, DATA, finalist_members(context, finalist)).predictions
-            expected = cross_fitted(predictions, labels, 2, "nll").accuracy
-            if value == "mean":
-                expected = sum(accuracy(each, labels) for each in predictions) / 3
-            assert row["value"] == pytest.approx(expected, abs=1e-12)
-            assert (row["trial"], row["networks"]) == (finalist.number, 3)
-        assert chosen.number == max(table, key=lambda row: row["value"])["trial"]
+            entries = [*finalist_members(context, finalist), *optimal_members(context)]
+            expected = cross_fitted(pool_of(context, DATA, entries).predictions, labels, 2, criterion)
+            assert (row["accuracy"], row["nll"]) == (expected.accuracy, expected.nll)
+            assert (row["trial"], row["networks"]) == (finalist.number, 5)
+        best = min(table, key=lambda row: row["nll"] if criterion == "nll" else -row["accuracy"])
+        assert chosen.number == best["trial"]
         assert choose_finalist(context, DATA.without_test(), trained.finalists) == (chosen, table)
 
     def test_a_tie_goes_to_the_finalist_that_comes_first(self, trained):
@@ -176,12 +178,21 @@ class TestEnsemble:
         assert len(trained.result["members"]) == 2
         json.dumps(trained.result, allow_nan=False)
 
-    def test_members_are_candidates_of_the_finalist(self, trained):
-        drawn = {c.genotype.digest: c for c in trained.chosen.candidates(trained.context)}
+    def test_members_are_candidates_of_the_finalist_or_the_optimal_genotype(self, trained):
+        optimal = trained.context.optimal
+        drawn = {c.genotype.digest: (c.lam, c.genotype) for c in trained.chosen.candidates(trained.context)}
+        assert trained.result["selection"]["networks"] == 5
         for row in trained.result["members"]:
-            candidate = drawn[row["digest"]]
-            assert row["lambda"] == candidate.lam
-            assert row["shared"] == shared_edges(candidate.genotype, trained.context.optimal)
+            lam, genotype = drawn.get(row["digest"], (None, optimal))
+            assert (row["lambda"], row["digest"]) == (lam, genotype.digest)
+            assert row["shared"] == shared_edges(genotype, optimal)
+
+    def test_a_candidate_that_is_the_optimal_genotype_is_in_the_pool_once(self, tmp_path):
+        context, finalists = make_study(tmp_path)
+        candidates = finalist_members(context, finalists[0])
+        context = dataclasses.replace(context, optimal=candidates[1].member.genotype)
+        pool = with_optimal(context, candidates)
+        assert pool[:3] == candidates and len({entry.member for entry in pool}) == len(pool) == 4
 
     def test_every_rival_of_the_comparison_is_there(self, trained):
         assert [row["name"] for row in comparison(trained.result)] == list(NAMES.values())
