@@ -1,10 +1,10 @@
-# `make study` runs the main job, `make test` the tests, `make test-unit` the quick ones without Ray and processes; each
-# sets up .venv first.
+# `make study` runs the main job, `make test` the tests, `make test-unit` the quick ones without Ray and processes, `make
+# docs` builds the site; each sets up .venv first.
 PYTHON ?= python3
 ARGS ?=
 PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: study test test-unit lint soak setup
+.PHONY: study test test-unit lint docs wheel soak setup
 study: setup
 	.venv/bin/python studies/anneal_sweep.py $(ARGS)
 
@@ -19,6 +19,12 @@ lint: setup
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports
 	.venv/bin/mypy
+
+docs: setup  # the site, into site/
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
+
+wheel: setup  # into dist/
+	.venv/bin/python -m build --wheel
 
 soak: setup  # every fault that a study survives, up to an hour; prints the table of docs/RELIABILITY.md
 	.venv/bin/python -m tests.faults.soak

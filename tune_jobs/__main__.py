@@ -10,11 +10,11 @@ import tyro
 from tune_jobs.tools.commands import COMMANDS
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(
+    arguments: list[str] | None = None, program: str = "python -m tune_jobs", description: str | None = __doc__
+) -> int:
     """Run the command of the command line; returns the exit status."""
-    command = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS, args=arguments, prog="python -m tune_jobs", description=__doc__
-    )
+    command = tyro.extras.subcommand_cli_from_dict(COMMANDS, args=arguments, prog=program, description=description)
     # Only now: torch and Optuna take seconds, which --help need not.
     import optuna
     from rich.console import Console
