@@ -12,6 +12,7 @@ from edgenes.methods.baselines import register_method
 from edgenes.selection import Selection, register_selection, select_ensemble
 from edgenes.space.genotype import Edge, Genotype, SearchSpace, deviate, random_genotype, shared_edges
 from edgenes.space.operations import register_operation
+from edgenes.uncertainty import Abstention, ConformalSets, Uncertainty
 
 if TYPE_CHECKING:
     from edgenes.ensemble import Ensemble
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 __all__ = [
+    "Abstention",
     "ArchitectureLogits",
     "Candidate",
     "CheckpointError",
     "ConfigError",
+    "ConformalSets",
     "DataError",
     "Dataset",
     "DivergedError",
@@ -50,6 +53,7 @@ __all__ = [
     "Source",
     "Supernet",
     "TrainingConfig",
+    "Uncertainty",
     "control_curve",
     "control_error",
     "deviate",

@@ -1,12 +1,15 @@
 """Metrics against definitions written out again as plain loops, and at the edges where they are subtle."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, brier_score_loss
+from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
 
 from edgenes import metrics
 from edgenes.errors import ConfigError
@@ -51,6 +54,56 @@ def test_metrics_agree_with_independent_definitions(seed, classes, dtype):
     assert metrics.brier(predictions[0], labels) == pytest.approx(math.fsum(squares) / len(labels), rel=1e-12)
 
 
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10**6), st.integers(2, 6), st.sampled_from([1, 5, 15]))
+def test_calibration_errors_agree_with_torchmetrics_off_the_edges(seed, classes, bins):
+    rng = np.random.default_rng(seed)
+    p, labels = rng.dirichlet(np.full(classes, 0.7), 80), rng.integers(classes, size=80)
+    scores, target = torch.tensor(p), torch.tensor(labels)
+    for norm, metric in (("l1", metrics.ece), ("max", metrics.mce)):
+        expected = multiclass_calibration_error(scores, target, classes, bins, norm)
+        assert metric(p, labels, bins) == pytest.approx(expected.item(), abs=1e-5), norm
+    each = [binary_calibration_error(scores[:, c], (target == c).long(), bins).item() for c in range(classes)]
+    assert metrics.classwise_ece(p, labels, bins) == pytest.approx(np.mean(each), abs=1e-5)
+    assert metrics.brier(p, labels) == pytest.approx(
+        brier_score_loss(labels, p, labels=range(classes), scale_by_half=False), rel=1e-12
+    )
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10**6), st.sampled_from([1, 4, 15, 50]))
+def test_adaptive_ece_has_equally_many_samples_a_bin_and_no_order(seed, bins):
+    predictions, labels = predictions_of(seed, 1, 41)  # one-hot ones among them: many confidences of 1
+    p = predictions[0]
+    order = np.argsort(p.max(-1), kind="stable")
+    excess = (p.argmax(-1) == labels)[order] - p.max(-1)[order]
+    for value in set(p.max(-1)):
+        equal = p.max(-1)[order] == value
+        excess[equal] = excess[equal].mean()
+    sizes = [len(labels) // bins + (k < len(labels) % bins) for k in range(bins)]
+    starts = np.append(0, np.cumsum(sizes))
+    expected = sum(abs(excess[a:b].sum()) for a, b in itertools.pairwise(starts)) / len(labels)
+    assert metrics.adaptive_ece(p, labels, bins) == pytest.approx(expected, abs=1e-12)
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    assert metrics.adaptive_ece(p[shuffled], labels[shuffled], bins) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_reliability_diagram_has_the_bins_and_leaves_empty_ones_out():
+    found = metrics.reliability([[0.6, 0.4], [0.55, 0.45], [1.0, 0.0]], [0, 1, 0], bins=10)
+    assert found.count.tolist() == [0, 0, 0, 0, 0, 2, 0, 0, 0, 1]
+    assert found.confidence[[5, 9]] == pytest.approx([0.575, 1.0])
+    assert found.accuracy[[5, 9]].tolist() == [0.5, 1.0]
+    assert np.isnan(found.accuracy).sum() == np.isnan(found.confidence).sum() == 8
+    assert metrics.mce([[0.6, 0.4], [0.55, 0.45], [1.0, 0.0]], [0, 1, 0], bins=10) == pytest.approx(0.075)
+
+
+@pytest.mark.parametrize("bins", [0, 2.0, True])
+@pytest.mark.parametrize("name", ["ece", "mce", "adaptive_ece", "classwise_ece"])
+def test_bins_are_a_number_of_them(name, bins):
+    with pytest.raises(ConfigError, match="bins"):
+        getattr(metrics, name)([[0.5, 0.5]], [0], bins)
+
+
 def test_an_impossible_label_costs_a_finite_documented_price():
     assert metrics.nll([[1.0, 0.0]], [1]) == pytest.approx(-math.log(1.1754943508222875e-38))
     assert metrics.nll([[1.0, 0.0]], [0]) == 0
@@ -66,6 +119,14 @@ def test_confidence_on_an_edge_belongs_to_the_bin_below():
     # would have made up for each other.
     p = np.array([[0.6, 0.4], [0.61, 0.39]])
     assert metrics.ece(p, [0, 1]) == pytest.approx((0.4 + 0.61) / 2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_edges_have_the_precision_of_the_input(dtype):
+    # 0.6 = 9/15 and 0.55 share bin 8, and nearly make up for each other. float32(0.6) is above the float64 edge,
+    # which put it into bin 9: an error of 0.475.
+    p = np.array([[0.6, 0.4], [0.55, 0.45]], dtype=dtype)
+    assert metrics.ece(p, [0, 1]) == pytest.approx(0.075, abs=1e-6)
 
 
 def test_confidence_just_above_one_stays_in_the_last_bin():
