@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from edgenes.nn.network import Network
 from edgenes.parsing import parse_json, reason, shown
 from edgenes.space.genotype import Genotype
 from edgenes.training.retraining import make_network
+from edgenes.uncertainty import Uncertainty
 
 _FILE = "ensemble.pt"
 
@@ -37,6 +38,8 @@ class Ensemble(nn.Module):
         >>> ensemble = Ensemble.of(networks, configs, data)
         >>> ensemble.predict(data.test.images.transpose(0, 2, 3, 1)).shape
         (359, 10)
+        >>> ensemble.uncertainty(data.test.images.transpose(0, 2, 3, 1)).epistemic.shape
+        (359,)
     """
 
     def __init__(
@@ -83,11 +86,14 @@ class Ensemble(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Pixels 0..255 (batch, channels, H, W), any dtype -> probabilities (batch, classes)."""
-        images = (images.float() / 255 - self.mean) / self.std
-        probabilities = torch.stack([network(images).softmax(-1) for network in self.networks])
+        probabilities = self._logits(images).softmax(-1)
         if self.weights is None:
             return probabilities.mean(0)
         return torch.tensordot(probabilities.new_tensor(self.weights), probabilities, 1)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        images = (images.float() / 255 - self.mean) / self.std
+        return torch.stack([network(images) for network in self.networks])
 
     @torch.inference_mode()
     def predict(self, images: np.ndarray | Tensor, batch_size: int = 512) -> np.ndarray:
@@ -95,6 +101,16 @@ class Ensemble(nn.Module):
 
         The layout is that of a data set's x_test. Raises ConfigError on another dtype, shape or size.
         """
+        return torch.cat([self(batch).cpu() for batch in self._batches(images, batch_size)]).numpy()
+
+    @torch.inference_mode()
+    def uncertainty(self, images: np.ndarray | Tensor, batch_size: int = 512) -> Uncertainty:
+        """How uncertain the ensemble is of each image, and its members' probabilities; `images` as in `predict`."""
+        logits = [self._logits(batch).cpu() for batch in self._batches(images, batch_size)]
+        return Uncertainty.of(torch.cat(logits, 1).log_softmax(-1).numpy(), self.weights)
+
+    def _batches(self, images: np.ndarray | Tensor, batch_size: int) -> Iterator[Tensor]:
+        """The images, checked, as (batch, channels, H, W) on the ensemble's device."""
         images = torch.as_tensor(images)
         channels = self.mean.shape[1]
         pixels = images.unsqueeze(-1) if images.dim() == 3 else images
@@ -105,8 +121,7 @@ class Ensemble(nn.Module):
                 f"{tuple(images.shape)}: convert to 0..255 and resize to {self.image_size}x{self.image_size}."
             )
         device = self.mean.device
-        batches = pixels.permute(0, 3, 1, 2).split(batch_size)
-        return torch.cat([self(batch.to(device)).cpu() for batch in batches]).numpy()
+        return (batch.to(device) for batch in pixels.permute(0, 3, 1, 2).split(batch_size))
 
     def save(self, folder: str | Path) -> None:
         """Write weights, genotypes and normalisation (`ensemble.pt`) and a card for people and programs."""

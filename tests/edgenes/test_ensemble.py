@@ -53,6 +53,18 @@ def test_weights_weigh_its_members_and_are_saved(ensemble, digits, tmp_path):
         np.testing.assert_allclose(one.predict(pixels(digits.validation)), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("weights", [None, (0.75, 0.25)])
+def test_its_uncertainty_is_that_of_its_members_and_of_what_it_predicts(ensemble, digits, weights):
+    networks = list(ensemble.networks)
+    one = Ensemble.of(networks, ensemble.configs, digits, weights=weights)
+    found = one.uncertainty(pixels(digits.validation), batch_size=100)
+    members = np.stack([predict(network, digits.validation, digits) for network in networks])
+    np.testing.assert_allclose(found.members, np.exp(members), atol=1e-5)
+    mean = one.predict(pixels(digits.validation)).astype(float)
+    np.testing.assert_allclose(found.entropy, -(mean * np.log(mean)).sum(-1), atol=1e-5)
+    assert found.epistemic.max() > 0.01
+
+
 @pytest.mark.parametrize("weights", [(1.0,), (0.5, 0.6), (-0.5, 1.5), ("a", "b")])
 def test_weights_that_are_no_shares_are_refused(ensemble, digits, weights):
     with pytest.raises(ConfigError, match="weights"):
