@@ -12,6 +12,7 @@ from edgenes.methods.baselines import register_method
 from edgenes.selection import Selection, register_selection, select_ensemble
 from edgenes.space.genotype import Edge, Genotype, SearchSpace, deviate, random_genotype, shared_edges
 from edgenes.space.operations import register_operation
+from edgenes.space.published import published_genotype
 from edgenes.uncertainty import Abstention, ConformalSets, Uncertainty
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ __all__ = [
     "draw_candidates",
     "load_data",
     "predict",
+    "published_genotype",
     "random_genotype",
     "register_method",
     "register_operation",

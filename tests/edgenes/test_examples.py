@@ -9,9 +9,9 @@ import edgenes
 from edgenes.registry import Registry
 
 EXAMPLES = {
-    name: test
+    test.name: test
     for name in edgenes.__all__
-    for test in doctest.DocTestFinder(recurse=False).find(getattr(edgenes, name), name, globs={})
+    for test in doctest.DocTestFinder().find(getattr(edgenes, name), name, globs={})  # its methods too
     if test.examples
 }
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from edgenes.errors import ConfigError
 from edgenes.methods.budget import Setting
 from edgenes.space.choices import GUIDES
+from edgenes.space.published import PUBLISHED, published_genotype
 from edgenes.validation import check_at_least, check_at_most
 from tune_jobs.config.budget import MOST
 from tune_jobs.config.presets import PRESETS
@@ -35,8 +36,8 @@ class SweepConfig(StudyConfig):
     supernet's shared weights, as in the paper; auto is the predictor, and the supernet for --preset paper."""
     optimal: str = "auto"
     """Where the optimal genotype comes from: auto (the predictor's best, else darts), darts (searched first), halving
-    (successive halving of 8 random genotypes, or more where the operations of a search pay for them), or a genotype
-    JSON file."""
+    (successive halving of 8 random genotypes, or more where the operations of a search pay for them), a published one
+    (DARTS_V1, DARTS_V2, PC_DARTS_CIFAR, PC_DARTS_IMAGENET), or a file of a genotype."""
     trials: int = 12
     """Trials of the sweep, complete and pruned ones together."""
     finalists: int = 3
@@ -96,6 +97,8 @@ class SweepConfig(StudyConfig):
                 raise ConfigError(
                     f"--{name.replace('_', '-')} belongs to --optimal darts: nothing else is searched so."
                 )
+        if self.optimal_by == "published":
+            published_genotype(self.optimal, self.space)  # the search space must have it
         self.setting("cpu")  # each configuration checks its own fields
 
     @property
@@ -105,7 +108,9 @@ class SweepConfig(StudyConfig):
 
     @property
     def optimal_by(self) -> str:
-        """How the optimal genotype is found: predictor, darts or halving; file where it is the user's own."""
+        """How the optimal genotype is found: predictor, darts or halving; else published, or file: one's own."""
+        if self.optimal in PUBLISHED:
+            return "published"
         if self.genotype_file is not None:
             return "file"
         return self.optimal if self.optimal != "auto" else "predictor" if self.guided else "darts"
@@ -113,7 +118,7 @@ class SweepConfig(StudyConfig):
     @property
     def genotype_file(self) -> Path | None:
         """The user's own optimal genotype; None where the study finds one."""
-        return None if self.optimal in OPTIMA else Path(self.optimal)
+        return None if self.optimal in (*OPTIMA, *PUBLISHED) else Path(self.optimal)
 
     def setting(self, device: str) -> Setting:
         """What the method takes: budgets, configurations and the seed."""

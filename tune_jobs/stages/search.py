@@ -16,7 +16,8 @@ from edgenes.metrics import accuracy
 from edgenes.predictor import PerformancePredictor
 from edgenes.space.choices import LEAST_SURVEY
 from edgenes.space.genotype import Genotype, SearchSpace
-from tune_jobs.config.sweep import SweepConfig
+from edgenes.space.published import PUBLISHED, genotype_of_text, published_genotype
+from tune_jobs.config.sweep import OPTIMA, SweepConfig
 from tune_jobs.errors import StudyError
 from tune_jobs.execution.jobs import Bench, Job, run_jobs
 from tune_jobs.execution.run import Run
@@ -37,6 +38,8 @@ def search_stage(run: Run, place: Workplace, setting: Setting, config: SweepConf
     if predictor is not None and config.optimal_by == "predictor":
         genotype = optimal_genotype(predictor)
         run.progress.say(f"Optimal genotype: {genotype}.")
+    elif config.optimal_by == "published":
+        genotype = published_genotype(config.optimal, setting.space)
     elif config.genotype_file is not None:
         genotype = read_genotype(config.genotype_file, setting.space)
     else:
@@ -103,15 +106,14 @@ def _summary(predictor: PerformancePredictor, setting: Setting) -> str:
 
 
 def read_genotype(path: Path, space: SearchSpace) -> Genotype:
-    """The user's optimal genotype; raises ConfigError if it is no genotype of the study's space."""
+    """The user's optimal genotype, in any known form; raises ConfigError if it is none of the study's space."""
+    expected = f"--optimal must be {', '.join((*OPTIMA, *PUBLISHED))} or a genotype file"
     try:
-        genotype = Genotype.from_json(path.read_text())
+        genotype = genotype_of_text(path.read_text(), space)
     except OSError as error:
-        raise ConfigError(
-            f"--optimal must be auto, darts, halving or a genotype file; {path} cannot be read: {error.strerror}."
-        ) from error
+        raise ConfigError(f"{expected}; {path} cannot be read: {error.strerror}.") from error
     except (ConfigError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--optimal must be auto, darts, halving or a genotype file; {path}: {error}") from error
+        raise ConfigError(f"{expected}; {path}: {error}") from error
     if genotype.space != space:
         raise ConfigError(
             f"the genotype in {path} has {genotype.space.nodes} nodes with {genotype.space.inputs_per_node} inputs, "

@@ -91,6 +91,7 @@ def test_a_mistake_is_an_error_that_names_the_option(kind, wrong, named):
         ({"objectives": ("value", "control"), "pruner": "median"}, "pruner"),
         ({"optimal": "halving", "max_parameter_free": 2}, "max-parameter-free"),
         ({"search_warmup": 0.2}, "--optimal darts"),
+        ({"optimal": "DARTS_V2"}, "--inputs-per-node 2 --cell-types both"),
         ({"value": "one-shot"}, "--guide supernet"),
         ({"guide": "predictr"}, "'predictor'"),
         ({"survey": 9}, "survey"),
@@ -119,6 +120,11 @@ def test_a_mistake_of_a_sweep_names_the_option(wrong, named):
 def test_the_guide_decides_where_the_optimal_genotype_comes_from(options, guide, optimal):
     config = SweepConfig.of(cell_types="reduction", **options)
     assert (config.guide, config.guided, config.optimal_by) == (guide, guide == "predictor", optimal)
+
+
+def test_a_published_genotype_is_optimal_in_the_space_that_has_it():
+    config = SweepConfig.of(optimal="DARTS_V2", preset="darts")
+    assert (config.optimal_by, config.genotype_file) == ("published", None)
 
 
 def test_a_study_keeps_its_guide_under_another_preset():
