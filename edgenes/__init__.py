@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
 from edgenes.data.dataset import Dataset, Part
 from edgenes.data.loading import load_data
-from edgenes.data.sources import Source, register_source
+from edgenes.data.source import Source
+from edgenes.data.sources import register_source
 from edgenes.errors import CheckpointError, ConfigError, DataError, DivergedError, EdgeNESError
 from edgenes.methods.baselines import register_method
 from edgenes.selection import Selection, register_selection, select_ensemble

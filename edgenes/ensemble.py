@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgenes.checkpoint import check_weights, load_checkpoint, save_checkpoint, write_json
+from edgenes.checkpoint import check_weights, file_in, load_checkpoint, save_checkpoint, write_json
 from edgenes.config import TrainingConfig, from_dict, to_dict
 from edgenes.data.dataset import Dataset
+from edgenes.data.inputs import as_images
 from edgenes.errors import CheckpointError, ConfigError
 from edgenes.nn.network import Network
 from edgenes.parsing import parse_json, reason, shown
@@ -96,32 +98,34 @@ class Ensemble(nn.Module):
         return torch.stack([network(images) for network in self.networks])
 
     @torch.inference_mode()
-    def predict(self, images: np.ndarray | Tensor, batch_size: int = 512) -> np.ndarray:
-        """Probabilities, float32 (samples, classes), of uint8 images (samples, H, W) or (samples, H, W, channels).
+    def predict(self, images: Any, batch_size: int = 512) -> np.ndarray:
+        """Probabilities, float32 (samples, classes), in evaluation mode, of what `edgenes.data.inputs.as_images` takes.
 
-        The layout is that of a data set's x_test. Raises ConfigError on another dtype, shape or size.
+        That is uint8 (samples, H, W) or (samples, H, W, channels) as in a data set's x_test, one such image, other
+        orders and types of them that have one meaning, PIL pictures, or paths of pictures. Raises ConfigError or
+        DataError for others.
         """
-        return torch.cat([self(batch).cpu() for batch in self._batches(images, batch_size)]).numpy()
+        with self._batches(images, batch_size) as batches:
+            return torch.cat([self(batch).cpu() for batch in batches]).numpy()
 
     @torch.inference_mode()
-    def uncertainty(self, images: np.ndarray | Tensor, batch_size: int = 512) -> Uncertainty:
+    def uncertainty(self, images: Any, batch_size: int = 512) -> Uncertainty:
         """How uncertain the ensemble is of each image, and its members' probabilities; `images` as in `predict`."""
-        logits = [self._logits(batch).cpu() for batch in self._batches(images, batch_size)]
+        with self._batches(images, batch_size) as batches:
+            logits = [self._logits(batch).cpu() for batch in batches]
         return Uncertainty.of(torch.cat(logits, 1).log_softmax(-1).numpy(), self.weights)
 
-    def _batches(self, images: np.ndarray | Tensor, batch_size: int) -> Iterator[Tensor]:
-        """The images, checked, as (batch, channels, H, W) on the ensemble's device."""
-        images = torch.as_tensor(images)
-        channels = self.mean.shape[1]
-        pixels = images.unsqueeze(-1) if images.dim() == 3 else images
-        expected = (self.image_size, self.image_size, channels)
-        if images.dtype != torch.uint8 or pixels.dim() != 4 or tuple(pixels.shape[1:]) != expected:
-            raise ConfigError(
-                f"expected uint8 images (samples, {', '.join(map(str, expected))}), got {images.dtype} "
-                f"{tuple(images.shape)}: convert to 0..255 and resize to {self.image_size}x{self.image_size}."
-            )
-        device = self.mean.device
-        return (batch.to(device) for batch in pixels.permute(0, 3, 1, 2).split(batch_size))
+    @contextmanager
+    def _batches(self, images: Any, batch_size: int) -> Iterator[Iterator[Tensor]]:
+        """The images as (batch, channels, H, W) on the ensemble's device, which is in evaluation mode meanwhile."""
+        pixels = as_images(images, self.image_size, self.mean.shape[1])
+        modes = {module: module.training for module in self.modules()}
+        self.eval()
+        try:
+            yield (batch.to(self.mean.device) for batch in pixels.permute(0, 3, 1, 2).split(batch_size))
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
 
     def save(self, folder: str | Path) -> None:
         """Write weights, genotypes and normalisation (`ensemble.pt`) and a card for people and programs."""
@@ -143,8 +147,11 @@ class Ensemble(nn.Module):
 
     @classmethod
     def load(cls, folder: str | Path) -> "Ensemble":
-        """Read what `save` wrote, onto the CPU; raises CheckpointError if it is missing or damaged."""
-        path = Path(folder) / _FILE
+        """Read what `save` wrote, onto the CPU, by its folder or by its `ensemble.pt`.
+
+        Raises CheckpointError if it is missing or damaged.
+        """
+        path = file_in(Path(folder), _FILE)
         state = load_checkpoint(path, "ensemble")
         try:
             return cls._from_state(state)

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from edgenes.data.dataset import Dataset, Part, build_dataset
-from edgenes.data.sources import SOURCES, Source, read_file, read_folder
+from edgenes.data.folder import read_folder
+from edgenes.data.source import Source
+from edgenes.data.sources import SOURCES, read_file
 from edgenes.data.split import split_indices
 from edgenes.errors import DataError
 
@@ -24,6 +26,7 @@ def load_data(
     seed: int = 0,
     flip: bool | None = None,
     images: int | None = None,
+    skip_broken: bool = False,
 ) -> Dataset:
     """Load a data set and split its training images, stratified and shuffled: V a fifth, W and H two fifths.
 
@@ -36,7 +39,11 @@ def load_data(
     - a name of your own, see `register_source`;
     - the path of an `.npz` with x_train, y_train, x_test, y_test (images uint8 (N, H, W) or (N, H, W, C),
       labels 0..K-1) and, if wanted, class_names;
-    - the path of a folder with pictures in train/CLASS/ and test/CLASS/.
+    - the path of a folder with pictures in train/CLASS/ and test/CLASS/; with `skip_broken` those that cannot be read
+      are left out.
+
+    Pixels and labels of other types are converted where they have one meaning. What is converted, skipped or looks
+    wrong is logged as a warning.
 
     `image_size` resizes to squares of that many pixels. `seed` decides the split. `flip` says whether a
     horizontal flip keeps the label; None means yes for torchvision's data, no for all others, and for your own what
@@ -53,7 +60,7 @@ def load_data(
         raise DataError(f"image_size should be 1 to {LARGEST} pixels, got {image_size}.")
     if seed < 0:
         raise DataError(f"the seed of the split should be at least 0, got {seed}.")
-    source = _read(name_or_path, root, download, image_size).checked(image_size)
+    source = _read(name_or_path, root, download, image_size, skip_broken).checked(image_size)
     pixels, labels = source.train_images, source.train_labels
     if images is not None and images < len(labels):
         if images < 1:
@@ -82,13 +89,15 @@ def _channels_first(images: np.ndarray) -> np.ndarray:
     return images.transpose(0, 3, 1, 2).copy(order="C")
 
 
-def _read(name_or_path: str | Path, root: str | Path | None, download: bool, image_size: int | None) -> Source:
+def _read(
+    name_or_path: str | Path, root: str | Path | None, download: bool, image_size: int | None, skip_broken: bool
+) -> Source:
     name = str(name_or_path)
     if name in SOURCES:
         return SOURCES[name](root, download)
     path = Path(name).expanduser()
     if path.is_dir():
-        return read_folder(path, image_size)
+        return read_folder(path, image_size, skip_broken)
     if path.exists():
         return read_file(path)
     if path.suffix == ".npz" or len(path.parts) > 1:

@@ -2,12 +2,14 @@
 
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.lib import format as npy
 
+from edgenes.data.formats import kind_of
 from edgenes.errors import DataError
 from edgenes.parsing import open_zip, printable, reason, shown
 
@@ -27,31 +29,51 @@ def read_npz(path: Path, required: Sequence[str], optional: Sequence[str] = ()) 
     Raises DataError for a file that is no `.npz`, is cut short, lacks an array, holds Python objects in one,
     declares an array larger than the file can hold, or expands to more than pictures do.
     """
+    with _opened(path) as archive:
+        present = _names(archive)
+        missing = [name for name in required if name not in present]
+        if missing:
+            held = printable(", ".join(present))[:500] or "no arrays"
+            raise DataError(
+                f"{path} lacks {', '.join(missing)}; it holds {held}. "
+                f"Expected {', '.join([*required, *(f'{name} if wanted' for name in optional)])}."
+            )
+        wanted = [*required, *(name for name in optional if name in present)]
+        allowed = max(FREE_BYTES, EXPANSION_LIMIT * path.stat().st_size)
+        total = sum(_declared(archive, path, name) for name in wanted)
+        if total > allowed:
+            raise DataError(
+                f"the arrays of {path} would take {total} bytes, more than {EXPANSION_LIMIT} times the file's own: "
+                "these are no pictures. Write them with numpy.savez, without compression, if they are meant."
+            )
+        return {name: _array(archive, name) for name in wanted}
+
+
+def array_names(path: Path) -> list[str]:
+    """Names of the arrays in the file; raises DataError for a file that is no `.npz`, with what it is instead."""
+    with _opened(path) as archive:
+        return _names(archive)
+
+
+def _names(archive: zipfile.ZipFile) -> list[str]:
+    return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with open_zip(path) as archive:
-            present = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-            missing = [name for name in required if name not in present]
-            if missing:
-                held = printable(", ".join(present))[:500] or "no arrays"
-                raise DataError(
-                    f"{path} lacks {', '.join(missing)}; it holds {held}. "
-                    f"Expected {', '.join(required)} and, if wanted, {', '.join(optional)}."
-                )
-            wanted = [*required, *(name for name in optional if name in present)]
-            allowed = max(FREE_BYTES, EXPANSION_LIMIT * path.stat().st_size)
-            total = sum(_declared(archive, path, name) for name in wanted)
-            if total > allowed:
-                raise DataError(
-                    f"the arrays of {path} would take {total} bytes, more than {EXPANSION_LIMIT} times the file's own: "
-                    "these are no pictures. Write them with numpy.savez, without compression, if they are meant."
-                )
-            return {name: _array(archive, name) for name in wanted}
+            yield archive
     except DataError:
         raise
     # zipfile, zlib and numpy's parser of headers each have their own; the file is unusable in any case
     except Exception as error:
+        kind = kind_of(path)
         raise DataError(
-            f"{path} cannot be read as an .npz ({reason(error)}). Expected a whole file "
+            f"{path} is {kind}. Expected an .npz: read it in Python, and write its arrays with "
+            "numpy.savez(PATH, x_train=..., y_train=..., x_test=..., y_test=...)."
+            if kind
+            else f"{path} cannot be read as an .npz ({reason(error)}). Expected a whole file "
             "as numpy.savez writes it; if it was copied or downloaded, do so again."
         ) from error
 

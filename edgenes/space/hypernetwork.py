@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgenes.checkpoint import check_weights, load_checkpoint, save_checkpoint
+from edgenes.checkpoint import check_weights, file_in, load_checkpoint, save_checkpoint
 from edgenes.errors import CheckpointError, ConfigError
 from edgenes.parsing import reason, shown
 from edgenes.space.choices import INTERPOLATIONS
@@ -92,8 +92,12 @@ class Hypernetwork(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path) -> "Hypernetwork":
-        """Read what `save` wrote; raises CheckpointError if it is missing or damaged."""
-        state = load_checkpoint(Path(path), "hypernetwork")
+        """Read what `save` wrote, or the `hypernetwork.pt` in a folder.
+
+        Raises CheckpointError if it is missing or damaged.
+        """
+        path = file_in(Path(path), "hypernetwork.pt")
+        state = load_checkpoint(path, "hypernetwork")
         try:
             return cls.from_state(state)
         except (AttributeError, LookupError, TypeError, RuntimeError, ConfigError) as error:

@@ -25,6 +25,8 @@ class DataOptions:
     """Use so many of the training images, drawn class by class; by default all."""
     flip: bool | None = None
     """Whether a mirrored image keeps its label, for augmentation; by default only for the photo data sets."""
+    skip_broken: bool = False
+    """Leave out the pictures of a folder that cannot be read, and list them."""
 
     def __post_init__(self):
         if self.images is not None:
@@ -32,4 +34,12 @@ class DataOptions:
 
     def load(self) -> Dataset:
         """The data set; raises DataError if it is not there or does not fit."""
-        return load_data(self.dataset, self.root, self.download, self.image_size, flip=self.flip, images=self.images)
+        return load_data(
+            self.dataset,
+            self.root,
+            self.download,
+            self.image_size,
+            flip=self.flip,
+            images=self.images,
+            skip_broken=self.skip_broken,
+        )

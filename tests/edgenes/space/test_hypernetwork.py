@@ -121,7 +121,7 @@ def test_a_file_gives_the_hypernetwork_back(tmp_path, interpolation):
     lams = torch.linspace(-1, 5, 50)
     assert torch.equal(again(lams).alpha, hypernetwork(lams).alpha)
     assert torch.equal(again(lams).beta, hypernetwork(lams).beta)
-    assert again.genotype(2) == hypernetwork.genotype(2)
+    assert again.genotype(2) == hypernetwork.genotype(2) == Hypernetwork.load(tmp_path).genotype(2)
 
 
 def perfect(optimal):

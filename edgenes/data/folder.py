@@ -1,0 +1,98 @@
+"""Pictures in train/CLASS/ and test/CLASS/, as they lie on real disks."""
+
+import logging
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from edgenes.data.images import picture_endings, read_pictures
+from edgenes.data.source import Source
+from edgenes.errors import DataError
+
+SYSTEM = frozenset(
+    [
+        *("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin", "lost+found"),
+        *("system volume information", "__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
+    ]
+)
+"""Names, in lower case, that operating systems, network drives and programs leave beside pictures."""
+LAYOUT = "Expected train/CLASS/ and test/CLASS/ with pictures (.png, .jpg, ...) inside."
+log = logging.getLogger(__name__)
+
+
+def read_folder(path: Path, image_size: int | None = None, skip_broken: bool = False) -> Source:
+    """Pictures in train/CLASS/ and test/CLASS/, at any depth, of every format that Pillow decodes.
+
+    See `read_pictures` for what becomes of them. Hidden names, and those of systems (`SYSTEM`), are skipped. What is
+    skipped or changed is logged as a warning, each kind in one line. Raises DataError if a half is missing, the
+    classes of the halves differ, a picture cannot be read (without `skip_broken`), or sizes differ and `image_size` is
+    None.
+    """
+    skipped: Counter[str] = Counter()
+    try:
+        halves = {half: _classes(path / half, skipped) for half in ("train", "test")}
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
+    names = sorted(halves["train"])
+    if differing := sorted(set(names) ^ set(halves["test"])):
+        raise DataError(
+            f"the classes in train/ and test/ of {path} differ: {', '.join(differing)} only in one of them. "
+            "Give both the same folders."
+        )
+    name = path.resolve().name
+    if skipped:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in skipped.most_common())
+        log.warning("%s: skipped %d files that are hidden or no pictures: %s.", name, skipped.total(), kinds)
+    if unread := [each for each in _folders(path) if each not in halves]:
+        log.warning("%s: only train/ and test/ are read, not %s.", name, ", ".join(f"{each}/" for each in unread))
+    samples = [
+        (file, label, half)
+        for half, found in halves.items()
+        for label, each in enumerate(names)
+        for file in found[each]
+    ]
+    if not samples:
+        raise DataError(f"{path} holds no pictures. {LAYOUT}")
+    pictures = read_pictures([file for file, *_ in samples], image_size, skip_broken)
+    for note in pictures.notes:
+        log.warning("%s: %s", name, note)
+    kept = [samples[index] for index in pictures.read]
+    labels = np.array([label for _, label, _ in kept])
+    cut = sum(half == "train" for *_, half in kept)
+    tested = tuple(os.path.relpath(file, path) for file, *_ in kept[cut:])
+    images = pictures.images
+    return Source(name, tuple(names), images[:cut], labels[:cut], images[cut:], labels[cut:], test_files=tested)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in SYSTEM
+
+
+def _folders(path: Path) -> list[str]:
+    return sorted(each.name for each in os.scandir(path) if each.is_dir() and not _hidden(each.name))
+
+
+def _classes(half: Path, skipped: Counter[str]) -> dict[str, list[str]]:
+    """The pictures of each class, sorted; the other files are counted by their ending."""
+    names = _folders(half) if half.is_dir() else []
+    if not names:
+        raise DataError(f"{half.parent} has no folder of classes in {half.name}/. {LAYOUT}")
+    found: dict[str, list[str]] = {name: [] for name in names}
+    for folder, _, files in sorted(os.walk(half, followlinks=True, onerror=_raise)):
+        parts = Path(folder).relative_to(half).parts
+        hidden = any(map(_hidden, parts))
+        for file in sorted(files):
+            place, ending = os.path.join(folder, file), os.path.splitext(file)[1].lower()
+            # A link to nothing is a picture that is lost, and said to be; a pipe would be waited for.
+            regular = os.path.isfile(place) or os.path.islink(place)
+            if parts and regular and not hidden and not _hidden(file) and ending in picture_endings():
+                found[parts[0]].append(place)
+            else:
+                skipped[f"{ending or 'without ending'}{' (hidden)' if hidden or _hidden(file) else ''}"] += 1
+    return found
+
+
+def _raise(error: OSError) -> None:
+    raise error
