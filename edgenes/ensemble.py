@@ -1,4 +1,4 @@
-"""The ensemble that a search ends with: raw images in, mean of the members' probabilities out."""
+"""The ensemble that a search ends with: raw images in, the calibrated mean of the members' probabilities out."""
 
 import json
 import math
@@ -16,8 +16,10 @@ from edgenes.config import TrainingConfig, from_dict, to_dict
 from edgenes.data.dataset import Dataset
 from edgenes.data.inputs import as_images
 from edgenes.errors import CheckpointError, ConfigError
+from edgenes.metrics import TINY
 from edgenes.nn.network import Network
 from edgenes.parsing import parse_json, reason, shown
+from edgenes.selection import Calibration
 from edgenes.space.genotype import Genotype
 from edgenes.training.retraining import make_network
 from edgenes.uncertainty import Uncertainty
@@ -28,7 +30,8 @@ _FILE = "ensemble.pt"
 class Ensemble(nn.Module):
     """Networks of the same data set whose probabilities are averaged, eq. (1.2); they normalise images themselves.
 
-    `weights`, one a network and adding to 1, make the average a weighted one; None weighs all alike.
+    `weights`, one a network and adding to 1, are those of the average, by default 1 / n; the average is then
+    calibrated, where there is a `calibration`.
 
     Example:
         >>> import torch
@@ -54,16 +57,20 @@ class Ensemble(nn.Module):
         class_names: tuple[str, ...],
         card: dict[str, Any] | None = None,
         weights: Sequence[float] | None = None,
+        calibration: Calibration | None = None,
     ):
         super().__init__()
         if not networks or len(networks) != len(configs):
             raise ConfigError(f"an ensemble needs one configuration a network, got {len(networks)}, {len(configs)}.")
-        if weights is not None:
-            right = len(weights) == len(networks) and all(type(each) is float and each >= 0 for each in weights)
-            if not right or not math.isclose(sum(weights), 1, abs_tol=1e-6):
-                raise ConfigError(f"weights must be one number a network, adding to 1, got {shown(weights)}.")
+        weights = [1 / len(networks)] * len(networks) if weights is None else weights
+        right = len(weights) == len(networks) and all(type(each) is float and each >= 0 for each in weights)
+        if not right or not math.isclose(sum(weights), 1, abs_tol=1e-6):
+            raise ConfigError(f"weights must be one number a network, adding to 1, got {shown(weights)}.")
+        if calibration is not None and len(calibration.scale) not in (1, len(class_names)):
+            raise ConfigError(f"a calibration is of all {len(class_names)} classes, got {len(calibration.scale)}.")
         self.networks = nn.ModuleList(networks)
-        self.weights = None if weights is None else tuple(weights)
+        self.weights = tuple(weights)
+        self.calibration = calibration
         self.configs = configs
         self.image_size = image_size
         self.class_names = tuple(class_names)
@@ -82,16 +89,20 @@ class Ensemble(nn.Module):
         data: Dataset,
         card: dict[str, Any] | None = None,
         weights: Sequence[float] | None = None,
+        calibration: Calibration | None = None,
     ) -> "Ensemble":
         """The ensemble of networks trained on `data`, with its normalisation and class names."""
-        return cls(networks, configs, data.mean, data.std, data.image_size, data.class_names, card, weights)
+        about = (data.mean, data.std, data.image_size, data.class_names)
+        return cls(networks, configs, *about, card, weights, calibration)
 
     def forward(self, images: Tensor) -> Tensor:
         """Pixels 0..255 (batch, channels, H, W), any dtype -> probabilities (batch, classes)."""
-        probabilities = self._logits(images).softmax(-1)
-        if self.weights is None:
-            return probabilities.mean(0)
-        return torch.tensordot(probabilities.new_tensor(self.weights), probabilities, 1)
+        members = self._logits(images).softmax(-1)
+        mean = torch.tensordot(members.new_tensor(self.weights), members, 1)
+        if self.calibration is None:
+            return mean
+        scale, shift = (mean.new_tensor(each) for each in (self.calibration.scale, self.calibration.shift))
+        return (scale * mean.clamp_min(TINY).log() + shift).softmax(-1)
 
     def _logits(self, images: Tensor) -> Tensor:
         images = (images.float() / 255 - self.mean) / self.std
@@ -135,7 +146,8 @@ class Ensemble(nn.Module):
             "genotypes": [network.genotype.to_dict() for network in networks],
             "configs": [to_dict(config) for config in self.configs],
             "weights": [{name: value.cpu() for name, value in network.state_dict().items()} for network in networks],
-            "member_weights": None if self.weights is None else list(self.weights),
+            "member_weights": list(self.weights),
+            "calibration": None if self.calibration is None else self.calibration.to_dict(),
             "mean": self.mean.flatten().tolist(),
             "std": self.std.flatten().tolist(),
             "image_size": self.image_size,
@@ -179,4 +191,7 @@ class Ensemble(nn.Module):
             check_weights(network, weights)
             network.to_empty(device="cpu").load_state_dict(weights)
             networks.append(network)
-        return cls(networks, configs, tuple(mean), tuple(std), size, tuple(names), card, state.get("member_weights"))
+        stored = state.get("calibration")
+        calibration = None if stored is None else Calibration.from_dict(stored)
+        about = (tuple(mean), tuple(std), size, tuple(names))
+        return cls(networks, configs, *about, card, state.get("member_weights"), calibration)

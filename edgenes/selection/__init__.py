@@ -12,17 +12,21 @@ float noise of adding the same predictions in another order, 1e-16, is far below
 """
 
 from edgenes.selection.branch_and_bound import Progress, exact_memory
+from edgenes.selection.calibration import CALIBRATIONS, Calibration, calibrate
 from edgenes.selection.cross_fit import CrossFit, cross_fitted
 from edgenes.selection.methods import METHODS, exact_seconds, register_selection, select_ensemble
 from edgenes.selection.problem import CRITERIA, TIE, Selection
 
 __all__ = [
+    "CALIBRATIONS",
     "CRITERIA",
     "METHODS",
     "TIE",
+    "Calibration",
     "CrossFit",
     "Progress",
     "Selection",
+    "calibrate",
     "cross_fitted",
     "exact_memory",
     "exact_seconds",

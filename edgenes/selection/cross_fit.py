@@ -1,6 +1,6 @@
 """The score of the best of many subsets on images that did not choose it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ class CrossFit:
 
     `standard_error` is over the images alone (std of the per-image correctness / sqrt(samples)); it knows
     nothing of training seeds. `members` holds the choices of the first and of the second half;
-    `proven_optimal` says whether both were exact.
+    `proven_optimal` says whether both were exact. `probabilities` are (samples, classes), each by the other half's
+    ensemble.
     """
 
     accuracy: float
@@ -26,6 +27,7 @@ class CrossFit:
     nll: float
     members: tuple[tuple[int, ...], tuple[int, ...]]
     proven_optimal: bool
+    probabilities: NDArray[np.float64] = field(repr=False, compare=False)
 
 
 def cross_fitted(
@@ -41,8 +43,9 @@ def cross_fitted(
 
     The best of many subsets, scored on the images that chose it, scores higher the larger the pool is, even if all
     are noise. So the images are split in two halves with the same share of each class
-    (deterministic in `seed`), each half chooses, each choice is scored on the other half, and the two are
-    pooled over all images. `method` and its `options` are those of `select_ensemble`.
+    (deterministic in `seed`), each half chooses, weights and calibrates, each choice is scored on the other half, and
+    the two are pooled over all images. `method` and `options`, `calibration` among them, are those of
+    `select_ensemble`.
 
     Raises ConfigError as `select_ensemble` does, and for fewer than two samples.
     """
@@ -64,6 +67,7 @@ def cross_fitted(
         nll=metrics.nll(mean, labels),
         members=(chosen[0].members, chosen[1].members),
         proven_optimal=all(selection.proven_optimal for selection in chosen),
+        probabilities=mean,
     )
 
 

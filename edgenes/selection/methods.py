@@ -1,6 +1,7 @@
 """One call for every method of selection."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import comb
 from typing import Any
 
@@ -9,8 +10,9 @@ from numpy.typing import ArrayLike
 
 from edgenes.registry import Registry
 from edgenes.selection.branch_and_bound import exact
+from edgenes.selection.calibration import calibrate
 from edgenes.selection.heuristics import beam, diverse, greedy, greedy_with_replacement, top, weighted
-from edgenes.selection.problem import Problem, Selection
+from edgenes.selection.problem import Problem, Selection, first_best
 
 SECONDS_PER_PREFIX = 3e-5
 SECONDS_PER_VALUE = {"nll": 1e-8, "accuracy": 1e-8}
@@ -61,11 +63,21 @@ def register_selection(name: str, choose: Choose) -> None:
 
 
 def select_ensemble(
-    predictions: ArrayLike, labels: ArrayLike, size: int, criterion: str = "nll", method: str = "exact", **options: Any
+    predictions: ArrayLike,
+    labels: ArrayLike,
+    size: int,
+    criterion: str = "nll",
+    method: str = "exact",
+    *,
+    calibration: str = "none",
+    best_prefix: bool = False,
+    **options: Any,
 ) -> Selection:
     """An ensemble of `size` candidates for these images, chosen by one of `METHODS`.
 
-    Predictions are (candidates, samples, classes), labels (samples,). `options` are the method's: of `exact`
+    Predictions are (candidates, samples, classes), labels (samples,). `calibration`, one of `CALIBRATIONS`, is fitted
+    to the chosen ensemble on the same images. With `best_prefix` the best of all sizes up to `size` is taken, the
+    smallest of equal ones; it is proven if each size is. `options` are the method's: of `exact`
     `max_seconds` (3600), after which it returns the best found, its bound and gap and no proof, `progress` and
     `max_bytes`; of `auto` `max_seconds` (60), the estimate up to which it is exact, else greedy; `width` of `beam`,
     `trade_off` of `diverse`.
@@ -81,4 +93,17 @@ def select_ensemble(
         ((1, 2), True)
     """
     problem = Problem.checked(predictions, labels, size, criterion)
-    return METHODS.find(method)(problem, **options)
+    choose = METHODS.find(method)
+    if best_prefix:
+        found = _best([choose(replace(problem, size=each), **options) for each in range(1, problem.size + 1)], problem)
+    else:
+        found = choose(problem, **options)
+    return replace(found, calibration=calibrate(found.mean(problem.predictions), problem.labels, calibration))
+
+
+def _best(found: list[Selection], problem: Problem) -> Selection:
+    """The best of the selections of all sizes, and what is known of all."""
+    losses = np.array([problem.value(each.score) for each in found])
+    bounds = [each.bound for each in found if each.bound is not None]
+    bound = (min if problem.criterion == "nll" else max)(bounds) if len(bounds) == len(found) else None
+    return replace(found[first_best(losses)], bound=bound, proven_optimal=all(each.proven_optimal for each in found))

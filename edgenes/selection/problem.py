@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgenes import metrics
 from edgenes.errors import ConfigError
+from edgenes.selection.calibration import Calibration
 from edgenes.validation import check_choice
 
 CRITERIA = ("nll", "accuracy")
@@ -25,7 +26,8 @@ class Selection:
     """The chosen members (ascending), the criterion's value for them, and what is known of its optimality.
 
     `bound` is in the criterion's unit: no ensemble that the method may choose has a lower NLL or a higher accuracy;
-    None where the method knows none. `weights`, one a member and adding to 1, are None for the plain mean.
+    None where the method knows none. `weights`, one a member and adding to 1, are None for the plain mean. Score, bound
+    and proof are those of the mean; the `calibration` follows them.
     """
 
     members: tuple[int, ...]
@@ -34,11 +36,17 @@ class Selection:
     proven_optimal: bool
     bound: float | None = None
     weights: tuple[float, ...] | None = None
+    calibration: Calibration | None = None
 
-    def combine(self, predictions: ArrayLike) -> Array:
-        """The ensemble's probabilities, (samples, classes), from all candidates' (candidates, samples, classes)."""
+    def mean(self, predictions: ArrayLike) -> Array:
+        """The members' (weighted) mean, (samples, classes), from all candidates' (candidates, samples, classes)."""
         chosen = np.asarray(predictions, dtype=np.float64)[list(self.members)]
         return metrics.ensemble_probabilities(chosen) if self.weights is None else np.tensordot(self.weights, chosen, 1)
+
+    def combine(self, predictions: ArrayLike) -> Array:
+        """The ensemble's probabilities, as `mean`, and calibrated where it has a calibration."""
+        mean = self.mean(predictions)
+        return mean if self.calibration is None else self.calibration.apply(mean)
 
     @property
     def gap(self) -> float | None:
