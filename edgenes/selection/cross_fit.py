@@ -19,7 +19,7 @@ class CrossFit:
     `standard_error` is over the images alone (std of the per-image correctness / sqrt(samples)); it knows
     nothing of training seeds. `members` holds the choices of the first and of the second half;
     `proven_optimal` says whether both were exact. `probabilities` are (samples, classes), each by the other half's
-    ensemble.
+    ensemble, and `mean` those before its calibration.
     """
 
     accuracy: float
@@ -28,6 +28,7 @@ class CrossFit:
     members: tuple[tuple[int, ...], tuple[int, ...]]
     proven_optimal: bool
     probabilities: NDArray[np.float64] = field(repr=False, compare=False)
+    mean: NDArray[np.float64] = field(repr=False, compare=False)
 
 
 def cross_fitted(
@@ -54,20 +55,22 @@ def cross_fitted(
     if len(labels) < 2:
         raise ConfigError("cross-fitting needs at least 2 samples, one for each half; got 1")
     chosen: list[Selection] = []
-    mean = np.empty(predictions.shape[1:])
+    mean, probabilities = np.empty((2, *predictions.shape[1:]))
     halves = stratified_halves(labels, seed)
     for choosing, scoring in (halves, halves[::-1]):
         selection = select_ensemble(predictions[:, choosing], labels[choosing], size, criterion, method, **options)
         chosen.append(selection)
-        mean[scoring] = selection.combine(predictions[:, scoring])
-    right = metrics.correct(mean, labels)
+        mean[scoring] = selection.mean(predictions[:, scoring])
+        probabilities[scoring] = selection.combine(predictions[:, scoring])
+    right = metrics.correct(probabilities, labels)
     return CrossFit(
         accuracy=float(right.mean()),
         standard_error=float(right.std(ddof=1) / np.sqrt(len(right))),
-        nll=metrics.nll(mean, labels),
+        nll=metrics.nll(probabilities, labels),
         members=(chosen[0].members, chosen[1].members),
         proven_optimal=all(selection.proven_optimal for selection in chosen),
-        probabilities=mean,
+        probabilities=probabilities,
+        mean=mean,
     )
 
 

@@ -6,6 +6,7 @@ import torch
 
 from edgenes import ConfigError, Ensemble, TrainingConfig, load_data, predict, random_genotype
 from edgenes.methods.catalogue import logistic_regression
+from edgenes.selection import Calibration
 from edgenes.space.genotype import SearchSpace
 from edgenes.training.retraining import train_network
 
@@ -64,6 +65,20 @@ def test_its_uncertainty_is_that_of_its_members_and_of_what_it_predicts(ensemble
     mean = one.predict(pixels(digits.validation)).astype(float)
     np.testing.assert_allclose(found.entropy, -(mean * np.log(mean)).sum(-1), atol=1e-5)
     assert found.epistemic.max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "calibration", [Calibration((2.0,), (0.0,)), Calibration((2.0,) * 10, (0.1,) * 5 + (0.0,) * 5)]
+)
+def test_its_calibration_is_applied_and_saved(ensemble, digits, tmp_path, calibration):
+    networks = list(ensemble.networks)
+    Ensemble.of(networks, ensemble.configs, digits, calibration=calibration).save(tmp_path)
+    loaded = Ensemble.load(tmp_path)
+    expected = calibration.apply(ensemble.predict(pixels(digits.validation)))
+    np.testing.assert_allclose(loaded.predict(pixels(digits.validation)), expected, atol=1e-5)
+    assert loaded.calibration == calibration
+    with pytest.raises(ConfigError, match="calibration"):
+        Ensemble.of(networks, ensemble.configs, digits, calibration=Calibration((1.0,) * 3, (0.0,) * 3))
 
 
 @pytest.mark.parametrize("weights", [(1.0,), (0.5, 0.6), (-0.5, 1.5), ("a", "b")])

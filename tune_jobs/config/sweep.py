@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from edgenes.errors import ConfigError
 from edgenes.methods.budget import Setting
+from edgenes.selection import CALIBRATIONS
 from edgenes.space.choices import GUIDES
 from edgenes.space.published import PUBLISHED, published_genotype
 from edgenes.validation import check_at_least, check_at_most
@@ -56,6 +57,11 @@ class SweepConfig(StudyConfig):
     """Optuna's pruner, asked after each retrained candidate."""
     prune_infeasible: bool = False
     """Do not retrain the candidates of a hypernetwork that misses the control error allowed."""
+    calibration: Literal[*CALIBRATIONS] = "temperature"
+    """What makes the ensemble's probabilities as sure as they are right, fitted on the validation images alone: none, a
+    temperature, or vector, two numbers a class."""
+    best_prefix: bool = False
+    """Take the best ensemble of all sizes up to --ensemble-size, not of that size alone."""
     baselines: bool = True
     """Retrain random genotypes too, at equal cost, to compare."""
     seed: int = 0

@@ -20,6 +20,7 @@ from tune_jobs.report.control_drawing import control_frame, control_svg
 from tune_jobs.report.figures import ensemble_figure, members_frame, weight_figure, weight_frame
 from tune_jobs.report.page import Section, write_page
 from tune_jobs.report.predictor_figures import predictor_frame, predictor_section
+from tune_jobs.report.reliability_figure import reliability_frame, reliability_section
 from tune_jobs.report.style import with_error
 from tune_jobs.study.trials import trials_frame
 
@@ -46,6 +47,8 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
         frames["importances"] = pd.DataFrame(importances.items(), columns=["parameter", "importance"])
     path = folder / PREDICTOR
     predictor = PerformancePredictor.load(path) if path.exists() else None
+    if "calibration" in result:  # an older study has none
+        frames["reliability"] = reliability_frame(result["calibration"])
     if predictor is not None:
         frames["predictor"] = predictor_frame(predictor)
     sections = [
@@ -54,6 +57,7 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
             figure=ensemble_figure(members_frame(rows)),
             table=_table(rows[:1] + member_rows(result) + rows[1:]),
         ),
+        *([reliability_section(result["calibration"])] if "calibration" in result else []),
         *([] if predictor is None else [predictor_section(predictor)]),
         Section(
             "Weight of the regulariser against accuracy",

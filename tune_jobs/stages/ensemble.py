@@ -11,11 +11,10 @@ import numpy as np
 from edgenes.data.dataset import Dataset, Part
 from edgenes.ensemble import Ensemble
 from edgenes.errors import CheckpointError
-from edgenes.methods.budget import Setting
 from edgenes.methods.catalogue import logistic_regression
 from edgenes.metrics import ensemble_probabilities, summary
 from edgenes.nn.network import Network
-from edgenes.selection import Selection, select_ensemble
+from edgenes.selection import Selection, calibrate, cross_fitted, select_ensemble
 from edgenes.space.genotype import shared_edges
 from edgenes.space.hypernetwork import Hypernetwork, control_error
 from edgenes.training.retraining import predict
@@ -26,6 +25,7 @@ from tune_jobs.files.environment import environment
 from tune_jobs.files.layout import CARD, ENSEMBLE, ENSEMBLE_FOLDER, HYPERNETWORK, TEST_READS, file_digest
 from tune_jobs.files.stored_trainer import CANDIDATE, has_weights, network_of
 from tune_jobs.moments import reached
+from tune_jobs.stages.calibration import calibration_record
 from tune_jobs.stages.finalists import (
     Pool,
     finalist_members,
@@ -38,8 +38,8 @@ from tune_jobs.study.context import StudyContext
 from tune_jobs.study.finalists import Finalist
 from tune_jobs.study.result import read_test, test_reads
 
-ENSEMBLE_VERSION = 2
-"""Of what the final trial computes: in version 1 the optimal genotype's seeds were not in the pool."""
+ENSEMBLE_VERSION = 3
+"""Of what the final trial computes: in 1 the optimal genotype's seeds were not in the pool, 2 did not calibrate."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,12 @@ class _Evaluator:
         return np.stack([np.exp(predict(n, self.test, self.data, self.context.device)) for n in networks])
 
     def scores(self, validation: np.ndarray, test: np.ndarray) -> dict[str, dict[str, float]]:
-        """{"validation": {...}, "test": {...}} of probabilities (samples, classes)."""
+        """{"validation": {...}, "test": {...}} of probabilities (samples, classes), calibrated on V like all others."""
+        parts = {"validation": (validation, self.data.validation.labels), "test": (test, self.test.labels)}
+        found = calibrate(*parts["validation"], self.context.calibration)
         return {
-            "validation": _metrics(validation, self.data.validation.labels),
-            "test": _metrics(test, self.test.labels),
+            part: _metrics(probabilities if found is None else found.apply(probabilities), labels)
+            for part, (probabilities, labels) in parts.items()
         }
 
     def ensemble(self, pool: Pool, members: Sequence[int], weights: Sequence[float] | None = None) -> dict[str, Any]:
@@ -79,10 +81,9 @@ class _Evaluator:
         return self.scores(_combined(pool.of(members), weights), _combined(test, weights))
 
 
-def _select(pool: Pool, data: Dataset, setting: Setting) -> Selection:
-    """The pool's ensemble that the setting's method finds best on V."""
-    labels = data.validation.labels
-    return select_ensemble(pool.predictions, labels, setting.size, setting.criterion, setting.selection)
+def select(context: StudyContext, data: Dataset, pool: Pool) -> Selection:
+    """The pool's ensemble that the study's method finds best on V, calibrated there."""
+    return select_ensemble(pool.predictions, data.validation.labels, **context.selecting)
 
 
 def _combined(predictions: np.ndarray, weights: Sequence[float] | None) -> np.ndarray:
@@ -151,7 +152,7 @@ def ensemble_job(
     Raises CheckpointError if the hypernetwork's file is not the one that was chosen, by its digest.
     """
     context, data = context.on_this_node(), bench.data
-    setting, files = context.setting, context.place.files
+    files = context.place.files
     hypernetwork = files.fetch(HYPERNETWORK, fresh=True)
     if file_digest(hypernetwork) != job["hypernetwork"]:
         raise CheckpointError(
@@ -159,7 +160,7 @@ def ensemble_job(
         )
     error = control_error(Hypernetwork.load(hypernetwork), context.optimal)
     pool = pool_of(context, data, with_optimal(context, finalist_members(context, finalist)))
-    selection = _select(pool, data, setting)
+    selection = select(context, data, pool)
     reached("test read")
     test = read_test(replace(data, test=test), files, f"final ensemble of trial {finalist.number}")
     target = context.folder / ENSEMBLE_FOLDER
@@ -186,7 +187,7 @@ def save_ensemble(
 ) -> dict[str, Any]:
     """Save the pool's selected networks as an ensemble in `folder`, `about` (plain values) in its card.
 
-    Returns its scores: {"selection", "members", "validation", "test"}.
+    Returns its scores: {"selection", "calibration", "members", "validation", "test"}.
     """
     members = list(selection.members)
     evaluate = _Evaluator(context, data, test)
@@ -205,19 +206,26 @@ def save_ensemble(
         }
         for i, entry in enumerate(entries)
     ]
-    scores = evaluate.scores(_combined(validation, selection.weights), _combined(on_test, selection.weights))
+    mean = _combined(on_test, selection.weights)
+    scores = evaluate.scores(_combined(validation, selection.weights), mean)
+    after = mean if selection.calibration is None else selection.calibration.apply(mean)
+    labels = data.validation.labels
+    crossed = cross_fitted(pool.predictions, labels, **context.selecting)
+    calibration = calibration_record(context.calibration, selection, crossed, labels, (mean, after, test.labels))
     card = {
         "dataset": data.name,
         "data": data.digest,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **about,
+        "calibration": {name: value for name, value in calibration.items() if name != "reliability"},
         "members": rows,
         **scores,
         "environment": environment(),
         "device": context.device,
     }
     reached("ensemble saved")
-    Ensemble.of(networks, [entry.member.config for entry in entries], data, card, selection.weights).save(folder)
+    configs = [entry.member.config for entry in entries]
+    Ensemble.of(networks, configs, data, card, selection.weights, selection.calibration).save(folder)
     found = {
         "method": context.setting.selection,
         "weights": selection.weights,
@@ -226,7 +234,7 @@ def save_ensemble(
         "proven_optimal": selection.proven_optimal,
         "networks": len(pool.records),
     }
-    return {"selection": found, "members": rows, **scores}
+    return {"selection": found, "calibration": calibration, "members": rows, **scores}
 
 
 def _baselines(evaluate: _Evaluator, members: list[dict[str, Any]], retrained: bool) -> dict[str, Any]:
@@ -247,6 +255,6 @@ def _baselines(evaluate: _Evaluator, members: list[dict[str, Any]], retrained: b
         found["optimal_ensemble"] = evaluate.ensemble(optimal, range(len(optimal.records)))
     rivals = pool_of(context, data, random_members(context))
     if len(rivals.records) >= setting.size:
-        chosen = _select(rivals, data, setting)
+        chosen = select(context, data, rivals)
         found["random_ensemble"] = evaluate.ensemble(rivals, chosen.members, chosen.weights)
     return found

@@ -138,7 +138,7 @@ def choose_finalist(context: StudyContext, data: Dataset, entries: list[Finalist
         pool = pool_of(context, data, with_optimal(context, finalist_members(context, finalist)))
         row = {"trial": finalist.number, "sweep_value": finalist.value, "networks": len(pool.records)}
         if len(pool.records) >= setting.size:
-            found = cross_fitted(pool.predictions, labels, setting.size, setting.criterion, method=setting.selection)
+            found = cross_fitted(pool.predictions, labels, **context.selecting)
             row |= {"accuracy": found.accuracy, "standard_error": found.standard_error, "nll": found.nll}
             loss = found.nll if setting.criterion == "nll" else -found.accuracy
             if best is None or loss < best[0]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,6 +27,14 @@ class StudyContext:
     value: str = "retrained"
     prune_infeasible: bool = False
     seeds_per_candidate: int = 1
+    calibration: str = "temperature"
+    best_prefix: bool = False
+
+    @property
+    def selecting(self) -> dict[str, Any]:
+        """What `select_ensemble` takes of the study beside predictions and labels."""
+        setting, how = self.setting, {"calibration": self.calibration, "best_prefix": self.best_prefix}
+        return {"size": setting.size, "criterion": setting.criterion, "method": setting.selection, **how}
 
     @property
     def device(self) -> str:

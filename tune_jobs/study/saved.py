@@ -154,6 +154,8 @@ def context_of(config: SweepConfig, place: Workplace, optimal: Genotype, device:
         config.value,
         config.prune_infeasible,
         config.seeds_per_candidate,
+        config.calibration,
+        config.best_prefix,
     )
 
 

@@ -143,9 +143,13 @@ class Reselect(StudyCommand):
     greatest, seeds of the optimal genotype itself are in the pool too, as in the study's."""
     trial: int | None = None
     """Trial whose hypernetwork to use; by default the one that the study chose."""
-    selection: str = "auto"
+    selection: str | None = None
     """Method that chooses the members: exact, beam, diverse, greedy, greedy-with-replacement, top or weighted; auto is
-    exact where that takes about a minute at most, else greedy."""
+    exact where that takes about a minute at most, else greedy; by default the study's."""
+    calibration: str | None = None
+    """none, temperature or vector; by default the study's."""
+    best_prefix: bool = False
+    """Take the best ensemble of all sizes up to --size."""
     criterion: str | None = None
     """nll or accuracy; by default the study's."""
     device: Device = "auto"

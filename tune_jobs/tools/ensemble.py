@@ -1,5 +1,6 @@
 """Another ensemble from a hypernetwork that the study has trained: other candidates, other settings, no sweep."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,14 @@ from edgenes.checkpoint import read_json
 from edgenes.data.dataset import Dataset
 from edgenes.errors import CheckpointError, ConfigError, DivergedError
 from edgenes.seeds import stable_seed
-from edgenes.selection import CRITERIA, METHODS, select_ensemble
+from edgenes.selection import CALIBRATIONS, CRITERIA, METHODS
 from edgenes.space.hypernetwork import Candidate, Hypernetwork, draw_candidates
 from edgenes.validation import check_choice
 from tune_jobs.errors import StudyError
 from tune_jobs.files.layout import FINALISTS, HYPERNETWORK, file_digest
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.progress.text import aligned
-from tune_jobs.stages.ensemble import save_ensemble
+from tune_jobs.stages.ensemble import save_ensemble, select
 from tune_jobs.stages.finalists import Entry, Pool, pool_of, with_every_seed, with_optimal
 from tune_jobs.study.context import StudyContext
 from tune_jobs.study.optuna_study import study_seed, trial_seed
@@ -35,6 +36,13 @@ def run(command: Reselect) -> dict[str, Any]:
     config, wanted = saved.config, asked_for(command, saved)
     size, count, (low, high) = wanted["size"], wanted["candidates"], wanted["lambda"]
     context = saved.context(choose_device(saved, command.device))
+    asked = {name: wanted[name] for name in ("size", "candidates", "criterion", "selection")}
+    context = replace(
+        context,
+        setting=replace(context.setting, **asked),
+        calibration=wanted["calibration"],
+        best_prefix=wanted["best_prefix"],
+    )
     number, path = find_hypernetwork(saved, context, command.trial)
     wanted["trial"] = number
     target = (command.out or saved.folder / "ensembles" / folder_name(wanted)).absolute()
@@ -56,15 +64,13 @@ def run(command: Reselect) -> dict[str, Any]:
             pool, cached, diverged = retrain(context, data, entries, show)
         if len(pool.records) < size:
             raise StudyError(f"only {len(pool.records)} retrainings did not diverge, too few for {size} members.")
-        labels = data.validation.labels
-        selection = select_ensemble(pool.predictions, labels, size, wanted["criterion"], wanted["selection"])
+        selection = select(context, data, pool)
         # Before the test images are read: what cannot be written must not cost a read.
         target.mkdir(parents=True, exist_ok=True)
         place = target.relative_to(saved.folder) if target.is_relative_to(saved.folder) else target
         test = read_test(data, StudyFiles(saved.folder), f"ensemble {place}")
         about = {"hypernetwork": digest, "asked": wanted, "config": config.to_dict()}
         found = save_ensemble(context, data, pool, selection, test, target, about)
-        found["selection"]["method"] = wanted["selection"]
     own = read_result(saved.folder)
     return {
         "folder": str(target),
@@ -89,19 +95,24 @@ def asked_for(command: Reselect, saved: SavedStudy) -> dict[str, Any]:
     size, count = command.size or config.budget.ensemble_size, command.candidates or config.budget.candidates
     if size > count:
         raise ConfigError(f"--size {size} is more than --candidates {count}: draw more, or choose fewer.")
-    criterion = command.criterion or config.budget.criterion
-    check_choice("--criterion", criterion, CRITERIA)
-    check_choice("--selection", command.selection, tuple(METHODS))
+    named = {
+        "criterion": command.criterion or config.budget.criterion,
+        "selection": command.selection or config.budget.selection,
+        "calibration": command.calibration or config.calibration,
+    }
+    for (option, value), known in zip(named.items(), (CRITERIA, tuple(METHODS), CALIBRATIONS), strict=True):
+        check_choice(f"--{option}", value, known)
     lambdas = list(parse_range(command.lambdas, config.space.max_edges))
-    named = {"criterion": criterion, "selection": command.selection}
-    return {"lambda": lambdas, "size": size, "candidates": count, **named}
+    return {"lambda": lambdas, "size": size, "candidates": count, **named, "best_prefix": command.best_prefix}
 
 
 def folder_name(wanted: dict[str, Any]) -> str:
     """A name that shows the settings."""
     low, high = wanted["lambda"]
-    name = f"trial-{wanted['trial']}-lambda-{low:g}-{high:g}-best-{wanted['size']}-of-{wanted['candidates']}"
-    return f"{name}-by-{wanted['criterion']}" + ("" if wanted["selection"] == "auto" else f"-{wanted['selection']}")
+    most = "up-to-" * wanted["best_prefix"]
+    name = f"trial-{wanted['trial']}-lambda-{low:g}-{high:g}-best-{most}{wanted['size']}-of-{wanted['candidates']}"
+    name += f"-by-{wanted['criterion']}" + ("" if wanted["selection"] == "auto" else f"-{wanted['selection']}")
+    return name + ("" if wanted["calibration"] == "temperature" else f"-calibration-{wanted['calibration']}")
 
 
 def parse_range(text: str | None, most: int) -> tuple[float, float]:
@@ -179,6 +190,10 @@ def text(answer: dict[str, Any]) -> str:
     ]
     if answer["candidates"] < wanted["candidates"]:
         lines.append(f"Only {answer['candidates']} of {wanted['candidates']} distinct genotypes were found there.")
+    calibration = answer["calibration"]
+    if calibration["method"] != "none":
+        gain, error = calibration["nll_gain"], calibration["nll_gain_error"]
+        lines.append(f"Calibration ({calibration['method']}) lowers the NLL by {gain:.4f} ± {error:.4f}, cross-fitted.")
     if chosen["weights"]:
         lines.append(f"The members' weights are {', '.join(f'{weight:.2f}' for weight in chosen['weights'])}.")
     if answer["diverged"]:

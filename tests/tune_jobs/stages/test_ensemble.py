@@ -10,7 +10,7 @@ import pytest
 from edgenes.data.dataset import build_dataset
 from edgenes.ensemble import Ensemble
 from edgenes.errors import CheckpointError
-from edgenes.metrics import accuracy
+from edgenes.metrics import accuracy, nll
 from edgenes.selection import cross_fitted
 from edgenes.space.genotype import random_genotype, shared_edges
 from edgenes.space.hypernetwork import Hypernetwork
@@ -133,7 +133,8 @@ class TestChoice:
         chosen, table = choose_finalist(context, DATA, trained.finalists)
         for row, finalist in zip(table, trained.finalists, strict=True):
             entries = [*finalist_members(context, finalist), *optimal_members(context)]
-            expected = cross_fitted(pool_of(context, DATA, entries).predictions, labels, 2, criterion)
+            predictions = pool_of(context, DATA, entries).predictions
+            expected = cross_fitted(predictions, labels, 2, criterion, calibration="temperature")
             assert (row["accuracy"], row["nll"]) == (expected.accuracy, expected.nll)
             assert (row["trial"], row["networks"]) == (finalist.number, 5)
         best = min(table, key=lambda row: row["nll"] if criterion == "nll" else -row["accuracy"])
@@ -193,6 +194,21 @@ class TestEnsemble:
         context = dataclasses.replace(context, optimal=candidates[1].member.genotype)
         pool = with_optimal(context, candidates)
         assert pool[:3] == candidates and len({entry.member for entry in pool}) == len(pool) == 4
+
+    @pytest.mark.parametrize("part", ["validation", "test"])
+    def test_its_calibration_is_fitted_on_v_and_recorded_with_the_scores_of_both(self, trained, part):
+        record, labels = trained.result["calibration"], getattr(DATA, part).labels
+        saved = Ensemble.load(trained.context.folder / "ensemble")
+        assert saved.calibration.to_dict() == {name: record[name] for name in ("scale", "shift")}
+        assert record["scores"]["test"]["after"]["nll"] == trained.result["test"]["nll"]
+        raw = Ensemble.of(list(saved.networks), saved.configs, DATA, weights=saved.weights)
+        test = raw.predict(DATA.test.images.transpose(0, 2, 3, 1))
+        assert record["scores"]["test"]["before"]["nll"] == pytest.approx(nll(test, DATA.test.labels), abs=1e-5)
+        for when in ("before", "after"):
+            rows = [row for row in record["reliability"] if (row["part"], row["when"]) == (part, when)]
+            assert sum(row["images"] for row in rows) == len(labels)
+            gaps = sum(row["images"] * abs(row["accuracy"] - row["confidence"]) for row in rows)
+            assert record["scores"][part][when]["ece"] == pytest.approx(gaps / len(labels))
 
     def test_every_rival_of_the_comparison_is_there(self, trained):
         assert [row["name"] for row in comparison(trained.result)] == list(NAMES.values())

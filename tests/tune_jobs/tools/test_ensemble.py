@@ -6,7 +6,7 @@ import pytest
 
 from edgenes.ensemble import Ensemble
 from edgenes.errors import ConfigError, DivergedError
-from edgenes.metrics import accuracy
+from edgenes.metrics import accuracy, nll
 from edgenes.selection import METHODS, select_ensemble
 from edgenes.space.genotype import Genotype, shared_edges
 from tests.support.tiny_study import begin_study, run_trials
@@ -61,13 +61,26 @@ class TestChoice:
         number = json.loads((study / FINALISTS).read_text())["chosen"]
         [winner] = [finalist for finalist in saved.finalists() if finalist.number == number]
         pool = pool_of(context, data, with_optimal(context, finalist_members(context, winner)))
-        chosen = select_ensemble(pool.predictions, data.validation.labels, 2, "nll", method)
+        labels = data.validation.labels
+        chosen = select_ensemble(pool.predictions, labels, 2, "nll", method, calibration="temperature")
         digests = [pool.entries[k].member.genotype.digest for k in chosen.members]
         assert [member["digest"] for member in answer["members"]] == digests
         assert answer["selection"]["method"] == method
         assert answer["selection"]["weights"] == (None if chosen.weights is None else list(chosen.weights))
-        assert Ensemble.load(answer["folder"]).weights == chosen.weights
-        assert answer["validation"]["nll"] == pytest.approx(chosen.score)
+        saved = Ensemble.load(answer["folder"])
+        assert saved.weights == (chosen.weights or (1 / len(chosen.members),) * len(chosen.members))
+        assert saved.calibration == chosen.calibration
+        assert answer["selection"]["score"] == pytest.approx(chosen.score)
+        assert answer["validation"]["nll"] == pytest.approx(nll(chosen.combine(pool.predictions), labels))
+
+    def test_the_best_of_all_sizes_and_no_calibration_may_be_asked_for(self, study, capsys):
+        answer = ensemble(study, capsys, "--size", 3, "--best-prefix", "--calibration", "none")
+        saved = Ensemble.load(answer["folder"])
+        assert saved.calibration is None and len(saved.weights) == len(answer["members"]) <= 3
+        assert answer["selection"]["score"] == pytest.approx(answer["validation"]["nll"])
+        for size in (1, 2, 3):
+            other = ensemble(study, capsys, "--size", size, "--calibration", "none")
+            assert answer["validation"]["nll"] <= other["validation"]["nll"] + 1e-12
 
     def test_a_trial_may_be_named(self, study, result, capsys):
         other = (result["best_trial"]["number"] + 1) % 3
@@ -122,7 +135,7 @@ class TestSaved:
     def test_an_ensemble_is_not_overwritten_and_nothing_is_read_or_trained(self, study, capsys):
         assert main(["ensemble", str(study), "--lambda", "0:1"]) == 0
         text = capsys.readouterr().out
-        names = [line.strip().partition("  ")[0] for line in text.splitlines() if "±" in line]
+        names = [line.strip().partition("  ")[0] for line in text.splitlines() if line.count("±") == 2]
         assert names == ["ensemble", "member 1", "member 2", "the study's ensemble"]
         assert "read 2 times" in text
         for options in ("--lambda", "0:1"), ("--out", str(study / "ensemble")):
