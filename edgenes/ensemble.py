@@ -130,13 +130,14 @@ class Ensemble(nn.Module):
     def _batches(self, images: Any, batch_size: int) -> Iterator[Iterator[Tensor]]:
         """The images as (batch, channels, H, W) on the ensemble's device, which is in evaluation mode meanwhile."""
         pixels = as_images(images, self.image_size, self.mean.shape[1])
-        modes = {module: module.training for module in self.modules()}
-        self.eval()
+        training = [module for module in self.modules() if module.training]
+        for module in training:
+            module.training = False
         try:
             yield (batch.to(self.mean.device) for batch in pixels.permute(0, 3, 1, 2).split(batch_size))
         finally:
-            for module, mode in modes.items():
-                module.training = mode
+            for module in training:
+                module.training = True
 
     def save(self, folder: str | Path) -> None:
         """Write weights, genotypes and normalisation (`ensemble.pt`) and a card for people and programs."""

@@ -65,7 +65,7 @@ def read_pictures(files: Sequence[str], image_size: int | None = None, skip_brok
                 getattr(picture, "is_animated", False),
             )
     if not headers:
-        raise DataError(f"none of {len(files)} pictures can be read; the first: {broken[0] if broken else 'none'}")
+        raise _nothing(files, broken)
     width, height = _common_size(files, headers) if image_size is None else (image_size, image_size)
     dtype = _common_type(files, headers)
     grey = all(_deep(header.mode) or header.mode in ("1", "L", "LA", "La") for header in headers.values())
@@ -78,6 +78,8 @@ def read_pictures(files: Sequence[str], image_size: int | None = None, skip_brok
             images[len(read)] = pixels if fits else resize(pixels[None], height)[0]
             read.append(index)
             transparent += composed
+    if not read:
+        raise _nothing(files, broken)
     frames = [files[index] for index in read if headers[index].animated]
     notes = []
     if frames:
@@ -161,6 +163,10 @@ def _left_out(broken: list[str], skip: bool) -> Iterator[None]:
         if not skip:
             raise DataError(f"{error} Or set skip_broken: all such files are then left out and listed.") from error
         broken.append(str(error).removesuffix(" Replace it or take it out."))
+
+
+def _nothing(files: Sequence[str], broken: list[str]) -> DataError:
+    return DataError(f"none of {len(files)} pictures can be read{f'; {broken[0]}' if broken else '.'}")
 
 
 @cache

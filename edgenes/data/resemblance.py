@@ -34,7 +34,7 @@ def resemblances(train: np.ndarray, test: np.ndarray, test_names: Sequence[str] 
     if difference < LEAST_DIFFERENCE:
         notes.append(
             f"the training images are nearly all alike: from image to image a pixel differs by {difference:.2g} of 255 "
-            "levels. Look at some of them."
+            f"levels, and all are in {train.min()}..{train.max()}. Look at some of them."
         )
     elif len(distinct) * 2 <= len(train):
         notes.append(f"only {len(distinct)} of {len(train)} training images are distinct. Look at some of them.")
