@@ -1,10 +1,12 @@
 """What the commands of `studies/` have in common: arguments, and errors in a line, each kind with its exit status."""
 
 import argparse
+import dataclasses
 import os
 import sys
+import typing
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 from rich.console import Console
@@ -19,6 +21,17 @@ from tune_jobs.execution.quiet import quiet_ray
 from tune_jobs.progress.text import lines
 
 Config = TypeVar("Config", SweepConfig, ExperimentConfig)
+
+HELP, HELP_ALL = ("-h", "--help"), "--help-all"
+RARE = frozenset(
+    """
+    seeds_per_candidate value pruner prune_infeasible flip nodes inputs_per_node cell_types operations search_channels
+    partial_channels search_cells batch_size retraining_batch_size drop_path auxiliary search_epochs hypernetwork_epochs
+    survey_epochs estimator penalty_lambdas forward gradient second_order search_warmup search_weight_decay
+    max_parameter_free stop_parameter_free storage_path wait_for_nodes
+    """.split()
+)
+"""Options that only --help-all shows."""
 
 
 def run_command(
@@ -60,8 +73,26 @@ def parsed(kind: type[Config], arguments: list[str], **options: Any) -> Config:
 
     Raises ConfigError for options that do not fit together; one that there is not ends the process with a message.
     """
-    default = kind.of(**_preset(arguments))
-    return tyro.cli(kind, args=arguments, default=default, config=(tyro.conf.OmitArgPrefixes,), **options)
+    shown, default = kind, kind.of(**_preset(arguments))
+    if HELP_ALL in arguments:
+        arguments = ["--help"]
+    elif not set(HELP).isdisjoint(arguments):
+        shown, default = _common(kind, default)
+        options["description"] = f"{options.get('description', '')} {HELP_ALL} shows rare options too."
+    return tyro.cli(shown, args=arguments, default=default, config=(tyro.conf.OmitArgPrefixes,), **options)
+
+
+def _common(kind: type, default: Any) -> tuple[type, Any]:
+    """A configuration and its defaults, for the help alone, in which tyro does not see the rare options."""
+    hints, values = {}, {}
+    for each in dataclasses.fields(kind):
+        hint, value = typing.get_type_hints(kind)[each.name], getattr(default, each.name)
+        if dataclasses.is_dataclass(hint):
+            hint, value = _common(hint, value)
+        hints[each.name] = Annotated[hint, tyro.conf.Suppress] if each.name in RARE else hint
+        values[each.name] = value
+    shown = dataclasses.make_dataclass(kind.__name__, hints.items(), bases=(kind,), kw_only=True, frozen=True)
+    return shown, shown(**values)
 
 
 def _preset(arguments: list[str]) -> dict[str, Any]:
