@@ -24,12 +24,38 @@ Config = TypeVar("Config", SweepConfig, ExperimentConfig)
 
 HELP, HELP_ALL = ("-h", "--help"), "--help-all"
 RARE = frozenset(
-    """
-    seeds_per_candidate value pruner prune_infeasible flip nodes inputs_per_node cell_types operations search_channels
-    partial_channels search_cells batch_size retraining_batch_size drop_path auxiliary search_epochs hypernetwork_epochs
-    survey_epochs estimator penalty_lambdas forward gradient second_order search_warmup search_weight_decay
-    max_parameter_free stop_parameter_free storage_path wait_for_nodes
-    """.split()
+    [
+        "seeds_per_candidate",
+        "value",
+        "pruner",
+        "prune_infeasible",
+        "flip",
+        "nodes",
+        "inputs_per_node",
+        "cell_types",
+        "operations",
+        "search_channels",
+        "partial_channels",
+        "search_cells",
+        "batch_size",
+        "retraining_batch_size",
+        "drop_path",
+        "auxiliary",
+        "search_epochs",
+        "hypernetwork_epochs",
+        "survey_epochs",
+        "estimator",
+        "penalty_lambdas",
+        "forward",
+        "gradient",
+        "second_order",
+        "search_warmup",
+        "search_weight_decay",
+        "max_parameter_free",
+        "stop_parameter_free",
+        "storage_path",
+        "wait_for_nodes",
+    ]
 )
 """Options that only --help-all shows."""
 

@@ -135,6 +135,7 @@ class Run:
                 storage_path=shared.path(RAY),
                 storage_filesystem=None if shared.local else shared.filesystem,
                 verbose=0,
+                progress_reporter=tune.CLIReporter(),  # that of a notebook clears the cell
                 callbacks=[*(callbacks or []), watching],
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
                 failure_config=tune.FailureConfig(max_failures=2),

@@ -21,7 +21,20 @@ td,th{padding:.25em .8em;text-align:left;white-space:nowrap;border-bottom:1px so
 td.number,th.number{text-align:right}
 pre{background:#f6f6f6;padding:1em;overflow-x:auto;font-size:.8rem}
 .drawings{display:flex;flex-wrap:wrap;gap:1rem}.drawings svg{max-width:100%;height:auto}
+td svg{width:150px;height:auto;vertical-align:middle}summary{cursor:pointer}
+@media(max-width:600px){body{padding:.5rem}td,th{padding:.25em .4em}}
+@media print{body{max-width:none}h2{break-after:avoid}tr,svg,.plotly-graph-div{break-inside:avoid}}
+@media screen and (prefers-color-scheme:dark){body{background:#15181b;color:#ddd}h2,td,th{border-color:#3a3f44}
+pre{background:#22262a}svg:not(svg svg),.plotly-graph-div{filter:invert(.91) hue-rotate(180deg)}
+.plotly-graph-div svg{filter:none}a{color:#8ab4f8}}
 """
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """SVG, as the cell of a table."""
+
+    svg: str
 
 
 @dataclass(frozen=True)
@@ -30,7 +43,7 @@ class Section:
 
     Args:
         drawings: SVG, side by side where the page is wide.
-        code: text whose lines and spaces are kept.
+        code: text whose lines and spaces are kept, folded.
     """
 
     heading: str
@@ -77,7 +90,7 @@ def table_html(table: pd.DataFrame) -> str:
 
 
 def _row(tag: str, cells: Iterable[Any], sides: list[str]) -> str:
-    texts = (html.escape(_cell(cell)) for cell in cells)
+    texts = (cell.svg if isinstance(cell, Drawing) else html.escape(_cell(cell)) for cell in cells)
     return "<tr>" + "".join(f"<{tag} {side}>{text}</{tag}>" for side, text in zip(sides, texts, strict=True)) + "</tr>"
 
 
@@ -99,5 +112,5 @@ def _section(section: Section) -> str:
     if section.drawings:
         parts.append(f"<div class=drawings>{''.join(section.drawings)}</div>")
     if section.code:
-        parts.append(f"<pre>{html.escape(section.code)}</pre>")
+        parts.append(f"<details><summary>Show</summary><pre>{html.escape(section.code)}</pre></details>")
     return "".join(parts)

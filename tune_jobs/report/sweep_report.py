@@ -14,11 +14,12 @@ from optuna.trial import TrialState
 from edgenes.predictor import PerformancePredictor
 from edgenes.space.genotype import Genotype
 from tune_jobs.files.layout import PREDICTOR
+from tune_jobs.progress.text import duration
 from tune_jobs.report.cell_drawing import cell_frame, cell_svg
 from tune_jobs.report.comparison import NAMES, comparison, member_rows, origin
 from tune_jobs.report.control_drawing import control_frame, control_svg
 from tune_jobs.report.figures import ensemble_figure, members_frame, weight_figure, weight_frame
-from tune_jobs.report.page import Section, write_page
+from tune_jobs.report.page import Drawing, Section, write_page
 from tune_jobs.report.predictor_figures import predictor_frame, predictor_section
 from tune_jobs.report.reliability_figure import reliability_frame, reliability_section
 from tune_jobs.report.style import with_error
@@ -54,8 +55,15 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
     sections = [
         Section(
             "The ensemble and its baselines",
-            figure=ensemble_figure(members_frame(rows)),
-            table=_table(rows[:1] + member_rows(result) + rows[1:]),
+            "Each dot is the test accuracy, its bar one standard error over the test images: where bars overlap, these "
+            "images do not tell the two apart.",
+            ensemble_figure(members_frame(rows)),
+            _table(rows),
+        ),
+        Section(
+            "The members",
+            "Networks of the ensemble, chosen on V; dashed edges are not in the optimal genotype.",
+            table=_members(result, genotypes),
         ),
         *([reliability_section(result["calibration"])] if "calibration" in result else []),
         *([] if predictor is None else [predictor_section(predictor)]),
@@ -77,9 +85,17 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
             "Dashed edges are not in the optimal genotype.",
             drawings=[cell_svg(g, None if g is optimal else optimal, title) for title, g in genotypes.items()],
         ),
-        Section("The study"),
+        Section(
+            "The study",
+            "Optuna's own pictures: which parameters mattered, the best value so far, and each trial as a line through "
+            "its parameters.",
+        ),
         *(Section("", figure=figure) for figure in _study_figures(study)),
-        Section("Configuration", code=json.dumps(_provenance(result), indent=2)),
+        Section(
+            "Settings and versions",
+            "All that is needed to repeat the study.",
+            code=json.dumps(_provenance(result), indent=2),
+        ),
     ]
     return write_page(folder / "report", "EdgeNES study", _headline(result), sections, frames)
 
@@ -93,6 +109,9 @@ def _headline(result: dict[str, Any]) -> list[str]:
     ]
     if not result["feasible"]:
         sentences.append("No trial was feasible: the one with the least control error was taken.")
+    if "seconds" in result:
+        stages = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in result["seconds"].items())
+        sentences.append(f"The study took {duration(sum(result['seconds'].values()))}: {stages}.")
     rivals = [row for row in comparison(result) if row["name"] == NAMES["random_ensemble"]]
     if rivals:
         difference = test - rivals[0]["test"]
@@ -117,6 +136,12 @@ def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
         }
         for row in rows
     )
+
+
+def _members(result: dict[str, Any], genotypes: dict[str, Genotype]) -> pd.DataFrame:
+    """The members' table, each with a small picture of its cells."""
+    optimal, *cells = genotypes.values()
+    return _table(member_rows(result)).assign(cell=[Drawing(cell_svg(cell, optimal)) for cell in cells])
 
 
 def _genotypes(result: dict[str, Any]) -> dict[str, Genotype]:
