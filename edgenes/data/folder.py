@@ -13,8 +13,17 @@ from edgenes.errors import DataError
 
 SYSTEM = frozenset(
     [
-        *("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin", "lost+found"),
-        *("system volume information", "__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
+        *("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "~snapshot", "$recycle.bin"),
+        *(
+            "lost+found",
+            "system volume information",
+            "__macosx",
+            "__pycache__",
+            "thumbs.db",
+            "ehthumbs.db",
+            "desktop.ini",
+            "icon\r",
+        ),
     ]
 )
 """Names, in lower case, that operating systems, network drives and programs leave beside pictures."""

@@ -193,7 +193,7 @@ def _upright(picture: "Image") -> "Image":
 
     # Not `ImageOps.exif_transpose`, which writes all EXIF data again and fails on those that are damaged.
     turn = _orientation(picture)
-    return picture.transpose(Image.Transpose[_TURNS[turn - 2]]) if turn in range(2, 9) else picture
+    return picture.transpose(Image.Transpose[_TURNS[int(turn) - 2]]) if turn in range(2, 9) else picture
 
 
 def _upright_size(picture: "Image") -> tuple[int, int]:

@@ -34,9 +34,9 @@ def read_npz(path: Path, required: Sequence[str], optional: Sequence[str] = ()) 
         missing = [name for name in required if name not in present]
         if missing:
             held = printable(", ".join(present))[:500] or "no arrays"
+            others = f" and, if wanted, {', '.join(optional)}" if optional else ""
             raise DataError(
-                f"{path} lacks {', '.join(missing)}; it holds {held}. "
-                f"Expected {', '.join([*required, *(f'{name} if wanted' for name in optional)])}."
+                f"{path} lacks {', '.join(missing)}; it holds {held}. Expected {', '.join(required)}{others}."
             )
         wanted = [*required, *(name for name in optional if name in present)]
         allowed = max(FREE_BYTES, EXPANSION_LIMIT * path.stat().st_size)

@@ -8,7 +8,7 @@ from edgenes.errors import DataError
 
 _SLACK = 1e-3
 """How far floats may lie outside of their range, in parts of it: resampling overshoots."""
-_LEVELS = 128
+_LEVELS = 32
 """Floats with fractions whose largest is below this would lose most of their levels when they are rounded."""
 _SIMILAR = 16
 """How many times the largest value of one array may be that of another, which then have one reading."""
@@ -70,7 +70,8 @@ def _from_integers(arrays: dict[str, np.ndarray], low: int, high: int) -> tuple[
     if low >= 0 and high.bit_length() == 16:
         return {name: (array // 257).astype(np.uint8) for name, array in arrays.items()}, "are divided by 257 (// 257)"
     if low >= 0 and high < 2**16:
-        bits = ((10, 4), (12, 16), (14, 64), (16, 257))
+        signed = next(iter(arrays.values())).dtype == np.int16
+        bits = ((10, 4), (12, 16), (14, 64), (15, 128) if signed else (16, 257))
         cure = ", ".join(f"(x // {by}).astype('uint8') for {each} bits" for each, by in bits if high < 2**each)
     elif low >= -(2**7) and high < 2**7:
         cure = "(x.astype('int16') + 128).astype('uint8')"

@@ -26,8 +26,8 @@ def resemblances(train: np.ndarray, test: np.ndarray, test_names: Sequence[str] 
         names = [test_names[index] if test_names else str(index) for index in shared[:_SHOWN]]
         more = ", ..." if len(shared) > _SHOWN else ""
         notes.append(
-            f"{len(shared)} of {len(test)} test images are training images too, so that results on the test images "
-            f"are too good: {', '.join(names)}{more}."
+            f"{len(shared)} of {len(test)} test images are training images too, for which the results are too good: "
+            f"{', '.join(names)}{more}."
         )
     step = max(1, len(train) // SAMPLE), max(1, train.shape[1] // SIDE), max(1, train.shape[2] // SIDE)
     difference = train[:: step[0], :: step[1], :: step[2]].std(0, dtype=np.float32).mean()

@@ -52,6 +52,7 @@ REFUSED = {
     "10 bits": (RAMP * 4).astype(np.uint16),
     "12 bits": (RAMP * 16).astype(np.uint16),
     "12 bits, signed": (RAMP * 16).astype(np.int16),
+    "15 bits, signed": (RAMP * 128).astype(np.int16),
     "14 bits": (RAMP * 64).astype(np.uint16),
     "Hounsfield units": (RAMP * 16 - 1000).astype(np.int16),
     "32 bits": (RAMP * 2**20).astype(np.uint32),
