@@ -21,7 +21,7 @@ class BudgetOptions:
     hypernetwork_epochs: int = 35
     """Epochs of a hypernetwork."""
     survey: int = 48
-    """Genotypes retrained shortly, on part of the training images, to fit the performance predictor."""
+    """Genotypes retrained briefly to fit the performance predictor."""
     survey_epochs: int = 16
     """Epochs of each of them."""
     short_epochs: int = 4
@@ -35,8 +35,7 @@ class BudgetOptions:
     criterion: Literal[*CRITERIA] = "nll"
     """What is best on the validation images."""
     selection: str = "auto"
-    """Method that chooses an ensemble by that: exact, greedy, greedy-with-replacement, beam, diverse, top, weighted, or
-    one of your own; auto is exact where that takes seconds, else greedy."""
+    """Method that chooses the members; auto: exact where that takes seconds."""
 
     def __post_init__(self):
         epochs = ("search_epochs", "hypernetwork_epochs", "survey_epochs", "short_epochs", "final_epochs")

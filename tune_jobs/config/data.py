@@ -13,8 +13,7 @@ class DataOptions:
     """The data set, and how its images are read."""
 
     dataset: str = "digits"
-    """digits (embedded), cifar10, cifar100, fashionmnist, an .npz with x_train, y_train, x_test, y_test, or a
-    folder with train/CLASS/ and test/CLASS/ images."""
+    """digits, cifar10, cifar100, fashionmnist, an .npz, or a folder of pictures."""
     root: Path | None = None
     """Folder of torchvision's data sets."""
     download: bool = False
@@ -22,11 +21,11 @@ class DataOptions:
     image_size: int | None = None
     """Resize images to this many pixels a side."""
     images: int | None = None
-    """Use so many of the training images, drawn class by class; by default all."""
+    """Training images to use, drawn class by class; by default all."""
     flip: bool | None = None
-    """Whether a mirrored image keeps its label, for augmentation; by default only for the photo data sets."""
+    """Mirror images for augmentation; by default only the photo data sets."""
     skip_broken: bool = False
-    """Leave out the pictures of a folder that cannot be read, and list them."""
+    """Leave out pictures that cannot be read, and list them."""
 
     def __post_init__(self):
         if self.images is not None:

@@ -19,25 +19,21 @@ class ExecutionOptions:
     cpus_per_trial: int = 1
     """CPUs, and threads, of a trial."""
     gpus_per_trial: float | Literal["auto"] | None = None
-    """GPUs of a trial, fractions allowed; auto measures a trial's memory first and gives it the share of a card that
-    holds that; by default 1 where the cluster has any, else 0."""
+    """GPUs of a trial, fractions allowed; auto measures a trial's memory."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where trials compute; auto takes a GPU where they have one."""
     storage_path: str | None = None
-    """Where workers leave checkpoints and predictions: a folder that all nodes share, or a URL of pyarrow's file
-    systems, such as s3://BUCKET/PREFIX; by default the study's folder."""
+    """Shared folder or URL (s3://...) for checkpoints and predictions."""
     cache: str | None = None
-    """Folder of what your studies have retrained and searched, for this one to take from and to add to, or off; by
-    default EDGENES_CACHE, else edgenes in XDG_CACHE_HOME or ~/.cache. It is kept below 10 GB."""
+    """Folder of earlier retrainings to use again, or off."""
     address: str | None = None
-    """Ray cluster to join; by default RAY_ADDRESS, else Ray is started on this machine."""
+    """Ray cluster to join; by default RAY_ADDRESS, else this machine's own."""
     wait_for_nodes: int = 1
-    """Begin when this many nodes have joined the Ray cluster; a study plans with the nodes it finds."""
+    """Nodes of the Ray cluster to wait for."""
     dashboard: bool = False
-    """Start Ray's dashboard and print its address (needs no option on an existing cluster)."""
+    """Start Ray's dashboard and print its address."""
     log: tuple[Literal["tensorboard", "mlflow"], ...] = ()
-    """Write TensorBoard's event files, MLflow's runs, or both into the study's folder; MLflow's go to
-    MLFLOW_TRACKING_URI where that is set."""
+    """Write TensorBoard's files or MLflow's runs into the study's folder."""
 
     def __post_init__(self):
         object.__setattr__(self, "log", tuple(dict.fromkeys(self.log)))

@@ -17,15 +17,15 @@ class NetworkOptions:
     nodes: int = 4
     """Intermediate nodes of a cell."""
     inputs_per_node: int = 1
-    """Incoming edges of a node: 1 as in the paper, 2 as in DARTS."""
+    """Incoming edges of a node: paper 1, DARTS 2."""
     cell_types: Literal["reduction", "both"] = "reduction"
     """Kinds of cells that are searched: reduction cells, or normal cells too."""
     operations: tuple[str, ...] = DARTS_OPERATIONS
-    """Operations that an edge may have; your own ones are added by edgenes.register_operation."""
+    """Operations of an edge, or your own by edgenes.register_operation."""
     search_channels: int = 8
     """Channels of the supernet before its first reduction."""
     partial_channels: int = 1
-    """Let the supernet's operations see one in so many of the channels, as PC-DARTS (4 there): less time and memory."""
+    """Use one in so many channels in the supernet (PC-DARTS: 4)."""
     search_cells: int = 1
     """Cells of the supernet."""
     channels: int = 8
@@ -41,7 +41,7 @@ class NetworkOptions:
     auxiliary: bool = False
     """Retrain with an auxiliary head."""
     mixed_precision: bool = False
-    """Forward passes of all trainings in bfloat16, for GPUs that are made for it."""
+    """Train in bfloat16, for GPUs that are made for it."""
 
     def __post_init__(self):
         object.__setattr__(self, "operations", tuple(self.operations))

@@ -15,7 +15,7 @@ class SearchOptions:
     """The supernet's passes and gradients, the penalty's estimator, and what acts against collapse."""
 
     estimator: Literal[*ESTIMATORS, "both"] = "exact"
-    """Estimator of the shared-edge penalty: closed form, the paper's Gumbel sample, or both as a parameter."""
+    """Penalty in closed form, by the paper's Gumbel sample, or either."""
     penalty_lambdas: int = HypernetworkConfig.penalty_lambdas
     """Lambdas over which a step of the penalty is averaged."""
     forward: Literal[*FORWARDS] = "sampled"
@@ -23,15 +23,15 @@ class SearchOptions:
     gradient: Literal[*GRADIENTS] = "score"
     """Gradient of the architecture for the sampled forward pass."""
     second_order: bool = False
-    """The architecture's gradient through a step of the weights, as DARTS's second order; up to 3 times the cost."""
+    """Differentiate the architecture's loss through a step of the weights."""
     search_warmup: float = SearchConfig.warmup
     """Share of the search in which the weights learn alone."""
     search_weight_decay: float = SearchConfig.weight_decay
     """Weight decay of the search's supernet."""
     max_parameter_free: int | None = None
-    """Most pools and skips in the searched genotype; the excess is replaced by the likeliest other operations."""
+    """Most pools and skips in the searched genotype; others replace the rest."""
     stop_parameter_free: int | None = None
-    """End the search before its genotype has more pools and skips than this."""
+    """End the search before its genotype has more pools and skips."""
 
     def __post_init__(self):
         check_at_least(self, 1, "penalty_lambdas")

@@ -30,7 +30,7 @@ class StudyConfig:
     """The study's own options that may change between two runs of it; data and execution may, too."""
 
     preset: Literal[*PRESETS] = "laptop"
-    """Sizes and epochs: laptop (digits, minutes), paper (CIFAR-100, the paper's sizes), darts (DARTS's own sizes)."""
+    """Sizes: laptop (minutes), paper (CIFAR-100), or darts (DARTS's own)."""
     smoke_test: bool = False
     """The same path in a minute or two, with tiny budgets."""
     out: Path | None = None

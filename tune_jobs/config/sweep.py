@@ -33,12 +33,9 @@ class SweepConfig(StudyConfig):
     CHANGEABLE: ClassVar[frozenset[str]] = StudyConfig.CHANGEABLE | {"trials", "storage", "dry_run"}
 
     guide: Literal["auto", *GUIDES] = "auto"
-    """What estimates a genotype's loss after training: a predictor, fitted to a survey of short retrainings, or the
-    supernet's shared weights, as in the paper; auto is the predictor, and the supernet for --preset paper."""
+    """What estimates a genotype's loss; auto: supernet with --preset paper, else predictor."""
     optimal: str = "auto"
-    """Where the optimal genotype comes from: auto (the predictor's best, else darts), darts (searched first), halving
-    (successive halving of 8 random genotypes, or more where the operations of a search pay for them), a published one
-    (DARTS_V1, DARTS_V2, PC_DARTS_CIFAR, PC_DARTS_IMAGENET), or a file of a genotype."""
+    """Source of the optimal genotype: auto, darts, halving, DARTS_V2, or a file."""
     trials: int = 12
     """Trials of the sweep, complete and pruned ones together."""
     finalists: int = 3
@@ -46,9 +43,7 @@ class SweepConfig(StudyConfig):
     seeds_per_candidate: int = 1
     """Full retrainings of each candidate, from different seeds."""
     value: Literal[*VALUES] = "retrained"
-    """Objective of a trial, on the validation images: accuracy of the best ensemble of shortly retrained candidates,
-    chosen on one half and scored on the other; one-shot, the same with the supernet's weights (fast, ranks poorly); or
-    mean, the mean accuracy of single retrained candidates."""
+    """Objective: retrained candidates' ensemble, the supernet's (one-shot), or candidates' mean."""
     objectives: tuple[Literal["value", "control"], ...] = ("value",)
     """value, or value and control: the second minimises the control error too."""
     sampler: Literal[*SAMPLERS] = "tpe"
@@ -56,20 +51,19 @@ class SweepConfig(StudyConfig):
     pruner: Literal[*PRUNERS] = "none"
     """Optuna's pruner, asked after each retrained candidate."""
     prune_infeasible: bool = False
-    """Do not retrain the candidates of a hypernetwork that misses the control error allowed."""
+    """Retrain no candidates of a trial whose control error is too large."""
     calibration: Literal[*CALIBRATIONS] = "temperature"
-    """What makes the ensemble's probabilities as sure as they are right, fitted on the validation images alone: none, a
-    temperature, or vector, two numbers a class."""
+    """Correction of the ensemble's confidence, fitted on the validation images."""
     best_prefix: bool = False
-    """Take the best ensemble of all sizes up to --ensemble-size, not of that size alone."""
+    """Let the ensemble be smaller than --ensemble-size where that is better."""
     baselines: bool = True
     """Retrain random genotypes too, at equal cost, to compare."""
     seed: int = 0
-    """Seed of the whole study; equal seeds give equal numbers on the CPU."""
+    """Seed of the study; equal seeds give equal numbers on the CPU."""
     storage: str | None = None
-    """The Optuna study: an SQLAlchemy URL, or journal:PATH; by default study.db in the study's folder."""
+    """The Optuna study: an SQLAlchemy URL or journal:PATH, else study.db."""
     dry_run: bool = False
-    """Measure one step, print the trials, hours, memory and disk that the study takes, and stop."""
+    """Print the hours, memory and disk that the study takes, and stop."""
 
     def __post_init__(self):
         super().__post_init__()
