@@ -13,6 +13,8 @@ from edgenes.space.genotype import SearchSpace
 from edgenes.space.operations import is_parameter_free
 from edgenes.validation import check_at_least, check_choice, check_positive, check_types
 
+LATER = {"darts_layout": False, "architecture_weight_decay": 0.0, "cutout": 0.0}
+"""Fields that configurations did not always have: with these values, what was stored without them is found."""
 GRADIENTS = ("score", "straight_through")
 WEIGHT_PATHS = ("fair", "architecture")
 MOST_CELLS = 100
@@ -26,11 +28,15 @@ def _given(config: Any, *names: str) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """Size of a network of cells, and the descent on its weights."""
+    """Size of a network of cells, and the descent on its weights.
+
+    `darts_layout` builds stem, pools and auxiliary head as DARTS's code does (`edgenes/nn/network.py`).
+    """
 
     channels: int = 8
     cells: int = 1
     stem_kernel: int = 3
+    darts_layout: bool = False
     epochs: int = 20
     batch_size: int = 64
     learning_rate: float = 0.025
@@ -64,6 +70,7 @@ class SearchConfig(NetworkConfig):
 
     space: SearchSpace = field(default_factory=SearchSpace)
     architecture_lr: float = 0.1
+    architecture_weight_decay: float = 0.0
     forward: str = "sampled"
     gradient: str = "score"
     weight_paths: str = "fair"
@@ -80,6 +87,7 @@ class SearchConfig(NetworkConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(self, 1, "partial_channels")
+        check_at_least(self, 0, "architecture_weight_decay")
         if self.channels % self.partial_channels:
             raise ConfigError(
                 f"partial_channels must divide the supernet's channels, {self.channels}, got {self.partial_channels}."
@@ -134,23 +142,30 @@ class HypernetworkConfig(SearchConfig):
         check_at_least(self, 1, "penalty_lambdas")
         if self.lam is not None and not 0 <= self.lam <= self.space.max_edges:
             raise ConfigError(f"lam must be between 0 and {self.space.max_edges} edges, got {shown(self.lam)}.")
-        for name in _given(self, "max_parameter_free", "stop_parameter_free"):
+        decay = ["architecture_weight_decay"] if self.architecture_weight_decay else []
+        for name in [*_given(self, "max_parameter_free", "stop_parameter_free"), *decay]:
             raise ConfigError(f"{name} belongs to the search: a hypernetwork follows the genotype that it found.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(NetworkConfig):
-    """Retraining of a genotype's network from scratch (section 3.1)."""
+    """Retraining of a genotype's network from scratch (section 3.1).
+
+    `cutout` is the side of the square that is cut out of each augmented image, as a share of the image's side.
+    """
 
     cells: int = 2
     epochs: int = 15
     drop_path: float = 0.0
     auxiliary: bool = False
+    cutout: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.drop_path < 1:
             raise ConfigError(f"drop_path must be a probability in [0, 1), got {shown(self.drop_path)}.")
+        if not 0 <= self.cutout < 1:
+            raise ConfigError(f"cutout must be a share in [0, 1), got {shown(self.cutout)}.")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -171,7 +186,15 @@ def from_dict(cls: type, value: dict[str, Any]) -> Any:
 
 
 def digest(*parts: Any) -> str:
-    """16 hexadecimal digits that name configurations and plain values by content; the device does not count."""
+    """16 hexadecimal digits that name configurations and plain values by content.
+
+    The device does not count, nor do fields of `LATER` that say what was done before there were any.
+    """
     plain = [to_dict(part) if dataclasses.is_dataclass(part) else part for part in parts]
-    plain = [{k: v for k, v in p.items() if k != "device"} if isinstance(p, dict) else p for p in plain]
+    plain = [
+        {k: v for k, v in p.items() if k != "device" and (k not in LATER or v != LATER[k])}
+        if isinstance(p, dict)
+        else p
+        for p in plain
+    ]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

@@ -35,6 +35,20 @@ def shift_and_flip(images: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
     return images.flatten(2).gather(2, index).view_as(images).mul_(inside[:, None])
 
 
+def cut_out(images: Tensor, centres: Tensor, side: int) -> Tensor:
+    """Set a square of each image to zero, the mean colour; what of it lies outside is lost (DeVries & Taylor 2017).
+
+    `images` (B, C, H, W) float, `centres` (B, 2) int64 (row, column); the square has `side` pixels a side, from
+    `side // 2` before its centre. Changes and returns `images`.
+    """
+    height, width = images.shape[2:]
+    first = centres - side // 2
+    rows = torch.arange(height, device=images.device) - first[:, :1]
+    columns = torch.arange(width, device=images.device) - first[:, 1:]
+    inside = ((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None, :]
+    return images.masked_fill_(inside[:, None], 0)
+
+
 class DeviceData:
     """One part as uint8 tensors on a device, and its normalised batches: (x / 255 - mean) / std.
 
@@ -61,12 +75,17 @@ class DeviceData:
         return len(self.labels)
 
     def batch(
-        self, indices: Tensor, generator: torch.Generator | None = None, augment: bool = False
+        self,
+        indices: Tensor,
+        generator: torch.Generator | None = None,
+        augment: bool = False,
+        cutout: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
         """Images (B, C, H, W) float32 and labels (B,) int64 at `indices` (B,), a CPU tensor.
 
         `augment` shifts each image by up to `largest_shift` pixels, filling with the mean colour, and flips
-        half of them where the data set allows it; it needs a CPU `generator`, else ConfigError.
+        half of them where the data set allows it; it needs a CPU `generator`, else ConfigError. `cutout` then cuts
+        out a square of that share of an image's side.
         """
         at = indices.to(self.device, non_blocking=True)
         images = self._normalise(self.images[at])
@@ -81,10 +100,14 @@ class DeviceData:
                 shifts.to(self.device, non_blocking=True),
                 flips.to(self.device, non_blocking=True),
             )
+            if cutout > 0:
+                side = images.shape[-1]
+                centres = torch.randint(side, (size, 2), generator=generator).to(self.device, non_blocking=True)
+                images = cut_out(images, centres, max(1, round(cutout * side)))
         return images, self.labels[at]
 
     def epoch(
-        self, batch_size: int, generator: torch.Generator, augment: bool = True
+        self, batch_size: int, generator: torch.Generator, augment: bool = True, cutout: float = 0.0
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """One shuffled pass, in max(1, N // batch_size) batches.
 
@@ -93,7 +116,8 @@ class DeviceData:
         """
         size = self._training_size(batch_size)
         order = torch.randperm(len(self), generator=generator)
-        return (self.batch(chunk, generator, augment) for chunk in order[: len(self) // size * size].split(size))
+        chunks = order[: len(self) // size * size].split(size)
+        return (self.batch(chunk, generator, augment, cutout) for chunk in chunks)
 
     def draw(self, batch_size: int, generator: torch.Generator, augment: bool = True) -> tuple[Tensor, Tensor]:
         """One random batch of distinct images; all of them, shuffled, if there are no more."""

@@ -55,11 +55,9 @@ def search_work(config: SearchConfig, data: Dataset, seconds: float = 0.0, epoch
     moves = epochs * batches if isinstance(config, HypernetworkConfig) else learning
     trained, looked = epochs * batches * config.batch_size, learning * looks
     passes = (1 + BACKWARD) * trained + (1 if scored else 1 + BACKWARD) * looked
-    forward = _supernet_operations(
-        (config.space, config.channels, config.cells, config.stem_kernel, config.partial_channels),
-        config.forward,
-        (data.channels, data.classes, data.image_size),
-    )
+    sizes = (config.channels, config.cells, config.stem_kernel, config.partial_channels, config.darts_layout)
+    shape = (data.channels, data.classes, data.image_size)
+    forward = _supernet_operations(config.space, sizes, config.forward, shape)
     return Work(epochs * batches + moves, trained + looked, passes * forward, seconds)
 
 
@@ -69,7 +67,7 @@ def retraining_work(
     """A network trained from scratch: the genotype's, or the mean over a space's; operations 0 for None."""
     steps = config.epochs * max(1, len(data.training) // config.batch_size)
     images = steps * config.batch_size
-    sizes = (config.channels, config.cells, config.stem_kernel, config.auxiliary)
+    sizes = (config.channels, config.cells, config.stem_kernel, config.auxiliary, config.darts_layout)
     shape = (data.channels, data.classes, data.image_size)
     forward = 0 if genotype is None else _network_operations(genotype, sizes, shape)
     return Work(steps, images, (1 + BACKWARD) * images * forward, seconds)
@@ -102,13 +100,12 @@ def _network_operations(genotype: Genotype | SearchSpace, sizes: tuple[Any, ...]
 
 
 @lru_cache(maxsize=64)
-def _supernet_operations(sizes: tuple[Any, ...], forward: str, shape: tuple[int, int, int]) -> int:
+def _supernet_operations(space: SearchSpace, sizes: tuple[Any, ...], forward: str, shape: tuple[int, int, int]) -> int:
     """Operations of a forward pass of one image; of `sampled`, the mean over paths."""
-    space, channels, cells, stem_kernel, parts = sizes
     colours, classes, size = shape
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
-        supernet = Supernet(space, colours, classes, channels, cells, stem_kernel, parts).train()
+        supernet = Supernet(space, colours, classes, *sizes).train()
         images = torch.zeros(2, colours, size, size)
         if forward == "sampled":
             return sum(_counted(partial(supernet.sampled, images, path)) for path in _typical(space)) // _SAMPLES

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgenes.errors import ConfigError
@@ -34,6 +35,7 @@ class Cell(nn.Module):
         affine: bool,
         track: bool,
         parts: int = 1,
+        pool_norm: bool = True,
     ):
         super().__init__()
         self.space = space
@@ -44,7 +46,7 @@ class Cell(nn.Module):
         for edge, names in sorted(candidates.items()):
             stride = 2 if reduction and space.edges[edge][1] < 2 else 1
             self.operations[str(edge)] = nn.ModuleDict(
-                {name: make_operation(name, channels, stride, affine, track, parts) for name in names}
+                {name: make_operation(name, channels, stride, affine, track, parts, pool_norm) for name in names}
             )
 
     def operation(self, edge: int, name: str) -> nn.Module:
@@ -60,6 +62,8 @@ class Backbone(nn.Module):
 
     With both cell types, reduction cells stand at one and two thirds of the depth, as in DARTS; else every cell is
     of the one type. Channels double at each reduction. With `parts` above 1 operations see a part of the channels.
+    `darts_layout` is that of DARTS's code: a stem of three times the channels, and pools with a batch norm in a
+    supernet alone, whose norms are not affine.
     """
 
     def __init__(
@@ -74,16 +78,17 @@ class Backbone(nn.Module):
         affine: bool = True,
         track: bool = True,
         parts: int = 1,
+        darts_layout: bool = False,
     ):
         super().__init__()
         self.space = space
+        before = previous = 3 * channels if darts_layout else channels
         self.stem = nn.Sequential(
-            nn.Conv2d(image_channels, channels, stem_kernel, padding=stem_kernel // 2, bias=False),
-            nn.BatchNorm2d(channels, affine=affine, track_running_stats=track),
+            nn.Conv2d(image_channels, previous, stem_kernel, padding=stem_kernel // 2, bias=False),
+            nn.BatchNorm2d(previous, affine=affine, track_running_stats=track),
         )
         self.cell_types = cell_layout(space, cells)
         self.cells = nn.ModuleList()
-        before = previous = channels
         reduced_before = False
         for cell_type in self.cell_types:
             reduction = cell_type == "reduction"
@@ -100,6 +105,7 @@ class Backbone(nn.Module):
                     affine,
                     track,
                     parts,
+                    pool_norm=not (darts_layout and affine),
                 )
             )
             before, previous, reduced_before = previous, channels * space.nodes, reduction
@@ -166,7 +172,8 @@ class Network(Backbone):
 
     images (batch, image_channels, H, W) -> logits (batch, classes). In training mode with `auxiliary`, a pair
     (logits, auxiliary logits). `drop_path` is the probability that an operation's output is zeroed for an image
-    (its masks come from `generator`; skip connections that change no resolution are kept, as in DARTS).
+    (its masks come from `generator`; skip connections that change no resolution are kept, as in DARTS). With
+    `darts_layout` the windows of the auxiliary head's pool overlap.
     """
 
     def __init__(
@@ -178,6 +185,7 @@ class Network(Backbone):
         cells: int,
         stem_kernel: int = 3,
         auxiliary: bool = False,
+        darts_layout: bool = False,
         affine: bool = True,
         parts: int = 1,
     ):
@@ -187,7 +195,16 @@ class Network(Backbone):
             for name, cell in self_choices.items()
         }
         super().__init__(
-            genotype.space, candidates, image_channels, classes, channels, cells, stem_kernel, affine, parts=parts
+            genotype.space,
+            candidates,
+            image_channels,
+            classes,
+            channels,
+            cells,
+            stem_kernel,
+            affine,
+            parts=parts,
+            darts_layout=darts_layout,
         )
         self.genotype = genotype
         self.choices = self_choices
@@ -197,7 +214,9 @@ class Network(Backbone):
         if self.auxiliary_at is not None:
             doublings = self.cell_types[: self.auxiliary_at + 1].count("reduction")
             width = channels * 2**doublings * genotype.space.nodes
-            self.auxiliary = _auxiliary_head(width, classes)
+            self.auxiliary = _auxiliary_head(
+                width, classes, OverlappingPool() if darts_layout else nn.AdaptiveAvgPool2d(2)
+            )
 
     def _mix(self, cell_type: str) -> Mix:
         def mix(cell: Cell, states: list[Tensor]) -> list[Tensor]:
@@ -223,10 +242,18 @@ class Network(Backbone):
         return logits
 
 
-def _auxiliary_head(width: int, classes: int) -> nn.Module:
+class OverlappingPool(nn.Module):
+    """Means of 2x2 windows of five eighths of the size: those of 5x5 pixels in DARTS, from 8x8 ones."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        strides = [max(1, 3 * side // 8) for side in x.shape[2:]]
+        return F.avg_pool2d(x, [side - stride for side, stride in zip(x.shape[2:], strides, strict=True)], strides)
+
+
+def _auxiliary_head(width: int, classes: int, pool: nn.Module) -> nn.Module:
     return nn.Sequential(
         nn.ReLU(),
-        nn.AdaptiveAvgPool2d(2),
+        pool,
         nn.Conv2d(width, 128, 1, bias=False),
         nn.BatchNorm2d(128),
         nn.ReLU(),

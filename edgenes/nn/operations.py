@@ -4,6 +4,8 @@ The supernet and the retrained networks use this one code; `affine` gives batch 
 (off in the search, where a path must not win by its scale) and `track` its running statistics.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -119,13 +121,22 @@ def shuffled(first: Tensor, others: Tensor, parts: int) -> Tensor:
 
 
 def make_operation(
-    name: str, channels: int, stride: int, affine: bool = True, track: bool = True, parts: int = 1
+    name: str,
+    channels: int,
+    stride: int,
+    affine: bool = True,
+    track: bool = True,
+    parts: int = 1,
+    pool_norm: bool = True,
 ) -> nn.Module:
     """The operation `name` from (batch, channels, H, W) to (batch, channels, ceil(H / stride), ceil(W / stride)).
 
-    With `parts` above 1, of which `channels` is a multiple, on as small a part of the channels.
+    With `parts` above 1, of which `channels` is a multiple, on as small a part of the channels. Without `pool_norm`
+    the pools have no batch norm.
     """
     make = OPERATIONS.find(name).make
+    if not pool_norm and name in ("max_pool_3x3", "avg_pool_3x3"):
+        return cast(nn.Sequential, make(channels, stride, affine, track))[0]
     if parts == 1:
         return make(channels, stride, affine, track)
     return Partial(make(channels // parts, stride, affine, track), parts, stride)

@@ -35,6 +35,7 @@ class Supernet(Backbone):
         cells: int,
         stem_kernel: int = 3,
         parts: int = 1,
+        darts_layout: bool = False,
     ):
         everything = {edge: space.operations for edge in range(len(space.edges))}
         super().__init__(
@@ -48,8 +49,10 @@ class Supernet(Backbone):
             affine=False,
             track=False,
             parts=parts,
+            darts_layout=darts_layout,
         )
         self.parts = parts
+        self.darts_layout = darts_layout
         self.sizes = (image_channels, classes, channels, cells, stem_kernel)
 
     def sampled(self, images: Tensor, genotype: Genotype, gates: Tensor | None = None) -> Tensor:
@@ -165,7 +168,9 @@ class Supernet(Backbone):
     def as_network(self, genotype: Genotype, calibration: Tensor) -> Network:
         """The genotype with the supernet's weights, its batch norm set on `calibration` images; in eval mode."""
         with torch.random.fork_rng(devices=[]):  # its initial weights are overwritten
-            network = Network(genotype, *self.sizes, affine=False, parts=self.parts).to(calibration.device)
+            network = Network(genotype, *self.sizes, affine=False, parts=self.parts, darts_layout=self.darts_layout).to(
+                calibration.device
+            )
         own = self.state_dict()
         network.load_state_dict({name: own.get(name, value) for name, value in network.state_dict().items()})
         calibrate(network, calibration)

@@ -59,7 +59,7 @@ class Bilevel:
         self.architecture = DeviceData(data.architecture, data, config.device)
         sizes = (data.channels, data.classes, config.channels, config.cells, config.stem_kernel)
         self.supernet: Supernet = initialised(
-            config.seed, lambda: Supernet(config.space, *sizes, config.partial_channels)
+            config.seed, lambda: Supernet(config.space, *sizes, config.partial_channels, config.darts_layout)
         )
         self.supernet.to(config.device)
         self.optimizer = torch.optim.SGD(

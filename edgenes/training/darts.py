@@ -52,7 +52,9 @@ def search_genotype(
     alpha = (1e-3 * torch.randn(shape, generator=loop.generator)).to(config.device).requires_grad_()
     beta = (1e-3 * torch.randn(shape[:2], generator=loop.generator)).to(config.device).requires_grad_()
     logits = ArchitectureLogits(alpha, beta)
-    optimizer = torch.optim.Adam([alpha, beta], config.architecture_lr, betas=(0.5, 0.999))
+    optimizer = torch.optim.Adam(
+        [alpha, beta], config.architecture_lr, betas=(0.5, 0.999), weight_decay=config.architecture_weight_decay
+    )
     first, metrics = 0, {}
     if resume is not None:
         loop.load(resume)

@@ -31,7 +31,14 @@ def make_network(config: TrainingConfig, genotype: Genotype, channels: int, clas
     return initialised(
         config.seed,
         lambda: Network(
-            genotype, channels, classes, config.channels, config.cells, config.stem_kernel, config.auxiliary
+            genotype,
+            channels,
+            classes,
+            config.channels,
+            config.cells,
+            config.stem_kernel,
+            config.auxiliary,
+            config.darts_layout,
         ),
     )
 
@@ -80,7 +87,8 @@ def train_network(
         network.train()
         network.drop_path = config.drop_path * epoch / config.epochs
         total = torch.zeros((), device=config.device)
-        for step, (images, labels) in enumerate(training.epoch(config.batch_size, generator, config.augment)):
+        batches = training.epoch(config.batch_size, generator, config.augment, config.cutout)
+        for step, (images, labels) in enumerate(batches):
             for group in optimizer.param_groups:
                 group["lr"] = cosine(config.learning_rate, epoch * steps + step, config.epochs * steps)
             optimizer.zero_grad(set_to_none=True)

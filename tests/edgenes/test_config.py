@@ -5,7 +5,16 @@ import json
 
 import pytest
 
-from edgenes.config import HypernetworkConfig, NetworkConfig, SearchConfig, TrainingConfig, digest, from_dict, to_dict
+from edgenes.config import (
+    LATER,
+    HypernetworkConfig,
+    NetworkConfig,
+    SearchConfig,
+    TrainingConfig,
+    digest,
+    from_dict,
+    to_dict,
+)
 from edgenes.errors import ConfigError
 from edgenes.space.genotype import SearchSpace
 
@@ -41,6 +50,9 @@ def test_dictionaries_give_the_settings_back(cls):
         (NetworkConfig, {"weight_decay": -1e-9}, "weight_decay"),
         (NetworkConfig, {"seed": -1}, "seed"),
         (NetworkConfig, {"stem_kernel": 2}, "stem_kernel must be odd, got 2"),
+        (TrainingConfig, {"cutout": 1.0}, "cutout must be a share in [0, 1), got 1.0"),
+        (SearchConfig, {"architecture_weight_decay": -1e-3}, "architecture_weight_decay"),
+        (HypernetworkConfig, {"architecture_weight_decay": 1e-3}, "architecture_weight_decay belongs to the search"),
         (SearchConfig, {"forward": "sample"}, "got 'sample'. Did you mean 'sampled'?"),
         (SearchConfig, {"gradient": "scores"}, "Did you mean 'score'?"),
         (SearchConfig, {"weight_paths": "unfair"}, "Did you mean 'fair'?"),
@@ -90,6 +102,14 @@ def test_the_digest_names_contents_and_not_the_device():
     value = {"device": "cpu", "a": 1}
     digest(value)
     assert value == {"device": "cpu", "a": 1}
+
+
+def test_fields_that_came_later_change_no_digest_until_they_are_set():
+    for config in (TrainingConfig(), SearchConfig()):
+        before = {name: value for name, value in to_dict(config).items() if name not in LATER}
+        assert digest(before) == digest(config) != digest(dataclasses.replace(config, darts_layout=True))
+    assert digest(TrainingConfig(cutout=0.5)) != digest(TrainingConfig())
+    assert digest(SearchConfig(architecture_weight_decay=1e-3)) != digest(SearchConfig())
 
 
 def test_settings_are_frozen_and_later_stages_have_the_earlier_ones_checks():

@@ -40,6 +40,11 @@ class NetworkOptions:
     """Greatest probability with which a retraining drops a path."""
     auxiliary: bool = False
     """Retrain with an auxiliary head."""
+    darts_layout: bool = False
+    """Networks as DARTS's code builds them: a stem of three times the channels, no batch norm after the pools of
+    retrained ones, overlapping windows in the auxiliary head's pool."""
+    cutout: float = 0.0
+    """Side of the square that a retraining cuts out of each image, as a share of the image's side; 0.5 in DARTS."""
     mixed_precision: bool = False
     """Train in bfloat16, for GPUs that are made for it."""
 

@@ -24,9 +24,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "estimator": "gumbel",
         "forward": "mixture",
     },
-    # DARTS's own sizes (Liu et al., 2019): 8 cells searched and 20 retrained, two inputs a node, both kinds of cells.
-    # Its pass is the mixture's, its rate for the architecture 3e-4, and its images are cut out; here sampled paths, as
-    # in laptop, whose search takes a tenth of the time (--forward mixture has the other), and no cutout.
+    # DARTS's networks and retraining (Liu et al., 2019); docs/FORMATS.md names what differs.
     "darts": {
         "dataset": "cifar100",
         "inputs_per_node": 2,
@@ -38,6 +36,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "retraining_batch_size": 96,
         "drop_path": 0.2,
         "auxiliary": True,
+        "darts_layout": True,
+        "cutout": 0.5,
+        "architecture_weight_decay": 1e-3,
         "search_warmup": 0.0,
         "search_epochs": 50,
         "hypernetwork_epochs": 150,

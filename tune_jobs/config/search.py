@@ -28,6 +28,8 @@ class SearchOptions:
     """Share of the search in which the weights learn alone."""
     search_weight_decay: float = SearchConfig.weight_decay
     """Weight decay of the search's supernet."""
+    architecture_weight_decay: float = SearchConfig.architecture_weight_decay
+    """Weight decay of the search's architecture; 1e-3 in DARTS."""
     max_parameter_free: int | None = None
     """Most pools and skips in the searched genotype; others replace the rest."""
     stop_parameter_free: int | None = None

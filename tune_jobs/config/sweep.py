@@ -90,7 +90,13 @@ class SweepConfig(StudyConfig):
             raise ConfigError("Optuna has no pruning with two objectives: leave out --pruner or one objective.")
         if self.guided and self.value == "one-shot":
             raise ConfigError("--value one-shot scores with the supernet's weights: it needs --guide supernet.")
-        for name in ("search_warmup", "search_weight_decay", "max_parameter_free", "stop_parameter_free"):
+        for name in (
+            "search_warmup",
+            "search_weight_decay",
+            "architecture_weight_decay",
+            "max_parameter_free",
+            "stop_parameter_free",
+        ):
             default = getattr(SearchOptions, name)
             unasked = (default, PRESETS[self.preset].get(name, default))
             if self.optimal_by != "darts" and getattr(self.search, name) not in unasked:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgenes.data.batches import DeviceData, largest_shift, shift_and_flip
+from edgenes.data.batches import DeviceData, cut_out, largest_shift, shift_and_flip
 from edgenes.data.dataset import Part, build_dataset
 from edgenes.errors import ConfigError
 from tests.support.toys import seeded
@@ -180,3 +180,30 @@ def test_read_only_arrays_are_shared_without_a_copy_or_a_warning():
     before = data.weights.images.copy()
     list(part.epoch(5, seeded()))
     assert np.array_equal(data.weights.images, before)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 10**6))
+def test_cutout_sets_a_square_around_each_centre_to_zero(size, side, seed):
+    images = torch.rand(5, 2, size, size, generator=seeded(seed)) + 1
+    centres = torch.randint(size, (5, 2), generator=seeded(seed))
+    expected = images.clone()
+    for image, (row, column) in zip(expected, centres.tolist(), strict=True):
+        top, left = row - side // 2, column - side // 2
+        image[:, max(top, 0) : top + side, max(left, 0) : left + side] = 0
+    assert torch.equal(cut_out(images, centres, side), expected)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_cutout_follows_what_else_is_drawn(device):
+    data = toy(count=200)
+    on_device = DeviceData(data.weights, data, device)
+    whole, labels = on_device.batch(torch.arange(200), seeded(1), augment=True)
+    cut, _ = on_device.batch(torch.arange(200), seeded(1), augment=True, cutout=0.5)
+    same = (cut == whole).all(1)
+    assert torch.equal(cut[~same.unsqueeze(1).expand_as(cut)].unique().cpu(), torch.zeros(1))
+    lost = (~same).sum((1, 2))
+    assert lost.max() == 16 and len(lost.unique()) > 3  # 4x4 pixels of 8x8, less at the edges
+    unaugmented, _ = on_device.batch(torch.arange(200), cutout=0.5)
+    assert torch.allclose(unaugmented.cpu(), normalised(data.weights, data), atol=1e-6)
+    assert torch.equal(labels.cpu(), torch.arange(200))

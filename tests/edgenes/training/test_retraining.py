@@ -21,6 +21,7 @@ RUNS = {
     "drop path and auxiliary head": (PAPER, {"drop_path": 0.4, "auxiliary": True}),
     "two inputs, two cell types": (DARTS, {"cells": 3, "drop_path": 0.2, "augment": False}),
     "mixed precision": (PAPER, {"mixed_precision": True}),
+    "as DARTS": (DARTS, {"cells": 3, "darts_layout": True, "auxiliary": True, "cutout": 0.5}),
 }
 
 

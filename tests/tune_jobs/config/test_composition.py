@@ -74,6 +74,7 @@ def test_the_command_line_gives_the_same_as_flat_options(kind):
         ({"short_epochs": 3, "final_epochs": 2}, "short_epochs"),
         ({"nodes": 1, "candidates": 100}, "100"),
         ({"cell_types": "both"}, "search_cells"),
+        ({"cutout": 1.0}, "cutout"),
         ({"search_warmup": 1.0}, "warmup"),
         ({"gradient": "straight_through", "forward": "mixture"}, "gradient"),
     ],
@@ -147,6 +148,13 @@ def test_a_sweep_does_all_that_an_experiment_can():
     assert (training.drop_path, training.auxiliary, training.batch_size) == (0.1, True, 32)
     assert setting.space.cell_types == ("normal", "reduction")
     assert setting == dataclasses.replace(ExperimentConfig.of(**options, retraining_batch_size=32).setting("cpu"))
+
+
+def test_the_darts_preset_builds_and_trains_as_darts_does():
+    setting = SweepConfig.of(preset="darts", optimal="darts").setting("cpu")
+    assert setting.search.darts_layout and setting.hypernetwork.darts_layout and setting.training.darts_layout
+    assert (setting.training.cutout, setting.search.architecture_weight_decay) == (0.5, 1e-3)
+    assert (setting.training.channels, setting.training.cells, setting.training.drop_path) == (36, 20, 0.2)
 
 
 def test_where_a_study_runs_does_not_make_it_another_study(tmp_path):

@@ -1,0 +1,17 @@
+"""Weight decay of the architecture that a search trains, as DARTS has it."""
+
+import torch
+
+from edgenes import SearchConfig, SearchSpace, search_genotype
+from tests.support.toys import blobs
+
+
+def test_weight_decay_pulls_the_architecture_towards_zero():
+    def size(decay):
+        config = SearchConfig(
+            space=SearchSpace(nodes=1), channels=2, epochs=2, batch_size=32, paths=2, architecture_weight_decay=decay
+        )
+        logits = search_genotype(config, blobs()).logits
+        return torch.cat([logits.alpha.flatten(), logits.beta.flatten()]).norm().item()
+
+    assert size(10.0) < 0.7 * size(0.0)
