@@ -41,10 +41,9 @@ class NetworkOptions:
     auxiliary: bool = False
     """Retrain with an auxiliary head."""
     darts_layout: bool = False
-    """Networks as DARTS's code builds them: a stem of three times the channels, no batch norm after the pools of
-    retrained ones, overlapping windows in the auxiliary head's pool."""
+    """Build stem, pools and auxiliary head as DARTS's code does."""
     cutout: float = 0.0
-    """Side of the square that a retraining cuts out of each image, as a share of the image's side; 0.5 in DARTS."""
+    """Side of the square that a retraining cuts out of each image, as a share of the image's."""
     mixed_precision: bool = False
     """Train in bfloat16, for GPUs that are made for it."""
 

@@ -29,7 +29,7 @@ class SearchOptions:
     search_weight_decay: float = SearchConfig.weight_decay
     """Weight decay of the search's supernet."""
     architecture_weight_decay: float = SearchConfig.architecture_weight_decay
-    """Weight decay of the search's architecture; 1e-3 in DARTS."""
+    """Weight decay of the search's architecture."""
     max_parameter_free: int | None = None
     """Most pools and skips in the searched genotype; others replace the rest."""
     stop_parameter_free: int | None = None

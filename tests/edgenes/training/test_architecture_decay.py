@@ -9,7 +9,12 @@ from tests.support.toys import blobs
 def test_weight_decay_pulls_the_architecture_towards_zero():
     def size(decay):
         config = SearchConfig(
-            space=SearchSpace(nodes=1), channels=2, epochs=2, batch_size=32, paths=2, architecture_weight_decay=decay
+            space=SearchSpace(nodes=1, operations=("skip_connect", "max_pool_3x3")),
+            channels=2,
+            epochs=2,
+            batch_size=32,
+            paths=2,
+            architecture_weight_decay=decay,
         )
         logits = search_genotype(config, blobs()).logits
         return torch.cat([logits.alpha.flatten(), logits.beta.flatten()]).norm().item()
