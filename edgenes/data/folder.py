@@ -14,16 +14,8 @@ from edgenes.errors import DataError
 SYSTEM = frozenset(
     [
         *("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "~snapshot", "$recycle.bin"),
-        *(
-            "lost+found",
-            "system volume information",
-            "__macosx",
-            "__pycache__",
-            "thumbs.db",
-            "ehthumbs.db",
-            "desktop.ini",
-            "icon\r",
-        ),
+        *("lost+found", "system volume information", "__macosx", "__pycache__", "icon\r"),
+        *("thumbs.db", "ehthumbs.db", "desktop.ini"),
     ]
 )
 """Names, in lower case, that operating systems, network drives and programs leave beside pictures."""

@@ -7,6 +7,7 @@ from PIL import Image
 
 from edgenes.data.images import ORIENTATION
 from edgenes.data.inputs import as_images
+from edgenes.data.loading import load_data
 from edgenes.errors import ConfigError, EdgeNESError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 6, 6, 3), dtype=np.uint8)
@@ -82,6 +83,25 @@ def test_files_are_turned_converted_and_resized_as_those_of_a_data_set(tmp_path)
     made = as_images([tmp_path / "a.png", str(tmp_path / "b.png")], 6, 3).numpy()
     assert np.array_equal(made[0], IMAGES[0]) and (made[1] == 70).all()
     assert np.array_equal(as_images(Image.open(tmp_path / "a.png"), 6, 3).numpy(), IMAGES[:1])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_the_files_of_a_test_part_are_that_test_part(tmp_path, mode):
+    rng, exif = np.random.default_rng(0), Image.Exif()
+    exif[ORIENTATION] = 8
+    for half in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / half / name).mkdir(parents=True)
+            for number in range(5):
+                shape = (7 + number, 12, 4) if number != 3 else (6, 6, 4)
+                picture = Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8))
+                picture = picture.convert(f"{mode}A" if number % 2 else mode)
+                picture.save(tmp_path / half / name / f"{number}.png", exif=exif)
+    data = load_data(tmp_path, image_size=6)
+    files = sorted((tmp_path / "test").rglob("*.png"))
+    expected = data.test.images.transpose(0, 2, 3, 1)
+    assert np.array_equal(as_images(files, 6, data.channels).numpy(), expected)
+    assert np.array_equal(as_images([Image.open(file) for file in files], 6, data.channels).numpy(), expected)
 
 
 def test_transparent_images_are_put_on_a_ground():
