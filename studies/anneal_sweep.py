@@ -51,10 +51,10 @@ def _summary(config: SweepConfig, result: dict) -> None:
     for row in comparison(result):
         text = f"  {row['name']:<38} test {row['test']:.3f} ± {row['test_standard_error']:.3f}"
         out.print(text, markup=False, highlight=False)
-    best = result["best_trial"]
+    chosen, best = result["chosen"]["number"], result["best_of_sweep"]["number"]
     out.print(
-        f"  Best hypernetwork: trial {best['number']}, control error {result['control_error']:.2f}"
-        + ("" if result["feasible"] else " (no trial was feasible: the least control error was taken)"),
+        f"  Chosen hypernetwork: trial {chosen}, control error {result['control_error']:.2f}; "
+        + (f"best of the sweep: trial {best}" if result["feasible"] else "no trial was feasible: it has the least"),
         highlight=False,
     )
     here = Path(sys.executable)  # `python` alone may be another one than the environment's

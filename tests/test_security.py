@@ -133,7 +133,7 @@ def test_a_raw_character_in_a_password_shows_no_part_of_it():
 
 def study_of(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(plain_config(SweepConfig(), "0" * 16)))
+    (folder / "config.json").write_text(json.dumps(plain_config(SweepConfig(), "0" * 16, None)))
     return folder
 
 

@@ -32,7 +32,7 @@ def test_a_study_leaves_an_ensemble_and_all_that_led_to_it(undisturbed):
         result["baseline"]
     )
     assert set(result["seconds"]) == {"search", "sweep", "finalists", "ensemble"}
-    assert len(result["members"]) == 2 and result["best_trial"]["number"] in (0, 1)
+    assert len(result["members"]) == 2 and result["chosen"]["number"] in (0, 1)
     for name in ("config.json", "environment.json", "trials.csv", "report/index.html", "ensemble/card.json"):
         assert (undisturbed / name).stat().st_size > 100
 
@@ -66,7 +66,7 @@ def test_another_setting_is_refused_and_more_trials_go_on(undisturbed, tmp_path,
     assert [trial.state for trial in trials(out)] == [TrialState.COMPLETE] * 3
     assert (out / "result-1.json").read_bytes() == (undisturbed / "result.json").read_bytes()
     before, after = (json.loads((out / name).read_text()) for name in ("result-1.json", "result.json"))
-    same = after["best_trial"]["number"] == before["best_trial"]["number"]
+    same = after["chosen"]["number"] == before["chosen"]["number"]
     assert after["test_reads"] == (1 if same else 2), "T is read again for another ensemble only"
 
 
@@ -83,7 +83,7 @@ def test_another_study_retrains_nothing_it_finds_and_gives_the_same_numbers(undi
     assert done.status == 0, done.errors
     shutil.rmtree(cache)  # its folder is whole without
     cold, warm = (json.loads((folder / "result.json").read_text()) for folder in (undisturbed, out))
-    same = ("best_trial", "control_error", "selection", "members", "validation", "test", "baseline", "optimal")
+    same = ("chosen", "control_error", "selection", "members", "validation", "test", "baseline", "optimal")
     assert {name: warm[name] for name in same} == {name: cold[name] for name in same}
     names = [sorted(path.name for path in folder.glob("predictions/*.pt")) for folder in (undisturbed, out)]
     assert names[0] == names[1]

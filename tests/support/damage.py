@@ -129,7 +129,7 @@ def write_ensemble(folder: Path) -> None:
 
 def cases(folder: Path) -> dict[str, Case]:
     """Every reader with its ways of making files, from valid ones that are written to `folder`."""
-    (folder / "config.json").write_text(json.dumps(plain_config(SweepConfig(), "0" * 16)))
+    (folder / "config.json").write_text(json.dumps(plain_config(SweepConfig(), "0" * 16, None)))
     (folder / "g.json").write_text(random_genotype(SearchSpace(nodes=2), seeded()).to_json())
     Hypernetwork(SearchSpace(nodes=2), 3, generator=seeded()).save(folder / "h.pt")
     write_ensemble(folder)

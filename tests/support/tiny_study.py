@@ -24,7 +24,7 @@ from tune_jobs.stages.trial import run_trial
 from tune_jobs.study.samplers import make_sampler
 from tune_jobs.study.saved import SavedStudy, open_saved, plain_config, storage_url
 from tune_jobs.study.space import search_space
-from tune_jobs.study.trials import feasible
+from tune_jobs.study.trials import IDENTIFIER, choice, feasible
 from tune_jobs.tools.machine import threads
 from tune_jobs.watch.pictures import Album
 
@@ -44,8 +44,8 @@ def begin_study(folder, seed=0, data_seed=0, **changes) -> SavedStudy:
     np.savez(path, y_train=train.labels, y_test=test.labels, **images)
     config = SweepConfig.of(**TINY | {"dataset": str(path), "out": folder, "seed": seed} | changes)
     data = config.load()
-    open_optuna(config, data, storage_url(config))
-    write_json(folder / CONFIG, plain_config(config, data.digest))
+    study = open_optuna(config, data, storage_url(config))
+    write_json(folder / CONFIG, plain_config(config, data.digest, study.user_attrs[IDENTIFIER]))
     write_json(folder / "environment.json", environment())
     if config.guided:
         predictor = survey(
@@ -53,7 +53,7 @@ def begin_study(folder, seed=0, data_seed=0, **changes) -> SavedStudy:
         )
         predictor.save(folder / PREDICTOR)
     write_text(folder / GENOTYPE, random_genotype(config.space, seeded(2)).to_json())
-    return open_saved(folder)
+    return open_saved(folder, config.storage)
 
 
 def change_options(folder, **options) -> SavedStudy:
@@ -137,10 +137,9 @@ def finish_study(saved: SavedStudy) -> dict:
     job = {"name": "final ensemble", "hypernetwork": file_digest(path)}
     bench = Bench(trainer, context.setting, context.place)
     outcome = ensemble_job(job, bench, data.test, context, best, True, {"config": config.to_dict()})
-    trial = saved.study.get_trials()[best.number]
     result = {
-        "best_trial": {"number": trial.number, "params": trial.params, "value": trial.values[0]},
-        "feasible": feasible(trial),
+        **choice(saved.study, best.number),
+        "feasible": feasible(saved.study.trials[best.number]),
         **outcome,
         "trials": config.trials,
         "optimal": saved.optimal.to_dict(),

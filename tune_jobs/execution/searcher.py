@@ -14,12 +14,11 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.utils.util import unflatten_dict
 
-from edgenes.seeds import stable_seed
 from edgenes.space.hypernetwork import CONTROL_LIMIT
 from tune_jobs.errors import StudyError
 from tune_jobs.execution.checkpoints import remove_earlier
@@ -27,9 +26,10 @@ from tune_jobs.files.layout import curve_path
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.messages import Report, Status, finite
 from tune_jobs.moments import reached
+from tune_jobs.study.asking import Asker
 from tune_jobs.study.optuna_study import study_seed, trial_seed
-from tune_jobs.study.samplers import AvoidFailures
-from tune_jobs.study.space import CONSTRAINT, with_derived
+from tune_jobs.study.space import CONSTRAINT, misfit, with_derived
+from tune_jobs.study.trials import IDENTIFIER, ORIGIN, failed_trials, finished_trials, origin
 
 _log = logging.getLogger(__name__)
 _STATES = {Status.COMPLETE: TrialState.COMPLETE, Status.PRUNED: TrialState.PRUNED, Status.FAILED: TrialState.FAIL}
@@ -52,12 +52,13 @@ class _Running:
 class StudySearcher(Searcher):
     """Hands the study's trials to Ray Tune and records in the study how they ended.
 
-    `budget` counts COMPLETE and PRUNED trials; `max_failures` is the number of FAILed trials in the study at
-    which the sweep is given up. `make_sampler(seed)` builds the sampler of one suggestion. A trial that lost its
-    process `max_attempts` times without a new checkpoint in between is a FAIL; most of these were the driver's
-    deaths, since Ray itself gives up a trial whose worker died three times. `files` are the study's;
-    `check` runs before each suggestion and raises if another driver has taken the study; `before_tell` gets each
-    trial and its last report while the trial can still be written.
+    `budget` counts COMPLETE and PRUNED trials that ran here; `max_failures` is the number of those that FAILed at
+    which the sweep is given up. A trial of a person's own whose values cannot be is a FAIL, and counts as none.
+    `make_sampler(seed)` builds the sampler of one suggestion. A trial that lost its process `max_attempts` times
+    without a new checkpoint in between is a FAIL; most of these were the driver's deaths, since Ray itself gives up a
+    trial whose worker died three times. `files` are the study's; `check` runs before each suggestion and raises if
+    another driver has taken the study; `before_tell` gets each trial and its last report while the trial can still be
+    written.
 
     `unwritable` is the reason if a disk is full or read-only: no further trial starts, and those that failed to write
     stay RUNNING, for the next driver to resume.
@@ -83,10 +84,11 @@ class StudySearcher(Searcher):
         self._space = dict(space)
         self._budget = budget
         self._max_failures = max_failures
-        self._make_sampler = make_sampler
+        self._asker = Asker(study, space, make_sampler)
         self._max_attempts = max_attempts
         self._check, self._before_tell = check, before_tell
         self._seed = study_seed(study)
+        self._identifier = study.user_attrs.get(IDENTIFIER)
         self.unwritable: str | None = None
         self._running: dict[str, _Running] = {}
         # Only what a dead driver left: the trials that this one asks for are RUNNING as well.
@@ -102,19 +104,23 @@ class StudySearcher(Searcher):
         if self.unwritable:
             return Searcher.FINISHED
         self._give_up_orphans()
-        if self._count(TrialState.FAIL) >= self._max_failures:
+        if failed_trials(self._study) >= self._max_failures:
             return Searcher.FINISHED
-        if self._orphans:
-            return self._hand_out(trial_id, self._recreate(self._orphans.pop(0)))
-        done = self._count(TrialState.COMPLETE, TrialState.PRUNED)
+        while self._orphans:
+            trial = self._asker.again(self._orphans.pop(0))
+            if not self._refused(trial):
+                return self._hand_out(trial_id, trial)
+        done = finished_trials(self._study)
         if done >= self._budget:
             return Searcher.FINISHED
         # A running trial may still fail and leave the study short, so this is no end yet.
-        if done + self._count(TrialState.RUNNING) >= self._budget:
+        if done + len(self._running) >= self._budget:
             return None
-        self._seed_sampler(self._next_number())
-        reached("ask")
-        return self._hand_out(trial_id, self._study.ask(self._space))
+        while True:
+            reached("ask")
+            trial = self._asker.next()
+            if not self._refused(trial):
+                return self._hand_out(trial_id, trial)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Remember the newest report of a trial."""
@@ -218,6 +224,8 @@ class StudySearcher(Searcher):
         beside |= {"reason": ended.reason, "traceback": ended.traceback}
         if error is not None and not failed and CONSTRAINT not in trial.constraints:
             trial.set_constraint(CONSTRAINT, error - CONTROL_LIMIT)
+            # optuna-dashboard reads the list of Optuna before 5.0; its public setter is gone.
+            trial.storage.set_trial_system_attr(trial._trial_id, "constraints", [error - CONTROL_LIMIT])
         for key, value in {**ended.attributes, **beside}.items():
             if value is not None:
                 trial.set_user_attr(key, value)
@@ -229,11 +237,13 @@ class StudySearcher(Searcher):
         reached("trial told")
 
     def _hand_out(self, trial_id: str, trial: optuna.Trial) -> dict[str, Any]:
-        params = with_derived(trial.params)
-        for name in params.keys() - trial.params.keys():
+        stored = self._asker.draw(trial)
+        params = with_derived(stored.params)
+        for name in params.keys() - stored.params.keys():
             trial.set_user_attr(name, params[name])
-        reported = self._study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        running = _Running(trial, self._count_attempt(trial), set(reported))
+        if ORIGIN not in stored.user_attrs:
+            trial.set_user_attr(ORIGIN, origin(self._identifier, trial.number))
+        running = _Running(trial, self._count_attempt(trial), set(stored.intermediate_values))
         self._running[trial_id] = running
         reached("trial started")
         return {
@@ -255,31 +265,14 @@ class StudySearcher(Searcher):
             if orphan.user_attrs.get("stalled_attempts", 0) >= self._max_attempts:
                 self._orphans.remove(orphan)
                 reason = f"lost its process {self._max_attempts} times without a new checkpoint in between"
-                self._tell(self._recreate(orphan), Report(status=Status.FAILED, reason=reason))
+                self._tell(self._asker.again(orphan), Report(status=Status.FAILED, reason=reason))
 
-    def _recreate(self, orphan: FrozenTrial) -> optuna.Trial:
-        self._seed_sampler(orphan.number)
-        # Two private names of Optuna: there is no public way back to a running trial.
-        trial = optuna.Trial(self._study, orphan._trial_id)
-        if not self._space.keys() <= orphan.params.keys():
-            # The driver died while asking: the same seed draws the rest as it was drawn before.
-            for name, distribution in self._space.items():
-                trial._suggest(name, distribution)
-        return trial
-
-    def _seed_sampler(self, number: int) -> None:
-        def seed(draw: int) -> int:
-            return stable_seed(self._seed, number, "sampler", *([draw] if draw else []))
-
-        self._study.sampler = AvoidFailures(self._make_sampler, seed, self._space)
-
-    def _next_number(self) -> int:
-        trials = self._study.get_trials(deepcopy=False)
-        waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
-        return min(waiting, default=len(trials))
-
-    def _count(self, *states: TrialState) -> int:
-        return len(self._study.get_trials(deepcopy=False, states=states))
+    def _refused(self, trial: optuna.Trial) -> bool:
+        """Whether a person gave the trial values that cannot be, which makes it a FAIL."""
+        reason = misfit(self._asker.stored(trial), self._space)
+        if reason is not None:
+            self._tell(trial, Report(status=Status.FAILED, reason=reason))
+        return reason is not None
 
     def _checkpoint(self, trial: optuna.Trial) -> str | None:
         noted = trial.user_attrs.get("checkpoint")

@@ -119,7 +119,7 @@ def run_experiment(
     prepare_folder(folder, EXPERIMENT)
     with study_lock(folder) as presence, write_errors(folder):
         identifier = _identify(config, data)
-        files = study_files(folder, config.execution.storage_path, lambda: identifier)
+        files = study_files(folder, config.execution.storage_path, identifier)
         with ray_cluster(config.execution, job_config(folder, data.name), progress) as nodes, terminations():
             watch = Watch(folder, config.execution.log)
             run = Run(config.execution, data, progress, presence.check, nodes, files, watch)

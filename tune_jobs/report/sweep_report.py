@@ -31,7 +31,7 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
     trials = trials_frame(study)
     if "pruned_value" in trials:
         trials["value"] = trials["value"].fillna(trials["pruned_value"])
-    best = study.get_trials(deepcopy=False)[result["best_trial"]["number"]]
+    best = study.get_trials(deepcopy=False)[result["chosen"]["number"]]
     rows = comparison(result)
     genotypes = _genotypes(result)
     optimal = genotypes["Optimal genotype"]
@@ -104,8 +104,9 @@ def _headline(result: dict[str, Any]) -> list[str]:
     test, spread = result["test"]["accuracy"], result["test"]["standard_error"]
     sentences = [
         f"An ensemble of {len(result['members'])} networks reaches a test accuracy of {test:.3f} ± {spread:.3f} "
-        f"(one standard error). It was chosen from the hypernetwork of trial {result['best_trial']['number']}, "
-        f"control error {result['control_error']:.2f}."
+        f"(one standard error). It was chosen from the hypernetwork of trial {result['chosen']['number']}, "
+        f"control error {result['control_error']:.2f}, the best of the finalists after full retraining; the best "
+        f"of the sweep, after short ones, was trial {result['best_of_sweep']['number']}."
     ]
     if not result["feasible"]:
         sentences.append("No trial was feasible: the one with the least control error was taken.")
@@ -175,5 +176,5 @@ def _study_figures(study: optuna.Study) -> list[go.Figure]:
 
 
 def _provenance(result: dict[str, Any]) -> dict[str, Any]:
-    names = ("best_trial", "config", "versions", "commit", "device", "seed", "seconds", "test_reads")
+    names = ("best_of_sweep", "chosen", "config", "versions", "commit", "device", "seed", "seconds", "test_reads")
     return {name: result.get(name) for name in names}

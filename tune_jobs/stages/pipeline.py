@@ -15,6 +15,7 @@ from edgenes.checkpoint import write_json
 from edgenes.data.dataset import Dataset
 from edgenes.ensemble import Ensemble
 from edgenes.errors import DataError, WriteError
+from tune_jobs.config.passwords import redact
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.execution.cluster import check_job_folder, ray_cluster, terminations
 from tune_jobs.execution.run import Run
@@ -40,8 +41,8 @@ from tune_jobs.stages.estimate import prediction_bytes
 from tune_jobs.stages.finalists import finalists_stage
 from tune_jobs.stages.hits import sweep_hits
 from tune_jobs.stages.search import read_genotype, search_stage
-from tune_jobs.stages.sweep import finished_trials, sweep_stage
-from tune_jobs.study.folder import identifier_of, prepare_folder, study_files, write_errors
+from tune_jobs.stages.sweep import sweep_stage
+from tune_jobs.study.folder import HOME, check_owner, home_of, identify, prepare_folder, study_files, write_errors
 from tune_jobs.study.optuna_study import open_study
 from tune_jobs.study.postgres_lock import database_lock
 from tune_jobs.study.result import archive_result, finished
@@ -55,6 +56,7 @@ from tune_jobs.study.saved import (
 )
 from tune_jobs.study.space import search_space
 from tune_jobs.study.storage import storage_reference
+from tune_jobs.study.trials import IDENTIFIER, choice, finished_trials
 from tune_jobs.watch.callbacks import Watch, optuna_command
 from tune_jobs.watch.loggers import check_loggers
 from tune_jobs.watch.names import job_config
@@ -105,9 +107,11 @@ def run_sweep(config: SweepConfig, data: Dataset | None = None, progress: Progre
         if result is not None:
             progress.say(f"This study is finished ({result['trials']} trials); nothing to do. --trials adds more.")
             return SweepResult(folder, result)
-        write_json(folder / CONFIG, plain_config(config, data.digest))
+        identifier = study.user_attrs[IDENTIFIER]
+        write_json(folder / CONFIG, plain_config(config, data.digest, identifier))
+        study.set_user_attr(HOME, home_of(folder))
         write_json(folder / ENVIRONMENT, environment())
-        files = study_files(folder, config.execution.storage_path, lambda: identifier_of(study))
+        files = study_files(folder, config.execution.storage_path, identifier)
 
         def check() -> None:
             presence.check()
@@ -138,6 +142,10 @@ def run_sweep(config: SweepConfig, data: Dataset | None = None, progress: Progre
 
 def open_optuna(config: SweepConfig, data: Dataset, url: str) -> optuna.Study:
     """The Optuna study of the configuration, created or reopened; raises StudyError where they differ."""
+
+    def claim(study: optuna.Study) -> None:
+        identify(study, check_owner(study, config.folder, redact(url), inside=config.storage is None))
+
     return open_study(
         study_name(config),
         url,
@@ -148,6 +156,7 @@ def open_optuna(config: SweepConfig, data: Dataset, url: str) -> optuna.Study:
         candidates=config.budget.candidates,
         identity={**config.defining(), "data": data.digest},
         defaults=SweepConfig().defining(),
+        claim=claim,
     )
 
 
@@ -164,6 +173,8 @@ def _stages(run: Run, config: SweepConfig, study: optuna.Study, place: Workplace
     reached("sweep finished")
     with _timed(folder, "finalists"):
         best, allowed, full = finalists_stage(run, context, study, config.finalists, config.baselines)
+    named = choice(study, best.number)
+    run.watch.note_choice({name: trial["number"] for name, trial in named.items()})
     reached("finalists finished")
     candidates = {"sweep": sweep_hits(study), "finalists": full}
     for stage, hits in candidates.items():
@@ -171,9 +182,8 @@ def _stages(run: Run, config: SweepConfig, study: optuna.Study, place: Workplace
     with _timed(folder, "ensemble"):
         outcome = ensemble_stage(run, context, best, config.baselines, {"config": config.to_dict()})
     reached("ensemble finished")
-    trial = study.get_trials(deepcopy=False)[best.number]
     return {
-        "best_trial": {"number": trial.number, "params": trial.params, "value": trial.values[0]},
+        **named,
         "feasible": allowed,
         **outcome,
         "trials": finished_trials(study),

@@ -21,7 +21,7 @@ from tune_jobs.stages.trial import run_trial
 from tune_jobs.study.context import StudyContext
 from tune_jobs.study.samplers import make_sampler
 from tune_jobs.study.space import search_space
-from tune_jobs.study.trials import best_trial, common_failure, trials_frame
+from tune_jobs.study.trials import best_trial, common_failure, failed_trials, finished_trials, trials_frame
 from tune_jobs.watch.names import trial_name
 
 
@@ -48,16 +48,11 @@ class BestCallback(tune.Callback):
         self._show()
 
 
-def finished_trials(study: optuna.Study) -> int:
-    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    return len(study.get_trials(deepcopy=False, states=states))
-
-
 def sweep_stage(run: Run, config: SweepConfig, study: optuna.Study, context: StudyContext) -> None:
     """Stage 2: Optuna's trials, until the budget of complete and pruned ones is reached."""
     if finished_trials(study) < config.trials:
         startup = max(4, config.trials // 4)
-        cap = max(4, config.trials // 2) + _failed(study)
+        cap = max(4, config.trials // 2) + failed_trials(study)
         searcher = StudySearcher(
             study,
             search_space(config.search.estimator),
@@ -85,7 +80,7 @@ def sweep_stage(run: Run, config: SweepConfig, study: optuna.Study, context: Stu
             write_text(run.folder / TRIALS_TABLE, trials_frame(study).to_csv(index=False))
             if searcher.unwritable:
                 raise StudyError(f"the sweep stopped: {searcher.unwritable}")
-            done, failed = finished_trials(study), _failed(study)
+            done, failed = finished_trials(study), failed_trials(study)
             if done < config.trials and failed >= cap:
                 shared = common_failure(study)
                 raise StudyError(
@@ -100,10 +95,6 @@ def sweep_stage(run: Run, config: SweepConfig, study: optuna.Study, context: Stu
         run.clean("sweep")
     else:
         write_text(run.folder / TRIALS_TABLE, trials_frame(study).to_csv(index=False))
-
-
-def _failed(study: optuna.Study) -> int:
-    return len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.FAIL,)))
 
 
 def sweep_trial(config: dict[str, Any], data: Dataset, context: StudyContext) -> None:

@@ -1,12 +1,12 @@
 """The Optuna study of EdgeNES: what it may choose, what identifies it, and what it has found."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.distributions import BaseDistribution, check_distribution_compatibility, distribution_to_json
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from sqlalchemy.exc import SQLAlchemyError
@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from edgenes.parsing import shown
 from edgenes.seeds import stable_seed
 from tune_jobs.errors import StudyError
+from tune_jobs.study.folder import identify
 from tune_jobs.study.samplers import make_pruner
 from tune_jobs.study.space import check_parameters, default_params
 from tune_jobs.study.storage import plain_reason, storage_from
@@ -38,12 +39,14 @@ def open_study(
     candidates: int = 8,
     identity: Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] | None = None,
+    claim: Callable[[optuna.Study], None] = identify,
 ) -> optuna.Study:
     """Create or reopen the study `name`; a new one has the method's defaults enqueued as its first trial.
 
     `objectives` is ("value",) or ("value", "control"). `identity` holds what else must not change between two
     runs (data, budgets of a trial), as JSON-able values; seed, objectives and space belong to it anyway.
-    `defaults` are the values that settings had before there was an option for them.
+    `defaults` are the values that settings had before there was an option for them. `claim` is called first: it gives
+    the study its identifier, or raises if the study is another folder's.
     Raises ConfigError on unknown names, StudyError if the stored study is another one, or cannot be written.
     """
     check_parameters(space)
@@ -59,7 +62,9 @@ def open_study(
             pruner=make_pruner(pruner, startup=startup, candidates=candidates),
             load_if_exists=True,
         )
+        claim(study)
         _check_identity(study, asked, defaults)
+        _check_kinds(study, space)
         if "identity" not in study.user_attrs:
             study.set_user_attr("identity", asked)
         if not study.get_trials(deepcopy=False):
@@ -89,6 +94,24 @@ def _check_identity(study: optuna.Study, asked: Mapping[str, Any], defaults: Map
             )
         return  # created a moment ago, perhaps by a process that died before it could say more
     check_settings(stored, asked, f"The study {study.study_name!r}", defaults)
+
+
+def _check_kinds(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> None:
+    """Raise StudyError if the first trial with a parameter, which another program added, has it as another kind.
+
+    Optuna compares each new trial with that one, so that none could follow.
+    """
+    unseen = dict(space)
+    for trial in study.get_trials(deepcopy=False):
+        for name in trial.distributions.keys() & unseen.keys():
+            try:
+                check_distribution_compatibility(trial.distributions[name], unseen.pop(name))
+            except ValueError:
+                raise StudyError(
+                    f"Trial {trial.number} of the study {study.study_name!r}, which another program added, has {name} "
+                    f"as {trial.distributions[name]}, the study as {space[name]}, so that Optuna takes no further "
+                    "trial. Begin another study with --out, and add the trial with that distribution."
+                ) from None
 
 
 def check_settings(

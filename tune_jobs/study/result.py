@@ -12,7 +12,18 @@ from tune_jobs.files.integrity import is_torn
 from tune_jobs.files.layout import RESULT, TEST_READS
 from tune_jobs.files.study_files import StudyFiles
 
-_PARTS = {"best_trial", "members", "baseline", "validation", "test", "trials", "seconds", "config", "optimal"}
+_PARTS = {
+    "best_of_sweep",
+    "chosen",
+    "members",
+    "baseline",
+    "validation",
+    "test",
+    "trials",
+    "seconds",
+    "config",
+    "optimal",
+}
 
 
 def read_test(data: Dataset, files: StudyFiles, purpose: str) -> Part:
@@ -49,6 +60,8 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     result = read_json(path)
+    if isinstance(result, dict) and "best_trial" in result:  # the one name of both in an earlier version
+        result = {"best_of_sweep": result["best_trial"], "chosen": result["best_trial"]} | result
     missing = _PARTS - set(result) if isinstance(result, dict) else _PARTS
     if missing:
         raise CheckpointError(f"{path} is no result of a study: it lacks {', '.join(sorted(missing))}.")

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from optuna import Study
@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from edgenes.validation import check_choice
 from tune_jobs.config.sweep import PRUNERS, SAMPLERS
+from tune_jobs.study.space import misfit
 
 NEIGHBOURS = 3
 """A proposal is dropped if so many of its nearest finished trials all failed."""
@@ -51,10 +52,28 @@ def keeps_failing(
     return len(nearest) == NEIGHBOURS and all(trial.state == TrialState.FAIL for trial in nearest)
 
 
+class _Fitting(Study):
+    """A study as a sampler sees it: trials that another program added, with values of another space, teach nothing."""
+
+    def __init__(self, study: Study, space: Mapping[str, BaseDistribution]):
+        super().__init__(study.study_name, study._storage, study.sampler, study.pruner)
+        self._whole, self._space = study, space
+
+    def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+        return self._fit(self._whole.get_trials(deepcopy, states))
+
+    def _get_trials(self, *options: Any, **named: Any) -> list[FrozenTrial]:  # what Optuna's own samplers call
+        return self._fit(self._whole._get_trials(*options, **named))
+
+    def _fit(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        return [trial for trial in trials if misfit(trial, self._space) is None]
+
+
 class AvoidFailures(BaseSampler):
     """Draws a trial from `make(seed)`, again with further seeds while its neighbours all failed.
 
-    The whole `space` is drawn at once, so that a restarted driver repeats a draw from its seed alone.
+    The whole `space` is drawn at once, so that a restarted driver repeats a draw from its seed alone. Where it is
+    empty, this is the sampler that `make` gives, for whatever parameters.
     """
 
     def __init__(
@@ -64,24 +83,27 @@ class AvoidFailures(BaseSampler):
         self._inner = make(seeds(0))
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._space
+        return self._space or self._inner.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        if self._space:
+            study = _Fitting(study, self._space)
         finished = study.get_trials(deepcopy=False, states=_FINISHED)
-        params = self._draw(study, trial)
+        params = self._draw(study, trial, search_space)
         for draw in range(1, DRAWS):
-            if not keeps_failing(params, finished, self._space):
+            if not keeps_failing(params, finished, search_space):
                 break
             self._inner = self._make(self._seeds(draw))
-            params = self._draw(study, trial)
+            params = self._draw(study, trial, search_space)
         return params
 
-    def _draw(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
-        jointly = self._inner.infer_relative_search_space(study, trial)
+    def _draw(self, study: Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+        inferred = self._inner.infer_relative_search_space(study, trial)
+        jointly = {name: distribution for name, distribution in inferred.items() if name in search_space}
         params = dict(self._inner.sample_relative(study, trial, jointly))
-        for name, distribution in self._space.items():
+        for name, distribution in search_space.items():
             if name not in params:
                 params[name] = self._inner.sample_independent(study, trial, name, distribution)
         return params

@@ -16,7 +16,7 @@ from edgenes.data.dataset import Dataset
 from edgenes.errors import CheckpointError, ConfigError
 from edgenes.parsing import shown
 from edgenes.space.genotype import Genotype, SearchSpace
-from tune_jobs.config.passwords import refuse_passwords
+from tune_jobs.config.passwords import redact, refuse_passwords
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import StudyError
 from tune_jobs.files.cache import OFF
@@ -26,6 +26,7 @@ from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.files.workplace import Workplace
 from tune_jobs.study.context import StudyContext
 from tune_jobs.study.finalists import Finalist, finalist_entries
+from tune_jobs.study.folder import check_owner
 from tune_jobs.study.storage import plain_reason, resolve, sqlite_url, storage_file, storage_from, storage_reference
 
 FORMAT = 2
@@ -174,6 +175,7 @@ def open_saved(folder: Path, storage: str | None = None) -> SavedStudy:
     opened = storage_from(url)
     try:
         study = optuna.load_study(study_name=study_name(config), storage=opened)
+        check_owner(study, folder, redact(url), inside=config.storage is None)
     except KeyError as error:
         raise StudyError(f"the storage holds no study named {study_name(config)!r}.") from error
     except UNREADABLE as error:
@@ -204,6 +206,6 @@ def stage_seconds(folder: Path) -> dict[str, float]:
     return seconds
 
 
-def plain_config(config: SweepConfig, data_digest: str) -> dict[str, Any]:
-    """What config.json holds."""
-    return {"format": FORMAT, "options": config.to_dict(), "data": data_digest}
+def plain_config(config: SweepConfig, data_digest: str, identifier: str | None) -> dict[str, Any]:
+    """What config.json holds; `identifier` is the Optuna study's."""
+    return {"format": FORMAT, "study": identifier, "options": config.to_dict(), "data": data_digest}

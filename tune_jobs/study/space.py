@@ -5,9 +5,11 @@ from dataclasses import fields, replace
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.trial import FrozenTrial
 
 from edgenes.config import HypernetworkConfig
 from edgenes.errors import ConfigError
+from edgenes.parsing import shown
 from edgenes.space.choices import ESTIMATORS
 from edgenes.validation import check_choice
 
@@ -56,6 +58,29 @@ def check_parameters(names: Mapping[str, Any]) -> None:
                 f"the parameter {name!r} of the search space is no field of HypernetworkConfig, so that no trial would "
                 f"use it: name it after one of {', '.join(sorted(known))}, or take it out of the space."
             )
+
+
+def misfit(trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> str | None:
+    """Why the values that a person gave a trial cannot be used in this space; None if they can."""
+    enqueued = trial.system_attrs.get("fixed_params", {})
+    given = {**trial.params, **enqueued}
+    wrong = [problem for name, value in given.items() if (problem := _problem(name, value, space))]
+    return f"its values cannot be used: {'; '.join(wrong)}" if wrong else None
+
+
+def _problem(name: str, value: Any, space: Mapping[str, BaseDistribution]) -> str | None:
+    """What is wrong with one value, in words: text and bool are no numbers here, though Optuna takes them."""
+    distribution = space.get(name)
+    if distribution is None:
+        return f"there is no parameter {shown(name)}, only {', '.join(space)}"
+    if isinstance(distribution, CategoricalDistribution):
+        right = not isinstance(value, bool) and value in distribution.choices
+        expected = f"one of {', '.join(map(str, distribution.choices))}"
+    else:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        right = number and distribution.low <= value <= distribution.high
+        expected = f"a number from {distribution.low:g} to {distribution.high:g}"
+    return None if right else f"{name} should be {expected}, got {shown(value)}"
 
 
 def with_derived(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def _check_finished(saved: SavedStudy) -> None:
     result, folder = read_result(saved.folder), saved.folder
     if result is None or result["trials"] < saved.config.trials:
         raise StudyError(f"the study in {folder} is not finished: run the sweep's same command first, then clean.")
-    if result["best_trial"]["number"] not in {finalist.number for finalist in saved.finalists()}:
+    if result["chosen"]["number"] not in {finalist.number for finalist in saved.finalists()}:
         raise StudyError(f"the result in {folder} does not fit its trials: see what doctor says; nothing was removed.")
 
 

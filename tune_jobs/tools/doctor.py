@@ -40,6 +40,8 @@ from tune_jobs.study.saved import (
     refuse_experiment,
     stage_seconds,
 )
+from tune_jobs.study.space import misfit, search_space
+from tune_jobs.study.trials import own_trials
 from tune_jobs.tools.commands import Doctor
 from tune_jobs.tools.folder import contents, driver
 from tune_jobs.tools.machine import recorded_environment
@@ -100,6 +102,7 @@ def run(command: Doctor) -> dict[str, Any]:
     else:
         saved, findings = _opened(folder, command.storage)
         findings += _damaged(folder, _needed(saved) if saved else set())
+        notes += _impossible(saved) if saved else ()
         if not driven:
             notes += _leftovers(folder, saved)
     return {"folder": str(folder), "driven": driven, "sound": not findings, "findings": findings, "notes": notes}
@@ -131,7 +134,7 @@ def _needed(saved: SavedStudy) -> set[str]:
     if saved.config.execution.storage_path is not None and not finished:
         return set()  # the folder is whole at the end
     names = {hypernetwork_path(finalist.number) for finalist in saved.finalists()}
-    if any(trial.params for trial in saved.trials()):
+    if any(trial.params for trial in own_trials(saved.study)):
         names |= {GENOTYPE, PREDICTOR} if saved.config.guided else {GENOTYPE}
     return names | ({HYPERNETWORK, str(ENSEMBLE)} if finished else set())
 
@@ -151,6 +154,16 @@ def _damaged(folder: Path, needed: set[str]) -> list[Finding]:
                 if name in needed or (folder / name).exists():  # else a running study removed it meanwhile
                     findings.append(_finding(name, error, to_do))
     return findings
+
+
+def _impossible(saved: SavedStudy) -> Iterator[str]:
+    """Trials that a person enqueued with values that cannot be."""
+    space = search_space(saved.config.search.estimator)
+    for trial in saved.trials():
+        reason = None if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) else misfit(trial, space)
+        if reason is not None:
+            ends = "is FAIL" if trial.state == TrialState.FAIL else "will be FAIL, and the study continues"
+            yield f"trial {trial.number} {ends}: {reason}"
 
 
 def _leftovers(folder: Path, saved: SavedStudy | None) -> Iterator[str]:

@@ -15,7 +15,7 @@ from tune_jobs.files.stored_trainer import CANDIDATE, has_weights
 from tune_jobs.progress.text import counted, duration, one_line, size_text
 from tune_jobs.study.result import read_result, test_reads
 from tune_jobs.study.saved import SavedStudy, open_saved, stage_seconds
-from tune_jobs.study.trials import best_trial
+from tune_jobs.study.trials import added_trials, best_trial
 from tune_jobs.tools.commands import Status
 from tune_jobs.tools.folder import contents, driver, full_retrainings
 
@@ -38,6 +38,9 @@ def run(command: Status) -> dict[str, Any]:
 
     trials = saved.trials()
     counts = Counter(_STATES[trial.state.name] for trial in trials)
+    for trial in added_trials(saved.study):
+        counts[_STATES[trial.state.name]] -= 1
+        counts["added"] += 1
     result = tried(lambda: read_result(folder), None)
     seconds = tried(lambda: stage_seconds(folder), {})
     passed = {"search": (folder / GENOTYPE).exists(), "sweep": counts["complete"] + counts["pruned"] >= planned}
@@ -61,11 +64,11 @@ def run(command: Status) -> dict[str, Any]:
         "finished": passed["ensemble"],
         "driver": holder,
         "stages": [{"name": n, "state": states[n], "seconds": seconds.get(n)} for n in STAGES],
-        "trials": {"planned": planned, **{name: counts[name] for name in _STATES.values()}},
+        "trials": {"planned": planned, **{name: counts[name] for name in (*_STATES.values(), "added")}},
         "running": [tried(lambda k=k: _step(folder, k), {"trial": k}) for k in running],
         "retrainings": retrainings,
-        "best_trial": _best(saved),
-        "result": result and {name: result[name] for name in ("trials", "validation", "test")},
+        "best_of_sweep": _best(saved),
+        "result": result and {name: result[name] for name in ("trials", "chosen", "validation", "test")},
         "failures": _reasons(trials, TrialState.FAIL),
         "prunings": _reasons(trials, TrialState.PRUNED),
         "test_reads": tried(lambda: test_reads(folder, strict=True), None),
@@ -121,6 +124,7 @@ def text(answer: dict[str, Any]) -> str:
     driven = answer["driver"] is not None and answer["driver"]["state"] == "alive"
     words = {} if driven else {"running": "interrupted"}
     states = ", ".join(f"{trials[name]} {words.get(name, name)}" for name in _STATES.values() if trials[name])
+    states += f", {trials['added']} added by others" if trials["added"] else ""
     details = {"sweep": f"{trials['complete'] + trials['pruned']} of {trials['planned']} trials ({states or 'none'})"}
     if retrainings:
         details["finalists"] = f"{retrainings['done']} of {retrainings['planned']} full retrainings"
@@ -130,15 +134,16 @@ def text(answer: dict[str, Any]) -> str:
         rows.append((stage["name"], ", ".join(filter(None, (stage["state"], details.get(stage["name"]), took)))))
         if stage["name"] == "sweep":
             rows += [("", f"trial {row['trial']}: {_progress(row)}") for row in answer["running"]]
-    best = answer["best_trial"]
+    best = answer["best_of_sweep"]
     if best:
         error = "unknown" if best["control_error"] is None else f"{best['control_error']:.2f}"
         weak = "" if best["feasible"] else " (no feasible trial yet)"
         value = f"{best['value']:.3f} ± {best['standard_error'] or 0:.3f}"
-        rows.append(("best trial", f"trial {best['number']}, value {value}, control error {error}{weak}"))
+        rows.append(("best of sweep", f"trial {best['number']}, value {value}, control error {error}{weak}"))
     if result:
         test = f"{result['test']['accuracy']:.3f} ± {result['test']['standard_error'] or 0:.3f}"
-        rows.append(("result", f"of {result['trials']} trials, test accuracy {test}"))
+        chosen = f"trial {result['chosen']['number']}, of {result['trials']} trials"
+        rows.append(("chosen", f"{chosen}, test accuracy {test}"))
     for title, key in (("failed", "failures"), ("pruned", "prunings")):
         rows += [(title, f"{len(row['trials'])} x {one_line(row['reason'])}") for row in answer[key]]
     reads = answer["test_reads"]
@@ -148,7 +153,7 @@ def text(answer: dict[str, Any]) -> str:
     rows += [("problem", one_line(problem)) for problem in answer["problems"]]
     if answer["problems"]:
         rows.append(("", f"see python -m tune_jobs doctor {answer['folder']}"))
-    lines = [f"  {title:<12}{words}" for title, words in rows]
+    lines = [f"  {title:<15}{words}" for title, words in rows]
     return "\n".join([f"{answer['folder']}: {_headline(answer)}", *lines])
 
 

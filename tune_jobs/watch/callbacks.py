@@ -3,7 +3,7 @@
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,12 @@ class Watch:
 
         note_once(self._study, study_note(config, commit()))
         return Album(config, optimal)
+
+    def note_choice(self, numbers: Mapping[str, int]) -> None:
+        """Name the best trial of the sweep and the chosen one in the study."""
+        from tune_jobs.watch.pictures import note_choice
+
+        note_choice(self._study, numbers)
 
 
 def optuna_command(folder: Path, storage: str) -> str:

@@ -1,6 +1,7 @@
 """Pictures and notes of a study's trials, as optuna-dashboard shows them: artifacts in STUDY/artifacts."""
 
 import logging
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,9 @@ from tune_jobs.report.cell_drawing import cell_svg
 from tune_jobs.report.control_drawing import control_frame, control_svg
 
 _log = logging.getLogger(__name__)
+NAMES = {"best_of_sweep": "Best of the sweep", "chosen": "Chosen"}
+_TAG = re.compile(rf"\A(\*\*({'|'.join(NAMES.values())})\.\*\* ?)+\n\n")
+_LINE = re.compile(" ".join(rf"{name}: trial \d+\." for name in NAMES.values()))
 
 
 def trial_pictures(attributes: Mapping[str, Any], optimal: Genotype) -> dict[str, str]:
@@ -107,6 +111,31 @@ def note_once(of: optuna.Study | optuna.Trial, text: str) -> None:
 
     if not get_note(of):
         save_note(of, text)
+
+
+def note_choice(study: optuna.Study, numbers: Mapping[str, int]) -> None:
+    """Name two trials, by the keys of NAMES, in the study's attributes, in its note and in their own notes.
+
+    The notes' other words stay; a trial that an earlier result named loses its name. What goes wrong is only logged.
+    """
+    from optuna_dashboard import get_note, save_note
+
+    def save(of: optuna.Study | optuna.Trial, text: str) -> None:
+        if text != get_note(of):
+            save_note(of, text)
+
+    try:
+        earlier, trials = [study.user_attrs.get(name) for name in NAMES], study.get_trials(deepcopy=False)
+        for number in {*numbers.values(), *(n for n in earlier if isinstance(n, int) and 0 <= n < len(trials))}:
+            trial = optuna.Trial(study, trials[number]._trial_id)
+            tag = " ".join(f"**{NAMES[name]}.**" for name, named in numbers.items() if named == number)
+            save(trial, (f"{tag}\n\n" if tag else "") + _TAG.sub("", get_note(trial)))
+        line = " ".join(f"{NAMES[name]}: trial {number}." for name, number in numbers.items())
+        save(study, _LINE.sub("", get_note(study)).rstrip() + f"\n\n{line}\n")
+        for name, number in numbers.items():
+            study.set_user_attr(name, number)
+    except Exception as error:  # no note fails a study
+        _log.warning("The study's notes do not name its trials: %s: %s", type(error).__name__, error)
 
 
 def copy_notes(source: optuna.Study, copy: optuna.Study) -> None:

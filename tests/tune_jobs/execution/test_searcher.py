@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 from ray import cloudpickle, tune
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
@@ -27,12 +27,32 @@ from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.study.optuna_study import open_study
 from tune_jobs.study.samplers import make_sampler
 from tune_jobs.study.space import DEFAULT_PARAMS, search_space
-from tune_jobs.study.trials import common_failure, trials_frame
+from tune_jobs.study.trials import common_failure, finalists, finished_trials, trials_frame
 
 SPACE = search_space("both")
 STEPS = 4
 BUDGET = 6
 RAY_IDS = itertools.count()  # as Ray's, they never come again
+
+
+IMPOSSIBLE = [
+    ({"c": 1.0}, "'c'"),
+    ({"c_end": 50.0}, "50.0"),
+    ({"c_end": 0}, "got 0"),
+    ({"c_end": -1.0}, "-1.0"),
+    ({"c_end": math.nan}, "nan"),
+    ({"c_end": math.inf}, "inf"),
+    ({"c_end": None}, "None"),
+    ({"c_end": "1.0"}, "'1.0'"),
+    ({"c_end": True}, "True"),
+    ({"c_end": [1.0]}, "[1.0]"),
+    ({"c_end": 10**400}, "c_end"),
+    ({"pivots": 4}, "2, 3, 5, 9"),
+    ({"pivots": None}, "None"),
+    ({"epsilon": False}, "False"),
+    ({"estimator": "exakt"}, "'exakt'"),
+]
+"""What a person may enqueue, and a word of the reason."""
 
 
 class Killed(BaseException):
@@ -277,6 +297,50 @@ class TestStateMachine:
         assert driver.study.trials[0].user_attrs["c_start"] == params["c_start"]
         assert configs[1]["params"]["c_end"] == 0.5 and configs[2]["params"]["c_end"] != 0.5
 
+    def test_trials_whose_values_cannot_be_fail_with_the_reason_and_count_as_none(self, tmp_path):
+        driver = Driver(log(tmp_path), tmp_path, budget=2, max_failures=1)
+        for params, _ in IMPOSSIBLE:
+            driver.study.enqueue_trial(params)
+        driver.run()
+        assert states(driver.study) == ["COMPLETE", *["FAIL"] * len(IMPOSSIBLE), "COMPLETE"]
+        for trial, (_, word) in zip(driver.study.trials[1:], IMPOSSIBLE, strict=False):
+            assert word in trial.user_attrs["reason"]
+
+    def test_one_that_an_earlier_version_left_running_fails_as_well(self, tmp_path):
+        driver = Driver(log(tmp_path), tmp_path)
+        driver.study.enqueue_trial({"pivots": 4})
+        for _ in range(2):
+            driver.study.ask()
+        again = Driver(log(tmp_path), tmp_path, budget=2)
+        again.run()
+        assert states(again.study) == ["COMPLETE", "FAIL", "COMPLETE"]
+
+    def test_a_number_that_equals_a_category_is_that_category(self, tmp_path):
+        driver = Driver(log(tmp_path), tmp_path)
+        driver.study.enqueue_trial({"pivots": 3.0, "c_end": 1})
+        params = [driver.suggest()[1] for _ in range(2)][1]["params"]
+        assert type(params["pivots"]) is int and type(params["c_end"]) is float
+
+    def test_trials_of_others_teach_the_sampler_and_are_no_results(self, tmp_path):
+        (tmp_path / "other").mkdir()
+        other = Driver(log(tmp_path / "other"), tmp_path / "other", budget=3)
+        other.run()
+        driver = Driver(log(tmp_path), tmp_path, budget=2)
+        driver.study.add_trials(other.study.trials)
+        driver.study.add_trial(create_trial(params=dict(DEFAULT_PARAMS), distributions=SPACE, value=99.0))
+        driver.run()
+        assert finished_trials(driver.study) == 2
+        assert {trial.number for trial in finalists(driver.study, 9)} == {0, 5}
+        driver.study.add_trial(driver.study.trials[5])
+        assert {trial.number for trial in finalists(driver.study, 9)} == {0, 5}, "a copy has no files"
+
+    def test_a_trial_that_a_person_asks_for_meanwhile_is_not_waited_for(self, tmp_path):
+        driver = Driver(log(tmp_path), tmp_path, budget=1)
+        trial, config = driver.suggest()
+        driver.study.ask()
+        driver.finish(trial, complete(config["params"]))
+        assert driver.suggest()[1] == Searcher.FINISHED
+
     def test_a_lost_lock_stops_it(self, tmp_path):
         def check():
             raise StudyError("taken over")
@@ -308,7 +372,9 @@ class TestTelling:
         driver = Driver(log(tmp_path), tmp_path)
         trial, config = driver.suggest()
         driver.finish(trial, complete(config["params"]) | {"status": status, "control_error": 0.75})
-        assert driver.study.trials[0].constraints == {"control_error": 0.5}
+        [told] = driver.study.trials
+        assert told.constraints["control_error"] == 0.5
+        assert told.system_attrs["constraints"] == [0.5], "which optuna-dashboard 0.21 reads"
 
     def test_two_objectives(self, tmp_path):
         driver = Driver(log(tmp_path), tmp_path, objectives=("value", "control"))

@@ -7,6 +7,7 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.distributions import IntDistribution
 from optuna.trial import TrialState, create_trial
 
 from edgenes.config import HypernetworkConfig
@@ -38,7 +39,7 @@ def add(study, state=TrialState.COMPLETE, values=None, error=None, attributes=No
             values=values,
             params={name: params[name] for name in SPACE},
             distributions=SPACE,
-            user_attrs=attributes or {},
+            user_attrs={"attempts": 1} | (attributes or {}),
             system_attrs=constraints,
             intermediate_values={1: 0.4} if state == TrialState.PRUNED else {},
         )
@@ -48,6 +49,14 @@ def add(study, state=TrialState.COMPLETE, values=None, error=None, attributes=No
 def empty(objectives=("value",)):
     directions = ["maximize", "minimize"][: len(objectives)]
     return optuna.create_study(directions=directions)
+
+
+def test_a_parameter_of_another_kind_is_refused_with_its_trial(url):
+    study = open_study("s", url, space=SPACE)
+    other = {"pivots": IntDistribution(2, 9)}
+    study.add_trial(create_trial(value=0.5, params={"pivots": 3}, distributions=other))
+    with pytest.raises(StudyError, match=r"Trial 1 .*pivots"):
+        open_study("s", url, space=SPACE)
 
 
 class TestStorage:

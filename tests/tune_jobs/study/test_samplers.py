@@ -9,6 +9,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import TrialState, create_trial
 
 from edgenes.seeds import stable_seed
+from tune_jobs.config.sweep import SAMPLERS
 from tune_jobs.study.samplers import DRAWS, AvoidFailures, distance, keeps_failing, make_sampler
 from tune_jobs.study.space import search_space
 
@@ -85,3 +86,23 @@ def test_where_everything_fails_it_still_proposes():
     study.sampler = AvoidFailures(make, functools.partial(stable_seed, 0), SPACE)
     assert set(study.ask(SPACE).params) == set(SPACE)
     assert len(set(drawn)) == DRAWS
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize(
+    ("value", "distribution"),
+    [
+        (-1.0, FloatDistribution(-2.0, 1.0)),
+        ("a", CategoricalDistribution(("a", "b"))),
+        (2e300, FloatDistribution(0, 1e308)),
+    ],
+)
+def test_added_trials_with_values_of_another_space_teach_nothing(name, value, distribution):
+    study, make = optuna.create_study(), functools.partial(make_sampler, name, startup=1)
+    for number in range(6):
+        study.sampler = AvoidFailures(make, functools.partial(stable_seed, number), SPACE)
+        trial = study.ask(SPACE)
+        study.tell(trial, trial.params["x"])
+        other = {"params": {"x": value, "y": 1}, "distributions": SPACE | {"x": distribution}}
+        study.add_trial(create_trial(value=0.1, **other))
+    assert [set(trial.params) for trial in study.trials] == [set(SPACE)] * 12

@@ -92,7 +92,7 @@ def test_more_trials_go_on_to_the_numbers_of_a_study_that_was_not_cleaned(finish
         shutil.rmtree(folder / "hypernetwork")
         results.append(finish_study(saved))
     clean, kept = results[1], results[0]
-    assert clean["members"] == kept["members"] and clean["best_trial"] == kept["best_trial"]
+    assert clean["members"] == kept["members"] and clean["chosen"] == kept["chosen"]
 
 
 class TestRefused:
@@ -123,7 +123,7 @@ class TestRefused:
     def test_a_result_of_other_trials(self, littered):
         path = littered / "result.json"
         result = json.loads(path.read_text())
-        result["best_trial"]["number"] = 7
+        result["chosen"]["number"] = 7
         path.write_text(json.dumps(result))
         self.unchanged(littered, StudyError, "does not fit its trials")
 

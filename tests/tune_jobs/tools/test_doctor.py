@@ -123,6 +123,12 @@ def test_what_dead_processes_left_is_a_note(study):
     assert answer["sound"] and len(answer["notes"]) == 2
 
 
+def test_a_trial_whose_values_cannot_be_is_a_note(study):
+    open_saved(study).study.enqueue_trial({"pivots": 4})
+    answer = examined(study)
+    assert answer["sound"] and "trial 3 will be FAIL" in answer["notes"][0] and "got 4" in answer["notes"][0]
+
+
 class TestDriver:
     def test_a_dead_one_and_its_trial_are_notes(self, tmp_path):
         folder = begun_study(tmp_path / "study").folder

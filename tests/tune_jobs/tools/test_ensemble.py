@@ -83,7 +83,7 @@ class TestChoice:
             assert answer["validation"]["nll"] <= other["validation"]["nll"] + 1e-12
 
     def test_a_trial_may_be_named(self, study, result, capsys):
-        other = (result["best_trial"]["number"] + 1) % 3
+        other = (result["chosen"]["number"] + 1) % 3
         answer = ensemble(study, capsys, "--trial", other, "--lambda", "0:1.9")
         assert answer["asked"]["trial"] == other
         assert answer["selection"]["networks"] == 3, "without the optimal genotype's"

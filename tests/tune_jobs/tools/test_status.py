@@ -35,14 +35,22 @@ def test_a_finished_study(study):
     answer, text = status(study)
     result = json.loads((study / "result.json").read_text())
     assert answer["finished"] and answer["driver"] is None and states(answer) == ["done"] * 4
-    assert answer["trials"] == {"planned": 3, "complete": 3, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
+    assert answer["trials"] == {
+        "planned": 3,
+        "complete": 3,
+        "pruned": 0,
+        "failed": 0,
+        "running": 0,
+        "waiting": 0,
+        "added": 0,
+    }
     planned = len(full_retrainings(open_saved(study)))
     assert answer["retrainings"] == {"done": planned, "planned": planned}
     trials = open_saved(study).trials()
-    best = trials[answer["best_trial"]["number"]]
-    assert answer["best_trial"]["value"] == best.values[0]
-    assert answer["best_trial"]["standard_error"] == best.user_attrs["standard_error"]
-    assert answer["best_trial"]["control_error"] == best.user_attrs["control_error"]
+    best = trials[answer["best_of_sweep"]["number"]]
+    assert answer["best_of_sweep"]["value"] == best.values[0]
+    assert answer["best_of_sweep"]["standard_error"] == best.user_attrs["standard_error"]
+    assert answer["best_of_sweep"]["control_error"] == best.user_attrs["control_error"]
     assert answer["result"]["test"] == result["test"]
     assert answer["test_reads"] == answer["results"] == 1
     files = [path for path in study.rglob("*") if path.is_file()]
@@ -58,7 +66,7 @@ def test_a_study_that_has_not_begun_its_trials(tmp_path):
     folder = begin_study(tmp_path / "study").folder
     answer, text = status(folder)
     assert states(answer) == ["done", "stopped", "to do", "to do"]
-    assert answer["trials"]["waiting"] == 1 and answer["best_trial"] is None and answer["retrainings"] is None
+    assert answer["trials"]["waiting"] == 1 and answer["best_of_sweep"] is None and answer["retrainings"] is None
     assert "stopped; the sweep's same command resumes it" in text
     (folder / "search" / "genotype.json").unlink()
     assert states(status(folder)[0]) == ["stopped", "to do", "to do", "to do"]
@@ -99,12 +107,31 @@ def test_a_study_that_goes_on_shows_its_last_result(study):
     assert "3 of 5 trials" in text and "of 3 trials, test accuracy" in text
 
 
+def test_trials_of_others_are_counted_apart_and_never_the_best(study):
+    saved = open_saved(study)
+    best = status(study)[0]["best_of_sweep"]
+    other = saved.study.trials[0]
+    saved.study.add_trial(optuna.trial.create_trial(params=other.params, distributions=other.distributions, value=9.0))
+    answer, text = status(study)
+    assert answer["trials"]["complete"] == 3 and answer["trials"]["added"] == 1 and answer["best_of_sweep"] == best
+    assert "1 added by others" in text
+
+
+def test_the_one_name_of_an_earlier_version_stands_for_both(study, result):
+    earlier = {key: value for key, value in result.items() if key not in ("best_of_sweep", "chosen")}
+    (study / "result.json").write_text(json.dumps(earlier | {"best_trial": result["chosen"]}))
+    answer, text = status(study)
+    assert answer["finished"] and answer["result"]["chosen"] == result["chosen"]
+    assert f"trial {result['chosen']['number']}, of 3 trials" in text
+
+
 def test_failures_and_prunings_are_counted_by_reason(study):
     saved = open_saved(study)
     ended = [("FAIL", "loss 1\nis NaN"), ("PRUNED", "slow"), ("FAIL", "other"), ("FAIL", "loss 27\nis NaN")]
     for state, reason in ended:
         trial = saved.study.ask()
         trial.set_user_attr("reason", reason)
+        trial.set_user_attr("attempts", 1)
         saved.study.tell(trial, state=optuna.trial.TrialState[state])
     answer, text = status(study)
     assert answer["failures"] == [{"reason": "loss 1\nis NaN", "trials": [3, 6]}, {"reason": "other", "trials": [5]}]

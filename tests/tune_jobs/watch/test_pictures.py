@@ -5,7 +5,7 @@ import shutil
 import optuna
 import pytest
 from optuna.artifacts import get_all_artifact_meta
-from optuna_dashboard import get_note
+from optuna_dashboard import get_note, save_note
 
 from edgenes.space.genotype import random_genotype
 from tests.support.tiny_study import TINY
@@ -13,7 +13,7 @@ from tests.support.toys import seeded
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.files.layout import ARTIFACTS
 from tune_jobs.messages import Report, Status
-from tune_jobs.watch.pictures import Album, study_note, trial_note, trial_pictures
+from tune_jobs.watch.pictures import Album, note_choice, study_note, trial_note, trial_pictures
 
 CONFIG = SweepConfig.of(**TINY)
 CURVE = [{"lambda": k / 2, "shared": k // 2} for k in range(5)]
@@ -102,3 +102,22 @@ def test_no_picture_fails_a_trial(study, album, tmp_path, caplog):
         study.tell(trial, 0.9)
         shutil.rmtree(tmp_path / ARTIFACTS, ignore_errors=True)
         (tmp_path / ARTIFACTS).write_text("a file where the folder should be")
+
+
+def test_the_best_of_the_sweep_and_the_chosen_trial_are_named_and_lose_their_names(study):
+    trials = [study.ask() for _ in range(3)]
+    for trial in trials:
+        save_note(trial, f"note {trial.number}")
+        study.tell(trial, 0.5)
+    save_note(study, "mine")
+    for numbers in ({"best_of_sweep": 0, "chosen": 1}, {"best_of_sweep": 2, "chosen": 2}):
+        for _ in range(2):  # a restarted driver says it again
+            note_choice(study, numbers)
+        assert {name: study.user_attrs[name] for name in numbers} == numbers
+        assert get_note(study) == f"mine\n\nBest of the sweep: trial {numbers['best_of_sweep']}. " + (
+            f"Chosen: trial {numbers['chosen']}.\n"
+        )
+        tags = ["", "", "**Best of the sweep.** **Chosen.**\n\n"]
+        if numbers["chosen"] == 1:
+            tags = ["**Best of the sweep.**\n\n", "**Chosen.**\n\n", ""]
+        assert [get_note(trial) for trial in trials] == [f"{tag}note {k}" for k, tag in enumerate(tags)]
