@@ -64,15 +64,14 @@ def misfit(trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> str | N
     """Why the values that a person gave a trial cannot be used in this space; None if they can."""
     enqueued = trial.system_attrs.get("fixed_params", {})
     given = {**trial.params, **enqueued}
-    wrong = [problem for name, value in given.items() if (problem := _problem(name, value, space))]
+    wrong = [problem for name in space if name in given and (problem := _problem(name, given[name], space[name]))]
+    if unknown := [shown(name) for name in given if name not in space]:
+        wrong.append(f"there is no parameter {', '.join(unknown)}, only {', '.join(space)}")
     return f"its values cannot be used: {'; '.join(wrong)}" if wrong else None
 
 
-def _problem(name: str, value: Any, space: Mapping[str, BaseDistribution]) -> str | None:
+def _problem(name: str, value: Any, distribution: BaseDistribution) -> str | None:
     """What is wrong with one value, in words: text and bool are no numbers here, though Optuna takes them."""
-    distribution = space.get(name)
-    if distribution is None:
-        return f"there is no parameter {shown(name)}, only {', '.join(space)}"
     if isinstance(distribution, CategoricalDistribution):
         right = not isinstance(value, bool) and value in distribution.choices
         expected = f"one of {', '.join(map(str, distribution.choices))}"
