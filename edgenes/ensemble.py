@@ -17,6 +17,7 @@ from edgenes.data.dataset import Dataset
 from edgenes.data.inputs import as_images
 from edgenes.errors import CheckpointError, ConfigError
 from edgenes.metrics import TINY
+from edgenes.nn.inference import FastNetwork
 from edgenes.nn.network import Network
 from edgenes.parsing import parse_json, reason, shown
 from edgenes.selection import Calibration
@@ -75,6 +76,9 @@ class Ensemble(nn.Module):
         self.image_size = image_size
         self.class_names = tuple(class_names)
         self.card = card or {}
+        self._fast: list[FastNetwork] = []
+        self._tensors: list[Tensor] = []
+        self._version = 0
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
@@ -97,7 +101,10 @@ class Ensemble(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Pixels 0..255 (batch, channels, H, W), any dtype -> probabilities (batch, classes)."""
-        members = self._logits(images).softmax(-1)
+        return self._combined(self._logits(images))
+
+    def _combined(self, logits: Tensor) -> Tensor:
+        members = logits.softmax(-1)
         mean = torch.tensordot(members.new_tensor(self.weights), members, 1)
         if self.calibration is None:
             return mean
@@ -105,8 +112,27 @@ class Ensemble(nn.Module):
         return (scale * mean.clamp_min(TINY).log() + shift).softmax(-1)
 
     def _logits(self, images: Tensor) -> Tensor:
-        images = (images.float() / 255 - self.mean) / self.std
+        images = self._normalised(images)
         return torch.stack([network(images) for network in self.networks])
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return (images.float() / 255 - self.mean) / self.std
+
+    def _fast_logits(self, images: Tensor) -> Tensor:
+        """As `_logits` in evaluation mode; on the CPU by `FastNetwork`, made where weights are new or have changed."""
+        if images.device.type != "cpu" or self.mean.dtype != torch.float32:
+            return self._logits(images)
+        tensors = self._tensors or [*self.networks.parameters(), *self.networks.buffers()]
+        version = sum(each._version for each in tensors)
+        if not self._fast or version != self._version:
+            networks = cast(list[Network], list(self.networks))
+            size = (self.mean.shape[1], self.image_size, self.image_size)
+            self._tensors, self._version = tensors, version
+            self._fast = [FastNetwork(network, size, self._normalised) for network in networks]
+        return torch.stack([network(images) for network in self._fast])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_fast": [], "_tensors": []}
 
     @torch.inference_mode()
     def predict(self, images: Any, batch_size: int = 512) -> np.ndarray:
@@ -117,13 +143,13 @@ class Ensemble(nn.Module):
         DataError for others.
         """
         with self._batches(images, batch_size) as batches:
-            return torch.cat([self(batch).cpu() for batch in batches]).numpy()
+            return torch.cat([self._combined(self._fast_logits(batch)).cpu() for batch in batches]).numpy()
 
     @torch.inference_mode()
     def uncertainty(self, images: Any, batch_size: int = 512) -> Uncertainty:
         """How uncertain the ensemble is of each image, and its members' probabilities; `images` as in `predict`."""
         with self._batches(images, batch_size) as batches:
-            logits = [self._logits(batch).cpu() for batch in batches]
+            logits = [self._fast_logits(batch).cpu() for batch in batches]
         return Uncertainty.of(torch.cat(logits, 1).log_softmax(-1).numpy(), self.weights)
 
     @contextmanager

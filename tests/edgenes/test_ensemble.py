@@ -1,5 +1,7 @@
 """The ensemble as an object that is saved, loaded and asked."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -79,6 +81,14 @@ def test_its_calibration_is_applied_and_saved(ensemble, digits, tmp_path, calibr
     assert loaded.calibration == calibration
     with pytest.raises(ConfigError, match="calibration"):
         Ensemble.of(networks, ensemble.configs, digits, calibration=Calibration((1.0,) * 3, (0.0,) * 3))
+
+
+def test_it_predicts_by_its_weights_as_they_are_now(ensemble, digits):
+    copied = pickle.loads(pickle.dumps(ensemble))
+    before = copied.predict(pixels(digits.validation))
+    assert np.array_equal(before, ensemble.predict(pixels(digits.validation)))
+    copied.load_state_dict({name: value * 0 for name, value in copied.state_dict().items()})
+    np.testing.assert_allclose(copied.predict(pixels(digits.validation)), 0.1, atol=1e-6)
 
 
 @pytest.mark.parametrize("weights", [(1.0,), (0.5, 0.6), (-0.5, 1.5), ("a", "b")])
