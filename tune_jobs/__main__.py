@@ -49,5 +49,5 @@ def _finite(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that knows no ±
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # of a terminal that knows no ±
     sys.exit(main())

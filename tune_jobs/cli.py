@@ -113,7 +113,7 @@ def _common(kind: type, default: Any) -> tuple[type, Any]:
     hints, values = {}, {}
     for each in dataclasses.fields(kind):
         hint, value = typing.get_type_hints(kind)[each.name], getattr(default, each.name)
-        if dataclasses.is_dataclass(hint):
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             hint, value = _common(hint, value)
         hints[each.name] = Annotated[hint, tyro.conf.Suppress] if each.name in RARE else hint
         values[each.name] = value

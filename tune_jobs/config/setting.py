@@ -10,7 +10,7 @@ from tune_jobs.config.search import SearchOptions
 
 
 def setting_of(
-    networks: NetworkOptions, budget: BudgetOptions, search: SearchOptions, device: str, seed: int, **annealing: float
+    networks: NetworkOptions, budget: BudgetOptions, search: SearchOptions, device: str, seed: int, **annealing: Any
 ) -> Setting:
     """The budgets and configurations of one seed on `device`; `annealing` are the ends of c and t, where fixed."""
     supernet: dict[str, Any] = {

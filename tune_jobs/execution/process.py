@@ -37,4 +37,4 @@ def leave_out_compiler() -> None:
     for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
         setattr(Optimizer, name, inspect.unwrap(getattr(Optimizer, name)))
     for optimizer in (torch.optim.SGD, torch.optim.Adam):
-        optimizer.step = torch.no_grad()(inspect.unwrap(optimizer.step))
+        optimizer.step = torch.no_grad()(inspect.unwrap(optimizer.step))  # type: ignore[method-assign]

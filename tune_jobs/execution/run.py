@@ -54,7 +54,7 @@ class Run:
         if asked in (None, "auto"):
             there = any(node.get("GPU", 0) >= 1 for node in self.nodes)
             return 1.0 if there and self.execution.device != "cpu" else 0.0
-        return asked
+        return float(asked)
 
     @property
     def asked(self) -> dict[str, float]:
@@ -142,7 +142,7 @@ class Run:
             ),
         )
         with no_handler_left():
-            outcomes = [_outcome(result) for result in tuner.fit()]
+            outcomes = [_outcome(result) for result in tuner.fit()]  # type: ignore[attr-defined]
         if "search_alg" not in options:  # a searcher has recorded those of its trials, and said them
             for warning in dict.fromkeys(text for outcome in outcomes for text in outcome.warnings):
                 self.progress.say(warning)

@@ -17,7 +17,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 from ray import tune
 from ray.tune.search import Searcher
-from ray.tune.utils.util import unflatten_dict
+from ray.tune.utils.util import unflatten_dict  # type: ignore[attr-defined]
 
 from edgenes.space.hypernetwork import CONTROL_LIMIT
 from tune_jobs.errors import StudyError
@@ -98,7 +98,7 @@ class StudySearcher(Searcher):
         # Ray pickles the searcher into its state file, where neither a connection nor a password belongs.
         return _refuse_restore, ()
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """A config {trial, seed, attempt, checkpoint, params}; None to wait, FINISHED at the budget or the cap."""
         self._check()
         if self.unwritable:

@@ -6,6 +6,7 @@ import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Task, TaskID, TextColumn, TimeElapsedColumn
@@ -203,14 +204,14 @@ class Progress:
         self._console.print(Text(text), soft_wrap=not self._live)
 
     def _table(self) -> _Table:
-        def words(field: str, **column: int | str) -> TextColumn:
+        def words(field: str, **column: Any) -> TextColumn:
             return TextColumn(field, markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", **column))
 
         width = self._console.width
         name, note = words("{task.description}", max_width=width // 3), words("{task.fields[note]}", ratio=1)
         wide = [BarColumn(12, complete_style="cyan", finished_style="cyan"), TimeElapsedColumn()] if width >= 60 else []
         columns = [name, *wide[:1], MofNCompleteColumn(table_column=Column(justify="right")), *wide[1:], note]
-        options = {"console": self._console, "get_time": self._clock, "disable": not self._live}
+        options: dict[str, Any] = {"console": self._console, "get_time": self._clock, "disable": not self._live}
         return _Table(*columns, **options, transient=True, expand=True, refresh_per_second=4)
 
     @property

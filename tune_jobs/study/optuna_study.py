@@ -19,7 +19,7 @@ from tune_jobs.study.samplers import make_pruner
 from tune_jobs.study.space import check_parameters, default_params
 from tune_jobs.study.storage import plain_reason, storage_from
 
-DIRECTIONS = {"value": "maximize", "control": "minimize"}
+DIRECTIONS: dict[str, Any] = {"value": "maximize", "control": "minimize"}
 
 
 def trial_seed(seed: int, number: int) -> int:

@@ -30,7 +30,7 @@ DRAWS = 10
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
-def distance(one: Mapping[str, Any], other: Mapping[str, Any], space: Mapping[str, BaseDistribution]) -> float:
+def distance(one: Mapping[str, Any], other: Mapping[str, Any], space: Mapping[str, Any]) -> float:
     """Euclidean distance in the unit cube of the space, logarithmic where it is; unequal categories are 1 apart."""
     total = 0.0
     for name, distribution in space.items():

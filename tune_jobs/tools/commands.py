@@ -1,5 +1,6 @@
 """The options of each command. Nothing here imports torch, Ray or Optuna: only a command that runs does."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -203,7 +204,7 @@ class ClusterFile(Command):
     """local: machines over ssh; aws: EC2 with spot workers; slurm: a batch script; kuberay: a RayJob."""
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., Any]] = {
     "status": Status,
     "doctor": Doctor,
     "clean": Clean,

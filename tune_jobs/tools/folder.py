@@ -107,7 +107,8 @@ def full_retrainings(saved: SavedStudy) -> dict[str, Entry]:
 
     Raises CheckpointError if a finalist's hypernetwork is missing or damaged.
     """
-    context, data = saved.context(), _Digest(saved.data_digest)
+    context = saved.context()
+    data: Any = _Digest(saved.data_digest)
     finalists = saved.finalists()
     entries = with_optimal(context, [entry for each in finalists for entry in finalist_members(context, each)])
     entries += random_members(context) if saved.config.baselines else []

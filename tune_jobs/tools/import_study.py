@@ -137,7 +137,7 @@ def _manifest(archive: Path, path: Path) -> dict[str, Any]:
 def paths_elsewhere(saved: SavedStudy) -> list[dict[str, Any]]:
     """Options that name files of the machine that the study comes from: [{"option", "value", "found"}]."""
     config = saved.config
-    paths = {"--root": config.data.root, "--optimal": config.genotype_file}
+    paths: dict[str, Any] = {"--root": config.data.root, "--optimal": config.genotype_file}
     if config.data.dataset not in SOURCES:
         paths["--dataset"] = config.data.dataset
     return [

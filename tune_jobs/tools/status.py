@@ -54,7 +54,7 @@ def run(command: Status) -> dict[str, Any]:
     if current is not None:
         states[current] = "running" if holder is not None and holder["state"] == "alive" else "stopped"
     found = contents(folder)
-    parts = Counter()
+    parts: Counter[str] = Counter()
     for name, size in found.files.items():
         parts[name.partition("/")[0]] += size
     running = [trial.number for trial in trials if trial.state == TrialState.RUNNING]

@@ -103,7 +103,7 @@ def study_config(arguments: tuple[str, ...]) -> SweepConfig:
     config = parsed(SweepConfig, list(arguments), prog="submit TARGET --")
     if config.out is None:
         raise ConfigError("give --out: an absolute folder that all nodes share, as --out /shared/anneal-digits.")
-    paths = {"out": config.out, "root": config.data.root, "optimal": config.genotype_file}
+    paths: dict[str, Any] = {"out": config.out, "root": config.data.root, "optimal": config.genotype_file}
     if config.data.dataset not in SOURCES:
         paths["dataset"] = config.data.dataset
     for prefix in (JOURNAL, SQLITE, IN_FILE):

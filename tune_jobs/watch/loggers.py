@@ -82,7 +82,8 @@ class _TensorBoard:
     """A folder a trial under STUDY/tensorboard."""
 
     def __init__(self, folder: Path, stage: str):
-        self._folder, self._writers = folder / TENSORBOARD / stage, {}
+        self._folder = folder / TENSORBOARD / stage
+        self._writers: dict[str, Any] = {}
 
     def started(self, trial: str, config: Mapping[str, Any]) -> None:
         from tensorboardX import SummaryWriter
@@ -110,7 +111,8 @@ class _MLflow:
     """One run a trial, which the next driver continues; a report is one transaction."""
 
     def __init__(self, folder: Path, stage: str):
-        self._folder, self._stage, self._runs = folder, stage, {}
+        self._folder, self._stage = folder, stage
+        self._runs: dict[str, Any] = {}
 
     @cached_property
     def _client(self) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ray._raylet import setproctitle
+from ray._raylet import setproctitle  # type: ignore[attr-defined]
 from ray.job_config import JobConfig
 from ray.tune.trainable.function_trainable import wrap_function
 
@@ -36,7 +36,7 @@ def named(trainable: Callable, study: str, stage: str, name_of: Callable[[Any], 
     at; the dashboard's page of the cluster, `ray list workers` and `ps` show it.
     """
 
-    class Named(wrap_function(trainable)):
+    class Named(wrap_function(trainable)):  # type: ignore[misc]
         def __repr__(self) -> str:
             return f"{study} {stage}" if reused else self._title
 
