@@ -70,7 +70,7 @@ def misfit(trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> str | N
     return f"its values cannot be used: {'; '.join(wrong)}" if wrong else None
 
 
-def _problem(name: str, value: Any, distribution: BaseDistribution) -> str | None:
+def _problem(name: str, value: Any, distribution: Any) -> str | None:
     """What is wrong with one value, in words: text and bool are no numbers here, though Optuna takes them."""
     if isinstance(distribution, CategoricalDistribution):
         right = not isinstance(value, bool) and value in distribution.choices
