@@ -147,7 +147,10 @@ class Ensemble(nn.Module):
 
     @torch.inference_mode()
     def uncertainty(self, images: Any, batch_size: int = 512) -> Uncertainty:
-        """How uncertain the ensemble is of each image, and its members' probabilities; `images` as in `predict`."""
+        """How uncertain the ensemble is of each image, and its members' probabilities; `images` as in `predict`.
+
+        It is that of the members' mean before its calibration, which could not be told apart into members.
+        """
         with self._batches(images, batch_size) as batches:
             logits = [self._fast_logits(batch).cpu() for batch in batches]
         return Uncertainty.of(torch.cat(logits, 1).log_softmax(-1).numpy(), self.weights)

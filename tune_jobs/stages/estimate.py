@@ -15,6 +15,7 @@ from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.execution.footprint import dry_step, trial_footprint
 from tune_jobs.execution.resources import trials_on
 from tune_jobs.progress.text import size_text
+from tune_jobs.stages.search import read_genotype
 
 REPEATS = 3
 GUIDED_SECONDS = 2.0
@@ -72,6 +73,8 @@ def estimate(config: SweepConfig) -> str:
     budget, execution = config.budget, config.execution
     device = "cuda" if execution.device != "cpu" and torch.cuda.is_available() else "cpu"
     setting = config.setting(device)
+    if config.genotype_file:
+        read_genotype(config.genotype_file, config.space)
     data = config.load()
     footprint = trial_footprint(setting, data, execution.cpus_per_trial)
     loop, step = dry_step(setting, data)

@@ -13,6 +13,7 @@ from edgenes.methods.halving import best_by_halving
 from edgenes.methods.result import Member
 from edgenes.methods.survey import Measured, loss_on_h, optimal_genotype, survey
 from edgenes.metrics import accuracy
+from edgenes.parsing import shown
 from edgenes.predictor import PerformancePredictor
 from edgenes.space.choices import LEAST_SURVEY
 from edgenes.space.genotype import Genotype, SearchSpace
@@ -115,10 +116,13 @@ def read_genotype(path: Path, space: SearchSpace) -> Genotype:
     except (ConfigError, UnicodeDecodeError) as error:
         raise ConfigError(f"{expected}; {path}: {error}") from error
     if genotype.space != space:
-        raise ConfigError(
-            f"the genotype in {path} has {genotype.space.nodes} nodes with {genotype.space.inputs_per_node} inputs, "
-            f"the study has {space.nodes} with {space.inputs_per_node}: give --nodes and --inputs-per-node alike."
-        )
+        theirs, ours = genotype.space.to_dict(), space.to_dict()
+        differing = [
+            f"--{name.replace('_', '-')}, {shown(value)} there and {shown(ours[name])} here"
+            for name, value in theirs.items()
+            if value != ours[name]
+        ]
+        raise ConfigError(f"the genotype in {path} is of another search space: give alike {'; '.join(differing)}.")
     return genotype
 
 

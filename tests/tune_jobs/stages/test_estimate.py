@@ -86,3 +86,8 @@ def test_hours_follow_the_guide(monkeypatch):
 def test_images_too_small_for_the_cells_are_refused_as_the_study_would():
     with pytest.raises(ConfigError):
         estimate(SweepConfig.of(**SMALL | {"cells": 30}))
+
+
+def test_a_genotype_file_that_is_missing_is_refused_as_the_study_would(tmp_path):
+    with pytest.raises(ConfigError, match="DARTS_V9"):
+        estimate(SweepConfig.of(optimal=str(tmp_path / "DARTS_V9")))
