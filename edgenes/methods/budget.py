@@ -57,6 +57,11 @@ class Setting:
             raise ConfigError(f"candidates must be at most {self.space.genotypes} genotypes, got {self.candidates}.")
 
     @property
+    def same_inputs(self) -> bool:
+        """Whether a cell's two inputs carry the same data, as they do in a network of one cell."""
+        return self.training.cells == 1
+
+    @property
     def space(self) -> SearchSpace:
         """The cells that are searched."""
         return self.search.space

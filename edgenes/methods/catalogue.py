@@ -170,7 +170,9 @@ def edge_nes_supernet(setting: Setting, trainer: Trainer) -> Found:
 def hypernetwork_pool(hypernetwork: Hypernetwork, setting: Setting, functions: bool = False) -> list[Member]:
     """The networks that EdgeNES retrains of a hypernetwork, at lambda over [0, Lambda]; `functions` as in drawing."""
     generator = setting.generator("candidates")
-    candidates = draw_candidates(hypernetwork, setting.candidates, generator, functions=functions)
+    candidates = draw_candidates(
+        hypernetwork, setting.candidates, generator, functions=functions, same_inputs=setting.same_inputs
+    )
     # A hypernetwork that collapsed gives fewer genotypes than networks are wanted: they are trained again.
     return _filled([candidate.genotype for candidate in candidates], setting)
 

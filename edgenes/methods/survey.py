@@ -30,7 +30,7 @@ Measure = Callable[[int, Sequence[Member]], Measured]
 
 def survey(setting: Setting, measure: Measure) -> PerformancePredictor:
     """The predictor, fitted again after each round of retrainings that `measure` does."""
-    predictor = PerformancePredictor(setting.space, same_inputs=setting.training.cells == 1)
+    predictor = PerformancePredictor(setting.space, same_inputs=setting.same_inputs)
     found: Measured = []
     for k, count in enumerate(round_sizes(setting)):
         members = fair_members(setting, count) if k == 0 else best_members(setting, predictor, count, k)

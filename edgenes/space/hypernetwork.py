@@ -162,10 +162,12 @@ def draw_candidates(
     high: float | None = None,
     max_draws: int = 200,
     functions: bool = False,
+    same_inputs: bool = False,
 ) -> list[Candidate]:
     """Up to `count` distinct genotypes at lambda stratified over [low, high] (default: [0, Lambda]), in drawing order.
 
-    With `functions` no two of them compute the same function (`edgenes.space.encoding.canonical`).
+    With `functions` no two of them compute the same function (`edgenes.space.encoding.canonical`); `same_inputs` says
+    that a cell's two inputs carry the same data, as in networks of one cell.
 
     The argmax genotypes on an even grid come first, both ends included; then genotypes are sampled, stratum after
     stratum, until there are enough or `max_draws` draws were made: a hypernetwork that collapsed gives fewer.
@@ -182,5 +184,5 @@ def draw_candidates(
             within = torch.rand((), generator=generator).item()
             lam = low + (high - low) * (draw % count + within) / count
             genotype, source = hypernetwork.sample_genotypes(lam, 1, generator)[0], "sample"
-        found.setdefault(canonical(genotype) if functions else genotype, Candidate(genotype, lam, source))
+        found.setdefault(canonical(genotype, same_inputs) if functions else genotype, Candidate(genotype, lam, source))
     return list(found.values())

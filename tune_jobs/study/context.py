@@ -61,4 +61,7 @@ class StudyContext:
     def candidates(self, hypernetwork: Hypernetwork, trial_seed: int) -> list[Candidate]:
         """The candidates of a trial's hypernetwork: the same in the sweep and in the final retraining."""
         generator = torch.Generator().manual_seed(stable_seed("candidates", trial_seed))
-        return draw_candidates(hypernetwork, self.setting.candidates, generator, functions=self.guided)
+        setting = self.setting
+        return draw_candidates(
+            hypernetwork, setting.candidates, generator, functions=self.guided, same_inputs=setting.same_inputs
+        )

@@ -54,6 +54,13 @@ def test_a_collapsed_hypernetwork_gives_its_one_genotype_and_ends(genotype):
     assert candidate.genotype == genotype
 
 
+@pytest.mark.parametrize(("same_inputs", "count"), [(False, 2), (True, 1)])
+def test_by_functions_two_inputs_of_one_data_give_one_candidate(same_inputs, count):
+    space = SearchSpace(nodes=1, operations=("skip_connect",))  # its two genotypes differ in the input alone
+    hypernetwork = Hypernetwork(space, generator=seeded())
+    assert len(draw_candidates(hypernetwork, 4, seeded(), functions=True, same_inputs=same_inputs)) == count
+
+
 def test_samples_fill_up_what_the_argmax_repeats_evenly_over_lambda():
     """All argmax equal, but undecided logits: the other candidates are samples, one stratum after the other."""
     space = SearchSpace()
