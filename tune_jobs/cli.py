@@ -25,6 +25,7 @@ Config = TypeVar("Config", SweepConfig, ExperimentConfig)
 HELP, HELP_ALL = ("-h", "--help"), "--help-all"
 RARE = frozenset(
     [
+        "enqueue",
         "seeds_per_candidate",
         "value",
         "pruner",

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from tyro.conf import UseAppendAction
+
 from edgenes.errors import ConfigError
 from edgenes.methods.budget import Setting
+from edgenes.parsing import parse_json, reason, shown
 from edgenes.selection import CALIBRATIONS
 from edgenes.space.choices import GUIDES
 from edgenes.space.published import PUBLISHED, published_genotype
@@ -30,7 +33,7 @@ class SweepConfig(StudyConfig):
 
     NAME: ClassVar[str] = "anneal"
     SMOKE: ClassVar[dict[str, Any]] = {**StudyConfig.SMOKE, "hypernetwork_epochs": 12, "trials": 2, "finalists": 1}
-    CHANGEABLE: ClassVar[frozenset[str]] = StudyConfig.CHANGEABLE | {"trials", "storage", "dry_run"}
+    CHANGEABLE: ClassVar[frozenset[str]] = StudyConfig.CHANGEABLE | {"trials", "enqueue", "storage", "dry_run"}
 
     guide: Literal["auto", *GUIDES] = "auto"
     """What estimates a genotype's loss; auto: supernet with --preset paper, else predictor."""
@@ -38,6 +41,8 @@ class SweepConfig(StudyConfig):
     """Source of the optimal genotype: auto, darts, halving, DARTS_V2, or a file."""
     trials: int = 12
     """Trials of the sweep, complete and pruned ones together."""
+    enqueue: UseAppendAction[tuple[str, ...]] = ()
+    """Parameters of a trial to run first, as JSON."""
     finalists: int = 3
     """Best feasible trials whose candidates are retrained fully, to choose the hypernetwork."""
     seeds_per_candidate: int = 1
@@ -68,6 +73,7 @@ class SweepConfig(StudyConfig):
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, "objectives", tuple(self.objectives))
+        object.__setattr__(self, "enqueue", tuple(self.enqueue))
         if self.guide == "auto":  # decided here, as a study may be continued under another preset
             object.__setattr__(self, "guide", "supernet" if self.preset == "paper" else "predictor")
         check_at_least(self, 1, "trials", "finalists", "seeds_per_candidate")
@@ -106,6 +112,8 @@ class SweepConfig(StudyConfig):
         if self.optimal_by == "published":
             published_genotype(self.optimal, self.space)  # the search space must have it
         self.setting("cpu")  # each configuration checks its own fields
+        for text in self.enqueue:
+            _parameters(text)
 
     @property
     def guided(self) -> bool:
@@ -126,6 +134,11 @@ class SweepConfig(StudyConfig):
         """The user's own optimal genotype; None where the study finds one."""
         return None if self.optimal in (*OPTIMA, *PUBLISHED) else Path(self.optimal)
 
+    @property
+    def enqueued(self) -> list[dict[str, Any]]:
+        """The parameters of the trials that run first."""
+        return [_parameters(text) for text in self.enqueue]
+
     def setting(self, device: str) -> Setting:
         """What the method takes: budgets, configurations and the seed."""
         return setting_of(self.networks, self.budget, self.search, device, self.seed)
@@ -133,3 +146,15 @@ class SweepConfig(StudyConfig):
     def to_dict(self) -> dict[str, Any]:
         """All options flat, as plain values; the storage is left out, since its URL may hold a password."""
         return super().to_dict() | {"storage": None}
+
+
+def _parameters(text: str) -> dict[str, Any]:
+    try:
+        found = parse_json(text)
+    except ValueError as error:
+        found, why = None, f" ({reason(error)})"
+    else:
+        why = ""
+    if not isinstance(found, dict) or not found:
+        raise ConfigError(f"--enqueue takes parameters in JSON, as '{{\"c_end\": 0.5}}', got {shown(text)}{why}.")
+    return found

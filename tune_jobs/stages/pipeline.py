@@ -42,6 +42,7 @@ from tune_jobs.stages.finalists import finalists_stage
 from tune_jobs.stages.hits import sweep_hits
 from tune_jobs.stages.search import read_genotype, search_stage
 from tune_jobs.stages.sweep import sweep_stage
+from tune_jobs.study.enqueued import enqueued
 from tune_jobs.study.folder import HOME, check_owner, home_of, identify, prepare_folder, study_files, write_errors
 from tune_jobs.study.optuna_study import open_study
 from tune_jobs.study.postgres_lock import database_lock
@@ -84,6 +85,8 @@ def run_sweep(config: SweepConfig, data: Dataset | None = None, progress: Progre
     progress = progress or Progress()
     check_job_folder(config.out)
     check_loggers(config.execution.log)
+    for params in config.enqueued:
+        enqueued(params, search_space(config.search.estimator))
     if data is None:
         data = config.load()
     else:
@@ -156,6 +159,7 @@ def open_optuna(config: SweepConfig, data: Dataset, url: str) -> optuna.Study:
         candidates=config.budget.candidates,
         identity={**config.defining(), "data": data.digest},
         defaults=SweepConfig().defining(),
+        enqueue=[enqueued(params, search_space(config.search.estimator)) for params in config.enqueued],
         claim=claim,
     )
 

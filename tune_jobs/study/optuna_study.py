@@ -9,6 +9,7 @@ import optuna
 from optuna.distributions import BaseDistribution, check_distribution_compatibility, distribution_to_json
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
+from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from edgenes.parsing import shown
@@ -39,13 +40,15 @@ def open_study(
     candidates: int = 8,
     identity: Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] | None = None,
+    enqueue: Sequence[Mapping[str, Any]] = (),
     claim: Callable[[optuna.Study], None] = identify,
 ) -> optuna.Study:
-    """Create or reopen the study `name`; a new one has the method's defaults enqueued as its first trial.
+    """Create or reopen the study `name`, `enqueue` its next trials; a new one has the method's defaults after them.
 
     `objectives` is ("value",) or ("value", "control"). `identity` holds what else must not change between two
     runs (data, budgets of a trial), as JSON-able values; seed, objectives and space belong to it anyway.
-    `defaults` are the values that settings had before there was an option for them. `claim` is called first: it gives
+    `defaults` are the values that settings had before there was an option for them. Parameters of `enqueue` that the
+    study has already are left out. `claim` is called first: it gives
     the study its identifier, or raises if the study is another folder's.
     Raises ConfigError on unknown names, StudyError if the stored study is another one, or cannot be written.
     """
@@ -67,8 +70,9 @@ def open_study(
         _check_kinds(study, space)
         if "identity" not in study.user_attrs:
             study.set_user_attr("identity", asked)
-        if not study.get_trials(deepcopy=False):
-            study.enqueue_trial(default_params(space))
+        new = all(trial.state == TrialState.WAITING for trial in study.get_trials(deepcopy=False))
+        for params in (*enqueue, *([default_params(space)] if new else [])):
+            study.enqueue_trial(dict(params), skip_if_exists=True)
     except (SQLAlchemyError, StorageInternalError, OSError) as error:
         reason = plain_reason(error, getattr(opened, "url", ""))
         raise StudyError(
