@@ -60,10 +60,12 @@ def _summary(config: SweepConfig, result: dict) -> None:
     here = Path(sys.executable)  # `python` alone may be another one than the environment's
     here = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
     storage = storage_url(replace(config, storage=storage_reference(config.storage, folder)))
+    limits = {"hours": config.hours, "patience": config.patience} if result["ended"] else {"trials": config.trials}
+    more = " ".join(f"--{name} {2 * value:g}" for name, value in limits.items() if value is not None)
     commands = [
         ("the report", f"{folder / 'report' / 'index.html'}"),
         ("Optuna's dashboard", optuna_command(folder, storage)),
-        ("more trials", f"{here} {shlex.join(sys.argv)} --trials {2 * config.trials}"),
+        ("more trials", f"{here} {shlex.join(sys.argv)} {more}"),
     ]
     out.print("\nNext:")
     for what, command in commands:

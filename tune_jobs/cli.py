@@ -25,6 +25,8 @@ Config = TypeVar("Config", SweepConfig, ExperimentConfig)
 HELP, HELP_ALL = ("-h", "--help"), "--help-all"
 RARE = frozenset(
     [
+        "hours",
+        "patience",
         "enqueue",
         "seeds_per_candidate",
         "value",

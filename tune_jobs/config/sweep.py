@@ -33,7 +33,9 @@ class SweepConfig(StudyConfig):
 
     NAME: ClassVar[str] = "anneal"
     SMOKE: ClassVar[dict[str, Any]] = {**StudyConfig.SMOKE, "hypernetwork_epochs": 12, "trials": 2, "finalists": 1}
-    CHANGEABLE: ClassVar[frozenset[str]] = StudyConfig.CHANGEABLE | {"trials", "enqueue", "storage", "dry_run"}
+    CHANGEABLE: ClassVar[frozenset[str]] = StudyConfig.CHANGEABLE | {
+        *("trials", "hours", "patience", "enqueue", "storage", "dry_run")
+    }
 
     guide: Literal["auto", *GUIDES] = "auto"
     """What estimates a genotype's loss; auto: supernet with --preset paper, else predictor."""
@@ -41,6 +43,10 @@ class SweepConfig(StudyConfig):
     """Source of the optimal genotype: auto, darts, halving, DARTS_V2, or a file."""
     trials: int = 12
     """Trials of the sweep, complete and pruned ones together."""
+    hours: float | None = None
+    """Hours after which no further trial starts."""
+    patience: int | None = None
+    """Trials in a row without a better one that end the sweep."""
     enqueue: UseAppendAction[tuple[str, ...]] = ()
     """Parameters of a trial to run first, as JSON."""
     finalists: int = 3
@@ -79,6 +85,10 @@ class SweepConfig(StudyConfig):
         check_at_least(self, 1, "trials", "finalists", "seeds_per_candidate")
         check_at_most(self, MOST, "trials", "finalists", "seeds_per_candidate")
         check_at_least(self, 0, "seed")
+        if self.patience is not None:
+            check_at_least(self, 1, "patience")
+        if self.hours is not None and not 0 < self.hours < MOST:
+            raise ConfigError(f"hours must be a number above 0 and below {MOST}, got {self.hours}.")
         if self.budget.candidates > self.space.genotypes:
             raise ConfigError(
                 f"{self.budget.candidates} distinct candidates are more than the search space has: "

@@ -58,7 +58,7 @@ class StudySearcher(Searcher):
     without a new checkpoint in between is a FAIL; most of these were the driver's deaths, since Ray itself gives up a
     trial whose worker died three times. `files` are the study's; `check` runs before each suggestion and raises if
     another driver has taken the study; `before_tell` gets each trial and its last report while the trial can still be
-    written.
+    written. Once `ended()` is true no further trial begins; those that run may still change that.
 
     `unwritable` is the reason if a disk is full or read-only: no further trial starts, and those that failed to write
     stay RUNNING, for the next driver to resume.
@@ -75,6 +75,7 @@ class StudySearcher(Searcher):
         files: StudyFiles,
         max_attempts: int = 10,
         check: Callable[[], None] = lambda: None,
+        ended: Callable[[], bool] = lambda: False,
         before_tell: Callable[[optuna.Trial, Report], None] = lambda trial, report: None,
     ):
         super().__init__()
@@ -86,7 +87,7 @@ class StudySearcher(Searcher):
         self._max_failures = max_failures
         self._asker = Asker(study, space, make_sampler)
         self._max_attempts = max_attempts
-        self._check, self._before_tell = check, before_tell
+        self._check, self._ended, self._before_tell = check, ended, before_tell
         self._seed = study_seed(study)
         self._identifier = study.user_attrs.get(IDENTIFIER)
         self.unwritable: str | None = None
@@ -111,10 +112,11 @@ class StudySearcher(Searcher):
             if not self._refused(trial):
                 return self._hand_out(trial_id, trial)
         done = finished_trials(self._study)
-        if done >= self._budget:
+        ended = self._ended()
+        if done >= self._budget or (ended and not self._running):
             return Searcher.FINISHED
-        # A running trial may still fail and leave the study short, so this is no end yet.
-        if done + len(self._running) >= self._budget:
+        # A running trial may still fail and leave the study short, or be better, so this is no end yet.
+        if ended or done + len(self._running) >= self._budget:
             return None
         while True:
             reached("ask")

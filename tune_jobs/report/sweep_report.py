@@ -108,6 +108,8 @@ def _headline(result: dict[str, Any]) -> list[str]:
         f"control error {result['control_error']:.2f}, the best of the finalists after full retraining; the best "
         f"of the sweep, after short ones, was trial {result['best_of_sweep']['number']}."
     ]
+    if result.get("ended"):
+        sentences.append(f"The sweep ended after {result['trials']} trials: {result['ended']}.")
     if not result["feasible"]:
         sentences.append("No trial was feasible: the one with the least control error was taken.")
     if "seconds" in result:

@@ -44,6 +44,7 @@ from tune_jobs.stages.search import read_genotype, search_stage
 from tune_jobs.stages.sweep import sweep_stage
 from tune_jobs.study.enqueued import enqueued
 from tune_jobs.study.folder import HOME, check_owner, home_of, identify, prepare_folder, study_files, write_errors
+from tune_jobs.study.limits import planned_trials
 from tune_jobs.study.optuna_study import open_study
 from tune_jobs.study.postgres_lock import database_lock
 from tune_jobs.study.result import archive_result, finished
@@ -106,9 +107,11 @@ def run_sweep(config: SweepConfig, data: Dataset | None = None, progress: Progre
         study = open_optuna(config, data, url)
         if config.execution.dashboard:
             progress.say(f"Optuna's dashboard: {optuna_command(folder, url)}")
-        result = finished(folder, config.trials)
+        result = finished(folder, planned_trials(config, study, stage_seconds(folder).get("sweep", 0)))
         if result is not None:
-            progress.say(f"This study is finished ({result['trials']} trials); nothing to do. --trials adds more.")
+            ended = "; ".join(filter(None, (f"{result['trials']} trials", result.get("ended"))))
+            more = "A larger limit" if result.get("ended") else "--trials"
+            progress.say(f"This study is finished ({ended}); nothing to do. {more} adds more.")
             return SweepResult(folder, result)
         identifier = study.user_attrs[IDENTIFIER]
         write_json(folder / CONFIG, plain_config(config, data.digest, identifier))
@@ -173,7 +176,7 @@ def _stages(run: Run, config: SweepConfig, study: optuna.Study, place: Workplace
     reached("search finished")
     context = context_of(config, place, optimal, run.device)
     with _timed(folder, "sweep"):
-        sweep_stage(run, config, study, context)
+        ended = sweep_stage(run, config, study, context)
     reached("sweep finished")
     with _timed(folder, "finalists"):
         best, allowed, full = finalists_stage(run, context, study, config.finalists, config.baselines)
@@ -188,6 +191,7 @@ def _stages(run: Run, config: SweepConfig, study: optuna.Study, place: Workplace
     reached("ensemble finished")
     return {
         **named,
+        "ended": ended,
         "feasible": allowed,
         **outcome,
         "trials": finished_trials(study),

@@ -1,5 +1,6 @@
 """Stage 2: Optuna's trials."""
 
+import time
 from typing import Any
 
 import optuna
@@ -19,7 +20,9 @@ from tune_jobs.messages import Report
 from tune_jobs.progress.display import Progress
 from tune_jobs.stages.trial import run_trial
 from tune_jobs.study.context import StudyContext
+from tune_jobs.study.limits import ended_early, limit
 from tune_jobs.study.samplers import make_sampler
+from tune_jobs.study.saved import stage_seconds
 from tune_jobs.study.space import search_space
 from tune_jobs.study.trials import best_trial, common_failure, failed_trials, finished_trials, trials_frame
 from tune_jobs.watch.names import trial_name
@@ -48,9 +51,17 @@ class BestCallback(tune.Callback):
         self._show()
 
 
-def sweep_stage(run: Run, config: SweepConfig, study: optuna.Study, context: StudyContext) -> None:
-    """Stage 2: Optuna's trials, until the budget of complete and pruned ones is reached."""
-    if finished_trials(study) < config.trials:
+def sweep_stage(run: Run, config: SweepConfig, study: optuna.Study, context: StudyContext) -> str | None:
+    """Stage 2: Optuna's trials, until the budget of complete and pruned ones is reached, or a limit.
+
+    Returns which limit ended it before --trials, in words.
+    """
+    begin = time.monotonic() - stage_seconds(run.folder).get("sweep", 0)
+
+    def seconds() -> float:
+        return time.monotonic() - begin
+
+    if finished_trials(study) < config.trials and not ended_early(config, study, seconds()):
         startup = max(4, config.trials // 4)
         cap = max(4, config.trials // 2) + failed_trials(study)
         searcher = StudySearcher(
@@ -61,6 +72,7 @@ def sweep_stage(run: Run, config: SweepConfig, study: optuna.Study, context: Stu
             make_sampler=lambda seed: make_sampler(config.sampler, seed, startup),
             files=run.files,
             check=run.check,
+            ended=lambda: limit(config, study, seconds()) is not None,
             before_tell=run.watch.album(config, context.optimal),
         )
         with run.progress.stage(
@@ -81,13 +93,14 @@ def sweep_stage(run: Run, config: SweepConfig, study: optuna.Study, context: Stu
             if searcher.unwritable:
                 raise StudyError(f"the sweep stopped: {searcher.unwritable}")
             done, failed = finished_trials(study), failed_trials(study)
-            if done < config.trials and failed >= cap:
+            short = done < config.trials and not ended_early(config, study, seconds())
+            if short and failed >= cap:
                 shared = common_failure(study)
                 raise StudyError(
                     f"the sweep gave up: {failed} trials failed"
                     + (f", all for the same reason: {shared}" if shared else f"; see {TRIALS_TABLE} for the reasons.")
                 )
-            if done < config.trials:
+            if short:
                 raise Interrupted(
                     f"stopped with {done} of {config.trials} trials finished; all are stored. "
                     "Run the same command again to resume."
@@ -95,6 +108,12 @@ def sweep_stage(run: Run, config: SweepConfig, study: optuna.Study, context: Stu
         run.clean("sweep")
     else:
         write_text(run.folder / TRIALS_TABLE, trials_frame(study).to_csv(index=False))
+    ended = ended_early(config, study, seconds())
+    if ended is not None:
+        done = finished_trials(study)
+        words = f"The sweep ended after {done} of {config.trials} trials: {ended}."
+        run.progress.say(f"{words} A larger limit continues it.")
+    return ended
 
 
 def sweep_trial(config: dict[str, Any], data: Dataset, context: StudyContext) -> None:

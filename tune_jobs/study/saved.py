@@ -27,6 +27,7 @@ from tune_jobs.files.workplace import Workplace
 from tune_jobs.study.context import StudyContext
 from tune_jobs.study.finalists import Finalist, finalist_entries
 from tune_jobs.study.folder import check_owner
+from tune_jobs.study.limits import planned_trials
 from tune_jobs.study.storage import plain_reason, resolve, sqlite_url, storage_file, storage_from, storage_reference
 
 FORMAT = 2
@@ -113,6 +114,11 @@ class SavedStudy:
     def optimal(self) -> Genotype:
         """The optimal genotype; raises CheckpointError before the search has found it, or if it is another space's."""
         return stored_genotype(self.folder, self.config.space)
+
+    @property
+    def planned(self) -> int:
+        """With how many trials the sweep is finished."""
+        return planned_trials(self.config, self.study, stage_seconds(self.folder).get("sweep", 0))
 
     def trials(self) -> list[FrozenTrial]:
         """All trials by their numbers; raises StudyError if the storage is damaged or out of reach."""

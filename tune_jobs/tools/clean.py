@@ -65,7 +65,7 @@ def text(answer: dict[str, Any]) -> str:
 
 def _check_finished(saved: SavedStudy) -> None:
     result, folder = read_result(saved.folder), saved.folder
-    if result is None or result["trials"] < saved.config.trials:
+    if result is None or result["trials"] < saved.planned:
         raise StudyError(f"the study in {folder} is not finished: run the sweep's same command first, then clean.")
     if result["chosen"]["number"] not in {finalist.number for finalist in saved.finalists()}:
         raise StudyError(f"the result in {folder} does not fit its trials: see what doctor says; nothing was removed.")

@@ -13,6 +13,7 @@ from tune_jobs.files.curves import read_curve
 from tune_jobs.files.layout import GENOTYPE, PREDICTIONS, curve_path
 from tune_jobs.files.stored_trainer import CANDIDATE, has_weights
 from tune_jobs.progress.text import counted, duration, one_line, size_text
+from tune_jobs.study.limits import ended_early
 from tune_jobs.study.result import read_result, test_reads
 from tune_jobs.study.saved import SavedStudy, open_saved, stage_seconds
 from tune_jobs.study.trials import added_trials, best_trial
@@ -26,7 +27,7 @@ _STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNIN
 def run(command: Status) -> dict[str, Any]:
     """The study's state as plain values; what cannot be read is a line in "problems"."""
     saved = open_saved(command.study, command.storage)
-    folder, planned = saved.folder, saved.config.trials
+    folder = saved.folder
     problems: list[str] = []
 
     def tried(read, missing):
@@ -36,13 +37,15 @@ def run(command: Status) -> dict[str, Any]:
             problems.append(str(error))
             return missing
 
-    trials = saved.trials()
+    trials, asked = saved.trials(), saved.config.trials
     counts = Counter(_STATES[trial.state.name] for trial in trials)
     for trial in added_trials(saved.study):
         counts[_STATES[trial.state.name]] -= 1
         counts["added"] += 1
     result = tried(lambda: read_result(folder), None)
     seconds = tried(lambda: stage_seconds(folder), {})
+    ended = ended_early(saved.config, saved.study, seconds.get("sweep", 0))
+    planned = asked if ended is None else counts["complete"] + counts["pruned"]
     passed = {"search": (folder / GENOTYPE).exists(), "sweep": counts["complete"] + counts["pruned"] >= planned}
     retrainings = tried(lambda: _retrainings(saved), None) if all(passed.values()) else None
     passed["ensemble"] = result is not None and result["trials"] >= planned
@@ -64,7 +67,8 @@ def run(command: Status) -> dict[str, Any]:
         "finished": passed["ensemble"],
         "driver": holder,
         "stages": [{"name": n, "state": states[n], "seconds": seconds.get(n)} for n in STAGES],
-        "trials": {"planned": planned, **{name: counts[name] for name in (*_STATES.values(), "added")}},
+        "trials": {"planned": asked, **{name: counts[name] for name in (*_STATES.values(), "added")}},
+        "ended": ended,
         "running": [tried(lambda k=k: _step(folder, k), {"trial": k}) for k in running],
         "retrainings": retrainings,
         "best_of_sweep": _best(saved),
@@ -128,6 +132,8 @@ def text(answer: dict[str, Any]) -> str:
     details = {"sweep": f"{trials['complete'] + trials['pruned']} of {trials['planned']} trials ({states or 'none'})"}
     if retrainings:
         details["finalists"] = f"{retrainings['done']} of {retrainings['planned']} full retrainings"
+    if answer["ended"]:
+        details["sweep"] += f", ended early: {answer['ended']}"
     rows = []
     for stage in answer["stages"]:
         took = "" if stage["seconds"] is None else duration(stage["seconds"])

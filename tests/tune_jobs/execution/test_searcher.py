@@ -341,6 +341,21 @@ class TestStateMachine:
         driver.finish(trial, complete(config["params"]))
         assert driver.suggest()[1] == Searcher.FINISHED
 
+    def test_after_a_limit_what_runs_ends_first_and_may_lift_it(self, tmp_path):
+        reached = True
+        driver = Driver(log(tmp_path), tmp_path, ended=lambda: reached)
+        reached = False
+        (one, config), (two, _) = driver.suggest(), driver.suggest()
+        reached = True
+        driver.finish(one, complete(config["params"]))
+        assert driver.suggest()[1] is None
+        again = Driver(log(tmp_path), tmp_path, ended=lambda: True)
+        assert again.suggest()[1]["trial"] == 1, "what a dead driver left ends too"
+        driver.finish(two, complete(config["params"]))
+        assert driver.suggest()[1] == Searcher.FINISHED
+        reached = False
+        assert driver.suggest()[1]["trial"] == 2
+
     def test_a_lost_lock_stops_it(self, tmp_path):
         def check():
             raise StudyError("taken over")

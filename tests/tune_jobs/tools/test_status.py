@@ -107,6 +107,15 @@ def test_a_study_that_goes_on_shows_its_last_result(study):
     assert "3 of 5 trials" in text and "of 3 trials, test accuracy" in text
 
 
+def test_a_study_that_a_limit_ended_is_finished(study):
+    change_options(study, trials=9, hours=0.01)
+    answer, text = status(study)
+    assert answer["finished"] and states(answer) == ["done"] * 4
+    assert "done, 3 of 9 trials" in text and "ended early: --hours 0.01 are over" in text
+    change_options(study, trials=9, hours=1)
+    assert not status(study)[0]["finished"]
+
+
 def test_trials_of_others_are_counted_apart_and_never_the_best(study):
     saved = open_saved(study)
     best = status(study)[0]["best_of_sweep"]
