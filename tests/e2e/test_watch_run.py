@@ -88,7 +88,7 @@ def test_what_was_logged_is_read_back(seen):
     client = MlflowClient(tracking_uri(seen.out))
     experiment = client.get_experiment_by_name("study").experiment_id
     runs = {(run.data.tags["stage"], run.info.run_name): run for run in client.search_runs([experiment])}
-    assert set(runs) == {("search", "darts"), ("sweep", "trial 0")}
+    assert set(runs) == {("search", "darts"), ("sweep", "trial 0"), ("result", "final ensemble")}
     history = client.get_metric_history(runs["sweep", "trial 0"].info.run_id, "loss")
     assert [(metric.step, metric.value) for metric in history] == losses
     assert {run.info.status for run in runs.values()} == {"FINISHED"}

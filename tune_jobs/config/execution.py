@@ -32,8 +32,8 @@ class ExecutionOptions:
     """Nodes of the Ray cluster to wait for."""
     dashboard: bool = False
     """Start Ray's dashboard and print its address."""
-    log: tuple[Literal["tensorboard", "mlflow"], ...] = ()
-    """Write TensorBoard's files or MLflow's runs into the study's folder."""
+    log: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    """Log curves and result for TensorBoard, MLflow or W&B."""
 
     def __post_init__(self):
         object.__setattr__(self, "log", tuple(dict.fromkeys(self.log)))

@@ -47,6 +47,7 @@ RAY = "ray"
 """Ray's own files, a folder a stage and driver in it, among the files that driver and workers share."""
 TENSORBOARD = "tensorboard"
 MLFLOW = "mlflow"
+WANDB = "wandb"
 
 
 def curve_path(folder: str | Path, number: int) -> Path:

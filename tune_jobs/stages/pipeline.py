@@ -138,6 +138,7 @@ def run_sweep(config: SweepConfig, data: Dataset | None = None, progress: Progre
         result |= {"seconds": stage_seconds(folder), "config": config.to_dict(), **environment()}
         from tune_jobs.report.sweep_report import write_report  # plotly would delay the start
 
+        watch.log_result(result)
         reached("results complete")
         write_report(folder, study, result)
         reached("report written")

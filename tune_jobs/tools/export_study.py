@@ -70,8 +70,8 @@ def trials_text(trials: dict[str, int]) -> str:
 def travels(name: str) -> bool:
     """Whether an archive may hold a file of this name beside the database."""
     own = name in (DRIVER, MANIFEST) or name.endswith(".lock") or is_temporary(name) or is_damaged(name)
-    # Other programs than ours write MLflow's database, and a library that trusts it reads it: it stays.
-    alien = name.startswith("mlflow/") or re.fullmatch(r"study\.db(-\w+)?", name)
+    # Other programs than ours write these logs and databases, and libraries that trust them read them: they stay.
+    alien = name.startswith(("mlflow/", "wandb/")) or re.fullmatch(r"study\.db(-\w+)?", name)
     if own or alien:
         return False
     return not name.startswith("ray/") or re.fullmatch(CHECKPOINT.format(r"\d+"), name) is not None
@@ -90,6 +90,7 @@ def _pack(saved: SavedStudy, work: Path) -> dict[str, Any]:
     checkpoints = found.matching(CHECKPOINT.format(running)) if running else []
     left_out = [f"{name}: no regular file" for name in found.others]
     left_out += [f"{name}: MLflow's own database is not exported" for name in found.matching(r"mlflow/.*")]
+    left_out += [f"{name}: W&B's own log is not exported" for name in found.matching(r"wandb/.*\.wandb")]
     storage = storage_file(storage_url(saved.config))
     files = [name for name in found.files if travels(name) and not name.startswith("ray/")]
     digests: dict[str, dict[str, str]] = {}

@@ -17,7 +17,7 @@ from tune_jobs.files.environment import commit
 from tune_jobs.files.layout import ARTIFACTS
 from tune_jobs.messages import Report
 from tune_jobs.progress.display import Progress
-from tune_jobs.watch.loggers import Logs
+from tune_jobs.watch.loggers import Logs, log_result
 from tune_jobs.watch.metrics import Metrics
 from tune_jobs.watch.names import named
 from tune_jobs.watch.stage_callback import StageCallback
@@ -49,6 +49,10 @@ class Watch:
     ) -> StageCallback:
         """The callback of a stage's run."""
         return StageCallback(progress, self._metrics, Logs(self._log, self._folder, stage), stage, name_of, describe)
+
+    def log_result(self, result: Mapping[str, Any]) -> None:
+        """Log the final ensemble's scores."""
+        log_result(self._log, self._folder, result)
 
     def album(self, config: SweepConfig, optimal: Genotype) -> Callable[[optuna.Trial, Report], None]:
         """What gives the sweep's trials their pictures and notes; the study has its own note from then on."""

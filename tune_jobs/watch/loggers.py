@@ -1,5 +1,6 @@
-"""Learning curves for TensorBoard and MLflow, which a resumed study continues."""
+"""Learning curves and the result for TensorBoard, MLflow and W&B, which a resumed study continues."""
 
+import hashlib
 import logging
 import os
 import time
@@ -10,13 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from edgenes.errors import ConfigError
-from tune_jobs.files.layout import MLFLOW, TENSORBOARD
+from tune_jobs.files.layout import MLFLOW, TENSORBOARD, WANDB
 from tune_jobs.messages import Report
 
 _log = logging.getLogger(__name__)
-PACKAGES = {"tensorboard": ("tensorboardX", "tensorboardX"), "mlflow": ("mlflow", "mlflow-skinny")}
+PACKAGES = {
+    "tensorboard": ("tensorboardX", "tensorboardX"),
+    "mlflow": ("mlflow", "mlflow-skinny"),
+    "wandb": ("wandb", "wandb"),
+}
 """By kind of log: the module that it needs, and the package of pip that has it."""
 _CURVES = ("search", "sweep")
+_RESULT = "result"
 _RUN = "edgenes.run"
 
 
@@ -27,7 +33,7 @@ def check_loggers(kinds: Iterable[str]) -> None:
         if find_spec(module) is None:
             raise ConfigError(
                 f"--log {kind} needs the Python package {package}: pip install {package} "
-                "(or edgenes-studio[watch], which brings both)."
+                "(or edgenes-studio[watch], which brings all three)."
             )
 
 
@@ -37,14 +43,14 @@ def tracking_uri(folder: Path) -> str:
 
 
 class Logs:
-    """The logs of these kinds for one stage; only the search and the sweep have curves.
+    """The logs of these kinds for one stage; only the search, the sweep and the result have any.
 
     A log that cannot be written ends with a warning: the study continues without it.
     """
 
     def __init__(self, kinds: Iterable[str], folder: Path, stage: str):
-        makers = {"tensorboard": _TensorBoard, "mlflow": _MLflow}
-        self._loggers = {kind: makers[kind](folder, stage) for kind in kinds if stage in _CURVES}
+        makers = {"tensorboard": _TensorBoard, "mlflow": _MLflow, "wandb": _Wandb}
+        self._loggers = {kind: makers[kind](folder, stage) for kind in kinds if stage in (*_CURVES, _RESULT)}
 
     def started(self, trial: str, config: Mapping[str, Any]) -> None:
         """A trial began, or began again."""
@@ -53,8 +59,11 @@ class Logs:
     def reported(self, trial: str, report: Report) -> None:
         """Log the numbers of a report that has a step."""
         if report.step is not None:
-            numbers = {key: value for key, value in report.record().items() if _is_number(value)}
-            self._each("reported", trial, numbers, report.step)
+            self.numbers(trial, report.record(), report.step)
+
+    def numbers(self, trial: str, values: Mapping[str, Any], step: int) -> None:
+        """Log what is a number among `values`."""
+        self._each("reported", trial, {key: value for key, value in values.items() if _is_number(value)}, step)
 
     def ended(self, trial: str, failed: bool) -> None:
         """A trial ended."""
@@ -72,6 +81,22 @@ class Logs:
                 del self._loggers[kind]
                 reason = str(error).strip().partition("\n")[0]
                 _log.warning("--log %s ends here: %s: %s. The study continues.", kind, type(error).__name__, reason)
+
+
+def log_result(kinds: Iterable[str], folder: Path, result: Mapping[str, Any]) -> None:
+    """Log the final ensemble's scores, against the number of trials: a run beside those of the trials."""
+    logs, name = Logs(kinds, folder, _RESULT), "final ensemble"
+    scores = {f"{part}/{score}": value for part in ("validation", "test") for score, value in result[part].items()}
+    logs.started(name, {})
+    logs.numbers(name, scores | {"control_error": result["control_error"]}, result["trials"])
+    logs.ended(name, failed=False)
+    logs.close()
+
+
+def _parameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells the trial of this configuration from others."""
+    described = {key: value for key, value in config.items() if key in ("trial", "seed", "job")}
+    return {**described, **config.get("params", {})}
 
 
 def _is_number(value: Any) -> bool:
@@ -137,8 +162,7 @@ class _MLflow:
             return
         tags = {"stage": self._stage, _RUN: run}
         self._runs[trial] = self._client.create_run(self._experiment, run_name=trial, tags=tags).info.run_id
-        described = {key: value for key, value in config.items() if key in ("trial", "seed", "job")}
-        for key, value in {**described, **config.get("params", {})}.items():
+        for key, value in _parameters(config).items():
             self._client.log_param(self._runs[trial], key, value)
 
     def reported(self, trial: str, numbers: Mapping[str, float], step: int) -> None:
@@ -153,3 +177,58 @@ class _MLflow:
 
     def close(self) -> None:
         pass
+
+
+class _Wandb:
+    """One run a trial, which the next driver continues.
+
+    Ray's own callback would give a resumed trial a new run, and keep two processes a trial.
+    """
+
+    def __init__(self, folder: Path, stage: str):
+        self._folder, self._stage, self._runs = folder, stage, {}
+
+    @cached_property
+    def _wandb(self) -> Any:
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        os.environ.setdefault("WANDB_SILENT", "true")
+        import wandb  # takes seconds
+
+        return wandb
+
+    @cached_property
+    def _mode(self) -> str:
+        """WANDB_MODE, else online where W&B knows the user and answers."""
+        if os.environ.get("WANDB_MODE"):
+            return os.environ["WANDB_MODE"]
+        try:
+            return "online" if self._wandb.login(prompt=False) else "offline"
+        except self._wandb.Error as error:
+            _log.warning("--log wandb is offline, in %s: %s", self._folder / WANDB, str(error).partition("\n")[0])
+            return "offline"
+
+    def started(self, trial: str, config: Mapping[str, Any]) -> None:
+        self.ended(trial)
+        self._runs[trial] = self._wandb.init(
+            mode=self._mode,
+            dir=self._folder,
+            project=os.environ.get("WANDB_PROJECT") or self._folder.name,
+            group=self._stage,
+            name=trial,
+            id=hashlib.sha256(f"{self._folder}|{self._stage}|{trial}".encode()).hexdigest()[:16],
+            resume="allow",
+            reinit="create_new",  # trials run beside each other
+            config=_parameters(config),
+            settings=self._wandb.Settings(console="off", symlink=False, disable_git=True, x_disable_stats=True),
+        )
+
+    def reported(self, trial: str, numbers: Mapping[str, float], step: int) -> None:
+        self._runs[trial].log(dict(numbers), step=step)
+
+    def ended(self, trial: str, failed: bool = False) -> None:
+        if trial in self._runs:
+            self._runs.pop(trial).finish(exit_code=int(failed))
+
+    def close(self) -> None:
+        for trial in list(self._runs):
+            self.ended(trial)
