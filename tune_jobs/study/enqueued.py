@@ -35,7 +35,7 @@ def enqueued(given: Mapping[str, Any], space: Mapping[str, BaseDistribution]) ->
     return params | {ratio: _ratio(ratio, given, space[ratio]) for end, ratio in ends.items() if end in given}
 
 
-def _ratio(ratio: str, given: Mapping[str, Any], distribution: BaseDistribution) -> float:
+def _ratio(ratio: str, given: Mapping[str, Any], distribution: Any) -> float:
     first, second = RATIOS[ratio]
     if ratio in given:
         raise ConfigError(f"--enqueue: {first} is {ratio} times {second}: give {first} or {ratio}, not both.")

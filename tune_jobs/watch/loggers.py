@@ -186,7 +186,8 @@ class _Wandb:
     """
 
     def __init__(self, folder: Path, stage: str):
-        self._folder, self._stage, self._runs = folder, stage, {}
+        self._folder, self._stage = folder, stage
+        self._runs: dict[str, Any] = {}
 
     @cached_property
     def _wandb(self) -> Any:
