@@ -66,6 +66,11 @@ class SearchConfig(NetworkConfig):
 
     Against collapse (`edgenes/training/collapse.py`): `max_parameter_free` caps the pools and skips of the found
     genotype, `stop_parameter_free` ends the search before its argmax genotype has more of them; None sets no limit.
+
+    Example:
+        >>> from edgenes import SearchConfig, SearchSpace
+        >>> SearchConfig(space=SearchSpace(nodes=3), epochs=10).space.max_edges
+        3
     """
 
     space: SearchSpace = field(default_factory=SearchSpace)
@@ -118,6 +123,11 @@ class HypernetworkConfig(SearchConfig):
 
     With `lam`, a number of shared edges in [0, Lambda], lambda is always that: the search of eq. (2.1), as (2.3) with
     all of p(lambda) at one point.
+
+    Example:
+        >>> from edgenes import HypernetworkConfig
+        >>> HypernetworkConfig(c_start=0.1, c_end=1.0, t_start=1.0, t_end=0.2, pivots=5).epochs
+        35
     """
 
     epochs: int = 35
@@ -152,6 +162,11 @@ class TrainingConfig(NetworkConfig):
     """Retraining of a genotype's network from scratch (section 3.1).
 
     `cutout` is the side of the square that is cut out of each augmented image, as a share of the image's side.
+
+    Example:
+        >>> from edgenes import TrainingConfig
+        >>> TrainingConfig(channels=16, epochs=50).batch_size
+        64
     """
 
     cells: int = 2

@@ -2,7 +2,16 @@
 
 
 class EdgeNESError(Exception):
-    """Base of all errors that EdgeNES raises on purpose; scripts print its message without a traceback."""
+    """Base of all errors that EdgeNES raises on purpose; scripts print its message without a traceback.
+
+    Example:
+        >>> from edgenes import EdgeNESError, load_data
+        >>> try:
+        ...     load_data("nowhere")
+        ... except EdgeNESError as error:
+        ...     print(type(error).__name__)
+        DataError
+    """
 
 
 class ConfigError(EdgeNESError, ValueError):

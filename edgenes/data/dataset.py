@@ -19,7 +19,14 @@ STD_FLOOR = 1 / 255
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One part: `images` uint8 (N, C, H, W), C-contiguous, and `labels` int64 (N,)."""
+    """One part: `images` uint8 (N, C, H, W), C-contiguous, and `labels` int64 (N,).
+
+    Example:
+        >>> import numpy as np
+        >>> from edgenes import Part
+        >>> len(Part(np.zeros((5, 1, 8, 8), np.uint8), np.zeros(5, np.int64)))
+        5
+    """
 
     images: np.ndarray = field(repr=False)
     labels: np.ndarray = field(repr=False)
@@ -51,6 +58,12 @@ class Dataset:
 
     `mean` and `std` are per channel, of W and H together, in units of x / 255. `digest` identifies pixels,
     labels, split and `flip` in caches; it is the same with and without the test part.
+
+    Example:
+        >>> from edgenes import load_data
+        >>> data = load_data("digits")
+        >>> data.classes, data.channels, data.image_size, len(data.validation)
+        (10, 1, 8, 287)
     """
 
     name: str

@@ -53,5 +53,13 @@ def register_method(name: str, run: Method, label: str | None = None) -> None:
 
     The pool are fully retrained networks, members positions in it; `label` is its name in tables. Raises ConfigError
     for the name of a method of the package.
+
+    Example:
+        >>> from edgenes import register_method
+        >>> def one_random(setting, trainer):
+        ...     from edgenes.methods.catalogue import run_method
+        ...     found = run_method("random", setting, trainer)
+        ...     return found.pool, [0]
+        >>> register_method("one-random", one_random, "One random genotype")
     """
     METHODS.add(name, Baseline(run, name if label is None else label))

@@ -174,6 +174,13 @@ class Network(Backbone):
     (logits, auxiliary logits). `drop_path` is the probability that an operation's output is zeroed for an image
     (its masks come from `generator`; skip connections that change no resolution are kept, as in DARTS). With
     `darts_layout` the windows of the auxiliary head's pool overlap.
+
+    Example:
+        >>> import torch
+        >>> from edgenes import Network, SearchSpace, random_genotype
+        >>> genotype = random_genotype(SearchSpace(), torch.Generator().manual_seed(0))
+        >>> Network(genotype, image_channels=1, classes=10, channels=8, cells=2)(torch.zeros(4, 1, 8, 8)).shape
+        torch.Size([4, 10])
     """
 
     def __init__(

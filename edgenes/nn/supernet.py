@@ -24,6 +24,12 @@ class Supernet(Backbone):
     """All candidate operations on all edges, without affine batch norm and without running statistics.
 
     Batch norm uses each batch's own statistics, since paths mix; `as_network` gives a genotype its own.
+
+    Example:
+        >>> from edgenes import SearchSpace, Supernet
+        >>> net = Supernet(SearchSpace(), image_channels=1, classes=10, channels=8, cells=1)
+        >>> sum(weight.numel() for weight in net.parameters()) > 10_000
+        True
     """
 
     def __init__(

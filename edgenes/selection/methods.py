@@ -58,6 +58,14 @@ def register_selection(name: str, choose: Choose) -> None:
     `choose(problem, **options)` gives a `Selection`; `problem` holds the checked predictions, labels, size and
     criterion, and `problem.selection(members)` scores what was chosen. Raises ConfigError for the name of a method of
     the package.
+
+    Example:
+        >>> import numpy as np
+        >>> from edgenes import register_selection, select_ensemble
+        >>> register_selection("first", lambda problem: problem.selection(range(problem.size)))
+        >>> predictions = np.full((4, 6, 3), 1 / 3)  # candidates, samples, classes
+        >>> select_ensemble(predictions, np.zeros(6, int), 2, method="first").members
+        (0, 1)
     """
     METHODS.add(name, choose)
 

@@ -261,6 +261,14 @@ def deviate(genotype: Genotype, edges: int, generator: torch.Generator) -> Genot
 
     The completion is uniform among all that share exactly the kept edges (the paper's RandomD-NES, whose code
     never changes an operation alone). Raises ConfigError outside 0 .. Lambda, or where the space leaves no choice.
+
+    Example:
+        >>> import torch
+        >>> from edgenes import SearchSpace, deviate, random_genotype, shared_edges
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> genotype = random_genotype(SearchSpace(), generator)
+        >>> shared_edges(genotype, deviate(genotype, 3, generator))
+        1
     """
     import torch
 

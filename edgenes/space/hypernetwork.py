@@ -129,14 +129,32 @@ class Hypernetwork(nn.Module):
 
 
 def control_curve(hypernetwork: Hypernetwork, optimal: Genotype, points_per_edge: int = 1) -> list[dict[str, float]]:
-    """[{"lambda", "shared"}] on a grid over [0, Lambda]: edges that the argmax genotype shares with the optimal one."""
+    """[{"lambda", "shared"}] on a grid over [0, Lambda]: edges that the argmax genotype shares with the optimal one.
+
+    Example:
+        >>> import torch
+        >>> from edgenes import Hypernetwork, SearchSpace, control_curve, random_genotype
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> hypernetwork = Hypernetwork(SearchSpace(), generator=generator)
+        >>> curve = control_curve(hypernetwork, random_genotype(SearchSpace(), generator))
+        >>> [point["lambda"] for point in curve]
+        [0.0, 1.0, 2.0, 3.0, 4.0]
+    """
     steps = hypernetwork.space.max_edges * points_per_edge
     grid = [i / points_per_edge for i in range(steps + 1)]
     return [{"lambda": lam, "shared": shared_edges(hypernetwork.genotype(lam), optimal)} for lam in grid]
 
 
 def control_error(hypernetwork: Hypernetwork, optimal: Genotype) -> float:
-    """Mean |lambda - shared edges| over lambda = 0, 1, ..., Lambda: 0 is perfect control of the diversity."""
+    """Mean |lambda - shared edges| over lambda = 0, 1, ..., Lambda: 0 is perfect control of the diversity.
+
+    Example:
+        >>> import torch
+        >>> from edgenes import Hypernetwork, SearchSpace, control_error
+        >>> hypernetwork = Hypernetwork(SearchSpace(), generator=torch.Generator().manual_seed(0))  # not trained
+        >>> control_error(hypernetwork, hypernetwork.genotype(4)) > 0.5
+        True
+    """
     curve = control_curve(hypernetwork, optimal)
     return sum(abs(point["lambda"] - point["shared"]) for point in curve) / len(curve)
 
@@ -171,6 +189,15 @@ def draw_candidates(
 
     The argmax genotypes on an even grid come first, both ends included; then genotypes are sampled, stratum after
     stratum, until there are enough or `max_draws` draws were made: a hypernetwork that collapsed gives fewer.
+
+    Example:
+        >>> import torch
+        >>> from edgenes import Hypernetwork, SearchSpace, draw_candidates
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> hypernetwork = Hypernetwork(SearchSpace(), generator=generator)
+        >>> candidates = draw_candidates(hypernetwork, 8, generator)
+        >>> len({candidate.genotype for candidate in candidates})
+        8
     """
     high = hypernetwork.space.max_edges if high is None else high
     found: dict[Genotype, Candidate] = {}

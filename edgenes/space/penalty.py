@@ -63,6 +63,15 @@ def shared_edge_penalty(
     `exact` is the expectation over sampled genotypes, (lambda - mu)^2 + variance: no noise, no temperature;
     `gumbel` is the paper's single Gumbel-softmax sample at `temperature`, its noise from `generator`.
     Raises ConfigError on an unknown estimator, a temperature <= 0, or `gumbel` without a generator.
+
+    Example:
+        >>> import torch
+        >>> from edgenes import Hypernetwork, SearchSpace, random_genotype, shared_edge_penalty
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> hypernetwork = Hypernetwork(SearchSpace(), generator=generator)
+        >>> penalty = shared_edge_penalty(hypernetwork(2.0), random_genotype(SearchSpace(), generator), 2.0)
+        >>> penalty.shape, bool(penalty > 0)
+        (torch.Size([]), True)
     """
     space: SearchSpace = optimal.space
     if logits.alpha.shape[-3:] != (len(space.cell_types), len(space.edges), len(space.operations)):

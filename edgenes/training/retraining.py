@@ -131,7 +131,16 @@ def predict(
     device: str = "cpu",
     batch_size: int = PREDICTION_BATCH,
 ) -> np.ndarray:
-    """Log-probabilities, float32 (samples, classes), of a network in eval mode on a part of the data, in order."""
+    """Log-probabilities, float32 (samples, classes), of a network in eval mode on a part of the data, in order.
+
+    Example:
+        >>> import torch
+        >>> from edgenes import Network, SearchSpace, load_data, predict, random_genotype
+        >>> data = load_data("digits")
+        >>> genotype = random_genotype(SearchSpace(), torch.Generator().manual_seed(0))
+        >>> predict(Network(genotype, data.channels, data.classes, 4, 2), data.validation, data).shape
+        (287, 10)
+    """
     batches = DeviceData(part, data, device).ordered(batch_size)
     outputs = [network(images).log_softmax(-1).cpu() for images, _ in batches]
     return torch.cat(outputs).numpy()

@@ -6,7 +6,11 @@ import inspect
 import pytest
 
 import edgenes
+from edgenes.data import sources
+from edgenes.methods import baselines
 from edgenes.registry import Registry
+from edgenes.selection import methods as selection_methods
+from edgenes.space import operations
 
 EXAMPLES = {
     test.name: test
@@ -19,7 +23,7 @@ EXAMPLES = {
 @pytest.fixture(autouse=True)
 def registries_restored(monkeypatch):
     """What an example registers is known to it alone."""
-    for module in (edgenes.space.operations, edgenes.data.sources, edgenes.selection.methods):
+    for module in (operations, sources, selection_methods, baselines):
         for _, registry in inspect.getmembers(module, lambda value: isinstance(value, Registry)):
             monkeypatch.setattr(registry, "_entries", dict(registry))
 
