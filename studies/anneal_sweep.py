@@ -57,19 +57,28 @@ def _summary(config: SweepConfig, result: dict) -> None:
         + (f"best of the sweep: trial {best}" if result["feasible"] else "no trial was feasible: it has the least"),
         highlight=False,
     )
-    here = Path(sys.executable)  # `python` alone may be another one than the environment's
-    here = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
     storage = storage_url(replace(config, storage=storage_reference(config.storage, folder)))
     limits = {"hours": config.hours, "patience": config.patience} if result["ended"] else {"trials": config.trials}
-    more = " ".join(f"--{name} {2 * value:g}" for name, value in limits.items() if value is not None)
+    doubled = {name: 2 * value for name, value in limits.items() if value is not None}
     commands = [
         ("the report", f"{folder / 'report' / 'index.html'}"),
         ("Optuna's dashboard", optuna_command(folder, storage)),
-        ("more trials", f"{here} {shlex.join(sys.argv)} {more}"),
+        ("more trials", more_trials(config, doubled)),
     ]
     out.print("\nNext:")
     for what, command in commands:
         out.print(f"  {what + ':':<20} {command}", markup=False, highlight=False, soft_wrap=True)
+
+
+def more_trials(config: SweepConfig, limits: dict[str, float]) -> str:
+    """What runs the study up to further limits: the same command, or the call, where other code called this."""
+    if Path(sys.argv[0]).resolve() == Path(__file__).resolve():
+        here = Path(sys.executable)  # `python` alone may be another one than the environment's
+        here = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
+        return f"{here} {shlex.join(sys.argv)} " + " ".join(f"--{name} {value:g}" for name, value in limits.items())
+    default, own = SweepConfig().to_dict(), {"out": str(config.folder), "storage": config.storage, **limits}
+    options = {name: value for name, value in (config.to_dict() | own).items() if value != default[name]}
+    return f"run_sweep(SweepConfig.of({', '.join(f'{name}={value!r}' for name, value in options.items())}))"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """The main job as a person runs it: a tiny real study, finished, extended, moved, refused."""
 
 import json
+import shlex
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +13,10 @@ import torch
 from optuna.trial import TrialState
 
 from edgenes import Ensemble, Genotype, Hypernetwork, control_error, load_data
-from studies.anneal_sweep import main
+from studies import anneal_sweep
+from studies.anneal_sweep import main, more_trials
 from tests.faults.harness import SMOKE, Ended, drive, trials
+from tune_jobs import SweepConfig
 from tune_jobs.files.layout import TEST_READS
 
 
@@ -47,6 +52,17 @@ def test_a_study_leaves_an_ensemble_and_all_that_led_to_it(undisturbed):
     optimal = Genotype.from_json((undisturbed / "search" / "genotype.json").read_text())
     hypernetwork = Hypernetwork.load(undisturbed / "hypernetwork" / "hypernetwork.pt")
     assert control_error(hypernetwork, optimal) == result["control_error"]
+
+
+def test_what_adds_trials_can_be_run_as_it_was_run_now(monkeypatch, tmp_path):
+    config = SweepConfig.of(
+        smoke_test=True, preset="paper", out=tmp_path / "it's", log=("mlflow",), storage="journal:/a"
+    )
+    monkeypatch.setattr(sys, "argv", ["/nowhere/ipykernel_launcher.py", "-f", "kernel.json"])
+    again = eval(more_trials(config, {"trials": 4}), {"run_sweep": lambda config: config, "SweepConfig": SweepConfig})
+    assert again.trials == 4 and replace(again, trials=2) == config
+    monkeypatch.setattr(sys, "argv", [anneal_sweep.__file__, "--out", "it's"])
+    assert shlex.split(more_trials(config, {"trials": 4}))[-4:] == ["--out", "it's", "--trials", "4"]
 
 
 def test_a_finished_study_says_so_and_changes_nothing(undisturbed, capsys):

@@ -3,6 +3,9 @@
 import os
 import signal
 import socket
+import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import services  # there is no public way to what `auto` stands for
 from ray.job_config import JobConfig
 
 from edgenes.errors import ConfigError
@@ -21,6 +25,8 @@ from tune_jobs.study.storage import kept_from_children
 
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """The environment variable that Ray sets for the process of a job, and for no other."""
+SOCKET = "session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
+"""A socket in Ray's folder."""
 NODES_LIMIT = 1800.0  # seconds: a cloud may be slow to give a machine
 
 
@@ -60,11 +66,45 @@ def _check_reachable(address: str) -> None:
     """Raise StudyError at once if nothing answers at HOST:PORT; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
-        return  # "local", "auto": Ray knows where
+        return
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
         raise StudyError(f"no Ray cluster at {address}: {error}. Start it, or correct --address.") from error
+
+
+def _check_found() -> None:
+    """Raise StudyError where no Ray is to be found on this machine, or only one that another program keeps to itself.
+
+    A study's own Ray listens on the loopback alone, and Ray would look for it elsewhere for minutes.
+    """
+    try:
+        found = services.canonicalize_bootstrap_address("auto")
+        if found is not None:
+            _check_reachable(found)
+    except (ConnectionError, StudyError) as error:
+        reason = str(error).partition(". ")[0]
+        raise StudyError(
+            f"the address auto leads to no Ray that can be joined: {reason}. The Ray of another study on this machine "
+            "is its own: leave out --address and unset RAY_ADDRESS, or start one for all with `ray start --head`."
+        ) from error
+
+
+def _check_temporary() -> None:
+    """Raise StudyError where Ray cannot keep its files and sockets on this machine."""
+    mac = sys.platform == "darwin"
+    place = os.environ.get("RAY_TMPDIR") or (not mac and os.environ.get("TMPDIR")) or "/tmp"  # noqa: S108  as Ray does
+    folder, longest = Path(place) / "ray", 103 if mac else 107  # bytes of a socket's path
+    try:
+        if len(os.fsencode(folder / SOCKET)) > longest:
+            raise OSError(0, f"its sockets' paths would have more than {longest} bytes")
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(dir=folder).cleanup()
+    except OSError as error:
+        raise StudyError(
+            f"Ray cannot keep its files in {folder}: {error.strerror}. Set RAY_TMPDIR to a short folder of your own, "
+            f"as RAY_TMPDIR=/tmp/{os.getuid()}."
+        ) from error
 
 
 @contextmanager
@@ -84,7 +124,11 @@ def ray_cluster(execution: ExecutionOptions, job: JobConfig, progress: Progress)
     options["job_config"] = job
     if address == "local":
         options |= {"include_dashboard": execution.dashboard}
-    _check_reachable(address)
+        _check_temporary()
+    elif address == "auto":
+        _check_found()
+    else:
+        _check_reachable(address)
     try:
         with kept_from_children():  # Ray's processes need no storage
             context = ray.init(**options)
@@ -104,7 +148,10 @@ def ray_cluster(execution: ExecutionOptions, job: JobConfig, progress: Progress)
 
 @contextmanager
 def terminations() -> Iterator[None]:
-    """SIGTERM, as SLURM sends it, stops the study as Ctrl-C does."""
+    """SIGTERM, as SLURM sends it, stops the study as Ctrl-C does; in another thread than the main one, nothing does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     try:
         yield

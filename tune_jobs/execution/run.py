@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -191,9 +192,13 @@ def failure(outcome: Report, what: str) -> StudyError:
 
 @contextmanager
 def no_handler_left() -> Iterator[None]:
-    """Take away the handler of SIGINT that Tune leaves behind: it would swallow the next Ctrl-C after its run."""
+    """Take away the handler of SIGINT that Tune leaves behind: it would swallow the next Ctrl-C after its run.
+
+    In another thread than the main one there are no handlers, and Tune sets none.
+    """
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
