@@ -1,10 +1,11 @@
 """Which data a study uses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgenes.data.dataset import Dataset
 from edgenes.data.loading import load_data
+from edgenes.data.sources import SOURCES
 from edgenes.validation import check_at_least
 
 
@@ -30,6 +31,12 @@ class DataOptions:
     def __post_init__(self):
         if self.images is not None:
             check_at_least(self, 1, "images")
+
+    def located(self) -> "DataOptions":
+        """The same with absolute paths: what is stored is read in other folders too."""
+        path = Path(self.dataset).expanduser()
+        dataset = self.dataset if self.dataset in SOURCES or not path.exists() else str(path.absolute())
+        return replace(self, dataset=dataset, root=self.root and self.root.expanduser().absolute())
 
     def load(self) -> Dataset:
         """The data set; raises DataError if it is not there or does not fit."""

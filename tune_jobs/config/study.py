@@ -67,6 +67,10 @@ class StudyConfig:
         """The cells that are searched."""
         return self.networks.space
 
+    def located(self) -> Self:
+        """The same with absolute paths of data and folder."""
+        return dataclasses.replace(self, out=self.folder, data=self.data.located())
+
     def load(self) -> Dataset:
         """The data; raises DataError or ConfigError if they, or their images, do not fit."""
         data = self.data.load()

@@ -114,6 +114,7 @@ def run_experiment(
     progress = progress or Progress()
     check_job_folder(config.out)
     check_loggers(config.execution.log)
+    config = config.located()
     data, folder = config.load(), config.folder
     cache = cache_setting(config.execution.cache)
     prepare_folder(folder, EXPERIMENT)

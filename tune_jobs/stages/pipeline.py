@@ -89,6 +89,7 @@ def run_sweep(config: SweepConfig, data: Dataset | None = None, progress: Progre
     for params in config.enqueued:
         enqueued(params, search_space(config.search.estimator))
     if data is None:
+        config = config.located()
         data = config.load()
     else:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, dataset=data.name))

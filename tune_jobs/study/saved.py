@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from edgenes.checkpoint import read_json, read_text
 from edgenes.data.dataset import Dataset
-from edgenes.errors import CheckpointError, ConfigError
+from edgenes.errors import CheckpointError, ConfigError, DataError
 from edgenes.parsing import shown
 from edgenes.space.genotype import Genotype, SearchSpace
 from tune_jobs.config.passwords import redact, refuse_passwords
@@ -137,16 +137,25 @@ class SavedStudy:
         """What the trials of the study share."""
         return context_of(self.config, Workplace(StudyFiles(self.folder)), self.optimal, device)
 
+    def with_data(self, dataset: str | None, root: Path | None) -> "SavedStudy":
+        """The same study with its data at another place, where one is given."""
+        given = {name: value for name, value in (("dataset", dataset), ("root", root)) if value is not None}
+        return replace(self, config=replace(self.config, data=replace(self.config.data, **given).located()))
+
     def data(self) -> Dataset:
-        """The study's data; raises StudyError if what is found now is not what the study was begun with.
+        """The study's data, known by their digest; raises StudyError if what is found now is something else.
 
         Nothing is downloaded: where to would be for the study to say, and who wrote it is not known.
         """
-        data = replace(self.config, data=replace(self.config.data, download=False)).load()
+        elsewhere = "Give the place of the study's data with --dataset, or --root."
+        try:
+            data = replace(self.config, data=replace(self.config.data, download=False)).load()
+        except DataError as error:
+            raise DataError(f"{error} {elsewhere}") from error
         if data.digest != self.data_digest:
             raise StudyError(
                 f"the data set {self.config.data.dataset} found here is not the study's: its digest is {data.digest}, "
-                f"the study's {self.data_digest}."
+                f"the study's {self.data_digest}. {elsewhere}"
             )
         return data
 

@@ -47,6 +47,16 @@ class StudyCommand(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WithData(Command):
+    """A command that needs the study's data: their content says that they are the same, wherever they lie."""
+
+    dataset: str | None = None
+    """The study's data set, if its file or folder is elsewhere now."""
+    root: Path | None = None
+    """Folder of torchvision's data sets, if that is elsewhere now."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Status(StudyCommand):
     """Show how far a study is: its driver, stages, trials, the best one, failures, disk."""
 
@@ -96,7 +106,7 @@ class Export(StudyCommand):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Import(Command):
+class Import(WithData):
     """Unpack an exported study into a new folder, check every file, and print the command that resumes it."""
 
     module = "import_study"
@@ -107,7 +117,7 @@ class Import(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replay(StudyCommand):
+class Replay(WithData, StudyCommand):
     """Run one trial again from scratch and compare all numbers with its record; exit status 1 if one differs.
 
     The study's folder is only read.
@@ -127,7 +137,7 @@ class Replay(StudyCommand):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reselect(StudyCommand):
+class Reselect(WithData, StudyCommand):
     """Choose another ensemble from the study's hypernetwork, or from that of one trial, without a sweep.
 
     Candidates that the study has not stored are retrained, the members are chosen on the validation images, and the

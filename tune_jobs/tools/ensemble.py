@@ -32,7 +32,7 @@ DRAWS = 10
 
 def run(command: Reselect) -> dict[str, Any]:
     """Draw and retrain the candidates, choose the members on V, read T once, and save the ensemble."""
-    saved = open_saved(command.study, command.storage)
+    saved = open_saved(command.study, command.storage).with_data(command.dataset, command.root)
     config, wanted = saved.config, asked_for(command, saved)
     size, count, (low, high) = wanted["size"], wanted["candidates"], wanted["lambda"]
     context = saved.context(choose_device(saved, command.device))

@@ -8,12 +8,13 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from edgenes.checkpoint import read_json, write_json
 from edgenes.data.sources import SOURCES
 from edgenes.errors import CheckpointError
 from edgenes.parsing import JSON_BYTES, parse_json, reason, shown
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import StudyError
-from tune_jobs.files.layout import DATABASE, file_digest
+from tune_jobs.files.layout import CONFIG, DATABASE, file_digest
 from tune_jobs.progress.text import one_line, size_text
 from tune_jobs.study.saved import SavedStudy, open_saved
 from tune_jobs.tools.commands import Import
@@ -40,6 +41,8 @@ def run(command: Import) -> dict[str, Any]:
             manifest = _unpack(command.archive, staging)
             arrived = open_saved(staging)
             trials, elsewhere = arrived.trials(), differing_environment(arrived)  # what cannot be read ends it here
+            if command.dataset is not None or command.root is not None:
+                _place_data(arrived.with_data(command.dataset, command.root))
             staging.chmod(0o755)
             staging.rename(target)  # over an empty folder, or nothing
         finally:
@@ -59,6 +62,15 @@ def run(command: Import) -> dict[str, Any]:
     }
 
 
+def _place_data(saved: SavedStudy) -> None:
+    """Store where the study's data are on this machine; raises DataError or StudyError if they are not there."""
+    saved.data()
+    path, options = saved.folder / CONFIG, saved.config.data
+    stored = read_json(path)
+    stored["options"] |= {"dataset": options.dataset, "root": options.root and str(options.root)}
+    write_json(path, stored)
+
+
 def text(answer: dict[str, Any]) -> str:
     """What arrived, what differs here, and the command that resumes the study."""
     size, created = size_text(answer["bytes"]), one_line(answer["created"])
@@ -74,8 +86,8 @@ def text(answer: dict[str, Any]) -> str:
 
 
 _NOTES = {
-    "--dataset": "give the path of the same data",
-    "--root": "give the folder of the same data",
+    "--dataset": "give the path of the same data to import, to the command below, replay and ensemble",
+    "--root": "give the folder of the same data to import, to the command below, replay and ensemble",
     "--optimal": "put a copy of search/genotype.json there",
 }
 

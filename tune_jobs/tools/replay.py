@@ -50,7 +50,7 @@ def run(command: Replay) -> dict[str, Any]:
     """Run the trial again and compare."""
     if command.tolerance is not None and not 0 <= command.tolerance < math.inf:
         raise ConfigError(f"--tolerance must be a number of at least 0, got {command.tolerance!r}.")
-    saved = open_saved(command.study, command.storage)
+    saved = open_saved(command.study, command.storage).with_data(command.dataset, command.root)
     trial = find_trial(saved, command.trial)
     device, before = choose_device(saved, command.device), recorded_device(saved)
     elsewhere = differing_environment(saved)

@@ -1,10 +1,13 @@
 """Studies of other versions, and what a sweep shares with an experiment."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
 from edgenes.config import digest
+from edgenes.errors import DataError
 from tests.support.tiny_study import begin_study
 from tune_jobs import open_saved, run_sweep
 from tune_jobs.config.experiment import ExperimentConfig
@@ -38,3 +41,21 @@ def test_a_setting_that_came_later_had_its_default_before(tmp_path):
     check_settings(stored, asked, "the study", {"later": 1, "seed": 5})
     with pytest.raises(StudyError, match="later"):
         check_settings(stored, asked, "the study", {"later": 2})
+
+
+def test_data_are_stored_with_their_whole_path_and_found_by_their_content_elsewhere(tmp_path, monkeypatch):
+    saved = begin_study(tmp_path / "study")
+    monkeypatch.chdir(saved.folder)
+    located = SweepConfig.of(dataset="blobs.npz", root="~/data").located()
+    assert located.data.dataset == str(saved.folder / "blobs.npz") and located.data.root == Path.home() / "data"
+    assert SweepConfig.of(dataset="digits").located().data.dataset == "digits"
+
+    moved = shutil.move(saved.folder / "blobs.npz", tmp_path / "other.npz")
+    with pytest.raises(DataError, match="--dataset"):
+        saved.data()
+    monkeypatch.chdir(tmp_path)
+    found = saved.with_data("other.npz", None)
+    assert found.data().digest == saved.data_digest and found.config.data.dataset == str(moved)
+    alike = begin_study(tmp_path / "alike", data_seed=5)
+    with pytest.raises(StudyError, match=saved.data_digest):
+        saved.with_data(alike.config.data.dataset, None).data()

@@ -55,6 +55,16 @@ def test_a_study_arrives_whole_and_its_text_shows_what_is_elsewhere(finished, ar
         assert all(member.isfile() and not member.name.startswith(("/", ".")) for member in tar)
 
 
+def test_data_that_lie_elsewhere_are_noted_on_arrival_if_they_are_the_studys(finished, archive, tmp_path):
+    here = shutil.copyfile(finished / "blobs.npz", tmp_path / "other.npz")
+    answer = Import(archive=archive, folder=tmp_path / "a", dataset=str(here)).run()
+    assert answer["paths"][0]["value"] == open_saved(tmp_path / "a").config.data.dataset == str(here)
+    assert f"--dataset {here}" in answer["command"]
+    with pytest.raises(StudyError, match="is not the study's"):
+        Import(archive=archive, folder=tmp_path / "b", dataset="digits").run()
+    assert not (tmp_path / "b").exists()
+
+
 def member(name, content=b"x", **fields):
     info = tarfile.TarInfo(name)
     info.size = len(content)
