@@ -58,7 +58,7 @@ def _summary(config: SweepConfig, result: dict) -> None:
         highlight=False,
     )
     storage = storage_url(replace(config, storage=storage_reference(config.storage, folder)))
-    limits = {"hours": config.hours, "patience": config.patience} if result["ended"] else {"trials": config.trials}
+    limits = {"hours": config.hours, "patience": config.patience} if result.get("ended") else {"trials": config.trials}
     doubled = {name: 2 * value for name, value in limits.items() if value is not None}
     commands = [
         ("the report", f"{folder / 'report' / 'index.html'}"),

@@ -139,8 +139,9 @@ class SavedStudy:
 
     def with_data(self, dataset: str | None, root: Path | None) -> "SavedStudy":
         """The same study with its data at another place, where one is given."""
-        given = {name: value for name, value in (("dataset", dataset), ("root", root)) if value is not None}
-        return replace(self, config=replace(self.config, data=replace(self.config.data, **given).located()))
+        data = self.config.data
+        data = replace(data, dataset=dataset or data.dataset, root=root or data.root).located()
+        return replace(self, config=replace(self.config, data=data))
 
     def data(self) -> Dataset:
         """The study's data, known by their digest; raises StudyError if what is found now is something else.
