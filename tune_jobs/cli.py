@@ -28,6 +28,7 @@ RARE = frozenset(
         "hours",
         "patience",
         "enqueue",
+        "warm_start",
         "seeds_per_candidate",
         "value",
         "pruner",

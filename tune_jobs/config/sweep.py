@@ -34,7 +34,7 @@ class SweepConfig(StudyConfig):
     NAME: ClassVar[str] = "anneal"
     SMOKE: ClassVar[dict[str, Any]] = {**StudyConfig.SMOKE, "hypernetwork_epochs": 12, "trials": 2, "finalists": 1}
     CHANGEABLE: ClassVar[frozenset[str]] = StudyConfig.CHANGEABLE | {
-        *("trials", "hours", "patience", "enqueue", "storage", "dry_run")
+        *("trials", "hours", "patience", "enqueue", "warm_start", "storage", "dry_run")
     }
 
     guide: Literal["auto", *GUIDES] = "auto"
@@ -49,6 +49,8 @@ class SweepConfig(StudyConfig):
     """Trials in a row without a better one that end the sweep."""
     enqueue: UseAppendAction[tuple[str, ...]] = ()
     """Parameters of a trial to run first, as JSON."""
+    warm_start: Path | None = None
+    """Folder of an earlier study, whose trials teach the sampler."""
     finalists: int = 3
     """Best feasible trials whose candidates are retrained fully, to choose the hypernetwork."""
     seeds_per_candidate: int = 1
@@ -80,6 +82,7 @@ class SweepConfig(StudyConfig):
         super().__post_init__()
         object.__setattr__(self, "objectives", tuple(self.objectives))
         object.__setattr__(self, "enqueue", tuple(self.enqueue))
+        object.__setattr__(self, "warm_start", None if self.warm_start is None else Path(self.warm_start))
         if self.guide == "auto":  # decided here, as a study may be continued under another preset
             object.__setattr__(self, "guide", "supernet" if self.preset == "paper" else "predictor")
         check_at_least(self, 1, "trials", "finalists", "seeds_per_candidate")

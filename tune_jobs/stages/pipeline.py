@@ -42,6 +42,7 @@ from tune_jobs.stages.finalists import finalists_stage
 from tune_jobs.stages.hits import sweep_hits
 from tune_jobs.stages.search import read_genotype, search_stage
 from tune_jobs.stages.sweep import sweep_stage
+from tune_jobs.stages.warm_start import earlier_study, take_search, teach
 from tune_jobs.study.enqueued import enqueued
 from tune_jobs.study.folder import HOME, check_owner, home_of, identify, prepare_folder, study_files, write_errors
 from tune_jobs.study.limits import planned_trials
@@ -88,6 +89,7 @@ def run_sweep(config: SweepConfig, data: Dataset | None = None, progress: Progre
     check_loggers(config.execution.log)
     for params in config.enqueued:
         enqueued(params, search_space(config.search.estimator))
+    earlier = earlier_study(config)
     if data is None:
         config = config.located()
         data = config.load()
@@ -119,6 +121,10 @@ def run_sweep(config: SweepConfig, data: Dataset | None = None, progress: Progre
         study.set_user_attr(HOME, home_of(folder))
         write_json(folder / ENVIRONMENT, environment())
         files = study_files(folder, config.execution.storage_path, identifier)
+        if earlier is not None:
+            progress.say(teach(study, config, earlier, data.digest))
+            if taken := take_search(files, config, earlier, data.digest):
+                progress.say(taken)
 
         def check() -> None:
             presence.check()
