@@ -222,6 +222,10 @@ class _Wandb:
             config=_parameters(config),
             settings=self._wandb.Settings(console="off", symlink=False, disable_git=True, x_disable_stats=True),
         )
+        # W&B links its own log, out of the study's folder: such a folder is not opened again.
+        for path in (self._folder / WANDB).glob("*/logs/*"):
+            if path.is_symlink():
+                path.unlink()
 
     def reported(self, trial: str, numbers: Mapping[str, float], step: int) -> None:
         self._runs[trial].log(dict(numbers), step=step)
