@@ -23,7 +23,7 @@ from tune_jobs.report.page import Drawing, Section, write_page
 from tune_jobs.report.predictor_figures import predictor_frame, predictor_section
 from tune_jobs.report.reliability_figure import reliability_frame, reliability_section
 from tune_jobs.report.style import with_error
-from tune_jobs.study.trials import trials_frame
+from tune_jobs.study.trials import own_trials, trials_frame
 
 
 def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> Path:
@@ -31,12 +31,15 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
     trials = trials_frame(study)
     if "pruned_value" in trials:
         trials["value"] = trials["value"].fillna(trials["pruned_value"])
+    ran = trials[
+        trials["number"].isin([trial.number for trial in own_trials(study)])
+    ]  # and not those that others added
     best = study.get_trials(deepcopy=False)[result["chosen"]["number"]]
     rows = comparison(result)
     genotypes = _genotypes(result)
     optimal = genotypes["Optimal genotype"]
     frames = {
-        "weights": weight_frame(trials),
+        "weights": weight_frame(ran),
         "control": control_frame(best.user_attrs["control_curve"], best.user_attrs.get("candidates", [])),
         "comparison": pd.DataFrame(rows),
         "members": pd.DataFrame(member_rows(result)),
@@ -73,7 +76,7 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
             "control error is above the limit are drawn, but cannot win.",
             weight_figure(frames["weights"]),
         ),
-        Section("", figure=weight_figure(weight_frame(trials, "c_start"), "c_start")),
+        Section("", figure=weight_figure(weight_frame(ran, "c_start"), "c_start")),
         Section(
             f"Control of the diversity: trial {best.number}",
             "Edges shared with the optimal genotype against lambda, and the validation accuracy of shortly "
@@ -88,7 +91,12 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
         Section(
             "The study",
             "Optuna's own pictures: which parameters mattered, the best value so far, and each trial as a line through "
-            "its parameters.",
+            "its parameters."
+            + (
+                " Those that taught the sampler, and did not run here, are among them."
+                if len(ran) < len(trials)
+                else ""
+            ),
         ),
         *(Section("", figure=figure) for figure in _study_figures(study)),
         Section(

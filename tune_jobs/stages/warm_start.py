@@ -80,7 +80,7 @@ def take_search(files: StudyFiles, config: SweepConfig, source: SavedStudy, data
     for name in (PREDICTOR, GENOTYPE) if config.guided else (GENOTYPE,):
         _write(files.folder / name, read_bytes(source.folder / name))
         files.publish(name)
-    return f"The optimal genotype{' and the predictor are' if config.guided else ' is'} that of {source.folder}."
+    return f"The optimal genotype{' and the predictor are those' if config.guided else ' is that'} of {source.folder}."
 
 
 def _lesson(trial: FrozenTrial, space: dict[str, BaseDistribution], came_from: str) -> FrozenTrial:

@@ -90,7 +90,7 @@ def test_the_search_is_taken_where_it_would_be_the_same_and_only_by_a_study_with
     assert "other survey_epochs" in take_search(files, other, source, saved.data_digest)
     assert "other data" in take_search(files, saved.config, source, "another digest")
     assert not (saved.folder / GENOTYPE).exists()
-    assert "predictor are that of" in take_search(files, saved.config, source, saved.data_digest)
+    assert "predictor are those of" in take_search(files, saved.config, source, saved.data_digest)
     assert {name: (saved.folder / name).read_bytes() for name in taken} == taken
 
 
