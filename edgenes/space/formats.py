@@ -132,11 +132,6 @@ def write_nasbench301(space: SearchSpace, cells: Cells) -> dict[str, str]:
 def check_fits(space: SearchSpace, cells: Cells) -> None:
     """Raise ConfigError, with the options to give, unless cells of these forms are some of the space."""
     nodes = len(cells["normal"])
-    if len(cells["reduction"]) != nodes:
-        raise ConfigError(
-            f"both cells of a genotype have as many nodes, got {nodes} in the normal cell and "
-            f"{len(cells['reduction'])} in the reduction cell."
-        )
     if (space.nodes, space.inputs_per_node, set(space.cell_types)) != (nodes, 2, set(CELL_TYPES)):
         raise ConfigError(
             f"the genotype has {nodes} nodes with 2 inputs in normal and reduction cells, the search space "

@@ -73,8 +73,8 @@ def test_calibration_errors_agree_with_torchmetrics_off_the_edges(seed, classes,
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 10**6), st.sampled_from([1, 4, 15, 50]))
 def test_adaptive_ece_has_equally_many_samples_a_bin_and_no_order(seed, bins):
-    predictions, labels = predictions_of(seed, 1, 41)  # one-hot ones among them: many confidences of 1
-    p = predictions[0]
+    predictions, labels = predictions_of(seed, 1, 41)
+    p = predictions[0, np.random.default_rng(seed).integers(7, size=41)]  # many of equal confidence
     order = np.argsort(p.max(-1), kind="stable")
     excess = (p.argmax(-1) == labels)[order] - p.max(-1)[order]
     for value in set(p.max(-1)):

@@ -85,7 +85,10 @@ def test_an_abstention_keeps_its_error_on_new_images(error):
 
 
 def test_an_abstention_accepts_all_that_it_can():
-    probabilities, labels = simulated(7, 400)
+    few, _ = simulated(7, 30)
+    at = np.random.default_rng(7).integers(30, size=400)  # many of equal confidence: all of them are accepted, or none
+    probabilities = few[at]
+    labels = (probabilities.cumsum(-1) < np.random.default_rng(8).random((400, 1))).sum(-1).clip(max=4)
     rule = Abstention.fit(probabilities, labels, 0.1)
     confidence, wrong = probabilities.max(-1), ~correct(probabilities, labels)
     for threshold in confidence[confidence < rule.threshold]:
@@ -93,6 +96,7 @@ def test_an_abstention_accepts_all_that_it_can():
         assert (wrong[accepted].sum() + 1) / (accepted.sum() + 1) > 0.1
     accepted = rule.accepts(probabilities)
     assert (accepted.mean(), wrong[accepted].mean()) == (rule.coverage, rule.observed)
+    assert (wrong[accepted].sum() + 1) / (accepted.sum() + 1) <= 0.1
 
 
 @pytest.mark.parametrize(("error", "named"), [(0.001, "0.001"), (0, "between 0 and 1"), (1.5, "between 0 and 1")])

@@ -46,5 +46,8 @@ def test_a_supernet_of_this_layout_keeps_the_pools_norms_and_gives_networks_of_i
     genotype = random_genotype(space, seeded(1))
     calibration = torch.randn(64, 2, 8, 8, generator=seeded(3))
     assert supernet.stem[0].out_channels == 12
+    plain = Supernet(space, 2, 3, 4, 3)
+    norms = [sum(isinstance(each, nn.BatchNorm2d) for each in one.modules()) for one in (supernet, plain)]
+    assert norms[0] == norms[1]
     network = supernet.as_network(genotype, calibration)
     assert torch.allclose(network(calibration), supernet.sampled(calibration, genotype), atol=0.05)

@@ -114,9 +114,10 @@ SETTINGS = random_genotype(DARTS, seeded(2)).to_nasbench301()
         "",
         "Genotype()",
         "Genotype(1)",
+        WHOLE.replace("Genotype(", "Genotype(1, "),
         "os.Genotype(normal=[])",
         WHOLE.replace("normal_concat=[2, 3, 4, 5]", "normal_concat=[2, 3, 4]"),
-        WHOLE.replace("normal_concat=[2, 3, 4, 5]", "normal_concat=range(2, 10**9)"),
+        WHOLE.replace("normal_concat=[2, 3, 4, 5]", f"normal_concat=range(2, {10**9})"),
         WHOLE.replace("normal_concat=[2, 3, 4, 5]", f"normal_concat=range({10**30})"),
         WHOLE.replace("normal=[(", "normal=[('none', 0), (", 1),
         WHOLE.replace("reduce=[", "reduce=[] and [", 1),
@@ -141,12 +142,17 @@ SETTINGS = random_genotype(DARTS, seeded(2)).to_nasbench301()
         json.dumps({**SETTINGS, f"{PREFIX}inputs_node_normal_3": "-1_0"}),
         json.dumps({**SETTINGS, f"{PREFIX}edge_normal_0": None}),
     ],
-    ids=range(29),
+    ids=range(30),
 )
 def test_a_text_that_is_no_genotype_gets_a_sentence(text):
     with pytest.raises(ConfigError) as raised:
         genotype_of_text(text)
     assert 20 < len(str(raised.value)) < 800
+
+
+def test_an_odd_number_of_edges_is_said():
+    with pytest.raises(ConfigError, match="two edges a node, got 3"):
+        genotype_of_text("[[[0, 0], [1, 0], [0, 1]], [[0, 0], [1, 0]]]")
 
 
 def test_a_text_runs_no_code(tmp_path):

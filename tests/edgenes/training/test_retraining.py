@@ -68,6 +68,12 @@ def test_the_seed_decides_and_the_callers_random_states_are_untouched():
     assert_same_weights(make_network(config, PAPER, 1, 3), make_network(config, PAPER, 1, 3))
 
 
+@pytest.mark.parametrize("option", [{"cutout": 0.5}, {"darts_layout": True}])
+def test_options_of_darts_reach_the_training(option):
+    small = random_genotype(SearchSpace(nodes=1, operations=("max_pool_3x3",)), seeded(0))
+    assert losses_of(config_of(epochs=1, **option), DATA, small)[0] != losses_of(config_of(epochs=1), DATA, small)[0]
+
+
 def test_training_learns_from_w_and_h_together():
     """W holds the first two classes only and H the third only: whoever knows all three has seen both."""
 

@@ -1,9 +1,18 @@
-"""Weight decay of the architecture that a search trains, as DARTS has it."""
+"""What a search takes over from DARTS: the architecture's weight decay, the layout of its supernet."""
 
 import torch
 
 from edgenes import SearchConfig, SearchSpace, search_genotype
+from edgenes.training.bilevel import Bilevel
 from tests.support.toys import blobs
+
+
+def test_the_layout_of_darts_reaches_the_search():
+    def stem(layout):
+        config = SearchConfig(space=SearchSpace(nodes=1, operations=("skip_connect",)), channels=2, darts_layout=layout)
+        return Bilevel(config, blobs()).supernet.stem[0].out_channels
+
+    assert stem(True) == 3 * stem(False)
 
 
 def test_weight_decay_pulls_the_architecture_towards_zero():
