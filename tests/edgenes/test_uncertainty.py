@@ -99,6 +99,12 @@ def test_an_abstention_accepts_all_that_it_can():
     assert (wrong[accepted].sum() + 1) / (accepted.sum() + 1) <= 0.1
 
 
+def test_an_abstention_counts_the_image_to_come_as_wrong():
+    assert Abstention.fit([[0.9, 0.1]] * 19, [0] * 19, 0.05).coverage == 1
+    with pytest.raises(ConfigError, match="18 labelled images"):
+        Abstention.fit([[0.9, 0.1]] * 18, [0] * 18, 0.05)
+
+
 @pytest.mark.parametrize(("error", "named"), [(0.001, "0.001"), (0, "between 0 and 1"), (1.5, "between 0 and 1")])
 def test_an_error_that_cannot_be_kept_is_refused(error, named):
     with pytest.raises(ConfigError, match=named):
