@@ -28,12 +28,12 @@ def calibration_record(method: str, selection: Selection, crossed: CrossFit, lab
             part: {"before": summary(raw, truth), "after": summary(calibrated, truth)}
             for part, (raw, calibrated, truth) in parts.items()
         },
-        "reliability": [row for part, values in parts.items() for row in _bins(part, *values)],
+        "reliability": [row for part, values in parts.items() for row in reliability_rows(part, *values)],
     }
 
 
-def _bins(part: str, before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
-    """The bins that have samples."""
+def reliability_rows(part: str, before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
+    """The bins that have samples, of probabilities before and after calibration."""
     rows = []
     for when, probabilities in (("before", before), ("after", after)):
         found = reliability(probabilities, labels)

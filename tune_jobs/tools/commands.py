@@ -170,6 +170,33 @@ class Reselect(WithData, StudyCommand):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Evaluate(Command):
+    """Score an ensemble on labelled, corrupted and strange images, with a page: accuracy, NLL, ECE, Brier, AUROC."""
+
+    module = "evaluate"
+    ensemble: Positional[Path]
+    """Folder of the ensemble, or of its study."""
+    out: Path
+    """Folder of the page and its tables; corruptions that were computed there are not computed again."""
+    dataset: str | None = None
+    """digits, cifar10, cifar100, fashionmnist, an .npz, or a folder of pictures; by default the study's."""
+    root: Path | None = None
+    """Folder of torchvision's data sets."""
+    download: bool = False
+    """Let torchvision download a data set that is not there."""
+    part: Literal["test", "validation"] | None = None
+    """By default test; validation where the data are the study's own, whose test images are read only by name."""
+    shift: bool = False
+    """Fifteen corruptions at five severities, computed of these images."""
+    corrupted: Path | None = None
+    """Folder of CIFAR-10-C or CIFAR-100-C: its arrays in the place of computed corruptions."""
+    ood: tuple[str, ...] = ()
+    """Strange images to detect: another data set, inverted, noise."""
+    device: Device = "auto"
+    """Where to compute; auto is a GPU where there is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Compare(Command):
     """Compare two studies: their settings, trials and ensembles, and which differences are only noise.
 
@@ -223,6 +250,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "import": Import,
     "replay": Replay,
     "ensemble": Reselect,
+    "evaluate": Evaluate,
     "compare": Compare,
     "submit": Submit,
     "cluster-file": ClusterFile,

@@ -1,0 +1,92 @@
+"""An ensemble evaluated: its numbers, what is computed once, which images are read, and what is refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from edgenes import Ensemble, load_data, metrics
+from edgenes.data.corruptions import corrupt
+from edgenes.errors import DataError
+from tune_jobs.files.layout import TEST_READS
+from tune_jobs.tools import evaluate
+from tune_jobs.tools.commands import Evaluate
+
+
+def last(images):
+    return images.transpose(0, 2, 3, 1)
+
+
+@pytest.fixture
+def own(finished):
+    """The ensemble and the data of the study."""
+    ensemble = Ensemble.load(finished / "ensemble")
+    config = ensemble.card["config"]
+    return ensemble, load_data(config["dataset"], images=config["images"])
+
+
+def test_validation_images_and_their_corruptions_are_scored_and_computed_once(finished, own, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "CORRUPTIONS", {"fog": None, "contrast": None})
+    ensemble, data = own
+    command = Evaluate(ensemble=finished, out=tmp_path / "out", shift=True, ood=("noise", "inverted"))
+    reads = (finished / TEST_READS).read_text()
+    answer = command.run()
+    assert (finished / TEST_READS).read_text() == reads
+    assert answer["part"] == "validation" and len(answer["notes"]) == 1 and answer["cached"] == 0
+    table = pd.read_csv(tmp_path / "out" / "conditions.csv").set_index(["corruption", "severity", "model"])
+    for name, severity in (("clean", 0), ("fog", 5)):
+        images = data.validation.images if name == "clean" else corrupt(data.validation.images, name, severity)
+        expected = metrics.summary(ensemble.predict(last(images)), data.validation.labels)
+        found = table.loc[name, severity, "ensemble"]
+        assert found[list(expected)].to_dict() == pytest.approx(expected, abs=1e-4)
+    assert {(row["data"], row["score"]) for row in answer["ood"]} == {
+        (name, score) for name in ("noise", "inverted") for score in ("epistemic", "entropy")
+    }
+    assert 'src="data:image/png;base64,' in (tmp_path / "out" / "index.html").read_text()
+    monkeypatch.setattr(evaluate, "corrupt", None)
+    again = command.run()
+    assert again["cached"] == 10 and again["conditions"] == answer["conditions"]
+    assert str(tmp_path / "out") in command.text(again)
+
+
+def test_test_images_of_the_study_are_read_by_name_and_the_read_is_recorded(study, own, tmp_path):
+    name = own[0].card["config"]["dataset"]
+    before = len((study / TEST_READS).read_text().splitlines())
+    answer = Evaluate(ensemble=study / "ensemble", out=tmp_path / "out", dataset=name, part="test").run()
+    assert answer["part"] == "test" and answer["images"] == len(own[1].test)
+    assert len((study / TEST_READS).read_text().splitlines()) == before + 1
+
+
+def test_other_data_are_matched_by_the_names_of_their_classes(finished, own, tmp_path):
+    ensemble, data = own
+    names = np.array(data.class_names)
+    order = np.random.default_rng(0).permutation(len(names))
+    part = data.validation
+    arrays = {"x_train": last(part.images), "y_train": order[part.labels], "class_names": names[order.argsort()]}
+    arrays |= {"x_test": arrays["x_train"][:60], "y_test": arrays["y_train"][:60]}
+    np.savez(tmp_path / "other.npz", **arrays)
+    answer = Evaluate(ensemble=finished, out=tmp_path / "out", dataset=str(tmp_path / "other.npz")).run()
+    expected = metrics.accuracy(ensemble.predict(last(part.images[:60])), part.labels[:60])
+    assert answer["severities"][0]["accuracy"] == pytest.approx(expected) and not answer["notes"]
+    np.savez(tmp_path / "other.npz", **arrays | {"class_names": np.array([f"class {name}" for name in names])})
+    with pytest.raises(DataError, match="--ood"):
+        Evaluate(ensemble=finished, out=tmp_path / "out", dataset=str(tmp_path / "other.npz")).run()
+
+
+def test_the_published_arrays_are_read_a_severity_at_a_time(finished, own, tmp_path):
+    ensemble, _ = own
+    rng = np.random.default_rng(0)
+    pictures, labels = rng.integers(0, 256, (50, 8, 8, 3), dtype=np.uint8), rng.integers(3, size=50)
+    command = Evaluate(ensemble=finished, out=tmp_path / "out", corrupted=tmp_path)
+    np.save(tmp_path / "labels.npy", labels)
+    with pytest.raises(DataError):
+        command.run()
+    np.save(tmp_path / "fog.npy", pictures)
+    np.save(tmp_path / "speckle_noise.npy", pictures)  # one of the four extra ones
+    rows = [row for row in command.run()["conditions"] if row["model"] == "ensemble" and row["severity"]]
+    grey = np.rint(pictures @ [0.299, 0.587, 0.114]).astype(np.uint8)
+    assert [(row["corruption"], row["severity"]) for row in rows] == [("fog", severity) for severity in range(1, 6)]
+    expected = metrics.nll(ensemble.predict(grey[40:]), labels[40:])
+    assert rows[-1]["nll"] == pytest.approx(expected, rel=1e-3)
+    np.save(tmp_path / "fog.npy", pictures[:49])
+    with pytest.raises(DataError, match=r"fog\.npy"):
+        command.run()

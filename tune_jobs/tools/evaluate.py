@@ -1,0 +1,277 @@
+"""An ensemble on labelled data, on corrupted images and on strange ones, with a page."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from edgenes.checkpoint import file_in
+from edgenes.data import corruptions
+from edgenes.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from edgenes.data.dataset import Dataset
+from edgenes.data.images import resize
+from edgenes.detection import aupr, auroc, fpr_at_tpr
+from edgenes.ensemble import Ensemble
+from edgenes.errors import ConfigError, DataError
+from edgenes.uncertainty import Uncertainty
+from tune_jobs.config.data import DataOptions
+from tune_jobs.files.layout import CONFIG, ENSEMBLE_FOLDER, file_digest
+from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.progress.text import aligned
+from tune_jobs.report.image_scores import ImageScores
+from tune_jobs.report.robustness_page import Evaluation, condition_frame, severity_frame, write
+from tune_jobs.stages.calibration import reliability_rows
+from tune_jobs.study.result import read_test, test_reads
+from tune_jobs.tools.commands import Evaluate
+from tune_jobs.tools.machine import progress_line
+
+STRANGE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "inverted": lambda images: 255 - images,
+    "noise": lambda images: np.random.default_rng(0).integers(0, 256, images.shape, dtype=np.uint8),
+}
+"""Strange images that need no data."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images (N, C, S, S) with labels as the ensemble counts them, where they are from, and what to say about them."""
+
+    data: Dataset
+    part: str
+    images: np.ndarray
+    labels: np.ndarray
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Images of one corruption and severity, made when they are asked for; `digest` is of what they are made of."""
+
+    name: str
+    severity: int
+    digest: str
+    make: Callable[[], tuple[np.ndarray, np.ndarray]]
+
+
+def run(command: Evaluate) -> dict[str, Any]:
+    """Score the ensemble on each condition, and write the page and its tables."""
+    folder = command.ensemble.absolute()
+    path = file_in(folder / ENSEMBLE_FOLDER if (folder / ENSEMBLE_FOLDER).is_dir() else folder, "ensemble.pt")
+    ensemble, digest = Ensemble.load(path), file_digest(path)
+    ensemble.to("cuda" if command.device != "cpu" and torch.cuda.is_available() else "cpu")
+    clean = labelled(command, ensemble, path)
+    conditions = list(shifted(command, ensemble, clean.images, clean.labels))
+    command.out.mkdir(parents=True, exist_ok=True)
+    with progress_line("Evaluating", shown=not command.json) as show:
+        total, cached = len(conditions) + len(command.ood) + 1, 0
+        show(0, total, "clean")
+        known = uncertainty(ensemble, clean.images)
+        probabilities = models(ensemble, known)
+        scores = {("clean", 0): ImageScores.of(probabilities, clean.labels)}
+        for k, each in enumerate(conditions, start=1):
+            show(k, total, f"{each.name} {each.severity}")
+            stored = command.out / "computed" / f"{each.name}-{each.severity}-{key(digest, each.digest)}.pt"
+            found = ImageScores.load(stored)
+            cached += found is not None
+            if found is None:
+                pictures, truth = each.make()
+                found = ImageScores.of(models(ensemble, uncertainty(ensemble, pictures)), truth)
+                found.save(stored)
+            scores[each.name, each.severity] = found
+        ood = []
+        for k, name in enumerate(command.ood, start=len(conditions) + 1):
+            show(k, total, name)
+            ood += detected(name, known, uncertainty(ensemble, strange(name, command, ensemble, clean.images)))
+    bins = pd.DataFrame(reliability_rows(clean.part, probabilities[1], probabilities[0], clean.labels))
+    evaluation = Evaluation(
+        f"{clean.data.name}, {clean.part} images",
+        scores,
+        pd.DataFrame(ood, columns=["data", "score", "auroc", "aupr", "fpr95"]),
+        bins if ensemble.calibration else bins[bins["when"] == "before"],
+        clean.images,
+        clean.labels,
+        probabilities[0],
+        ensemble.class_names,
+        calibrated=ensemble.calibration is not None,
+        notes=clean.notes,
+    )
+    page = write(command.out, evaluation)
+    return {
+        "page": str(page),
+        "ensemble": digest,
+        "data": clean.data.digest,
+        "part": clean.part,
+        "images": len(clean.labels),
+        "cached": cached,
+        "severities": severity_frame(evaluation).to_dict("records"),
+        "conditions": condition_frame(evaluation).to_dict("records"),
+        "ood": ood,
+        "notes": clean.notes,
+    }
+
+
+def labelled(command: Evaluate, ensemble: Ensemble, path: Path) -> Labelled:
+    """The part of the data that the command names, of any data set whose classes the ensemble knows.
+
+    The test images of the ensemble's own study are read only by name, and the read is recorded in the study's folder.
+    """
+    config = ensemble.card.get("config", {})
+    own = command.dataset in (None, config.get("dataset"))
+    if own and not config:
+        raise ConfigError("the ensemble does not say which data it is of: give --dataset.")
+    asked = {each.name: config[each.name] for each in fields(DataOptions) if each.name in config} if own else {}
+    asked |= {"dataset": command.dataset} if command.dataset else {}
+    asked |= {"root": command.root} if command.root else {}
+    data = DataOptions(**asked | {"download": command.download, "image_size": ensemble.image_size}).load()
+    unknown = [name for name in data.class_names if name not in ensemble.class_names]
+    if unknown:
+        raise DataError(
+            f"the ensemble knows no class {', '.join(unknown[:3])}; its classes are "
+            f"{', '.join(ensemble.class_names[:10])}. For images of other classes use --ood."
+        )
+    own = own or data.digest == ensemble.card.get("data")
+    part, notes = command.part or ("validation" if own else "test"), []
+    if own and part == "validation":
+        notes.append(
+            "These validation images chose the members: the numbers on them are flattered. --part test reads the test "
+            "images once more."
+        )
+    if own and data.digest != ensemble.card.get("data"):
+        notes.append("The data are not those of the study any more: validation images may be training images of it.")
+    chosen = data.validation if part == "validation" else data.test
+    study = next((folder for folder in path.parents[1:3] if (folder / CONFIG).exists()), None)
+    if own and part == "test" and study:
+        chosen = read_test(data, StudyFiles(study), f"evaluate {path.parent.name}")
+        notes.append(f"The test images of this study have now been read {test_reads(study)} times.")
+    places = np.array([ensemble.class_names.index(name) for name in data.class_names])
+    return Labelled(data, part, fitted(chosen.images, ensemble), places[chosen.labels], notes)
+
+
+def shifted(command: Evaluate, ensemble: Ensemble, images: np.ndarray, labels: np.ndarray) -> Iterator[Condition]:
+    """The corruptions that are wanted: computed of these images, or read from the published arrays."""
+    if command.corrupted:
+        yield from published(command.corrupted, ensemble)
+    elif command.shift:
+        digest = key(images, labels, file_digest(Path(corruptions.__file__)))
+        for name in CORRUPTIONS:
+            for severity in SEVERITIES:
+                make = partial(_corrupted, images, labels, name, severity)
+                yield Condition(name, severity, digest, make)
+
+
+def _corrupted(images: np.ndarray, labels: np.ndarray, name: str, severity: int) -> tuple[np.ndarray, np.ndarray]:
+    return corrupt(images, name, severity), labels
+
+
+def published(folder: Path, ensemble: Ensemble) -> Iterator[Condition]:
+    """Those of the fifteen corruptions that lie in a folder of CIFAR-10-C or CIFAR-100-C; raises DataError."""
+    labels = _array(folder / "labels.npy", 1)
+    names = [name for name in CORRUPTIONS if (folder / f"{name}.npy").exists()]
+    if not names or not len(labels) or len(labels) % len(SEVERITIES):
+        raise DataError(
+            f"{folder} should hold NAME.npy of CIFAR-10-C or CIFAR-100-C, fog.npy for one, and labels.npy with as many "
+            f"labels for each of 5 severities; got {len(labels)} labels and {len(names)} known names."
+        )
+    if labels.min() < 0 or labels.max() >= len(ensemble.class_names):
+        raise DataError(f"labels.npy has the label {labels.max()}, the ensemble {len(ensemble.class_names)} classes.")
+    each = len(labels) // len(SEVERITIES)
+    for name in names:
+        pictures = _array(folder / f"{name}.npy", 4)
+        if pictures.dtype != np.uint8 or len(pictures) != len(labels):
+            raise DataError(f"{folder / name}.npy should be uint8 ({len(labels)}, 32, 32, 3), got {pictures.shape}.")
+        for severity in SEVERITIES:
+            rows = slice((severity - 1) * each, severity * each)
+            make = partial(_published, pictures[rows], labels[rows].astype(np.int64), ensemble)
+            yield Condition(name, severity, key(pictures[rows], labels[rows]), make)
+
+
+def _published(pictures: np.ndarray, labels: np.ndarray, ensemble: Ensemble) -> tuple[np.ndarray, np.ndarray]:
+    return fitted(resize(pictures, ensemble.image_size).transpose(0, 3, 1, 2), ensemble), labels
+
+
+def _array(path: Path, axes: int) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} cannot be read as an array of numpy ({error}).") from error
+    if array.ndim != axes:
+        raise DataError(f"{path} should have {axes} axes, got {array.shape}.")
+    return array
+
+
+def strange(name: str, command: Evaluate, ensemble: Ensemble, images: np.ndarray) -> np.ndarray:
+    """Images (N, C, S, S) that the ensemble was not made for: made of known ones, or the test part of other data."""
+    if name in STRANGE:
+        return STRANGE[name](images)
+    options = DataOptions(dataset=name, root=command.root, download=command.download, image_size=ensemble.image_size)
+    return fitted(options.load().test.images, ensemble)
+
+
+def fitted(images: np.ndarray, ensemble: Ensemble) -> np.ndarray:
+    """(N, C, S, S) with the ensemble's channels: grey ones repeated, RGB ones made grey as Pillow does."""
+    wanted, there = ensemble.mean.shape[1], images.shape[1]
+    if wanted == there:
+        return images
+    if {wanted, there} != {1, 3}:
+        raise DataError(f"the images have {there} channels, and the networks take {wanted}.")
+    if wanted == 3:
+        return images.repeat(3, axis=1)
+    return np.rint(np.einsum("nchw,c->nhw", images, [0.299, 0.587, 0.114])[:, None]).astype(np.uint8)
+
+
+def uncertainty(ensemble: Ensemble, images: np.ndarray) -> Uncertainty:
+    """Of images (N, C, S, S)."""
+    return ensemble.uncertainty(images.transpose(0, 2, 3, 1))
+
+
+def models(ensemble: Ensemble, found: Uncertainty) -> list[np.ndarray]:
+    """Probabilities of the ensemble, of it before its calibration, and of its members, as `ImageScores` has them."""
+    mean = np.tensordot(ensemble.weights, found.members, 1)
+    return [mean if ensemble.calibration is None else ensemble.calibration.apply(mean), mean, *found.members]
+
+
+def detected(name: str, known: Uncertainty, other: Uncertainty) -> list[dict[str, Any]]:
+    """How well each uncertainty tells strange images from known ones; strange ones are positive in AUROC and AUPR.
+
+    In the false positive rate known ones are, as in the literature: the share of strange ones accepted where 95% of the
+    known ones are.
+    """
+    rows = []
+    for score in ("epistemic", "entropy"):
+        values = np.concatenate([getattr(known, score), getattr(other, score)])
+        positive = np.arange(len(values)) >= len(known.entropy)
+        measures = {"auroc": auroc(values, positive), "aupr": aupr(values, positive)}
+        rows.append({"data": name, "score": score, **measures, "fpr95": fpr_at_tpr(-values, ~positive)})
+    return rows
+
+
+def key(*parts: np.ndarray | str) -> str:
+    """A digest of arrays and texts, 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(part).data)
+    return digest.hexdigest()[:16]
+
+
+def text(answer: dict[str, Any]) -> str:
+    """The means at each severity, ensemble and mean member, and what was detected."""
+    rows = [["severity", "", "accuracy", "NLL", "ECE", "Brier"]]
+    for row in answer["severities"]:
+        values = [f"{row[each]:.4f} ± {row[f'{each}_error']:.4f}" for each in ("accuracy", "nll", "ece", "brier")]
+        rows.append([str(row["severity"] or "clean"), row["model"], *values])
+    parts = [f"{answer['images']} images ({answer['part']}), ± one standard error over images", aligned(rows, left=2)]
+    if answer["ood"]:
+        heads = [["strange images", "by", "AUROC", "AUPR", "FPR at 95%"]]
+        for row in answer["ood"]:
+            heads.append([row["data"], row["score"], *(f"{row[name]:.3f}" for name in ("auroc", "aupr", "fpr95"))])
+        parts.append(aligned(heads, left=2))
+    parts += answer["notes"]
+    if answer["cached"]:
+        parts.append(f"{answer['cached']} corruptions were computed before.")
+    return "\n\n".join([*parts, f"Page: {answer['page']}"])
