@@ -57,8 +57,8 @@ class SweepConfig(StudyConfig):
     """Full retrainings of each candidate, from different seeds."""
     value: Literal[*VALUES] = "retrained"
     """Objective: retrained candidates' ensemble, the supernet's (one-shot), or candidates' mean."""
-    objectives: tuple[Literal["value", "control"], ...] = ("value",)
-    """value, or value and control: the second minimises the control error too."""
+    objectives: tuple[Literal["value", "control", "parameters"], ...] = ("value",)
+    """value; control and parameters of the ensemble may be minimised beside it."""
     sampler: Literal[*SAMPLERS] = "tpe"
     """Optuna's sampler."""
     pruner: Literal[*PRUNERS] = "none"
@@ -103,10 +103,12 @@ class SweepConfig(StudyConfig):
                 f"{retrainings} full retrainings are more than {MOST}: lower --finalists, "
                 "--candidates or --seeds-per-candidate."
             )
-        if self.objectives not in (("value",), ("value", "control")):
-            raise ConfigError(f"objectives must be value, or value control, got {' '.join(self.objectives)}.")
-        if len(self.objectives) == 2 and self.pruner != "none":
-            raise ConfigError("Optuna has no pruning with two objectives: leave out --pruner or one objective.")
+        if self.objectives[:1] != ("value",) or len(set(self.objectives)) < len(self.objectives):
+            raise ConfigError(
+                f"objectives must be value, then control, parameters or both, got {' '.join(self.objectives)}."
+            )
+        if len(self.objectives) > 1 and self.pruner != "none":
+            raise ConfigError("Optuna has no pruning with several objectives: leave out --pruner or one objective.")
         if self.guided and self.value == "one-shot":
             raise ConfigError("--value one-shot scores with the supernet's weights: it needs --guide supernet.")
         for name in (

@@ -27,7 +27,7 @@ from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.messages import Report, Status, finite
 from tune_jobs.moments import reached
 from tune_jobs.study.asking import Asker
-from tune_jobs.study.optuna_study import study_seed, trial_seed
+from tune_jobs.study.optuna_study import study_objectives, study_seed, trial_seed
 from tune_jobs.study.space import CONSTRAINT, misfit, with_derived
 from tune_jobs.study.trials import IDENTIFIER, ORIGIN, failed_trials, finished_trials, origin
 
@@ -88,7 +88,7 @@ class StudySearcher(Searcher):
         self._asker = Asker(study, space, make_sampler)
         self._max_attempts = max_attempts
         self._check, self._ended, self._before_tell = check, ended, before_tell
-        self._seed = study_seed(study)
+        self._seed, self._objectives = study_seed(study), study_objectives(study)
         self._identifier = study.user_attrs.get(IDENTIFIER)
         self.unwritable: str | None = None
         self._running: dict[str, _Running] = {}
@@ -221,7 +221,8 @@ class StudySearcher(Searcher):
         # After `tell` the trial can no longer be written, so everything else comes first.
         self._before_tell(trial, ended)
         failed, error = ended.status == Status.FAILED, finite(ended.control_error)
-        values = [ended.value, error][: len(self._study.directions)] if ended.status == Status.COMPLETE else None
+        numbers = {"value": ended.value, "control": error, "parameters": ended.attributes.get("parameters")}
+        values = [numbers[name] for name in self._objectives] if ended.status == Status.COMPLETE else None
         beside = {"control_error": error, "warnings": ended.warnings or None}
         beside |= {"reason": ended.reason, "traceback": ended.traceback}
         if error is not None and not failed and CONSTRAINT not in trial.constraints:

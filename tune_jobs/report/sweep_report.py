@@ -23,6 +23,7 @@ from tune_jobs.report.page import Drawing, Section, write_page
 from tune_jobs.report.predictor_figures import predictor_frame, predictor_section
 from tune_jobs.report.reliability_figure import reliability_frame, reliability_section
 from tune_jobs.report.style import with_error
+from tune_jobs.study.optuna_study import METRICS, study_objectives
 from tune_jobs.study.trials import own_trials, trials_frame
 
 
@@ -173,11 +174,13 @@ def _has_importances(study: optuna.Study) -> bool:
 def _study_figures(study: optuna.Study) -> list[go.Figure]:
     """Optuna's own pictures, those that the number of complete trials allows."""
     if len(study.directions) > 1:
-        return [visualization.plot_pareto_front(study, target_names=["accuracy", "control error"])]
-    figures = [
-        visualization.plot_optimization_history(study, target_name="accuracy"),
-        visualization.plot_parallel_coordinate(study, target_name="accuracy"),
-    ]
+        names = [METRICS[name] for name in study_objectives(study)]
+        figures = [visualization.plot_pareto_front(study, target_names=names)]
+    else:
+        figures = [
+            visualization.plot_optimization_history(study, target_name="accuracy"),
+            visualization.plot_parallel_coordinate(study, target_name="accuracy"),
+        ]
     if _has_importances(study):
         figures.insert(0, visualization.plot_param_importances(study, target_name="accuracy"))
     for figure in figures:

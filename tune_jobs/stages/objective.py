@@ -10,11 +10,12 @@ from edgenes.selection import cross_fitted
 
 @dataclass(frozen=True)
 class Scored:
-    """The value of a pool of networks with its standard error, and the NLL of its cross-fitted ensemble."""
+    """The value of a pool of networks with its standard error, and its cross-fitted ensemble: NLL, members by half."""
 
     value: float
     standard_error: float
     nll: float
+    members: tuple[tuple[int, ...], ...]
 
 
 def objective(value: str, predictions: np.ndarray, labels: np.ndarray, size: int, criterion: str) -> Scored:
@@ -25,8 +26,8 @@ def objective(value: str, predictions: np.ndarray, labels: np.ndarray, size: int
     """
     best = cross_fitted(predictions, labels, size, criterion)
     if value in ("retrained", "one-shot"):
-        return Scored(best.accuracy, best.standard_error, best.nll)
+        return Scored(best.accuracy, best.standard_error, best.nll, best.members)
     if value == "mean":
         mean = float(np.mean([accuracy(each, labels) for each in predictions]))
-        return Scored(mean, float(np.sqrt(mean * (1 - mean) / len(labels))), best.nll)
+        return Scored(mean, float(np.sqrt(mean * (1 - mean) / len(labels))), best.nll, best.members)
     raise ValueError(f"no objective {value!r}")

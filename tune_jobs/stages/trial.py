@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from edgenes.config import TrainingConfig
 from edgenes.data.batches import DeviceData
 from edgenes.data.dataset import Dataset
 from edgenes.metrics import accuracy
@@ -15,7 +16,7 @@ from edgenes.space.genotype import Genotype, shared_edges
 from edgenes.space.hypernetwork import CONTROL_LIMIT, Candidate, control_curve
 from edgenes.training.edgenes import HypernetworkResult, train_hypernetwork
 from edgenes.training.memory import with_less_memory
-from edgenes.training.retraining import predict
+from edgenes.training.retraining import make_network, predict
 from tune_jobs.execution.speed import Speed
 from tune_jobs.files.layout import hypernetwork_path
 from tune_jobs.messages import Report, Status
@@ -93,12 +94,11 @@ def run_trial(
     images, _ = DeviceData(data.weights, data, context.device).batch(calibration)
     predictions, hits, shared, rows = [], 0, 0, []
     for k, candidate in enumerate(candidates):
-        pace = {}
+        pace, training = {}, setting.training_config(candidate.genotype, epochs=setting.short_epochs)
         if context.value == "one-shot" and trained.supernet is not None:
             network = trained.supernet.as_network(candidate.genotype, images)
             probabilities = np.exp(predict(network, data.validation, data, context.device).astype(np.float64))
         else:
-            training = setting.training_config(candidate.genotype, epochs=setting.short_epochs)
             retrained = trainer.candidate(training, candidate.genotype)
             probabilities = retrained.value.probabilities
             hits, shared = hits + retrained.cached, shared + retrained.shared
@@ -108,7 +108,8 @@ def run_trial(
             if retrained.out_of_memory:
                 attributes["out_of_memory"] = retrained.out_of_memory
         predictions.append(probabilities)
-        rows.append(candidate_row(candidate, context.optimal) | {"accuracy": accuracy(probabilities, labels)})
+        measured = {"accuracy": accuracy(probabilities, labels), "parameters": parameters(training, candidate, data)}
+        rows.append(candidate_row(candidate, context.optimal) | measured)
         mean = float(np.mean([row["accuracy"] for row in rows]))
         seen = Report(
             stage="candidates",
@@ -127,6 +128,7 @@ def run_trial(
         "standard_error": scored.standard_error,
         "mean_accuracy": float(np.mean([row["accuracy"] for row in rows])),
         "nll": scored.nll,
+        "parameters": float(np.mean([sum(rows[k]["parameters"] for k in half) for half in scored.members])),
         "candidates": rows,
         "cache_hits": hits,
         "seconds": time.monotonic() - start,
@@ -135,6 +137,14 @@ def run_trial(
         attributes["shared_hits"] = shared
     note = f"value {scored.value:.3f}, control error {error:.2f}"
     return replace(outcome, status=Status.COMPLETE, value=scored.value, note=note)
+
+
+def parameters(training: TrainingConfig, candidate: Candidate, data: Dataset) -> int:
+    """Parameters of the candidate's network as it predicts: without the auxiliary head."""
+    with torch.device("meta"):  # no memory
+        config = replace(training, auxiliary=False)
+        network = make_network(config, candidate.genotype, data.channels, data.classes)
+    return sum(weight.numel() for weight in network.parameters())
 
 
 def candidate_row(candidate: Candidate, optimal: Genotype) -> dict[str, Any]:

@@ -20,7 +20,9 @@ from tune_jobs.study.samplers import make_pruner
 from tune_jobs.study.space import check_parameters, default_params
 from tune_jobs.study.storage import plain_reason, storage_from
 
-DIRECTIONS: dict[str, Any] = {"value": "maximize", "control": "minimize"}
+DIRECTIONS: dict[str, Any] = {"value": "maximize", "control": "minimize", "parameters": "minimize"}
+METRICS = {"value": "accuracy", "control": "control error", "parameters": "parameters of the ensemble"}
+"""The objectives' names in pictures and on dashboards."""
 
 
 def trial_seed(seed: int, number: int) -> int:
@@ -45,7 +47,7 @@ def open_study(
 ) -> optuna.Study:
     """Create or reopen the study `name`, `enqueue` its next trials; a new one has the method's defaults after them.
 
-    `objectives` is ("value",) or ("value", "control"). `identity` holds what else must not change between two
+    `objectives` are names of DIRECTIONS, "value" first. `identity` holds what else must not change between two
     runs (data, budgets of a trial), as JSON-able values; seed, objectives and space belong to it anyway.
     `defaults` are the values that settings had before there was an option for them. Parameters of `enqueue` that the
     study has already are left out. `claim` is called first: it gives
@@ -144,6 +146,11 @@ def study_identity(study: optuna.Study) -> dict[str, Any] | None:
     if identity is not None and (not isinstance(identity, dict) or type(identity.get("seed")) is not int):
         raise StudyError(f"The study {study.study_name!r} has no settings on record, but {shown(identity)}.")
     return identity
+
+
+def study_objectives(study: optuna.Study) -> list[str]:
+    """The names of the objectives that the study was opened with, in the order of a trial's values."""
+    return (study_identity(study) or {}).get("objectives") or list(DIRECTIONS)[: len(study.directions)]
 
 
 def study_seed(study: optuna.Study) -> int:

@@ -17,6 +17,7 @@ from tune_jobs.files.environment import commit
 from tune_jobs.files.layout import ARTIFACTS
 from tune_jobs.messages import Report
 from tune_jobs.progress.display import Progress
+from tune_jobs.study.optuna_study import METRICS, study_objectives
 from tune_jobs.watch.loggers import Logs, log_result
 from tune_jobs.watch.metrics import Metrics
 from tune_jobs.watch.names import named
@@ -34,7 +35,7 @@ class Watch:
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            study.set_metric_names(["accuracy", "control error"][: len(study.directions)])
+            study.set_metric_names([METRICS[name] for name in study_objectives(study)])
 
     def trainable(self, trainable: Callable, stage: str, name_of: Callable[[Any], str], reused: bool) -> type:
         """The trainable of a stage, its actors named after study, stage and trial."""

@@ -16,6 +16,7 @@ from edgenes.selection import cross_fitted
 from edgenes.space.encoding import canonical
 from edgenes.space.genotype import Genotype, random_genotype, random_genotypes, shared_edges
 from edgenes.space.hypernetwork import CONTROL_LIMIT, Hypernetwork, control_error
+from edgenes.training.retraining import make_network
 from tests.support.toys import seeded
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.files.layout import PREDICTIONS, PREDICTOR
@@ -95,6 +96,11 @@ def test_the_outcome_holds_the_objective_of_the_hypernetwork(whole):
         assert row["shared"] == shared_edges(genotype, context.optimal)
     scored = cross_fitted(np.stack(predictions), labels, 2, "nll")
     assert (outcome.value, attributes["standard_error"]) == (scored.accuracy, scored.standard_error)
+    sizes = [
+        sum(weight.numel() for weight in make_network(training, one.genotype, 1, 10).parameters()) for one in candidates
+    ]
+    assert [row["parameters"] for row in rows] == sizes
+    assert attributes["parameters"] == np.mean([sum(sizes[k] for k in half) for half in scored.members])
     assert attributes["mean_accuracy"] == pytest.approx(np.mean([row["accuracy"] for row in rows]))
 
 
