@@ -99,7 +99,7 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
                 else ""
             ),
         ),
-        *(Section("", figure=figure) for figure in _study_figures(study)),
+        *(Section("", figure=figure) for figure in study_figures(study)),
         Section(
             "Settings and versions",
             "All that is needed to repeat the study.",
@@ -171,7 +171,7 @@ def _has_importances(study: optuna.Study) -> bool:
     return len(study.directions) == 1 and len({trial.values[0] for trial in complete}) > 1
 
 
-def _study_figures(study: optuna.Study) -> list[go.Figure]:
+def study_figures(study: optuna.Study) -> list[go.Figure]:
     """Optuna's own pictures, those that the number of complete trials allows."""
     if len(study.directions) > 1:
         names = [METRICS[name] for name in study_objectives(study)]

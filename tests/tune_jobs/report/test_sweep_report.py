@@ -1,8 +1,15 @@
-"""The rows of the report's final comparison."""
+"""The rows of the report's final comparison, and Optuna's pictures of a study with several objectives."""
 
 import pytest
+from optuna.storages import InMemoryStorage
+from optuna.trial import create_trial
 
 from tune_jobs.report.comparison import NAMES, comparison
+from tune_jobs.report.sweep_report import study_figures
+from tune_jobs.study.optuna_study import METRICS, open_study
+from tune_jobs.study.space import search_space
+
+PARAMETERS = METRICS["parameters"]
 
 
 def scores(k):
@@ -34,3 +41,16 @@ def test_rivals_come_in_one_order_and_those_that_are_missing_are_left_out(keys):
     wanted = ["ensemble", *[key for key in NAMES if key in keys]]
     assert [row["name"] for row in rows] == [NAMES[key] for key in wanted]
     assert [row["validation"] for row in rows[1:]] == [baseline[key]["validation"]["accuracy"] for key in wanted[1:]]
+
+
+@pytest.mark.parametrize("objectives", [("value", "parameters"), ("value", "control", "parameters")])
+def test_the_pareto_front_has_an_axis_for_each_objective(objectives):
+    study = open_study("s", InMemoryStorage(), space=search_space("exact"), objectives=objectives)
+    for value, other in ((0.5, 1e5), (0.6, 2e5), (0.4, 3e5)):
+        study.add_trial(create_trial(values=[value, *[other] * (len(objectives) - 1)]))
+    [figure] = study_figures(study)
+    layout = figure.layout.scene if len(objectives) == 3 else figure.layout
+    titles = [layout.xaxis.title.text, layout.yaxis.title.text]
+    assert titles[0] == "accuracy" and titles[1] == ("control error" if len(objectives) == 3 else PARAMETERS)
+    assert len(objectives) == 2 or layout.zaxis.title.text == PARAMETERS
+    assert {len(trace.x) for trace in figure.data if trace.x} == {1, 2}, "two trials of three are best"
