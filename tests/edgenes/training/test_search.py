@@ -233,9 +233,9 @@ def test_both_parts_are_augmented_only_if_told(monkeypatch, name, augment):
     seen = []
     batch = DeviceData.batch
 
-    def spy(self, indices, generator=None, augment=False):
+    def spy(self, indices, generator=None, augment=False, *cutout):
         seen.append(augment)
-        return batch(self, indices, generator, augment)
+        return batch(self, indices, generator, augment, *cutout)
 
     monkeypatch.setattr(DeviceData, "batch", spy)
     run_search({"epochs": 1, "warmup": 0.0, "augment": augment}, name)
