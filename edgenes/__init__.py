@@ -18,6 +18,7 @@ from edgenes.uncertainty import Abstention, ConformalSets, Uncertainty
 
 if TYPE_CHECKING:
     from edgenes.ensemble import Ensemble
+    from edgenes.estimator import EdgeNESClassifier
     from edgenes.nn.network import Network
     from edgenes.nn.supernet import Supernet
     from edgenes.predictor import PerformancePredictor
@@ -41,6 +42,7 @@ __all__ = [
     "Dataset",
     "DivergedError",
     "Edge",
+    "EdgeNESClassifier",
     "EdgeNESError",
     "Ensemble",
     "Genotype",
@@ -79,6 +81,7 @@ __all__ = [
 _WITH_TORCH = {  # imported when they are used: a configuration is checked, and --help printed, without
     "ArchitectureLogits": "edgenes.space.logits",
     "Candidate": "edgenes.space.hypernetwork",
+    "EdgeNESClassifier": "edgenes.estimator",
     "Ensemble": "edgenes.ensemble",
     "Hypernetwork": "edgenes.space.hypernetwork",
     "Network": "edgenes.nn.network",

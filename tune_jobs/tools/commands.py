@@ -197,6 +197,23 @@ class Evaluate(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Convert(Command):
+    """Write a saved ensemble as one file for other runtimes, and check it against predict.
+
+    It takes uint8 images (batch, H, W, channels) and gives probabilities and their entropy; normalisation, weights and
+    calibration are in it.
+    """
+
+    module = "convert"
+    ensemble: Positional[Path]
+    """Folder of the ensemble, or of its study."""
+    to: Literal["onnx", "torch"] = "onnx"
+    """onnx (needs the extra `export`), or a program of torch.export."""
+    out: Path
+    """The file to write."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Compare(Command):
     """Compare two studies: their settings, trials and ensembles, and which differences are only noise.
 
@@ -251,6 +268,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "replay": Replay,
     "ensemble": Reselect,
     "evaluate": Evaluate,
+    "convert": Convert,
     "compare": Compare,
     "submit": Submit,
     "cluster-file": ClusterFile,

@@ -1,0 +1,238 @@
+"""EdgeNES as a classifier of scikit-learn: images and labels of any kind in, an ensemble out, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
+from edgenes.data.dataset import Dataset, Part, build_dataset
+from edgenes.data.images import resize
+from edgenes.data.split import split_indices
+from edgenes.ensemble import Ensemble
+from edgenes.errors import ConfigError
+from edgenes.methods.baselines import METHODS
+from edgenes.methods.budget import Setting
+from edgenes.methods.trainer import LocalTrainer, Prediction
+from edgenes.nn.network import Network, check_image_size
+from edgenes.selection import cross_fitted, select_ensemble
+from edgenes.space.genotype import Genotype, SearchSpace
+from edgenes.training.retraining import predict, train_network
+
+
+class EdgeNESClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A classifier of images by a searched, calibrated ensemble.
+
+    `fit` keeps a part of the images, V, out of all training: it chooses, weights and calibrates the ensemble there.
+    Images are (samples, H, W), (samples, H, W, channels), or flat (samples, H * W * channels) with `image_shape`; flat
+    ones of a square number of pixels need none. Values of uint8 are pixels; others are brought to 0..255 from 0..1, or
+    from the range that they have in `fit`, and rounded to whole ones.
+
+    Parameters:
+        ensemble_size: members.
+        candidates: networks trained fully, from which the members are chosen.
+        epochs: of each of them.
+        survey: genotypes trained shortly, on part of the images, to guide the search.
+        survey_epochs: of each of them.
+        channels, cells, nodes: size of the networks, and of a cell.
+        batch_size: images a step.
+        method: a name in `edgenes.methods.baselines.METHODS`, by default EdgeNES with seeds of the optimal genotype.
+        selection, criterion, calibration: see `edgenes.select_ensemble`.
+        validation_fraction: share of the images in V; half of the others guide the search.
+        image_shape: (H, W) or (H, W, channels) of flat images.
+        image_size: pixels a side to which images are resized; needed where they are not square.
+        flip: whether a mirrored image keeps its label.
+        device: cpu or cuda.
+        random_state: None, a number, or a RandomState; with a number, numbers on the CPU are the same each time.
+
+    Attributes:
+        classes_: the labels, in order.
+        ensemble_: the `Ensemble`.
+        cross_fit_: accuracy and NLL that the choice reaches on halves of V that did not make it.
+
+    Example:
+        >>> from sklearn.datasets import load_digits
+        >>> from edgenes import EdgeNESClassifier
+        >>> X, y = load_digits(return_X_y=True)
+        >>> model = EdgeNESClassifier(candidates=3, epochs=2, survey=10, survey_epochs=1, channels=4, random_state=0)
+        >>> model.fit(X[:300], y[:300]).predict_proba(X[300:305]).shape
+        (5, 10)
+    """
+
+    def __init__(
+        self,
+        ensemble_size: int = 3,
+        candidates: int = 6,
+        epochs: int = 20,
+        survey: int = 12,
+        survey_epochs: int = 16,
+        channels: int = 8,
+        cells: int = 2,
+        nodes: int = 4,
+        batch_size: int = 64,
+        method: str = "edge-nes-seeds",
+        selection: str = "auto",
+        criterion: str = "nll",
+        calibration: str = "temperature",
+        validation_fraction: float = 0.2,
+        image_shape: Sequence[int] | None = None,
+        image_size: int | None = None,
+        flip: bool = False,
+        device: str = "cpu",
+        random_state: Any = None,
+    ):
+        self.ensemble_size = ensemble_size
+        self.candidates = candidates
+        self.epochs = epochs
+        self.survey = survey
+        self.survey_epochs = survey_epochs
+        self.channels = channels
+        self.cells = cells
+        self.nodes = nodes
+        self.batch_size = batch_size
+        self.method = method
+        self.selection = selection
+        self.criterion = criterion
+        self.calibration = calibration
+        self.validation_fraction = validation_fraction
+        self.image_shape = image_shape
+        self.image_size = image_size
+        self.flip = flip
+        self.device = device
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any) -> EdgeNESClassifier:
+        """Search, train and choose the ensemble. Raises ValueError for images and labels that do not fit."""
+        X, y = validate_data(self, X, y, **_how(X), ensure_min_samples=2)
+        check_classification_targets(y)
+        self.classes_, labels = np.unique(np.asarray(y), return_inverse=True)
+        self.pixel_range_ = _range(X)
+        seed = int(check_random_state(self.random_state).randint(2**31))
+        data = self._dataset(self._images(X), labels.astype(np.int64), seed)
+        setting = self._setting(seed)
+        check_image_size(setting.space, self.cells, data.image_size)
+        trainer = _KeepingTrainer(data)
+        pool, _ = METHODS.find(self.method).run(setting, trainer)
+        predictions = np.stack([trainer.retrain(member.config, member.genotype).probabilities for member in pool])
+        how: dict[str, Any] = {
+            "size": min(self.ensemble_size, len(pool)),
+            "criterion": self.criterion,
+            "method": self.selection,
+        }
+        found = select_ensemble(predictions, data.validation.labels, **how, calibration=self.calibration)
+        self.cross_fit_ = None
+        if len(data.validation) > 1:
+            self.cross_fit_ = cross_fitted(predictions, data.validation.labels, **how, calibration=self.calibration)
+        members = [pool[k] for k in found.members]
+        networks = [trainer.networks[member.config, member.genotype].cpu() for member in members]
+        configs = [member.config for member in members]
+        self.ensemble_ = Ensemble.of(networks, configs, data, None, found.weights, found.calibration)
+        self.ensemble_.to(self.device)
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Probabilities (samples, classes), in the order of `classes_`."""
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, **_how(X))
+        found = self.ensemble_.predict(self._images(X)).astype(np.float64)
+        return found / found.sum(1, keepdims=True)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The most probable label of each image, (samples,)."""
+        found = self.predict_proba(X).argmax(1)
+        return self.classes_[found]
+
+    def _setting(self, seed: int) -> Setting:
+        space = SearchSpace(nodes=self.nodes)
+        shared: dict[str, Any] = {"batch_size": self.batch_size, "device": self.device}
+        return Setting(
+            search=SearchConfig(space=space, **shared),
+            hypernetwork=HypernetworkConfig(space=space, **shared),
+            training=TrainingConfig(channels=self.channels, cells=self.cells, epochs=self.epochs, **shared),
+            survey=self.survey,
+            survey_epochs=self.survey_epochs,
+            short_epochs=min(4, self.epochs),
+            candidates=self.candidates,
+            size=self.ensemble_size,
+            criterion=self.criterion,
+            seed=seed,
+        )
+
+    def _images(self, X: NDArray[Any]) -> NDArray[np.uint8]:
+        """uint8 (samples, size, size, channels)."""
+        images = self._shaped(X)
+        if images.dtype != np.uint8:
+            low, high = self.pixel_range_
+            scaled = (images.astype(np.float64) - low) * (255 / (high - low))
+            images = np.clip(scaled, 0, 255).round().astype(np.uint8)
+        height, width = images.shape[1:3]
+        if self.image_size is not None and (height, width) != (self.image_size, self.image_size):
+            return resize(images, self.image_size)
+        if height != width:
+            raise ConfigError(f"images of {height}x{width} pixels are not square: set image_size to resize them.")
+        return images
+
+    def _shaped(self, X: NDArray[Any]) -> NDArray[Any]:
+        """(samples, H, W, channels)."""
+        if X.ndim == 2:
+            side = isqrt(X.shape[1])
+            shape = tuple(self.image_shape or (side, side))
+            if len(shape) not in (2, 3) or np.prod(shape) != X.shape[1]:
+                raise ConfigError(
+                    f"flat images of {X.shape[1]} values are no images of shape {shape}: set image_shape to (H, W) or "
+                    "(H, W, channels)."
+                )
+            X = X.reshape(-1, *shape)
+        if X.ndim not in (3, 4):
+            raise ConfigError(f"expected images (samples, H, W) or (samples, H, W, channels), got {X.shape}.")
+        return X if X.ndim == 4 else X[..., None]
+
+    def _dataset(self, images: NDArray[np.uint8], labels: NDArray[np.int64], seed: int) -> Dataset:
+        share = self.validation_fraction
+        if not 0 < share < 1:
+            raise ConfigError(f"validation_fraction must be a share between 0 and 1, got {share}.")
+        split = split_indices(labels, ((1 - share) / 2, (1 - share) / 2, share), seed)
+        if not all(map(len, split)):
+            raise ConfigError(f"{len(labels)} samples of {len(self.classes_)} classes are too few: bring more.")
+        pixels = images.transpose(0, 3, 1, 2)
+        parts = [Part(pixels[part].copy(order="C"), labels[part]) for part in split]
+        return build_dataset("fit", [str(name) for name in self.classes_], *parts, flip=self.flip)
+
+
+def _how(X: Any) -> dict[str, Any]:
+    """How scikit-learn checks images; of flat ones it notes their length."""
+    return {"ensure_2d": np.ndim(X) < 3, "allow_nd": True, "dtype": "numeric"}
+
+
+def _range(X: NDArray[Any]) -> tuple[float, float]:
+    low, high = float(X.min()), float(X.max())
+    if X.dtype == np.uint8:
+        return 0.0, 255.0
+    if low >= 0 and high <= 1:
+        return 0.0, 1.0
+    return low, high if high > low else low + 1
+
+
+class _KeepingTrainer(LocalTrainer):
+    """A trainer that keeps the networks that it trained fully."""
+
+    def __init__(self, data: Dataset):
+        super().__init__(data)
+        self.networks: dict[tuple[TrainingConfig, Genotype], Network] = {}
+
+    def retrain(self, config: TrainingConfig, genotype: Genotype) -> Prediction:
+        def train() -> Prediction:
+            network = train_network(config, self.data, genotype)
+            self.networks[config, genotype] = network
+            log_probabilities = predict(network, self.data.validation, self.data, config.device)
+            return Prediction(np.exp(log_probabilities.astype(np.float64)))
+
+        return self._once(("retrain", config, genotype), train)

@@ -1,0 +1,62 @@
+"""An exported ensemble gives the probabilities of predict, for any number of images."""
+
+import numpy as np
+import pytest
+import torch
+
+from edgenes import Ensemble, TrainingConfig, random_genotype
+from edgenes.selection import Calibration
+from edgenes.space.genotype import SearchSpace
+from edgenes.training.retraining import make_network
+from tests.support.toys import blobs, seeded
+from tune_jobs.__main__ import main
+
+IMAGES = np.random.default_rng(1).integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An ensemble of two untrained networks, weighted and calibrated."""
+    space, config = SearchSpace(nodes=2), TrainingConfig(channels=4, cells=1)
+    torch.manual_seed(0)
+    networks = [make_network(config, random_genotype(space, seeded(k)), 1, 3).eval() for k in (0, 1)]
+    ensemble = Ensemble.of(networks, [config] * 2, blobs(), None, (0.75, 0.25), Calibration((2.0,), (0.0,)))
+    place = tmp_path_factory.mktemp("study") / "ensemble"
+    ensemble.save(place)
+    return place
+
+
+def check(folder, probabilities, entropy):
+    expected = Ensemble.load(folder).predict(IMAGES)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    np.testing.assert_allclose(entropy, -(expected * np.log(expected)).sum(1), atol=1e-4)
+
+
+def test_a_program_of_torch(folder, tmp_path, capsys):
+    assert main(["convert", str(folder.parent), "--to", "torch", "--out", str(tmp_path / "e.pt2")]) == 0
+    assert "differs from predict by at most" in capsys.readouterr().out
+    program = torch.export.load(tmp_path / "e.pt2").module()
+    for count in (1, 5):
+        probabilities, entropy = program(torch.from_numpy(IMAGES[:count]))
+        assert probabilities.shape == (count, 3)
+    check(folder, probabilities.detach().numpy(), entropy.detach().numpy())
+
+
+@pytest.mark.slow
+def test_onnx(folder, tmp_path, capsys):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    assert main(["convert", str(folder), "--out", str(tmp_path / "e.onnx")]) == 0
+    session = runtime.InferenceSession(str(tmp_path / "e.onnx"), providers=["CPUExecutionProvider"])
+    for count in (1, 5):
+        probabilities, entropy = session.run(["probabilities", "entropy"], {"images": IMAGES[:count]})
+        assert probabilities.shape == (count, 3)
+    check(folder, probabilities, entropy)
+
+
+def test_a_file_is_not_overwritten_and_a_missing_ensemble_is_said(folder, tmp_path, capsys):
+    (tmp_path / "e.onnx").write_text("mine")
+    assert main(["convert", str(folder), "--out", str(tmp_path / "e.onnx")]) == 1
+    assert "not overwritten" in capsys.readouterr().err and (tmp_path / "e.onnx").read_text() == "mine"
+    assert main(["convert", str(tmp_path), "--out", str(tmp_path / "f.onnx")]) == 1
+    assert "ensemble.pt" in capsys.readouterr().err
