@@ -68,10 +68,14 @@ def _onnx(model: nn.Module, out: Path, images: np.ndarray) -> np.ndarray | None:
         import onnxscript  # noqa: F401  what torch.onnx needs
     except ImportError as error:
         raise ConfigError("ONNX needs more packages: pip install 'edgenes-studio[export]'.") from error
-    names = {"input_names": ["images"], "output_names": ["probabilities", "entropy"]}
-    shapes = ({0: torch.export.Dim("batch")},)
     program = torch.onnx.export(
-        model, (torch.from_numpy(images),), dynamo=True, dynamic_shapes=shapes, verbose=False, **names
+        model,
+        (torch.from_numpy(images),),
+        input_names=["images"],
+        output_names=["probabilities", "entropy"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        dynamo=True,
+        verbose=False,
     )
     program.save(str(out), external_data=False)  # one file
     try:
