@@ -163,6 +163,8 @@ class Reselect(WithData, StudyCommand):
     """Take the best ensemble of all sizes up to --size."""
     criterion: str | None = None
     """nll or accuracy; by default the study's."""
+    select_under: Literal["clean", "shift"] = "clean"
+    """Images that choose and calibrate: V, or with shift V and a corrupted picture of each of its images."""
     device: Device = "auto"
     """Where to compute; auto is where the study did, or the CPU."""
     out: Path | None = None

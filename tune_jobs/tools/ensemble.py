@@ -4,17 +4,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from edgenes.checkpoint import read_json
-from edgenes.data.dataset import Dataset
+from edgenes.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from edgenes.data.dataset import Dataset, Part
 from edgenes.errors import CheckpointError, ConfigError, DivergedError
 from edgenes.seeds import stable_seed
 from edgenes.selection import CALIBRATIONS, CRITERIA, METHODS
 from edgenes.space.hypernetwork import Candidate, Hypernetwork, draw_candidates
+from edgenes.training.retraining import predict
 from edgenes.validation import check_choice
 from tune_jobs.errors import StudyError
 from tune_jobs.files.layout import FINALISTS, HYPERNETWORK, file_digest
+from tune_jobs.files.stored_trainer import CANDIDATE, network_of
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.progress.text import aligned
 from tune_jobs.stages.ensemble import save_ensemble, select
@@ -64,6 +68,8 @@ def run(command: Reselect) -> dict[str, Any]:
             pool, cached, diverged = retrain(context, data, entries, show)
         if len(pool.records) < size:
             raise StudyError(f"only {len(pool.records)} retrainings did not diverge, too few for {size} members.")
+        if command.select_under == "shift":
+            data, pool = with_corruptions(context, data, pool)
         selection = select(context, data, pool)
         # Before the test images are read: what cannot be written must not cost a read.
         target.mkdir(parents=True, exist_ok=True)
@@ -103,7 +109,14 @@ def asked_for(command: Reselect, saved: SavedStudy) -> dict[str, Any]:
     for (option, value), known in zip(named.items(), (CRITERIA, tuple(METHODS), CALIBRATIONS), strict=True):
         check_choice(f"--{option}", value, known)
     lambdas = list(parse_range(command.lambdas, config.space.max_edges))
-    return {"lambda": lambdas, "size": size, "candidates": count, **named, "best_prefix": command.best_prefix}
+    return {
+        "lambda": lambdas,
+        "size": size,
+        "candidates": count,
+        **named,
+        "best_prefix": command.best_prefix,
+        "select_under": command.select_under,
+    }
 
 
 def folder_name(wanted: dict[str, Any]) -> str:
@@ -111,6 +124,7 @@ def folder_name(wanted: dict[str, Any]) -> str:
     low, high = wanted["lambda"]
     most = "up-to-" * wanted["best_prefix"]
     name = f"trial-{wanted['trial']}-lambda-{low:g}-{high:g}-best-{most}{wanted['size']}-of-{wanted['candidates']}"
+    name += "-under-shift" * (wanted["select_under"] == "shift")
     name += f"-by-{wanted['criterion']}" + ("" if wanted["selection"] == "auto" else f"-{wanted['selection']}")
     return name + ("" if wanted["calibration"] == "temperature" else f"-calibration-{wanted['calibration']}")
 
@@ -171,6 +185,26 @@ def retrain(context: StudyContext, data: Dataset, entries: list[Entry], show: Sh
     return pool_of(context, data, done), cached, len(entries) - len(done)
 
 
+def with_corruptions(context: StudyContext, data: Dataset, pool: Pool) -> tuple[Dataset, Pool]:
+    """V with a corrupted picture of each of its images, and what the networks of the pool predict of both.
+
+    Every image has one of the fifteen corruptions at one of five severities, the same ones each time.
+    """
+    clean = data.validation
+    kinds = [(name, severity) for name in CORRUPTIONS for severity in SEVERITIES]
+    drawn, worse = np.random.default_rng(0).integers(len(kinds), size=len(clean)), clean.images.copy()
+    for k in np.unique(drawn):
+        worse[drawn == k] = corrupt(clean.images[drawn == k], *kinds[k])
+    added, store, records = Part(worse, clean.labels), context.place.store, []
+    for entry, record in zip(pool.entries, pool.records, strict=True):
+        stored = store.find(CANDIDATE, record.key).value
+        network = network_of(stored, entry.member.config, data, entry.member.genotype)
+        logs = [stored.log_probabilities, predict(network, added, data, context.device)]
+        records.append(replace(record, value=replace(record.value, log_probabilities=np.concatenate(logs))))
+    both = Part(np.concatenate([clean.images, worse]), np.tile(clean.labels, 2))
+    return replace(data, validation=both), Pool(pool.entries, records)
+
+
 def text(answer: dict[str, Any]) -> str:
     """The ensemble and its members in a table, beside the study's own ensemble."""
     wanted, chosen = answer["asked"], answer["selection"]
@@ -196,6 +230,8 @@ def text(answer: dict[str, Any]) -> str:
         lines.append(f"Calibration ({calibration['method']}) lowers the NLL by {gain:.4f} ± {error:.4f}, cross-fitted.")
     if chosen["weights"]:
         lines.append(f"The members' weights are {', '.join(f'{weight:.2f}' for weight in chosen['weights'])}.")
+    if wanted["select_under"] == "shift":
+        lines.append("The validation images are here those of the study and as many corrupted ones.")
     if answer["diverged"]:
         lines.append(f"{answer['diverged']} retrainings diverged and are left out.")
     lines += [

@@ -73,6 +73,23 @@ class TestChoice:
         assert answer["selection"]["score"] == pytest.approx(chosen.score)
         assert answer["validation"]["nll"] == pytest.approx(nll(chosen.combine(pool.predictions), labels))
 
+    def test_members_chosen_under_shift_are_the_best_on_clean_and_corrupted_images(self, study, capsys):
+        answer = ensemble(study, capsys, "--select-under", "shift", "--calibration", "none")
+        saved = open_saved(study)
+        context, clean = saved.context(), saved.data()
+        number = json.loads((study / FINALISTS).read_text())["chosen"]
+        [winner] = [finalist for finalist in saved.finalists() if finalist.number == number]
+        pool = pool_of(context, clean, with_optimal(context, finalist_members(context, winner)))
+        data, mixed = tool.with_corruptions(context, clean, pool)
+        part, count = data.validation, len(clean.validation)
+        assert len(part) == 2 * count and (part.images[:count] == clean.validation.images).all()
+        assert mixed.predictions[:, :count] == pytest.approx(pool.predictions)
+        chosen = select_ensemble(mixed.predictions, part.labels, 2, "nll")
+        digests = [mixed.entries[k].member.genotype.digest for k in chosen.members]
+        assert [member["digest"] for member in answer["members"]] == digests
+        predicted = Ensemble.load(answer["folder"]).predict(part.images.transpose(0, 2, 3, 1))
+        assert answer["validation"]["nll"] == pytest.approx(nll(predicted, part.labels), rel=1e-4)
+
     def test_the_best_of_all_sizes_and_no_calibration_may_be_asked_for(self, study, capsys):
         answer = ensemble(study, capsys, "--size", 3, "--best-prefix", "--calibration", "none")
         saved = Ensemble.load(answer["folder"])
