@@ -1,11 +1,11 @@
-"""What the site draws and lists while it is built: the figures of the concepts, and the tables of the options."""
+"""The tables of the options, made while the site is built; `python docs/hooks.py` draws the figures of the concepts."""
 
 import dataclasses
 import inspect
 import re
+from pathlib import Path
 
 import torch
-from mkdocs.structure.files import File
 
 from edgenes import (
     HypernetworkConfig,
@@ -27,13 +27,6 @@ from tune_jobs.report.svg import box, drawing, line, scale, text
 
 SPACE = SearchSpace()
 EPOCHS = 35
-
-
-def on_files(files, config):
-    """Add the drawings, which lie in no folder."""
-    for name, content in figures().items():
-        files.append(File.generated(config, f"figures/{name}.svg", content=content))
-    return files
 
 
 def on_page_markdown(markdown, page, config, files):
@@ -118,3 +111,8 @@ def _parts() -> str:
         parts += [box(left, 12, 160, 56, "white", color), text(left + 80, 36, name, 17, color, "middle")]
         parts.append(text(left + 80, 56, use, 12, GREY, "middle"))
     return drawing(700, 80, parts)
+
+
+if __name__ == "__main__":
+    for name, content in figures().items():
+        (Path(__file__).parent / "figures" / f"{name}.svg").write_text(content)

@@ -131,7 +131,7 @@ def load_checkpoint(path: Path, kind: str, device: str | torch.device = "cpu") -
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path} is missing.")
+        raise CheckpointError(f"{path} is missing: give the folder that holds it, as a finished study prints it.")
     try:
         content = torch.load(_verified(path), map_location=device, weights_only=True)  # noqa: TID251
         content = _Measure(path.stat().st_size).plain(content)

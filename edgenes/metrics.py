@@ -191,7 +191,7 @@ def check_labels(labels: ArrayLike, samples: int, classes: int) -> NDArray[np.in
     if labels.shape != (samples,):
         raise ConfigError(f"labels must be one a sample, shape ({samples},); got {labels.shape}")
     if not np.issubdtype(labels.dtype, np.integer):
-        raise ConfigError(f"labels must be integers; got dtype {labels.dtype}: convert with .astype(int)")
+        raise ConfigError(f"labels must be integers, the numbers of the classes; got dtype {labels.dtype}")
     if labels.min() < 0 or labels.max() >= classes:
         raise ConfigError(
             f"labels must be in 0..{classes - 1}, as the predictions have {classes} classes; "

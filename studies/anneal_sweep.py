@@ -65,6 +65,8 @@ def _summary(config: SweepConfig, result: dict) -> None:
         ("Optuna's dashboard", optuna_command(folder, storage)),
         ("more trials", more_trials(config, doubled)),
     ]
+    if config.smoke_test:
+        out.print("  A smoke test: its networks are hardly trained, so that its numbers mean nothing.")
     out.print("\nNext:")
     for what, command in commands:
         out.print(f"  {what + ':':<20} {command}", markup=False, highlight=False, soft_wrap=True)

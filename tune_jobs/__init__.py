@@ -29,7 +29,17 @@ _HOMES = {
 def run_sweep(
     config: "SweepConfig", data: "Dataset | None" = None, progress: "Progress | None" = None
 ) -> "SweepResult":
-    """As `tune_jobs.stages.pipeline.run_sweep`, with Ray silenced, which reads how while it is imported."""
+    """Run a study of the annealing, or resume it; `data` by default what the configuration names.
+
+    Returns its folder, the values of its result.json, and the ensemble. Raises DataError, ConfigError, StudyError with
+    what to do, Interrupted if it was stopped.
+
+    Example:
+        >>> from tune_jobs import SweepConfig, run_sweep
+        >>> config = SweepConfig.of(trials=4, candidates=6, out="runs/mine")
+        >>> result = run_sweep(config)  # doctest: +SKIP
+    """
+    # Ray reads how it is silenced while it is imported.
     from tune_jobs.execution.quiet import quiet_ray
 
     quiet_ray(local=not (config.execution.address or os.environ.get("RAY_ADDRESS")))

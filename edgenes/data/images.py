@@ -161,7 +161,7 @@ def _left_out(broken: list[str], skip: bool) -> Iterator[None]:
         yield
     except DataError as error:
         if not skip:
-            raise DataError(f"{error} Or set skip_broken: all such files are then left out and listed.") from error
+            raise DataError(f"{error} Or leave such files out, listed, by skip_broken (--skip-broken).") from error
         broken.append(str(error).removesuffix(" Replace it or take it out."))
 
 

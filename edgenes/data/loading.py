@@ -106,5 +106,5 @@ def _read(
     raise DataError(
         f"unknown data set {name!r}{f', did you mean {near[0]!r}?' if near else '.'} "
         f"Known: {', '.join(SOURCES)}; or give the path of an .npz file (x_train, y_train, x_test, y_test), "
-        "or of a folder with train/CLASS/*.png and test/CLASS/*.png."
+        "or of a folder with pictures in train/CLASS/ and test/CLASS/."
     )

@@ -34,7 +34,7 @@ class StudyConfig:
     smoke_test: bool = False
     """The same path in a minute or two, with tiny budgets."""
     out: Path | None = None
-    """Folder of the study; by default runs/STUDY-DATASET."""
+    """Folder of the study; by default runs/STUDY-DATASET, with -smoke for --smoke-test."""
     data: DataOptions = field(default_factory=DataOptions)
     networks: NetworkOptions = field(default_factory=NetworkOptions)
     budget: BudgetOptions = field(default_factory=BudgetOptions)

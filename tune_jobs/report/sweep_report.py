@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from edgenes.predictor import PerformancePredictor
 from edgenes.space.genotype import Genotype
+from edgenes.space.hypernetwork import CONTROL_LIMIT
 from tune_jobs.files.layout import PREDICTOR
 from tune_jobs.progress.text import duration
 from tune_jobs.report.cell_drawing import cell_frame, cell_svg
@@ -59,8 +60,8 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
     sections = [
         Section(
             "The ensemble and its baselines",
-            "Each dot is the test accuracy, its bar one standard error over the test images: where bars overlap, these "
-            "images do not tell the two apart.",
+            "Each dot is the test accuracy, its bar one standard error over the test images. Differences below two "
+            "standard errors may be chance.",
             ensemble_figure(members_frame(rows)),
             _table(rows),
         ),
@@ -72,16 +73,16 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
         *([reliability_section(result["calibration"])] if "calibration" in result else []),
         *([] if predictor is None else [predictor_section(predictor)]),
         Section(
-            "Weight of the regulariser against accuracy",
+            "Accuracy against the penalty's weight c",
             "Each point is a trial. Error bars are one standard error over the validation images. Trials whose "
-            "control error is above the limit are drawn, but cannot win.",
+            f"control error is above {CONTROL_LIMIT} edges are drawn, but cannot win.",
             weight_figure(frames["weights"]),
         ),
         Section("", figure=weight_figure(weight_frame(ran, "c_start"), "c_start")),
         Section(
-            f"Control of the diversity: trial {best.number}",
-            "Edges shared with the optimal genotype against lambda, and the validation accuracy of shortly "
-            "retrained candidates.",
+            f"Does lambda control the genotype? (trial {best.number})",
+            "Edges shared with the optimal genotype against the number asked for, lambda, and the validation accuracy "
+            "of shortly retrained candidates.",
             drawings=[control_svg(frames["control"])],
         ),
         Section(
@@ -106,17 +107,24 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
             code=json.dumps(_provenance(result), indent=2),
         ),
     ]
-    return write_page(folder / "report", "EdgeNES study", _headline(result), sections, frames)
+    return write_page(folder / "report", f"EdgeNES study of {_data(result)}", _headline(result), sections, frames)
+
+
+def _data(result: dict[str, Any]) -> str:
+    """The data set's name."""
+    return Path(result["config"]["dataset"]).stem
 
 
 def _headline(result: dict[str, Any]) -> list[str]:
     test, spread = result["test"]["accuracy"], result["test"]["standard_error"]
     sentences = [
-        f"An ensemble of {len(result['members'])} networks reaches a test accuracy of {test:.3f} ± {spread:.3f} "
-        f"(one standard error). It was chosen from the hypernetwork of trial {result['chosen']['number']}, "
+        f"On {_data(result)} an ensemble of {len(result['members'])} networks reaches a test accuracy of {test:.3f} ± "
+        f"{spread:.3f} (one standard error). It is of the hypernetwork of trial {result['chosen']['number']}, "
         f"control error {result['control_error']:.2f}, the best of the finalists after full retraining; the best "
         f"of the sweep, after short ones, was trial {result['best_of_sweep']['number']}."
     ]
+    if result["config"].get("smoke_test"):
+        sentences.insert(0, "A smoke test: its networks are hardly trained, so that its numbers mean nothing.")
     if result.get("ended"):
         sentences.append(f"The sweep ended after {result['trials']} trials: {result['ended']}.")
     if not result["feasible"]:

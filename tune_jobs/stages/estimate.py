@@ -109,7 +109,7 @@ def estimate(config: SweepConfig) -> str:
         f"  the optimal genotype about {(searched + survey / workers) / 60:.1f} min, with {surveyed} short retrainings "
         "of the survey\n"
         f"  a trial about {trial / 60:.1f} min without cached candidates; {full} full retrainings at most\n"
-        f"  whole study about {hours:.2f} hours\n"
+        f"  whole study about {hours:.2f} hours, and some 20 seconds for each stage\n"
         f"  memory about {peak * workers:.1f} GiB for the workers ({peak:.1f} GiB each){on_card}, "
         f"disk about {disk:.0f} MiB\n"
         f"  {said}"

@@ -135,7 +135,8 @@ def run_trial(
     }
     if context.value != "one-shot":
         attributes["shared_hits"] = shared
-    note = f"value {scored.value:.3f}, control error {error:.2f}"
+    weak = f" (infeasible: above {CONTROL_LIMIT})" if error > CONTROL_LIMIT else ""
+    note = f"value {scored.value:.3f}, control error {error:.2f}{weak}"
     return replace(outcome, status=Status.COMPLETE, value=scored.value, note=note)
 
 

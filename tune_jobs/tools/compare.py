@@ -26,7 +26,7 @@ MEASURES = {
     "mean_accuracy": "mean accuracy of its candidates",
     "nll": "NLL of its ensemble",
     "control_error": "control error (edges)",
-    "loss": "last loss of the supernet",
+    "loss": "last loss of the search",
     "penalty": "last penalty",
 }
 """What is compared over trials, the main measure first."""
