@@ -4,6 +4,7 @@ import doctest
 from pathlib import Path
 
 import pytest
+import torch  # noqa: F401  # its first import starts ldconfig, which a unit test may not
 
 PAGES = [page for page in sorted((Path(__file__).parents[1] / "docs").glob("*.md")) if ">>>" in page.read_text()]
 
