@@ -121,7 +121,8 @@ class Ensemble(nn.Module):
     def _fast_logits(self, images: Tensor) -> Tensor:
         """As `_logits` in evaluation mode; on the CPU by `FastNetwork`, made where weights are new or have changed."""
         if images.device.type != "cpu" or self.mean.dtype != torch.float32:
-            return self._logits(images)
+            with self._evaluating():
+                return self._logits(images)
         tensors = self._tensors or [*self.networks.parameters(), *self.networks.buffers()]
         version = sum(each._version for each in tensors)
         if not self._fast or version != self._version:
@@ -142,8 +143,8 @@ class Ensemble(nn.Module):
         orders and types of them that have one meaning, PIL pictures, or paths of pictures. Raises ConfigError or
         DataError for others.
         """
-        with self._batches(images, batch_size) as batches:
-            return torch.cat([self._combined(self._fast_logits(batch)).cpu() for batch in batches]).numpy()
+        batches = self._batches(images, batch_size)
+        return torch.cat([self._combined(self._fast_logits(batch)).cpu() for batch in batches]).numpy()
 
     @torch.inference_mode()
     def uncertainty(self, images: Any, batch_size: int = 512) -> Uncertainty:
@@ -151,19 +152,22 @@ class Ensemble(nn.Module):
 
         It is that of the members' mean before its calibration, which could not be told apart into members.
         """
-        with self._batches(images, batch_size) as batches:
-            logits = [self._fast_logits(batch).cpu() for batch in batches]
+        logits = [self._fast_logits(batch).cpu() for batch in self._batches(images, batch_size)]
         return Uncertainty.of(torch.cat(logits, 1).log_softmax(-1).numpy(), self.weights)
 
-    @contextmanager
-    def _batches(self, images: Any, batch_size: int) -> Iterator[Iterator[Tensor]]:
-        """The images as (batch, channels, H, W) on the ensemble's device, which is in evaluation mode meanwhile."""
+    def _batches(self, images: Any, batch_size: int) -> Iterator[Tensor]:
+        """The images as (batch, channels, H, W) on the ensemble's device."""
         pixels = as_images(images, self.image_size, self.mean.shape[1])
+        return (batch.to(self.mean.device) for batch in pixels.permute(0, 3, 1, 2).split(batch_size))
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Every module in evaluation mode meanwhile, and in its own afterwards."""
         training = [module for module in self.modules() if module.training]
         for module in training:
             module.training = False
         try:
-            yield (batch.to(self.mean.device) for batch in pixels.permute(0, 3, 1, 2).split(batch_size))
+            yield
         finally:
             for module in training:
                 module.training = True
