@@ -209,7 +209,7 @@ class EdgeNESClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 def _how(X: Any) -> dict[str, Any]:
     """How scikit-learn checks images; of flat ones it notes their length."""
-    return {"ensure_2d": np.ndim(X) < 3, "allow_nd": True, "dtype": "numeric"}
+    return {"ensure_2d": np.asarray(X).ndim < 3, "allow_nd": True, "dtype": "numeric"}
 
 
 def _range(X: NDArray[Any]) -> tuple[float, float]:

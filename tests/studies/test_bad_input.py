@@ -128,7 +128,7 @@ def test_a_folder_that_cannot_be_written_is_refused(refused, tmp_path):
         (None, "cannot be read"),
         ("no JSON", "not a genotype"),
         ('{"a": 1}', "cells"),
-        (random_genotype(SearchSpace(nodes=2), seeded()).to_json(), "--nodes and --inputs-per-node"),
+        (random_genotype(SearchSpace(nodes=2), seeded()).to_json(), "--nodes, 2 there and 4 here"),
     ],
 )
 def test_an_optimal_genotype_that_does_not_fit_is_refused_with_its_file(refused, tmp_path, text, words):

@@ -206,8 +206,7 @@ def test_killed_workers_and_drivers_and_a_failed_job_change_no_number(finished, 
 
 @pytest.mark.e2e
 def test_ctrl_c_during_the_imports_is_a_line():
-    studies = [path for path in small_study.STUDIES.glob("*.py") if path.name != "__init__.py"]
-    for path in studies:
+    for path in small_study.STUDIES.glob("[!_]*.py"):
         imports = [line for line in path.read_text().splitlines() if line.startswith(("import ", "from "))]
         assert imports[0].startswith("import tune_jobs.execution.interrupted"), path
     code = "import tune_jobs.execution.interrupted; raise KeyboardInterrupt"

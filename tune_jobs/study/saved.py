@@ -117,7 +117,8 @@ class SavedStudy:
 
     @property
     def planned(self) -> int:
-        """With how many trials the sweep is finished."""
+        """With how many trials the sweep is finished; raises StudyError as `trials`."""
+        self.trials()
         return planned_trials(self.config, self.study, stage_seconds(self.folder).get("sweep", 0))
 
     def trials(self) -> list[FrozenTrial]:

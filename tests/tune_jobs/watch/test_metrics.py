@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.watching import get
 from tune_jobs.execution.speed import Speed
 from tune_jobs.messages import Report, Status
+from tune_jobs.study.trials import ORIGIN, origin
 
 
 @pytest.fixture
@@ -61,6 +62,7 @@ def test_a_trials_numbers_are_shown_while_it_runs_and_go_with_it(scraped):
     assert found["reports_total", "s", "sweep"] == 2 and found["trial_running", *key] == 1
     assert ("best_value_ratio", "s") not in found
 
+    trial.set_user_attr(ORIGIN, origin(None, trial.number))
     trial.set_constraint("control_error", 0.1)
     study.tell(trial, 0.75)
     metrics.ended("sweep", "trial 0", Status.COMPLETE)
