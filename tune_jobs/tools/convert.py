@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from edgenes.ensemble import Ensemble
 from edgenes.errors import ConfigError
 from tune_jobs.errors import StudyError
-from tune_jobs.files.layout import ENSEMBLE_FOLDER
 from tune_jobs.tools.commands import Convert
+from tune_jobs.tools.folder import ensemble_file
 
 IMAGES = 8
 TOLERANCE = 1e-5
@@ -32,10 +32,7 @@ class _Exported(nn.Module):
 
 def run(command: Convert) -> dict[str, Any]:
     """Export the ensemble, and compare the file with `predict` on random images."""
-    folder = command.ensemble
-    if not (folder / "ensemble.pt").exists() and (folder / ENSEMBLE_FOLDER).is_dir():
-        folder = folder / ENSEMBLE_FOLDER  # a study's
-    ensemble = Ensemble.load(folder)
+    ensemble = Ensemble.load(ensemble_file(command.ensemble))
     if command.out.exists():
         raise StudyError(f"{command.out} is there already, and is not overwritten: give another --out, or remove it.")
     shape = (ensemble.image_size, ensemble.image_size, ensemble.mean.shape[1])

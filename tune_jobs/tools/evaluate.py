@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from edgenes.checkpoint import file_in
 from edgenes.data import corruptions
 from edgenes.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from edgenes.data.dataset import Dataset
@@ -21,7 +20,7 @@ from edgenes.ensemble import Ensemble
 from edgenes.errors import ConfigError, DataError
 from edgenes.uncertainty import Uncertainty
 from tune_jobs.config.data import DataOptions
-from tune_jobs.files.layout import CONFIG, ENSEMBLE_FOLDER, file_digest
+from tune_jobs.files.layout import CONFIG, file_digest
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.progress.text import aligned
 from tune_jobs.report.image_scores import ImageScores
@@ -29,6 +28,7 @@ from tune_jobs.report.robustness_page import Evaluation, condition_frame, severi
 from tune_jobs.stages.calibration import reliability_rows
 from tune_jobs.study.result import read_test, test_reads
 from tune_jobs.tools.commands import Evaluate
+from tune_jobs.tools.folder import ensemble_file
 from tune_jobs.tools.machine import progress_line
 
 STRANGE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -61,8 +61,7 @@ class Condition:
 
 def run(command: Evaluate) -> dict[str, Any]:
     """Score the ensemble on each condition, and write the page and its tables."""
-    folder = command.ensemble.absolute()
-    path = file_in(folder / ENSEMBLE_FOLDER if (folder / ENSEMBLE_FOLDER).is_dir() else folder, "ensemble.pt")
+    path = ensemble_file(command.ensemble.absolute())
     ensemble, digest = Ensemble.load(path), file_digest(path)
     ensemble.to("cuda" if command.device != "cpu" and torch.cuda.is_available() else "cpu")
     clean = labelled(command, ensemble, path)

@@ -11,12 +11,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tune_jobs.files.layout import DRIVER
+from edgenes.checkpoint import file_in
+from tune_jobs.files.layout import DRIVER, ENSEMBLE, ENSEMBLE_FOLDER
 from tune_jobs.files.lease import STALE, read_driver
 from tune_jobs.files.stored_trainer import candidate_key
 from tune_jobs.progress.text import one_line
 from tune_jobs.stages.finalists import Entry, finalist_members, random_members, with_optimal
 from tune_jobs.study.saved import SavedStudy
+
+
+def ensemble_file(place: Path) -> Path:
+    """The file of an ensemble, given it, its folder, or the folder of its study; it need not exist."""
+    inside = place / ENSEMBLE_FOLDER
+    return file_in(inside if inside.is_dir() else place, ENSEMBLE.name)
 
 
 @dataclass(frozen=True)
