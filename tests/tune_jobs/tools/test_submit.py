@@ -248,7 +248,8 @@ def test_jobs_on_a_real_cluster_with_and_without_a_token(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     shared = tmp_path / "shared"
     result = json.loads((shared / "study #1" / "result.json").read_text())
-    assert result["trials"] == 1 and result["commit"] == commit()
+    commit.cache_clear()  # a test under another HOME, where git trusts no checkout, may have been the first to call it
+    assert result["trials"] == 1 and result["commit"] == commit() is not None
     assert re.search(r"Job 'study-1-\d{8}-\d{6}' succeeded", done.stdout)
     lost = (shared / "lost").read_text()
     assert "give --out an absolute folder" in lost and "got lost" in lost and "failed" in lost
