@@ -81,13 +81,11 @@ def read_bytes(path: Path, limit: int = JSON_BYTES) -> bytes:
     if not path.is_file():
         raise CheckpointError(f"{path} is no regular file.")
     try:
-        with open(path, "rb") as file:
-            content = file.read(limit + 1)
+        if path.stat().st_size > limit:
+            raise CheckpointError(f"{path} has {path.stat().st_size} bytes; no study writes more than {limit}.")
+        return path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
-    if len(content) > limit:
-        raise CheckpointError(f"{path} has {path.stat().st_size} bytes; no study writes more than {limit}.")
-    return content
 
 
 def read_text(path: Path, limit: int = JSON_BYTES) -> str:

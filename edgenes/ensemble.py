@@ -1,6 +1,5 @@
 """The ensemble that a search ends with: raw images in, the calibrated mean of the members' probabilities out."""
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,21 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgenes.checkpoint import check_weights, file_in, load_checkpoint, save_checkpoint, write_json
+from edgenes.checkpoint import check_weights
 from edgenes.config import TrainingConfig, from_dict, to_dict
 from edgenes.data.dataset import Dataset
 from edgenes.data.inputs import as_images
+from edgenes.ensemble_files import download, ensemble_file, read_ensemble, upload, write_ensemble
 from edgenes.errors import CheckpointError, ConfigError
 from edgenes.metrics import TINY
+from edgenes.model_card import model_card
 from edgenes.nn.inference import FastNetwork
 from edgenes.nn.network import Network
-from edgenes.parsing import parse_json, reason, shown
+from edgenes.parsing import reason, shown
 from edgenes.selection import Calibration
 from edgenes.space.genotype import Genotype
 from edgenes.training.retraining import make_network
 from edgenes.uncertainty import Uncertainty
-
-_FILE = "ensemble.pt"
 
 
 class Ensemble(nn.Module):
@@ -173,58 +172,89 @@ class Ensemble(nn.Module):
                 module.training = True
 
     def save(self, folder: str | Path) -> None:
-        """Write weights, genotypes and normalisation (`ensemble.pt`) and a card for people and programs."""
-        folder = Path(folder)
+        """Write `model.safetensors` (weights), `config.json` (all else) and `README.md` (a card for people).
+
+        Raises WriteError when one cannot be written.
+        """
         networks = cast(list[Network], list(self.networks))
-        state = {
+        mean, std = (each.flatten().tolist() for each in (self.mean, self.std))
+        config = {
             "genotypes": [network.genotype.to_dict() for network in networks],
             "configs": [to_dict(config) for config in self.configs],
-            "weights": [{name: value.cpu() for name, value in network.state_dict().items()} for network in networks],
             "member_weights": list(self.weights),
             "calibration": None if self.calibration is None else self.calibration.to_dict(),
-            "mean": self.mean.flatten().tolist(),
-            "std": self.std.flatten().tolist(),
+            "mean": mean,
+            "std": std,
             "image_size": self.image_size,
             "class_names": list(self.class_names),
-            "card": json.dumps(self.card, allow_nan=False),
+            "card": self.card,
         }
-        save_checkpoint(folder / _FILE, "ensemble", state)
-        write_json(folder / "card.json", self.card)
+        # Copies: a file of weights holds no tensor twice, as an ensemble may that has one network twice.
+        weights = {
+            name: value.to("cpu", copy=True, memory_format=torch.contiguous_format)
+            for name, value in self.state_dict().items()
+        }
+        shape, calibrated = (self.image_size, self.image_size, len(mean)), self.calibration is not None
+        genotypes = [network.genotype for network in networks]
+        page = model_card(genotypes, self.configs, self.weights, shape, self.class_names, calibrated, self.card)
+        write_ensemble(Path(folder), config, weights, page)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Ensemble":
-        """Read what `save` wrote, onto the CPU, by its folder or by its `ensemble.pt`.
+        """Read what `save` wrote, onto the CPU, by its folder or a file in it; `ensemble.pt` of version 0.2.0 too.
 
         Raises CheckpointError if it is missing or damaged.
         """
-        path = file_in(Path(folder), _FILE)
-        state = load_checkpoint(path, "ensemble")
+        path = ensemble_file(Path(folder))
         try:
-            return cls._from_state(state)
+            return cls._from_state(*read_ensemble(path))
+        except CheckpointError:
+            raise
         # what a value of a wrong type or size meets first, torch decides
         except Exception as error:
             raise CheckpointError(f"{path} does not hold a whole ensemble: {reason(error)}.") from error
 
     @classmethod
-    def _from_state(cls, state: dict[str, Any]) -> "Ensemble":
+    def from_pretrained(cls, name: str | Path, **options: Any) -> "Ensemble":
+        """Load an ensemble from a folder, or from the repository of this name on the Hugging Face hub.
+
+        `options` are those of `huggingface_hub.snapshot_download`, such as `revision`. Raises ConfigError without the
+        extra `hub`, CheckpointError if it is missing or damaged.
+        """
+        return cls.load(name if Path(name).exists() else download(str(name), **options))
+
+    def push_to_hub(self, repo: str, private: bool | None = None, **options: Any) -> str:
+        """Save it in a repository of the Hugging Face hub, `USER/NAME`, which is created if need be; returns its URL.
+
+        `options` are those of `huggingface_hub.upload_folder`, such as `token`. The licence is `card["license"]`.
+        Raises ConfigError without the extra `hub`, CheckpointError if it is refused.
+        """
+        return upload(repo, self.save, private, **options)
+
+    @classmethod
+    def _from_state(cls, state: dict[str, Any], weights: dict[str, Tensor]) -> "Ensemble":
         configs = [from_dict(TrainingConfig, config) for config in state["configs"]]
         genotypes = [Genotype.from_dict(genotype) for genotype in state["genotypes"]]
-        mean, std, names, size = (state[key] for key in ("mean", "std", "class_names", "image_size"))
+        mean, std, names, size, card = (state[key] for key in ("mean", "std", "class_names", "image_size", "card"))
         if not names or not all(type(name) is str for name in names) or type(size) is not int or size < 1:
             raise ConfigError(f"class names and an image size are expected, got {shown(names)}, {shown(size)}.")
         finite = all(type(each) is float and math.isfinite(each) for each in [*mean, *std])
         if not finite or not 0 < len(mean) == len(std) or min(std) <= 0:
             raise ConfigError(f"a mean and a positive std a channel are expected, got {shown(mean)}, {shown(std)}.")
-        card = parse_json(state["card"])
         if not isinstance(card, dict):
             raise ConfigError(f"a card of keys and values is expected, got {shown(card)}.")
         networks = []
-        for genotype, config, weights in zip(genotypes, configs, state["weights"], strict=True):
+        for k, (genotype, config) in enumerate(zip(genotypes, configs, strict=True)):
             with torch.device("meta"):  # no memory is taken for sizes that the weights do not have
                 network = make_network(config, genotype, len(mean), len(names))
-            check_weights(network, weights)
-            network.to_empty(device="cpu").load_state_dict(weights)
+            prefix = f"networks.{k}."
+            found = [name for name in weights if name.startswith(prefix)]
+            own = {name.removeprefix(prefix): weights.pop(name) for name in found}
+            check_weights(network, own)
+            network.to_empty(device="cpu").load_state_dict(own)
             networks.append(network)
+        if weights:
+            raise ConfigError(f"there are weights of no network: {shown(next(iter(weights)))}.")
         stored = state.get("calibration")
         calibration = None if stored is None else Calibration.from_dict(stored)
         about = (tuple(mean), tuple(std), size, tuple(names))

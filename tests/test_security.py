@@ -1,6 +1,7 @@
 """Studies from strangers, and passwords: hostile files are refused, cheaply; what is secret is nowhere to be read."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pickle
@@ -20,6 +21,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save
 
 from edgenes import CheckpointError, ConfigError, Ensemble, Genotype, Hypernetwork, load_data
 from edgenes.checkpoint import load_checkpoint, read_json, save_checkpoint
@@ -461,10 +463,15 @@ def test_a_hypernetwork_of_other_sizes_is_refused(tmp_path, changes, word):
 
 
 @pytest.fixture(scope="module")
-def ensemble_file(tmp_path_factory) -> Path:
+def ensemble_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("ensemble")
     damage.write_ensemble(folder)
-    return folder / "ensemble.pt"
+    return folder
+
+
+def write_ensemble(folder: Path, config: dict, content: bytes) -> None:
+    (folder / "model.safetensors").write_bytes(content)
+    (folder / "config.json").write_text(json.dumps(config | {"weights_sha256": hashlib.sha256(content).hexdigest()}))
 
 
 def config_with(**changes):
@@ -480,25 +487,64 @@ def config_with(**changes):
         (config_with(channels=10**12), "whole ensemble"),
         (config_with(**{"../../x": 1}), "a key of TrainingConfig"),
         (lambda state: state["configs"].pop(), "shorter"),
-        (lambda state: state["weights"][0].pop("stem.0.weight"), "'stem.0.weight'"),
+        (lambda state: state["weights"].pop("networks.0.stem.0.weight"), "'stem.0.weight'"),
         (lambda state: state.update(class_names=["x"] * 10**5), "classifier"),
-        (lambda state: state.update(mean=[float("nan")]), "a positive std"),
+        (lambda state: state.update(std=[0.0]), "a positive std"),
         (lambda state: state.update(image_size=0), "image size"),
-        (lambda state: state.update(card=DEEP), "nested too deeply"),
+        (lambda state: state["weights"].update(other=torch.ones(1)), "of no network: 'other'"),
+        (
+            lambda state: state["weights"].update({"networks.1.stem.0.weight": torch.ones(1)}),
+            "stem.0.weight is",
+        ),
+        (lambda state: state.update(card=[]), "a card"),
+        (lambda state: state.update(kind="bert"), "describes no ensemble"),
+        (lambda state: state.update(format=2), "format 2"),
         (lambda state: state["genotypes"][0]["space"].update(nodes=10**9), "nodes"),
     ],
 )
-def test_an_ensemble_of_other_sizes_is_refused(tmp_path, ensemble_file, change, word):
-    state = torch.load(ensemble_file, weights_only=True)
+def test_an_ensemble_of_other_sizes_is_refused(tmp_path, ensemble_folder, change, word):
+    state = json.loads((ensemble_folder / "config.json").read_text())
+    state["weights"] = load_file(ensemble_folder / "model.safetensors")
     change(state)
-    torch.save(state, tmp_path / "ensemble.pt")
+    write_ensemble(tmp_path, state, save(state.pop("weights")))
     assert word in refusal(lambda: Ensemble.load(tmp_path))
 
 
-def test_the_card_beside_an_ensemble_is_never_obeyed(tmp_path, ensemble_file):
-    shutil.copy(ensemble_file, tmp_path)
-    (tmp_path / "card.json").write_text(json.dumps({"members": ["../../../etc/passwd"], "weights": "/etc/passwd"}))
-    assert Ensemble.load(tmp_path).card == {"dataset": "x"}
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda entry: entry.update(shape=[2**40]),
+        lambda entry: entry.update(shape=[2**63, 2**63]),
+        lambda entry: entry.update(shape=[0, 2**62], data_offsets=[0, 0]),
+        lambda entry: entry.update(data_offsets=[0, 2**40]),
+        lambda entry: entry.update(dtype="pickle"),
+    ],
+)
+def test_weights_that_grow_are_refused(tmp_path, ensemble_folder, change):
+    header, tensors = damage.split_tensors((ensemble_folder / "model.safetensors").read_bytes())
+    change(header["networks.0.stem.0.weight"])
+    text = json.dumps(header).encode()
+    config = json.loads((ensemble_folder / "config.json").read_text())
+    write_ensemble(tmp_path, config, struct.pack("<Q", len(text)) + text + tensors)
+    assert "whole ensemble" in refusal(lambda: Ensemble.load(tmp_path))
+
+
+def test_weights_of_another_ensemble_and_a_giant_file_are_refused(tmp_path, ensemble_folder):
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(ensemble_folder / name, tmp_path)
+    with open(tmp_path / "model.safetensors", "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x7f")
+    assert "is damaged" in refusal(lambda: Ensemble.load(tmp_path))
+    os.truncate(tmp_path / "model.safetensors", 2**40)
+    assert "no study writes more" in refusal(lambda: Ensemble.load(tmp_path))
+
+
+def test_an_ensemble_of_the_earlier_format_is_no_less_checked(tmp_path):
+    for weights in ("x", [{"stem.0.weight": torch.ones(1)}]):
+        state = {"configs": [], "genotypes": [], "weights": weights, "card": "{}"}
+        save_checkpoint(tmp_path / "ensemble.pt", "ensemble", state)
+        assert "whole ensemble" in refusal(lambda: Ensemble.load(tmp_path))
 
 
 # Arrays
@@ -550,12 +596,13 @@ def cases(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "name", ["genotype", "config", "checkpoint", "hypernetwork", "ensemble", "npz", "curve", "database", "journal"]
+    "name",
+    ["genotype", "config", "checkpoint", "hypernetwork", "ensemble", "weights", "npz", "curve", "database", "journal"],
 )
 def test_a_damaged_file_is_read_or_refused_in_a_line(cases, tmp_path_factory, name):
     case, folder, refused = cases[name], study_of(tmp_path_factory.mktemp("damaged") / "study"), []
 
-    @settings(max_examples={"database": 10, "ensemble": 20}.get(name, 60), deadline=None, database=None)
+    @settings(max_examples={"database": 10, "ensemble": 20, "weights": 20}.get(name, 60), deadline=None, database=None)
     @given(seed=st.integers(0, 2**64))
     def read(seed):
         (folder / case.file).write_bytes(case.make(random.Random(seed)))

@@ -1,12 +1,16 @@
 """The ensemble as an object that is saved, loaded and asked."""
 
+import json
 import pickle
+import shutil
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from edgenes import ConfigError, Ensemble, TrainingConfig, load_data, predict, random_genotype
+from edgenes import CheckpointError, ConfigError, Ensemble, TrainingConfig, load_data, predict, random_genotype
+from edgenes.checkpoint import save_checkpoint
 from edgenes.methods.catalogue import logistic_regression
 from edgenes.selection import Calibration
 from edgenes.space.genotype import SearchSpace
@@ -44,7 +48,78 @@ def test_a_saved_one_predicts_the_same(ensemble, digits, tmp_path):
     loaded = Ensemble.load(tmp_path)
     assert loaded.card == {"dataset": "digits"} and loaded.class_names == digits.class_names
     assert np.array_equal(loaded.predict(pixels(digits.validation)), ensemble.predict(pixels(digits.validation)))
-    assert Ensemble.load(tmp_path / "ensemble.pt").card == loaded.card
+    assert Ensemble.load(tmp_path / "model.safetensors").card == loaded.card
+
+
+def test_the_earlier_format_is_read(ensemble, tmp_path):
+    ensemble.save(tmp_path / "now")
+    state = json.loads((tmp_path / "now" / "config.json").read_text())
+    weights = [network.state_dict() for network in ensemble.networks]
+    old = {name: state[name] for name in state if name not in ("kind", "format", "weights_sha256")}
+    save_checkpoint(tmp_path / "ensemble.pt", "ensemble", old | {"weights": weights, "card": json.dumps(ensemble.card)})
+    loaded = Ensemble.load(tmp_path)
+    assert same_weights(loaded, ensemble) and loaded.card == ensemble.card
+
+
+def same_weights(one, other):
+    both = one.state_dict(), other.state_dict()
+    return both[0].keys() == both[1].keys() and all(torch.equal(both[0][name], both[1][name]) for name in both[0])
+
+
+def test_one_network_twice_and_other_orders_in_memory_are_saved(ensemble, digits, tmp_path):
+    network = pickle.loads(pickle.dumps(ensemble.networks[0])).to(memory_format=torch.channels_last)
+    twice = Ensemble.of([network, network], ensemble.configs[:1] * 2, digits)
+    twice.save(tmp_path)
+    assert same_weights(Ensemble.load(tmp_path), twice)
+
+
+def test_a_card_for_people_is_one_that_the_hub_reads(ensemble, digits, tmp_path):
+    hub = pytest.importorskip("huggingface_hub")
+    scores = {"accuracy": 0.9, "standard_error": 0.01, "nll": 0.3, "nll_standard_error": 0.02, "note": "x"}
+    card = {"dataset": "dig\nits: [x", "license": "mit", "test": scores, "members": [{"test": scores}, "odd"]}
+    Ensemble.of(list(ensemble.networks), ensemble.configs, digits, card).save(tmp_path)
+    data = hub.ModelCard.load(tmp_path / "README.md").data
+    assert (data.license, data.pipeline_tag, data.library_name) == ("mit", "image-classification", "edgenes")
+    assert {(each.metric_type, each.metric_value) for each in data.eval_results} == {("accuracy", 0.9), ("nll", 0.3)}
+    text = (tmp_path / "README.md").read_text()
+    assert text.count("| 0.9000 ± 0.0100 | 0.3000 ± 0.0200 |") == 2
+    assert text.count("▶ node") == sum(
+        len(edges) for network in ensemble.networks for edges in network.genotype.cells[0]
+    )
+
+
+def test_it_comes_from_a_folder_and_from_the_hub(ensemble, tmp_path):
+    pytest.importorskip("huggingface_hub")
+    snapshot = tmp_path / "models--me--mine" / "snapshots" / ("0" * 40)
+    ensemble.save(snapshot)
+    refs = tmp_path / "models--me--mine" / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("0" * 40)
+    kept = {"cache_dir": tmp_path, "local_files_only": True}
+    for found in (Ensemble.from_pretrained(snapshot), Ensemble.from_pretrained("me/mine", **kept)):
+        assert same_weights(found, ensemble)
+    for name in ("me/other", "no name at all"):
+        with pytest.raises(CheckpointError, match=name):
+            Ensemble.from_pretrained(name, **kept)
+
+
+def test_it_is_pushed_whole(ensemble, tmp_path, monkeypatch):
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(hub, "create_repo", lambda repo, **options: f"https://hub/{repo}")
+    monkeypatch.setattr(hub, "upload_folder", lambda folder_path, **_: shutil.copytree(folder_path, tmp_path / "repo"))
+    assert ensemble.push_to_hub("me/mine") == "https://hub/me/mine"
+    assert {path.name for path in (tmp_path / "repo").iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    assert same_weights(Ensemble.load(tmp_path / "repo"), ensemble)
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match="no name"):
+        ensemble.push_to_hub("no name at all")
+
+
+def test_without_the_extra_the_hub_says_what_to_install(ensemble, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    for ask in (lambda: Ensemble.from_pretrained("me/mine"), lambda: ensemble.push_to_hub("me/mine")):
+        with pytest.raises(ConfigError, match=r"edgenes-studio\[hub\]"):
+            ask()
 
 
 def test_weights_weigh_its_members_and_are_saved(ensemble, digits, tmp_path):

@@ -38,7 +38,7 @@ def test_a_study_leaves_an_ensemble_and_all_that_led_to_it(undisturbed):
     )
     assert set(result["seconds"]) == {"search", "sweep", "finalists", "ensemble"}
     assert len(result["members"]) == 2 and result["chosen"]["number"] in (0, 1)
-    for name in ("config.json", "environment.json", "trials.csv", "report/index.html", "ensemble/card.json"):
+    for name in ("config.json", "environment.json", "trials.csv", "report/index.html", "ensemble/README.md"):
         assert (undisturbed / name).stat().st_size > 100
 
     for name in ("weights", "control", "comparison", "members", "cells", "importances", "trials"):

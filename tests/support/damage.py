@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from edgenes.training.retraining import make_network
 from tests.support.toys import seeded
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.files.curves import CurveWriter, read_curve
+from tune_jobs.files.layout import file_digest
 from tune_jobs.study.optuna_study import open_study
 from tune_jobs.study.saved import open_saved, plain_config, read_config
 from tune_jobs.study.space import search_space
@@ -106,17 +108,26 @@ def check_hypernetwork(path: Path) -> None:
     assert hypernetwork.genotype(1.0).space == hypernetwork.space
 
 
-def check_ensemble(path: Path) -> None:
-    ensemble = Ensemble.load(path.parent)
+def check_ensemble(folder: Path, config: bytes, weights: bytes) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_bytes(config)
+    (folder / "model.safetensors").write_bytes(weights)
+    ensemble = Ensemble.load(folder)
     if ensemble.image_size <= 64:
         shape = (1, ensemble.image_size, ensemble.image_size, ensemble.mean.shape[1])
         assert ensemble.predict(np.zeros(shape, np.uint8)).shape == (1, len(ensemble.class_names))
-    json.dumps(ensemble.card)
+    ensemble.save(folder)
 
 
 def check_config(path: Path) -> None:
     config, _ = read_config(path.parent)
     assert config.folder == path.parent and config.storage is None
+
+
+def split_tensors(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """Header and numbers of a safetensors file."""
+    start = 8 + struct.unpack("<Q", content[:8])[0]
+    return json.loads(content[8:start]), content[start:]
 
 
 def write_ensemble(folder: Path) -> None:
@@ -132,7 +143,7 @@ def cases(folder: Path) -> dict[str, Case]:
     (folder / "config.json").write_text(json.dumps(plain_config(SweepConfig(), "0" * 16, None)))
     (folder / "g.json").write_text(random_genotype(SearchSpace(nodes=2), seeded()).to_json())
     Hypernetwork(SearchSpace(nodes=2), 3, generator=seeded()).save(folder / "h.pt")
-    write_ensemble(folder)
+    write_ensemble(folder / "ensemble")
     save_checkpoint(folder / "s.pt", "trial", {"epoch": 3, "decks": [[1, 2], []], "rng": seeded().get_state()})
     images, labels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8), np.arange(60) % 3
     arrays = {"x_train": images, "y_train": labels, "x_test": images[:9], "y_test": labels[:9]}
@@ -165,6 +176,21 @@ def cases(folder: Path) -> dict[str, Case]:
 
         return mixed(content, one_changed)
 
+    config, weights = (folder / "ensemble" / name for name in ("config.json", "model.safetensors"))
+
+    def other_header(rng: Random) -> bytes:
+        header, tensors = split_tensors(weights.read_bytes())
+        text = json_text(rng, header)
+        return struct.pack("<Q", len(text)) + text + tensors
+
+    def with_weights(path: Path) -> None:
+        described = json.loads(config.read_text())
+        described["weights_sha256"] = file_digest(path)
+        check_ensemble(path.parent / "ensemble", json.dumps(described).encode(), path.read_bytes())
+
+    def with_config(path: Path) -> None:
+        check_ensemble(path.parent / "ensemble", path.read_bytes(), weights.read_bytes())
+
     def read_journal(path: Path) -> None:
         open_saved(path.parent, f"journal:{path}").trials()
 
@@ -174,7 +200,8 @@ def cases(folder: Path) -> dict[str, Case]:
         "config": Case("config.json", text("config.json"), check_config),
         "checkpoint": Case("s.pt", checkpoint("s.pt"), lambda path: load_checkpoint(path, "trial")),
         "hypernetwork": Case("h.pt", checkpoint("h.pt"), check_hypernetwork),
-        "ensemble": Case("ensemble.pt", checkpoint("ensemble.pt"), check_ensemble),
+        "ensemble": Case("e.json", text("ensemble/config.json"), with_config),
+        "weights": Case("w.safetensors", mixed(weights.read_bytes(), other_header), with_weights),
         "npz": Case("a.npz", mixed(npz), lambda path: load_data(path, image_size=8)),
         "curve": Case("c.jsonl", lines("c.jsonl"), read_curve),
         "database": Case("study.db", mixed(database), lambda path: open_saved(path.parent).trials()),

@@ -12,7 +12,7 @@ from edgenes.data.dataset import Dataset, Part
 from edgenes.ensemble import Ensemble
 from edgenes.errors import CheckpointError
 from edgenes.methods.catalogue import logistic_regression
-from edgenes.metrics import ensemble_probabilities, summary
+from edgenes.metrics import TINY, ensemble_probabilities, of_labels, summary
 from edgenes.nn.network import Network
 from edgenes.selection import Selection, calibrate, cross_fitted, select_ensemble
 from edgenes.space.genotype import shared_edges
@@ -22,7 +22,7 @@ from tune_jobs.errors import StudyError
 from tune_jobs.execution.jobs import Bench, Job, run_jobs
 from tune_jobs.execution.run import Run
 from tune_jobs.files.environment import environment
-from tune_jobs.files.layout import CARD, ENSEMBLE, ENSEMBLE_FOLDER, HYPERNETWORK, TEST_READS, file_digest
+from tune_jobs.files.layout import ENSEMBLE_FILES, ENSEMBLE_FOLDER, HYPERNETWORK, TEST_READS, file_digest
 from tune_jobs.files.stored_trainer import CANDIDATE, has_weights, network_of
 from tune_jobs.moments import reached
 from tune_jobs.stages.calibration import calibration_record
@@ -94,7 +94,9 @@ def _combined(predictions: np.ndarray, weights: Sequence[float] | None) -> np.nd
 def _metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     found = summary(probabilities, labels)
     error = np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / len(labels))
-    return {**found, "standard_error": float(error)}
+    losses = -np.log(np.maximum(of_labels(probabilities, labels), TINY))
+    spread = float(losses.std(ddof=1) / np.sqrt(len(labels)))
+    return {**found, "standard_error": float(error), "nll_standard_error": spread}
 
 
 def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
@@ -124,7 +126,7 @@ def ensemble_stage(
         ensemble_job,
         [job],
         unit="ensemble",
-        sound=lambda job, result: files.fetch(str(ENSEMBLE)).exists() and files.fetch(str(CARD)).exists(),
+        sound=lambda job, result: all(files.fetch(name).exists() for name in ENSEMBLE_FILES),
         test=run.data.test,
         context=context,
         finalist=best,
@@ -133,7 +135,7 @@ def ensemble_stage(
     )
     if results.failed:
         raise StudyError(f"the final ensemble failed: {results.failed[0].reason}")
-    for name in (str(ENSEMBLE), str(CARD), TEST_READS):
+    for name in (*ENSEMBLE_FILES, TEST_READS):
         files.fetch(name, fresh=True)
     return results.found[0]
 

@@ -21,7 +21,6 @@ from tune_jobs.files.integrity import check_folder, is_damaged, is_temporary
 from tune_jobs.files.layout import (
     CONFIG,
     DATABASE,
-    ENSEMBLE,
     FINALISTS,
     GENOTYPE,
     HYPERNETWORK,
@@ -43,7 +42,7 @@ from tune_jobs.study.saved import (
 from tune_jobs.study.space import misfit, search_space
 from tune_jobs.study.trials import own_trials
 from tune_jobs.tools.commands import Doctor
-from tune_jobs.tools.folder import contents, driver
+from tune_jobs.tools.folder import contents, driver, ensemble_file
 from tune_jobs.tools.machine import recorded_environment
 
 AGAIN = "run the study's command again: it computes again what it needs"
@@ -71,9 +70,8 @@ READERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     r"predictions/[^/]+\.pt": (partial(read_artifact, CANDIDATE), AGAIN),
     r"searches/search-[^/]+\.pt": (partial(read_artifact, SEARCH), AGAIN),
     r"jobs/.+\.json": (read_json, AGAIN),
-    r"ensemble/ensemble\.pt": (lambda path: Ensemble.load(path.parent), END),
-    r"ensemble/card\.json": (read_json, END),
-    r"ensembles/[^/]+/ensemble\.pt": (lambda path: Ensemble.load(path.parent), "delete its folder"),
+    r"ensemble/(config\.json|ensemble\.pt)": (Ensemble.load, END),
+    r"ensembles/[^/]+/(config\.json|ensemble\.pt)": (Ensemble.load, "delete its folder"),
     r"ray/.+/checkpoint_\d+/state\.pt": (lambda path: load_checkpoint(path, "trial"), AGAIN),
 }
 """How each kind of file in a study's folder is read, by its name, and what to do where that fails."""
@@ -136,7 +134,8 @@ def _needed(saved: SavedStudy) -> set[str]:
     names = {hypernetwork_path(finalist.number) for finalist in saved.finalists()}
     if any(trial.params for trial in own_trials(saved.study)):
         names |= {GENOTYPE, PREDICTOR} if saved.config.guided else {GENOTYPE}
-    return names | ({HYPERNETWORK, str(ENSEMBLE)} if finished else set())
+    ensemble = ensemble_file(saved.folder).relative_to(saved.folder).as_posix()
+    return names | ({HYPERNETWORK, ensemble} if finished else set())
 
 
 def _damaged(folder: Path, needed: set[str]) -> list[Finding]:

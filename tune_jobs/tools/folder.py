@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edgenes.checkpoint import file_in
-from tune_jobs.files.layout import DRIVER, ENSEMBLE, ENSEMBLE_FOLDER
+from edgenes import ensemble_files
+from tune_jobs.files.layout import DRIVER, ENSEMBLE_FOLDER
 from tune_jobs.files.lease import STALE, read_driver
 from tune_jobs.files.stored_trainer import candidate_key
 from tune_jobs.progress.text import one_line
@@ -21,9 +21,9 @@ from tune_jobs.study.saved import SavedStudy
 
 
 def ensemble_file(place: Path) -> Path:
-    """The file of an ensemble, given it, its folder, or the folder of its study; it need not exist."""
+    """The first file to read of an ensemble, given its folder, one of its files, or the folder of its study."""
     inside = place / ENSEMBLE_FOLDER
-    return file_in(inside if inside.is_dir() else place, ENSEMBLE.name)
+    return ensemble_files.ensemble_file(inside if inside.is_dir() else place)
 
 
 @dataclass(frozen=True)

@@ -59,4 +59,4 @@ def test_a_file_is_not_overwritten_and_a_missing_ensemble_is_said(folder, tmp_pa
     assert main(["convert", str(folder), "--out", str(tmp_path / "e.onnx")]) == 1
     assert "not overwritten" in capsys.readouterr().err and (tmp_path / "e.onnx").read_text() == "mine"
     assert main(["convert", str(tmp_path), "--out", str(tmp_path / "f.onnx")]) == 1
-    assert "ensemble.pt" in capsys.readouterr().err
+    assert "config.json" in capsys.readouterr().err

@@ -24,7 +24,7 @@ KINDS = [
     *("search/genotype.json", "search/predictor.json", "searches/search-0123.pt", "jobs/final/0.json"),
     *("trials/0001.jsonl", "trials/0001-hypernetwork.pt"),
     *("hypernetwork/hypernetwork.pt", "hypernetwork/finalists.json", "predictions/0123456789abcdef.pt"),
-    *("ensemble/ensemble.pt", "ensemble/card.json", "ensembles/mine/ensemble.pt"),
+    *("ensemble/config.json", "ensembles/mine/ensemble.pt"),
     "ray/sweep-1/trial-0-ab/checkpoint_000001/state.pt",
 ]
 
@@ -56,12 +56,19 @@ def test_every_kind_of_damaged_file_is_found(study, name):
     assert wrong(study) == [name]
 
 
+def test_an_ensemble_without_its_own_weights_is_found(study):
+    weights = study / "ensemble" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    (found,) = examined(study)["findings"]
+    assert found["file"] == "ensemble/config.json" and str(weights) in found["what"]
+
+
 def test_every_reader_is_tested():
     assert all(any(re.fullmatch(pattern, name) for name in KINDS) for pattern in READERS)
 
 
 def test_missing_files_are_found(study):
-    needed = ["ensemble/ensemble.pt", "hypernetwork/hypernetwork.pt", "search/genotype.json", "search/predictor.json"]
+    needed = ["ensemble/config.json", "hypernetwork/hypernetwork.pt", "search/genotype.json", "search/predictor.json"]
     for name in needed:
         (study / name).unlink()
     assert wrong(study) == needed

@@ -27,7 +27,14 @@ def ensemble(folder, capsys, *options):
 
 class TestChoice:
     def test_with_the_studys_settings_it_is_the_studys_ensemble_and_the_study_stays(self, study, result, capsys):
-        names = ("result.json", "hypernetwork/hypernetwork.pt", "ensemble/ensemble.pt", "study.db", "config.json")
+        names = (
+            "result.json",
+            "hypernetwork/hypernetwork.pt",
+            "ensemble/config.json",
+            "ensemble/model.safetensors",
+            "study.db",
+            "config.json",
+        )
         before = {name: (study / name).read_bytes() for name in names}
         answer = ensemble(study, capsys)
         assert {name: (study / name).read_bytes() for name in names} == before
@@ -144,7 +151,7 @@ class TestSaved:
         saved = Ensemble.load(folder)
         test = open_saved(study).data().test
         assert accuracy(saved.predict(test.images.transpose(0, 2, 3, 1)), test.labels) == answer["test"]["accuracy"]
-        own = json.loads((study / "ensemble" / "card.json").read_text())
+        own = Ensemble.load(study / "ensemble").card
         assert saved.card.keys() == own.keys() | {"asked"}
         assert saved.card["asked"] == answer["asked"]
         assert saved.card["hypernetwork"] == own["hypernetwork"] == answer["hypernetwork"]
