@@ -11,29 +11,15 @@ import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
-from edgenes.errors import ConfigError
-from edgenes.methods.baselines import METHODS
-from edgenes.validation import check_choice
 from tune_jobs.cli import check_command_line
-from tune_jobs.config.experiment import ExperimentConfig
+from tune_jobs.config.experiment import ComparisonConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodsConfig(ExperimentConfig):
+class MethodsConfig(ComparisonConfig):
     """All methods at one retraining budget: what each finds, and what it costs."""
 
     NAME: ClassVar[str] = "methods"
-
-    methods: tuple[str, ...] = tuple(METHODS)
-    """The methods to compare; your own ones are added by edgenes.register_method."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        object.__setattr__(self, "methods", tuple(dict.fromkeys(self.methods)))  # one named twice is run once
-        if not self.methods:
-            raise ConfigError(f"methods must name at least one of {', '.join(METHODS)}.")
-        for name in self.methods:
-            check_choice("methods", name, tuple(METHODS))
 
 
 if __name__ == "__main__":  # --help and mistakes need not wait for the imports below
@@ -45,75 +31,33 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from edgenes.methods.catalogue import POOLED, run_method, with_cost
+from edgenes.methods.baselines import METHODS
 from edgenes.methods.result import Member
-from edgenes.metrics import ensemble_probabilities, summary
 from edgenes.space.genotype import Genotype
 from edgenes.training.collapse import parameter_free
-from tune_jobs.experiments import Findings, Section, comparison_table, experiment_main, jobs_by_seed, verdicts
+from tune_jobs.experiments import Findings, Section, comparison_table, experiment_main, verdicts
+from tune_jobs.experiments.methods import label, method_comparisons, run_methods
 from tune_jobs.report.interval_figures import dots_figure, interval_frame
-from tune_jobs.report.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_text, one_test_set
+from tune_jobs.report.statistics import AMOUNT, SHARE, mean_text, one_test_set
 
-REFERENCE = "edge-nes"
-EQUAL_COST = ", equal cost"
-
-
-def one_run(job: dict[str, Any], bench: Any) -> dict[str, Any]:
-    """A method's run with one seed, at `operations` where the job has them: members, scores on V, costs."""
-    setting = bench.of_seed(job["seed"])
-    if "operations" in job:
-        setting = with_cost(setting, job["method"], bench.data, job["operations"])
-    outcome = run_method(job["method"], setting, bench.trainer)
-    found = summary(ensemble_probabilities(outcome.predictions), bench.data.validation.labels)
-    return {
-        "members": [member.to_dict() for member in outcome.members],
-        "pool": len(outcome.pool),
-        "validation_accuracy": found["accuracy"],
-        "validation_nll": found["nll"],
-        "search": vars(outcome.search),
-        "retraining": vars(outcome.retraining),
-        "note": f"validation accuracy {found['accuracy']:.3f}, NLL {found['nll']:.3f}",
-    }
+REFERENCE = METHODS["edge-nes"].label
 
 
 def study(experiment: Any) -> Findings:
-    """Run every method with every seed, then evaluate the ensembles on T, all of which are chosen by then.
-
-    Methods that choose from a pool run twice: with EdgeNES's pool, as in the paper, and at EdgeNES's whole cost.
-    """
-    config = experiment.config
-    jobs = jobs_by_seed({method: {"method": method} for method in config.methods}, config.seeds)
-    results = experiment.map("methods", one_run, jobs)
-    spent = {job["seed"]: _operations(result) for job, result in _pairs(jobs, results) if job["method"] == REFERENCE}
-    again = [
-        {**job, "name": f"{job['method']}{EQUAL_COST} seed {job['seed']}", "operations": spent[job["seed"]]}
-        for job in jobs
-        if job["method"] in POOLED and spent
-    ]
-    if again:
-        jobs, results = jobs + again, results + experiment.map("equal cost", one_run, again)
-    ensembles = {
-        job["name"]: [Member.from_dict(member) for member in result["members"]] for job, result in _pairs(jobs, results)
-    }
-    return findings(methods_frame(jobs, results, experiment.evaluate(ensembles)), len(experiment.run.data.test))
+    """Run every method with every seed, then evaluate the ensembles on T, all of which are chosen by then."""
+    runs = run_methods(experiment)
+    ensembles = {job["name"]: [Member.from_dict(member) for member in result["members"]] for job, result in runs}
+    return findings(methods_frame(runs, experiment.evaluate(ensembles)), len(experiment.run.data.test))
 
 
-def _pairs(jobs: list[dict], results: list[dict]) -> list[tuple[dict, dict]]:
-    return list(zip(jobs, results, strict=True))
-
-
-def _operations(result: dict[str, Any]) -> int:
-    return result["search"]["operations"] + result["retraining"]["operations"]
-
-
-def methods_frame(jobs: list[dict], results: list[dict], tested: dict[str, dict]) -> pd.DataFrame:
+def methods_frame(runs: list[tuple[dict, dict]], tested: dict[str, dict]) -> pd.DataFrame:
     """One row a method and seed: scores of the ensemble and the mean of its members' on T, V's scores, costs."""
     rows = []
-    for job, result in _pairs(jobs, results):
+    for job, result in runs:
         test = tested[job["name"]]
         genotypes = [Genotype.from_dict(member["genotype"]) for member in result["members"]]
         row = {
-            "method": METHODS[job["method"]].label + (EQUAL_COST if "operations" in job else ""),
+            "method": label(job),
             "seed": job["seed"],
             "members": len(genotypes),
             "pool": result["pool"],
@@ -132,10 +76,9 @@ def methods_frame(jobs: list[dict], results: list[dict], tested: dict[str, dict]
 
 def findings(frame: pd.DataFrame, test_images: int) -> Findings:
     """Conclusions, table and pictures of a `methods_frame`, whose T has so many images."""
-    reference = METHODS[REFERENCE].label
     loss = interval_frame(frame, ["method"], "test_nll", AMOUNT)
     accuracy = interval_frame(frame, ["method"], "test_accuracy", SHARE)
-    compared = comparisons(frame, "test_nll")
+    compared = method_comparisons(frame, "test_nll", REFERENCE)
     return Findings(
         "Methods (Table 3)",
         conclusions(frame),
@@ -148,7 +91,7 @@ def findings(frame: pd.DataFrame, test_images: int) -> Findings:
                 "and choose nothing. Equal cost: the method has a pool so large that its floating-point operations, "
                 "of searches, short and full retrainings, are EdgeNES's. Pools, skips: the share of the members' edges "
                 "without parameters; of random genotypes 0.43.",
-                dots_figure(loss, "method", "test NLL of the ensemble", "Methods, loss", reference),
+                dots_figure(loss, "method", "test NLL of the ensemble", "Methods, loss", REFERENCE),
                 table(frame),
             ),
             Section(
@@ -159,7 +102,7 @@ def findings(frame: pd.DataFrame, test_images: int) -> Findings:
             Section(
                 "Accuracy on test data",
                 one_test_set(frame["test_accuracy"].mean(), test_images),
-                dots_figure(accuracy, "method", "test accuracy of the ensemble", "Methods, accuracy", reference),
+                dots_figure(accuracy, "method", "test accuracy of the ensemble", "Methods, accuracy", REFERENCE),
             ),
             Section(
                 "Cost",
@@ -174,24 +117,13 @@ def findings(frame: pd.DataFrame, test_images: int) -> Findings:
     )
 
 
-def comparisons(frame: pd.DataFrame, score: str) -> dict[str, Comparison]:
-    """Each method's paired comparison with EdgeNES, corrected together by Holm; {} where EdgeNES was not run."""
-    wide = frame.pivot(index="seed", columns="method", values=score)
-    reference = METHODS[REFERENCE].label
-    others = [name for name in frame["method"].unique() if name != reference]
-    if reference not in wide:
-        return {}
-    return corrected({name: compare(wide[reference], wide[name], paired=True) for name in others})
-
-
 def conclusions(frame: pd.DataFrame) -> list[str]:
     """What the comparisons with EdgeNES say: test NLL first, then accuracy."""
-    reference = METHODS[REFERENCE].label
-    losses, shares = (comparisons(frame, score) for score in ("test_nll", "test_accuracy"))
+    losses, shares = (method_comparisons(frame, score, REFERENCE) for score in ("test_nll", "test_accuracy"))
     if not losses:
         return ["EdgeNES was not run, or nothing beside it, so that nothing is compared with it."]
-    said = verdicts(losses, reference, "Test NLL: ", points=False)
-    return said + verdicts(shares, reference, "Test accuracy: ")
+    said = verdicts(losses, REFERENCE, "Test NLL: ", points=False)
+    return said + verdicts(shares, REFERENCE, "Test accuracy: ")
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:

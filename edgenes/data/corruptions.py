@@ -192,6 +192,11 @@ CORRUPTIONS: dict[str, Corruption] = {
     "jpeg_compression": _jpeg_compression,
 }
 """By the names of the published arrays, in the order of the paper."""
+STRANGE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "inverted": lambda images: 255 - images,
+    "noise": lambda images: np.random.default_rng(0).integers(0, 256, images.shape, dtype=np.uint8),
+}
+"""Strange images that need no data but these, uint8 of any shape."""
 
 
 def _unit(x: Tensor) -> float:

@@ -13,6 +13,7 @@ from studies.deviation import DeviationConfig
 from studies.diversity import DiversityConfig
 from studies.methods import MethodsConfig
 from studies.proxy import ProxyConfig
+from studies.robustness import RobustnessConfig
 from studies.speedup import SpeedupConfig
 from studies.warmup import CONDITIONS, WarmupConfig
 from tests.support.small_study import SMALL
@@ -61,6 +62,17 @@ COMMANDS = [
         {"genotypes": (None, "images_one_shot < images_short < images_full"), "trials": (3, "candidates <= 2")},
     ),
     Command(
+        RobustnessConfig,
+        "--methods predicted-deep-ens random-nes --seeds 1",
+        "NLL of corrupted images",
+        {
+            "scores": (2, "gain > -1e-6"),
+            "conditions": (2 * 3 * (1 + 15 * 5), "nll > 0 and 0 <= error <= 1"),
+            "pairs": (None, "0 <= shared <= 4 and gain > -1e-9"),
+        },
+        reads=1,
+    ),
+    Command(
         SpeedupConfig,
         "--seeds 1",
         "Theorem 1 promises",
@@ -107,6 +119,8 @@ def test_a_command_ends_with_conclusions_and_a_report(command, ray_local, tmp_pa
         (ProxyConfig, {"pool": 2}, "pool"),
         (ProxyConfig, {"trials": 1}, "trials"),
         (ProxyConfig, {"genotypes": 2}, "genotypes"),
+        (RobustnessConfig, {"methods": ("edge-nes",)}, "predicted-deep-ens"),
+        (RobustnessConfig, {"candidates": 3}, "candidates"),
         (SpeedupConfig, {"forward": "mixture"}, "forward"),
         (SpeedupConfig, {"weight_paths": ()}, "weight_paths"),
         (SpeedupConfig, {"ensemble_size": 1}, "ensemble_size"),

@@ -17,17 +17,7 @@ from edgenes.methods.baselines import METHODS as REGISTERED
 from edgenes.methods.baselines import register_method
 from edgenes.methods.trainer import LocalTrainer
 from studies import anneal_sweep
-from studies.methods import (
-    EQUAL_COST,
-    MethodsConfig,
-    conclusions,
-    costs,
-    findings,
-    methods_frame,
-    one_run,
-    study,
-    table,
-)
+from studies.methods import MethodsConfig, conclusions, costs, findings, methods_frame, study, table
 from tests.faults.harness import PREDICT, STEP, Ended, Fault
 from tests.support import small_study
 from tests.support.toys import blobs
@@ -35,6 +25,7 @@ from tune_jobs.__main__ import main as tools
 from tune_jobs.cli import parsed
 from tune_jobs.execution.run import no_handler_left
 from tune_jobs.experiments import experiment_main
+from tune_jobs.experiments.methods import EQUAL_COST, one_run
 from tune_jobs.files.layout import EXPERIMENT
 
 METHODS = ("random-nes", "edge-nes")
@@ -108,7 +99,7 @@ def test_a_baseline_of_the_users_own_is_compared(monkeypatch):
     job = {"name": "mine seed 0", "method": "mine", "seed": 0}
     result = one_run(job, bench)
     scores = dict.fromkeys(("accuracy", "nll", "ece"), 0.5)
-    rows = methods_frame([job], [result], {job["name"]: {"ensemble": scores, "members": [scores]}})
+    rows = methods_frame([(job, result)], {job["name"]: {"ensemble": scores, "members": [scores]}})
     assert rows["method"].tolist() == ["Mine"] and rows["members"].tolist() == [1]
 
 

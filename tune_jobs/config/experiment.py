@@ -5,8 +5,9 @@ from typing import Any, ClassVar
 
 from edgenes.config import HypernetworkConfig
 from edgenes.errors import ConfigError
+from edgenes.methods.baselines import METHODS
 from edgenes.methods.budget import Setting
-from edgenes.validation import check_at_least, check_at_most
+from edgenes.validation import check_at_least, check_at_most, check_choice
 from tune_jobs.config.budget import MOST
 from tune_jobs.config.setting import setting_of
 from tune_jobs.config.study import StudyConfig
@@ -46,3 +47,19 @@ class ExperimentConfig(StudyConfig):
         """The budgets of one seed."""
         annealing = {name: getattr(self, name) for name in ("c_start", "c_end", "t_start", "t_end")}
         return setting_of(self.networks, self.budget, self.search, device, seed, **annealing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonConfig(ExperimentConfig):
+    """What experiments take that compare methods."""
+
+    methods: tuple[str, ...] = tuple(METHODS)
+    """The methods to compare; your own ones are added by edgenes.register_method."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, "methods", tuple(dict.fromkeys(self.methods)))  # one named twice is run once
+        if not self.methods:
+            raise ConfigError(f"methods must name at least one of {', '.join(METHODS)}.")
+        for name in self.methods:
+            check_choice("methods", name, tuple(METHODS))

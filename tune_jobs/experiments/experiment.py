@@ -83,17 +83,20 @@ class Experiment:
         jobs = [
             {"name": name, "members": [member.to_dict() for member in members]} for name, members in ensembles.items()
         ]
+        return dict(zip(ensembles, self.on_test(scored, jobs), strict=True))
+
+    def on_test(self, function: Function, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+        """`function(job, bench, test=)` of each job, `test_part(test)` is T; once, as `evaluate`."""
         missing, test = unfinished(self.place, "test", jobs), None
         if missing:
             purpose = f"{len(missing)} ensembles, all chosen before"
             test = ray.put(read_test(self.run.data, self.place.files, purpose))
-        return dict(zip(ensembles, self.map("test", on_test, jobs, test=test), strict=True))
+        return self.map("test", function, jobs, test=test)
 
 
-def on_test(job: Job, bench: Bench, test: Any) -> dict[str, Any]:
+def scored(job: Job, bench: Bench, test: Any) -> dict[str, Any]:
     """Scores on T of an ensemble and of its members."""
-    part: Part = ray.get(test) if isinstance(test, ray.ObjectRef) else test
-    predictions = []
+    part, predictions = test_part(test), []
     for member in map(Member.from_dict, job["members"]):
         found = bench.trainer.candidate(member.config, member.genotype)
         network = network_of(found.value, member.config, bench.data, member.genotype)
@@ -102,6 +105,11 @@ def on_test(job: Job, bench: Bench, test: Any) -> dict[str, Any]:
         "ensemble": summary(ensemble_probabilities(np.stack(predictions)), part.labels),
         "members": [summary(each, part.labels) for each in predictions],
     }
+
+
+def test_part(test: Any) -> Part:
+    """T, as a job has it of `Experiment.on_test`."""
+    return ray.get(test) if isinstance(test, ray.ObjectRef) else test
 
 
 def run_experiment(

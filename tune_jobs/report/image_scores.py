@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from edgenes.checkpoint import load_checkpoint, save_checkpoint
+from edgenes.detection import aupr, auroc, fpr_at_tpr
 from edgenes.errors import CheckpointError
 from edgenes.metrics import ECE_BINS, TINY, of_labels
+from edgenes.uncertainty import Uncertainty
 
 RESAMPLINGS = 100
 """Of the images, for the standard error of the ECE."""
@@ -67,6 +70,21 @@ def measured(scores: Sequence[ImageScores], models: slice) -> dict[str, float]:
     ]
     ece = np.mean(draws, 0)
     return found | {"ece": float(ece[0]), "ece_error": float(ece[1:].std(ddof=1))}
+
+
+def detected(name: str, known: Uncertainty, other: Uncertainty) -> list[dict[str, Any]]:
+    """How well each uncertainty tells strange images from known ones; strange ones are positive in AUROC and AUPR.
+
+    In the false positive rate known ones are, as in the literature: the share of strange ones accepted where 95% of the
+    known ones are.
+    """
+    rows = []
+    for score in ("epistemic", "entropy"):
+        values = np.concatenate([getattr(known, score), getattr(other, score)])
+        positive = np.arange(len(values)) >= len(known.entropy)
+        measures = {"auroc": auroc(values, positive), "aupr": aupr(values, positive)}
+        rows.append({"data": name, "score": score, **measures, "fpr95": fpr_at_tpr(-values, ~positive)})
+    return rows
 
 
 def _ece_draws(confidence: NDArray, correct: NDArray) -> NDArray:

@@ -12,10 +12,9 @@ import pandas as pd
 import torch
 
 from edgenes.data import corruptions
-from edgenes.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from edgenes.data.corruptions import CORRUPTIONS, SEVERITIES, STRANGE, corrupt
 from edgenes.data.dataset import Dataset
 from edgenes.data.images import resize
-from edgenes.detection import aupr, auroc, fpr_at_tpr
 from edgenes.ensemble import Ensemble
 from edgenes.errors import ConfigError, DataError
 from edgenes.uncertainty import Uncertainty
@@ -23,19 +22,13 @@ from tune_jobs.config.data import DataOptions
 from tune_jobs.files.layout import CONFIG, file_digest
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.progress.text import aligned
-from tune_jobs.report.image_scores import ImageScores
+from tune_jobs.report.image_scores import ImageScores, detected
 from tune_jobs.report.robustness_page import Evaluation, condition_frame, severity_frame, write
 from tune_jobs.stages.calibration import reliability_rows
 from tune_jobs.study.result import read_test, test_reads
 from tune_jobs.tools.commands import Evaluate
 from tune_jobs.tools.folder import ensemble_file
 from tune_jobs.tools.machine import progress_line
-
-STRANGE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "inverted": lambda images: 255 - images,
-    "noise": lambda images: np.random.default_rng(0).integers(0, 256, images.shape, dtype=np.uint8),
-}
-"""Strange images that need no data."""
 
 
 @dataclass(frozen=True)
@@ -233,21 +226,6 @@ def models(ensemble: Ensemble, found: Uncertainty) -> list[np.ndarray]:
     """Probabilities of the ensemble, of it before its calibration, and of its members, as `ImageScores` has them."""
     mean = np.tensordot(ensemble.weights, found.members, 1)
     return [mean if ensemble.calibration is None else ensemble.calibration.apply(mean), mean, *found.members]
-
-
-def detected(name: str, known: Uncertainty, other: Uncertainty) -> list[dict[str, Any]]:
-    """How well each uncertainty tells strange images from known ones; strange ones are positive in AUROC and AUPR.
-
-    In the false positive rate known ones are, as in the literature: the share of strange ones accepted where 95% of the
-    known ones are.
-    """
-    rows = []
-    for score in ("epistemic", "entropy"):
-        values = np.concatenate([getattr(known, score), getattr(other, score)])
-        positive = np.arange(len(values)) >= len(known.entropy)
-        measures = {"auroc": auroc(values, positive), "aupr": aupr(values, positive)}
-        rows.append({"data": name, "score": score, **measures, "fpr95": fpr_at_tpr(-values, ~positive)})
-    return rows
 
 
 def key(*parts: np.ndarray | str) -> str:
