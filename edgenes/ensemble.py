@@ -16,6 +16,7 @@ from edgenes.data.dataset import Dataset
 from edgenes.data.inputs import as_images
 from edgenes.ensemble_files import download, ensemble_file, read_ensemble, upload, write_ensemble
 from edgenes.errors import CheckpointError, ConfigError
+from edgenes.export import AcceleratedEnsemble, Exported
 from edgenes.metrics import TINY
 from edgenes.model_card import model_card
 from edgenes.nn.inference import FastNetwork
@@ -153,6 +154,17 @@ class Ensemble(nn.Module):
         """
         logits = [self._fast_logits(batch).cpu() for batch in self._batches(images, batch_size)]
         return Uncertainty.of(torch.cat(logits, 1).log_softmax(-1).numpy(), self.weights)
+
+    def exported(self) -> Exported:
+        """A copy for other runtimes, which is a function of pixels alone."""
+        return Exported(cast(list[Network], self.networks), self._normalised, self._combined)
+
+    def accelerate(self) -> AcceleratedEnsemble:
+        """The ensemble as it is now, on the CPU in onnxruntime: `predict` and `uncertainty` with less waiting.
+
+        It takes some seconds. The threads are as many as torch has. Raises ConfigError without the extra `export`.
+        """
+        return AcceleratedEnsemble(self.exported(), self.image_size, self.mean.shape[1], self.weights)
 
     def _batches(self, images: Any, batch_size: int) -> Iterator[Tensor]:
         """The images as (batch, channels, H, W) on the ensemble's device."""

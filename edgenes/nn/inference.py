@@ -36,8 +36,8 @@ class FastNetwork:
     def __init__(self, network: Network, size: Size, normalise: Step):
         self.network = folded(network)
         self.normalise = normalise
-        stem = self.network.stem
-        self.stem = _dense(lambda images: stem(normalise(images)), size) if _is_small(size) else None
+        stem = copy.deepcopy(self.network.stem).double()  # of which small differences are taken
+        self.stem = _dense(lambda images: stem(normalise(images).double()), size) if _is_small(size) else None
         with torch.inference_mode():
             entered = self.network.entered(normalise(torch.zeros(1, *size)))
         before = previous = _size(entered)
@@ -180,8 +180,8 @@ def _dense(function: Step, size: Size) -> Step:
     numbers = size[0] * size[1] * size[2]
     shift = function(torch.zeros(1, *size))
     white = function(255 * torch.eye(numbers).view(-1, *size))  # pixels end at 255: no digit is lost
-    matrices = ((white - shift) / 255).flatten(2).transpose(0, 1).contiguous()
-    added = shift[0].flatten(1).unsqueeze(1).contiguous()
+    matrices = ((white - shift) / 255).float().flatten(2).transpose(0, 1).contiguous()
+    added = shift[0].float().flatten(1).unsqueeze(1).contiguous()
     return lambda images: torch.baddbmm(added, images.float().flatten(1).expand(len(matrices), -1, -1), matrices)
 
 

@@ -60,3 +60,12 @@ def test_batch_norms_behind_convolutions_are_gone_and_the_network_stays():
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded(network).modules())
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def test_the_stem_as_one_matrix_loses_no_digits():
+    network = trained(random_genotype(SearchSpace(nodes=2), seeded(0)), 1, 8, 2)
+    pixels = torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8)
+    with torch.no_grad():
+        found = FastNetwork(network, (1, 8, 8), lambda x: (x.float() / 255 - 0.3) / 0.38).stem(pixels)
+        expected = network.double().stem((pixels.double() / 255 - 0.3) / 0.38).transpose(0, 1).flatten(2)
+    torch.testing.assert_close(found.double(), expected, atol=3e-6, rtol=0)

@@ -37,8 +37,8 @@ def test_a_program_of_torch(folder, tmp_path, capsys):
     assert "differs from predict by at most" in capsys.readouterr().out
     program = torch.export.load(tmp_path / "e.pt2").module()
     for count in (1, 5):
-        probabilities, entropy = program(torch.from_numpy(IMAGES[:count]))
-        assert probabilities.shape == (count, 3)
+        probabilities, entropy, members = program(torch.from_numpy(IMAGES[:count]))
+        assert probabilities.shape == (count, 3) and members.shape == (2, count, 3)
     check(folder, probabilities.detach().numpy(), entropy.detach().numpy())
 
 
