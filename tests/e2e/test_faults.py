@@ -1,37 +1,16 @@
 """Six faults in real studies as processes; tests/faults/soak.py has all the others."""
 
-import os
 import shutil
 import signal
 import subprocess
-from pathlib import Path
 
 import optuna
 from optuna.trial import TrialState
 
 from tests.faults.harness import PREDICT, SMOKE, STEP, Fault, drive, go_on, inspect, trials, wait_for
 from tests.faults.supervise import descendants
+from tests.support.servers import LOOPBACK, listening
 from tune_jobs.study.result import test_reads as reads_of_test
-
-LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}  # 127.0.0.1, and the same in IPv6's notation
-
-
-def listening(pids: set[int]) -> set[str]:
-    """Addresses, as /proc/net writes them, at which the processes listen for TCP connections."""
-    sockets = {}
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in Path(table).read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A":  # LISTEN
-                sockets[f"socket:[{fields[9]}]"] = fields[1].rpartition(":")[0]
-    found = set()
-    for pid in pids:
-        for link in Path(f"/proc/{pid}/fd").glob("*"):
-            try:
-                found.add(sockets.get(os.readlink(link)))
-            except OSError:
-                continue  # closed meanwhile
-    return found - {None}
 
 
 def test_a_driver_killed_twice_and_stopped_once_loses_nothing_and_repeats_no_trial(undisturbed, tmp_path):

@@ -19,6 +19,7 @@ import pytest
 PASSWORD = "pa55-of-the-test"
 _POSTGRES = ("/usr/lib/postgresql", "/usr/local/bin")
 _START_SECONDS = 60.0
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}  # 127.0.0.1, and the same in IPv6's notation
 
 
 def free_port() -> int:
@@ -51,6 +52,24 @@ def served(command: list[str], port: int, **options) -> Iterator[subprocess.Pope
     finally:
         process.terminate()
         process.wait(30)
+
+
+def listening(pids: set[int]) -> set[str]:
+    """Addresses, as /proc/net writes them, at which the processes listen for TCP connections."""
+    sockets = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":  # LISTEN
+                sockets[f"socket:[{fields[9]}]"] = fields[1].rpartition(":")[0]
+    found = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                found.add(sockets.get(os.readlink(link)))
+            except OSError:
+                continue  # closed meanwhile
+    return found - {None}
 
 
 def only_where_asked() -> None:

@@ -216,6 +216,32 @@ class Convert(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Serve(Command):
+    """Serve an ensemble by HTTP on Ray Serve (the extra `serve`): POST /predict, GET /health; Ctrl-C stops it."""
+
+    module = "serve"
+    ensemble: Positional[Path]
+    """Folder of the ensemble, or of its study."""
+    host: str = "127.0.0.1"
+    """Address to listen at; others than this machine reach it only at another one, as 0.0.0.0."""
+    port: int = 8000
+    """Port to listen at."""
+    replicas: int = 1
+    """Processes that compute."""
+    cpus_per_replica: int = 1
+    """CPUs, and threads, of each."""
+    batch_size: int = 32
+    """Requests that are computed together at most, where that many wait; 1 computes each alone."""
+    max_bytes: int = 10_000_000
+    """Bytes of a request; larger ones are refused."""
+    max_pixels: int = 25_000_000
+    """Pixels of a picture; larger ones are refused before they are decoded."""
+    address: str | None = None
+    """Ray cluster to join; by default RAY_ADDRESS, else this machine's own. Where Ray Serve runs there already, its
+    host and port stay."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Compare(Command):
     """Compare two studies: their settings, trials and ensembles, and which differences are only noise.
 
@@ -271,6 +297,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "ensemble": Reselect,
     "evaluate": Evaluate,
     "convert": Convert,
+    "serve": Serve,
     "compare": Compare,
     "submit": Submit,
     "cluster-file": ClusterFile,
