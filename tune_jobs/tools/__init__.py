@@ -1,1 +1,1 @@
-"""Commands on a study's folder: `python -m tune_jobs COMMAND STUDY`; one module each, none needs Ray."""
+"""Commands on a study's folder: `python -m tune_jobs COMMAND STUDY`; one module each, none but serve needs Ray."""
