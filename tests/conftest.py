@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
+import torch
 from alembic.script import ScriptDirectory
 
 os.environ["EDGENES_CACHE"] = "off"  # no test takes from the user's own, and those that compare start cold
@@ -96,6 +97,12 @@ def pytest_runtest_makereport(item, call):
     if report.skipped and os.environ.get("EVERY_SERVER") == "1" and "needs " in str(getattr(call.excinfo, "value", "")):
         report.outcome = "failed"
     return report
+
+
+@pytest.fixture(autouse=True)
+def _weights_of_one_seed():
+    """Modules made without a generator have the same weights in any order of the tests."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
