@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, overload
 
 import numpy as np
 import torch
@@ -25,14 +25,14 @@ from edgenes.parsing import reason, shown
 from edgenes.selection import Calibration
 from edgenes.space.genotype import Genotype
 from edgenes.training.retraining import make_network
-from edgenes.uncertainty import Uncertainty
+from edgenes.uncertainty import Abstention, Uncertainty
 
 
 class Ensemble(nn.Module):
     """Networks of the same data set whose probabilities are averaged, eq. (1.2); they normalise images themselves.
 
     `weights`, one a network and adding to 1, are those of the average, by default 1 / n; the average is then
-    calibrated, where there is a `calibration`.
+    calibrated, where there is a `calibration`. `abstentions` are `Abstention.rules`, by which `predict` abstains.
 
     Example:
         >>> import torch
@@ -59,6 +59,7 @@ class Ensemble(nn.Module):
         card: dict[str, Any] | None = None,
         weights: Sequence[float] | None = None,
         calibration: Calibration | None = None,
+        abstentions: Sequence[Abstention] = (),
     ):
         super().__init__()
         if not networks or len(networks) != len(configs):
@@ -72,6 +73,7 @@ class Ensemble(nn.Module):
         self.networks = nn.ModuleList(networks)
         self.weights = tuple(weights)
         self.calibration = calibration
+        self.abstentions = tuple(abstentions)
         self.configs = configs
         self.image_size = image_size
         self.class_names = tuple(class_names)
@@ -94,10 +96,11 @@ class Ensemble(nn.Module):
         card: dict[str, Any] | None = None,
         weights: Sequence[float] | None = None,
         calibration: Calibration | None = None,
+        abstentions: Sequence[Abstention] = (),
     ) -> "Ensemble":
         """The ensemble of networks trained on `data`, with its normalisation and class names."""
         about = (data.mean, data.std, data.image_size, data.class_names)
-        return cls(networks, configs, *about, card, weights, calibration)
+        return cls(networks, configs, *about, card, weights, calibration, abstentions)
 
     def forward(self, images: Tensor) -> Tensor:
         """Pixels 0..255 (batch, channels, H, W), any dtype -> probabilities (batch, classes)."""
@@ -135,16 +138,39 @@ class Ensemble(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_fast": [], "_tensors": []}
 
+    @overload
+    def predict(self, images: Any, batch_size: int = 512) -> np.ndarray: ...
+
+    @overload
+    def predict(self, images: Any, batch_size: int = 512, *, abstain: float) -> tuple[np.ndarray, np.ndarray]: ...
+
     @torch.inference_mode()
-    def predict(self, images: Any, batch_size: int = 512) -> np.ndarray:
+    def predict(self, images: Any, batch_size: int = 512, *, abstain: float | None = None) -> Any:
         """Probabilities, float32 (samples, classes), in evaluation mode, of what `edgenes.data.inputs.as_images` takes.
 
         That is uint8 (samples, H, W) or (samples, H, W, channels) as in a data set's x_test, one such image, other
-        orders and types of them that have one meaning, PIL pictures, or paths of pictures. Raises ConfigError or
-        DataError for others.
+        orders and types of them that have one meaning, PIL pictures, or paths of pictures.
+
+        With `abstain`, the wanted error on what is accepted, two arrays: these probabilities of all images, and
+        whether to accept each, bool (samples,). The others are for a person. Raises ConfigError or DataError for other
+        images, and ConfigError as `abstention` does.
         """
+        rule = None if abstain is None else self.abstention(abstain)
         batches = self._batches(images, batch_size)
-        return torch.cat([self._combined(self._fast_logits(batch)).cpu() for batch in batches]).numpy()
+        found = torch.cat([self._combined(self._fast_logits(batch)).cpu() for batch in batches]).numpy()
+        return found if rule is None else (found, rule.accepts(found))
+
+    def abstention(self, error: float) -> Abstention:
+        """The rule of `predict(..., abstain=error)`: its `threshold`, and the `coverage` on V.
+
+        A study fits its ensemble's on V, cross-fitted: with each half of it accepted by an ensemble that the other
+        half chose and calibrated. Raises ConfigError where V cannot show so small an error, or there are no rules.
+        """
+        if not self.abstentions:
+            raise ConfigError(
+                "this ensemble has no rules of abstention: fit one by edgenes.Abstention.fit, on labelled images."
+            )
+        return Abstention.choose(self.abstentions, error)
 
     @torch.inference_mode()
     def uncertainty(self, images: Any, batch_size: int = 512) -> Uncertainty:
@@ -195,6 +221,7 @@ class Ensemble(nn.Module):
             "configs": [to_dict(config) for config in self.configs],
             "member_weights": list(self.weights),
             "calibration": None if self.calibration is None else self.calibration.to_dict(),
+            "abstentions": [vars(each) for each in self.abstentions],
             "mean": mean,
             "std": std,
             "image_size": self.image_size,
@@ -269,5 +296,6 @@ class Ensemble(nn.Module):
             raise ConfigError(f"there are weights of no network: {shown(next(iter(weights)))}.")
         stored = state.get("calibration")
         calibration = None if stored is None else Calibration.from_dict(stored)
+        abstentions = [Abstention(**each) for each in state.get("abstentions", ())]
         about = (tuple(mean), tuple(std), size, tuple(names))
-        return cls(networks, configs, *about, card, state.get("member_weights"), calibration)
+        return cls(networks, configs, *about, card, state.get("member_weights"), calibration, abstentions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from edgenes.errors import ConfigError
 from edgenes.metrics import check_predictions, check_probabilities, correct, of_labels
 from edgenes.parsing import shown
+from edgenes.validation import check_at_least
 
 Array = NDArray[np.float64]
 
@@ -80,6 +81,9 @@ class Abstention:
     coverage: float
     observed: float
 
+    def __post_init__(self) -> None:
+        check_at_least(self, 0, "threshold", "error", "coverage", "observed")
+
     @classmethod
     def fit(cls, probabilities: ArrayLike, labels: ArrayLike, error: float) -> Abstention:
         """The least threshold with an error of at most `error` on what it accepts, fitted on V.
@@ -94,22 +98,39 @@ class Abstention:
             >>> rule.threshold, rule.coverage, rule.accepts([[0.7, 0.3], [0.02, 0.98]])
             (0.9, 0.75, array([False,  True]))
         """
-        if not 0 < error < 1:
-            raise ConfigError(f"a wanted error is a share between 0 and 1; got {shown(error)}")
+        return cls.choose(cls.rules(probabilities, labels), error)
+
+    @classmethod
+    def rules(cls, probabilities: ArrayLike, labels: ArrayLike) -> tuple[Abstention, ...]:
+        """The rules among which `fit` finds one for any error, the strictest first; `error` is the least of each.
+
+        Without the labelled images they say as much as those: where an ensemble keeps them, its `predict` abstains.
+        """
         wrong = ~correct(probabilities, labels)
         confidence = np.asarray(probabilities, dtype=np.float64).max(-1)
         order = (-confidence).argsort()
         accepted, errors = np.arange(1, len(wrong) + 1), wrong[order].cumsum()
         last = np.append(np.diff(confidence[order]) != 0, True)  # of equal confidence all are accepted, or none
-        good = np.flatnonzero(last & ((errors + 1) / (accepted + 1) <= error))
-        if not len(good):
+        bound = np.where(last, (errors + 1) / (accepted + 1), np.inf)
+        # Where a rule that accepts more has as low an error, nobody wants this one.
+        later = np.append(np.minimum.accumulate(bound[::-1])[::-1][1:], np.inf)
+        return tuple(
+            cls(*map(float, (confidence[order[k]], bound[k], accepted[k] / len(wrong), errors[k] / accepted[k])))
+            for k in np.flatnonzero(bound < later)
+        )
+
+    @classmethod
+    def choose(cls, rules: Sequence[Abstention], error: float) -> Abstention:
+        """The one of these `rules` that accepts most with an error of at most `error`; raises ConfigError as `fit`."""
+        if not 0 < error < 1:
+            raise ConfigError(f"a wanted error is a share between 0 and 1; got {shown(error)}")
+        found = [rule for rule in rules if rule.error <= error]
+        if not found:
             raise ConfigError(
-                f"no threshold keeps the error at {error}: {len(wrong)} labelled images can show "
-                f"{1 / (len(wrong) + 1):.2g} at best, and {int(wrong.sum())} of these are wrong. Allow a larger error, "
-                "or fit on more images."
+                f"no threshold keeps the error at {error}: the labelled images can show {rules[0].error:.2g} at best. "
+                "Allow a larger error, or fit on more images."
             )
-        k = good[-1]
-        return cls(float(confidence[order[k]]), error, float(accepted[k] / len(wrong)), float(errors[k] / accepted[k]))
+        return replace(found[-1], error=error)
 
     def accepts(self, probabilities: ArrayLike) -> NDArray[np.bool_]:
         """Which of the predictions (samples, classes) to accept, (samples,)."""

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from edgenes import CheckpointError, ConfigError, Ensemble, TrainingConfig, load_data, predict, random_genotype
+from edgenes import (
+    Abstention,
+    CheckpointError,
+    ConfigError,
+    Ensemble,
+    TrainingConfig,
+    load_data,
+    predict,
+    random_genotype,
+)
 from edgenes.checkpoint import save_checkpoint
 from edgenes.methods.catalogue import logistic_regression
 from edgenes.selection import Calibration
@@ -156,6 +165,22 @@ def test_its_calibration_is_applied_and_saved(ensemble, digits, tmp_path, calibr
     assert loaded.calibration == calibration
     with pytest.raises(ConfigError, match="calibration"):
         Ensemble.of(networks, ensemble.configs, digits, calibration=Calibration((1.0,) * 3, (0.0,) * 3))
+
+
+def test_it_abstains_by_the_rules_that_it_was_saved_with(ensemble, digits, tmp_path):
+    images, labels = pixels(digits.validation), digits.validation.labels
+    probabilities = ensemble.predict(images)
+    rules = Abstention.rules(probabilities, labels)
+    Ensemble.of(list(ensemble.networks), ensemble.configs, digits, abstentions=rules).save(tmp_path)
+    loaded, error = Ensemble.load(tmp_path), rules[len(rules) // 2].error
+    found, accepted = loaded.predict(images, abstain=error)
+    assert np.array_equal(found, probabilities) and 0 < accepted.sum() < len(labels)
+    rule = loaded.abstention(error)
+    assert rule == Abstention.fit(probabilities, labels, error) and accepted.mean() == pytest.approx(rule.coverage)
+    with pytest.raises(ConfigError, match="at best"):
+        loaded.predict(images, abstain=rules[0].error / 2)
+    with pytest.raises(ConfigError, match="no rules"):
+        ensemble.predict(images, abstain=error)
 
 
 def test_it_predicts_by_its_weights_as_they_are_now(ensemble, digits):

@@ -101,8 +101,18 @@ def test_an_abstention_accepts_all_that_it_can():
 
 def test_an_abstention_counts_the_image_to_come_as_wrong():
     assert Abstention.fit([[0.9, 0.1]] * 19, [0] * 19, 0.05).coverage == 1
-    with pytest.raises(ConfigError, match="18 labelled images"):
+    with pytest.raises(ConfigError, match="at best"):
         Abstention.fit([[0.9, 0.1]] * 18, [0] * 18, 0.05)
+
+
+def test_rules_say_what_the_images_say_of_any_error():
+    images = simulated(3, 400)
+    rules = Abstention.rules(*images)
+    assert 5 < len(rules) < (~correct(*images)).sum() + 2
+    for error in np.linspace(rules[0].error, 0.9, 50):
+        assert Abstention.choose(rules, error) == Abstention.fit(*images, error)
+        wider = [rule for rule in rules if rule.coverage > Abstention.fit(*images, error).coverage]
+        assert all(rule.error > error for rule in wider)
 
 
 @pytest.mark.parametrize(("error", "named"), [(0.001, "0.001"), (0, "between 0 and 1"), (1.5, "between 0 and 1")])

@@ -18,6 +18,7 @@ from edgenes.selection import Selection, calibrate, cross_fitted, select_ensembl
 from edgenes.space.genotype import shared_edges
 from edgenes.space.hypernetwork import Hypernetwork, control_error
 from edgenes.training.retraining import predict
+from edgenes.uncertainty import Abstention
 from tune_jobs.errors import StudyError
 from tune_jobs.execution.jobs import Bench, Job, run_jobs
 from tune_jobs.execution.run import Run
@@ -40,6 +41,9 @@ from tune_jobs.study.result import read_test, test_reads
 
 ENSEMBLE_VERSION = 3
 """Of what the final trial computes: in 1 the optimal genotype's seeds were not in the pool, 2 did not calibrate."""
+
+RULES = 256
+"""Rules of abstention that an ensemble has at most."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +231,9 @@ def save_ensemble(
     }
     reached("ensemble saved")
     configs = [entry.member.config for entry in entries]
-    Ensemble.of(networks, configs, data, card, selection.weights, selection.calibration).save(folder)
+    rules = Abstention.rules(crossed.probabilities, labels)
+    rules = rules[:: -(-len(rules) // RULES)]  # what lies between two is decided by the stricter one
+    Ensemble.of(networks, configs, data, card, selection.weights, selection.calibration, rules).save(folder)
     found = {
         "method": context.setting.selection,
         "weights": selection.weights,
