@@ -51,7 +51,7 @@ def wait_until_served(process: subprocess.Popen, port: int) -> int:
             client.request("GET", "/health")
             answer = client.getresponse()
             if answer.status == 200:
-                return parse_json(answer.read())["image_size"]
+                return parse_json(answer.read().decode())["image_size"]
         except OSError:
             pass
         time.sleep(0.5)

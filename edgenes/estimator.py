@@ -71,10 +71,10 @@ class EdgeNESClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         ensemble_size: int = 3,
-        candidates: int = 6,
+        candidates: int = 5,
         epochs: int = 20,
-        survey: int = 12,
-        survey_epochs: int = 16,
+        survey: int = 10,
+        survey_epochs: int = 12,
         channels: int = 8,
         cells: int = 2,
         nodes: int = 4,
