@@ -57,8 +57,8 @@ class SweepConfig(StudyConfig):
     """Full retrainings of each candidate, from different seeds."""
     value: Literal[*VALUES] = "retrained"
     """Objective: retrained candidates' ensemble, the supernet's (one-shot), or candidates' mean."""
-    objectives: tuple[Literal["value", "control", "parameters"], ...] = ("value",)
-    """value; control and parameters of the ensemble may be minimised beside it."""
+    objectives: tuple[Literal["value", "control", "parameters", "latency"], ...] = ("value",)
+    """value; two of control, parameters, latency may be minimised beside it."""
     sampler: Literal[*SAMPLERS] = "tpe"
     """Optuna's sampler."""
     pruner: Literal[*PRUNERS] = "none"
@@ -103,9 +103,10 @@ class SweepConfig(StudyConfig):
                 f"{retrainings} full retrainings are more than {MOST}: lower --finalists, "
                 "--candidates or --seeds-per-candidate."
             )
-        if self.objectives[:1] != ("value",) or len(set(self.objectives)) < len(self.objectives):
+        if self.objectives[:1] != ("value",) or not len(set(self.objectives)) == len(self.objectives) <= 3:
             raise ConfigError(
-                f"objectives must be value, then control, parameters or both, got {' '.join(self.objectives)}."
+                "objectives must be value, then up to two of control, parameters and latency, got "
+                f"{' '.join(self.objectives)}."
             )
         if len(self.objectives) > 1 and self.pruner != "none":
             raise ConfigError("Optuna has no pruning with several objectives: leave out --pruner or one objective.")

@@ -221,7 +221,7 @@ class StudySearcher(Searcher):
         # After `tell` the trial can no longer be written, so everything else comes first.
         self._before_tell(trial, ended)
         failed, error = ended.status == Status.FAILED, finite(ended.control_error)
-        numbers = {"value": ended.value, "control": error, "parameters": ended.attributes.get("parameters")}
+        numbers = {**ended.attributes, "value": ended.value, "control": error}
         values = [numbers[name] for name in self._objectives] if ended.status == Status.COMPLETE else None
         beside = {"control_error": error, "warnings": ended.warnings or None}
         beside |= {"reason": ended.reason, "traceback": ended.traceback}

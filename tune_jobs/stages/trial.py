@@ -11,6 +11,7 @@ import torch
 from edgenes.config import TrainingConfig
 from edgenes.data.batches import DeviceData
 from edgenes.data.dataset import Dataset
+from edgenes.ensemble import Ensemble
 from edgenes.metrics import accuracy
 from edgenes.space.genotype import Genotype, shared_edges
 from edgenes.space.hypernetwork import CONTROL_LIMIT, Candidate, control_curve
@@ -28,6 +29,8 @@ CALIBRATION_IMAGES = 512
 """Images of W that set a path's batch-norm statistics when it is scored with the supernet's weights."""
 CURVE_POINTS = 10
 """Points an edge of the recorded control curve."""
+WARM_UP, REPEATS = 5, 30
+"""Predictions of one image, before and while its latency is measured."""
 ReportFunction = Callable[[Report, dict[str, Any] | None], None]
 
 
@@ -129,6 +132,7 @@ def run_trial(
         "mean_accuracy": float(np.mean([row["accuracy"] for row in rows])),
         "nll": scored.nll,
         "parameters": float(np.mean([sum(rows[k]["parameters"] for k in half) for half in scored.members])),
+        **measured_latency(context, data, [[candidates[k] for k in half] for half in scored.members]),
         "candidates": rows,
         "cache_hits": hits,
         "seconds": time.monotonic() - start,
@@ -138,6 +142,28 @@ def run_trial(
     weak = f" (infeasible: above {CONTROL_LIMIT})" if error > CONTROL_LIMIT else ""
     note = f"value {scored.value:.3f}, control error {error:.2f}{weak}"
     return replace(outcome, status=Status.COMPLETE, value=scored.value, note=note)
+
+
+def measured_latency(context: StudyContext, data: Dataset, halves: list[list[Candidate]]) -> dict[str, float]:
+    """Milliseconds that an ensemble takes to predict one image on this machine, as the study's objective wants them.
+
+    That of each half of V, their mean: the median of REPEATS after WARM_UP, with weights that are not trained.
+    """
+    if not context.latency:
+        return {}
+    image = np.zeros((1, data.image_size, data.image_size, data.channels), np.uint8)
+    medians = []
+    for half in halves:
+        configs = [context.setting.training_config(candidate.genotype) for candidate in half]
+        pairs = zip(configs, half, strict=True)
+        networks = [make_network(config, each.genotype, data.channels, data.classes) for config, each in pairs]
+        ensemble, seconds = Ensemble.of(networks, configs, data).to(context.device), []
+        for _ in range(WARM_UP + REPEATS):
+            start = time.perf_counter()
+            ensemble.predict(image)
+            seconds.append(time.perf_counter() - start)
+        medians.append(1e3 * float(np.median(seconds[WARM_UP:])))
+    return {"latency": float(np.mean(medians))}
 
 
 def parameters(training: TrainingConfig, candidate: Candidate, data: Dataset) -> int:

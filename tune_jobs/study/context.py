@@ -29,6 +29,8 @@ class StudyContext:
     seeds_per_candidate: int = 1
     calibration: str = "temperature"
     best_prefix: bool = False
+    latency: bool = False
+    """Whether trials measure it."""
 
     @property
     def selecting(self) -> dict[str, Any]:

@@ -20,8 +20,13 @@ from tune_jobs.study.samplers import make_pruner
 from tune_jobs.study.space import check_parameters, default_params
 from tune_jobs.study.storage import plain_reason, storage_from
 
-DIRECTIONS: dict[str, Any] = {"value": "maximize", "control": "minimize", "parameters": "minimize"}
-METRICS = {"value": "accuracy", "control": "control error", "parameters": "parameters of the ensemble"}
+DIRECTIONS: dict[str, Any] = {"value": "maximize", **dict.fromkeys(("control", "parameters", "latency"), "minimize")}
+METRICS = {
+    "value": "accuracy",
+    "control": "control error",
+    "parameters": "parameters of the ensemble",
+    "latency": "latency of the ensemble, ms",
+}
 """The objectives' names in pictures and on dashboards."""
 
 

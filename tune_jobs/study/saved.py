@@ -174,6 +174,7 @@ def context_of(config: SweepConfig, place: Workplace, optimal: Genotype, device:
         config.seeds_per_candidate,
         config.calibration,
         config.best_prefix,
+        "latency" in config.objectives,
     )
 
 

@@ -90,6 +90,7 @@ def test_a_mistake_is_an_error_that_names_the_option(kind, wrong, named):
     [
         ({"objectives": ("control",)}, "objectives"),
         ({"objectives": ("value", "parameters", "parameters")}, "objectives"),
+        ({"objectives": ("value", "control", "parameters", "latency")}, "up to two"),
         ({"objectives": ("value", "control"), "pruner": "median"}, "pruner"),
         ({"optimal": "halving", "max_parameter_free": 2}, "max-parameter-free"),
         ({"search_warmup": 0.2}, "--optimal darts"),

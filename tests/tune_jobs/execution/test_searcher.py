@@ -402,10 +402,11 @@ class TestTelling:
         driver.run()
         assert states(driver.study) == ["COMPLETE", "PRUNED"] + ["COMPLETE"] * (BUDGET - 2)
 
-    def test_the_parameters_of_the_ensemble_are_an_objective(self, tmp_path):
-        driver = Driver(log(tmp_path), tmp_path, objectives=("value", "control", "parameters"), budget=1)
+    @pytest.mark.parametrize("last", ["parameters", "latency"])
+    def test_what_an_ensemble_takes_is_an_objective(self, tmp_path, last):
+        driver = Driver(log(tmp_path), tmp_path, objectives=("value", "control", last), budget=1)
         trial, config = driver.suggest()
-        driver.finish(trial, complete(config["params"]) | {"value": 0.5, "attributes": {"parameters": 2e5}})
+        driver.finish(trial, complete(config["params"]) | {"value": 0.5, "attributes": {last: 2e5}})
         assert driver.study.trials[0].values == [0.5, 0.1, 2e5]
         assert [direction.name for direction in driver.study.directions] == ["MAXIMIZE", "MINIMIZE", "MINIMIZE"]
 

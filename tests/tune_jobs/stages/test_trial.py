@@ -72,6 +72,12 @@ def whole(tmp_path_factory):
     return context, outcome, reports
 
 
+def test_latency_is_measured_where_it_is_an_objective(whole, tmp_path):
+    outcome = run(context_for(tmp_path, objectives=("value", "latency")))
+    assert outcome.attributes["latency"] > 0 and outcome.value == whole[1].value
+    assert "latency" not in whole[1].attributes
+
+
 def test_the_outcome_holds_the_objective_of_the_hypernetwork(whole):
     context, outcome, _ = whole
     attributes = outcome.attributes
