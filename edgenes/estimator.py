@@ -129,14 +129,14 @@ class EdgeNESClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "method": self.selection,
         }
         found = select_ensemble(predictions, data.validation.labels, **how, calibration=self.calibration)
-        self.cross_fit_, rules = None, None
+        self.cross_fit_, rules = None, tuple[Abstention, ...]()
         if len(data.validation) > 1:
             self.cross_fit_ = cross_fitted(predictions, data.validation.labels, **how, calibration=self.calibration)
             rules = Abstention.rules(self.cross_fit_.probabilities, data.validation.labels)
         members = [pool[k] for k in found.members]
         networks = [trainer.networks[member.config, member.genotype].cpu() for member in members]
         configs = [member.config for member in members]
-        self.ensemble_ = Ensemble.of(networks, configs, data, None, found.weights, found.calibration, rules or ())
+        self.ensemble_ = Ensemble.of(networks, configs, data, None, found.weights, found.calibration, rules)
         self.ensemble_.to(self.device)
         return self
 

@@ -132,11 +132,13 @@ def run_trial(
         "mean_accuracy": float(np.mean([row["accuracy"] for row in rows])),
         "nll": scored.nll,
         "parameters": float(np.mean([sum(rows[k]["parameters"] for k in half) for half in scored.members])),
-        **measured_latency(context, data, [[candidates[k] for k in half] for half in scored.members]),
         "candidates": rows,
         "cache_hits": hits,
         "seconds": time.monotonic() - start,
     }
+    if context.latency:
+        halves = [[candidates[k] for k in half] for half in scored.members]
+        attributes["latency"] = float(np.mean([latency(context, data, half) for half in halves]))
     if context.value != "one-shot":
         attributes["shared_hits"] = shared
     weak = f" (infeasible: above {CONTROL_LIMIT})" if error > CONTROL_LIMIT else ""
@@ -144,26 +146,21 @@ def run_trial(
     return replace(outcome, status=Status.COMPLETE, value=scored.value, note=note)
 
 
-def measured_latency(context: StudyContext, data: Dataset, halves: list[list[Candidate]]) -> dict[str, float]:
-    """Milliseconds that an ensemble takes to predict one image on this machine, as the study's objective wants them.
+def latency(context: StudyContext, data: Dataset, members: list[Candidate]) -> float:
+    """Milliseconds in which an ensemble of these candidates predicts one image on this machine.
 
-    That of each half of V, their mean: the median of REPEATS after WARM_UP, with weights that are not trained.
+    The median of REPEATS predictions after WARM_UP, with weights that are not trained: they do not change it.
     """
-    if not context.latency:
-        return {}
-    image = np.zeros((1, data.image_size, data.image_size, data.channels), np.uint8)
-    medians = []
-    for half in halves:
-        configs = [context.setting.training_config(candidate.genotype) for candidate in half]
-        pairs = zip(configs, half, strict=True)
-        networks = [make_network(config, each.genotype, data.channels, data.classes) for config, each in pairs]
-        ensemble, seconds = Ensemble.of(networks, configs, data).to(context.device), []
-        for _ in range(WARM_UP + REPEATS):
-            start = time.perf_counter()
-            ensemble.predict(image)
-            seconds.append(time.perf_counter() - start)
-        medians.append(1e3 * float(np.median(seconds[WARM_UP:])))
-    return {"latency": float(np.mean(medians))}
+    configs = [context.setting.training_config(member.genotype) for member in members]
+    pairs = zip(configs, members, strict=True)
+    networks = [make_network(config, member.genotype, data.channels, data.classes) for config, member in pairs]
+    ensemble = Ensemble.of(networks, configs, data).to(context.device)
+    image, seconds = np.zeros((1, data.image_size, data.image_size, data.channels), np.uint8), []
+    for _ in range(WARM_UP + REPEATS):
+        start = time.perf_counter()
+        ensemble.predict(image)
+        seconds.append(time.perf_counter() - start)
+    return 1e3 * float(np.median(seconds[WARM_UP:]))
 
 
 def parameters(training: TrainingConfig, candidate: Candidate, data: Dataset) -> int:

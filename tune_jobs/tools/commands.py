@@ -223,15 +223,15 @@ class Serve(Command):
     ensemble: Positional[Path]
     """Folder of the ensemble, or of its study."""
     host: str = "127.0.0.1"
-    """Address to listen at; others than this machine reach it only at another one, as 0.0.0.0."""
+    """Address to listen on; 0.0.0.0 lets other machines reach it."""
     port: int = 8000
-    """Port to listen at."""
+    """Port to listen on."""
     replicas: int = 1
     """Processes that compute."""
     cpus_per_replica: int = 1
     """CPUs, and threads, of each."""
     batch_size: int = 32
-    """Requests that are computed together at most, where that many wait; 1 computes each alone."""
+    """Waiting requests that are computed together, at most."""
     max_bytes: int = 10_000_000
     """Bytes of a request; larger ones are refused."""
     max_pixels: int = 25_000_000

@@ -78,7 +78,7 @@ def _check_free(host: str, port: int) -> None:
     try:
         socket.create_server((host, port)).close()
     except OSError as error:
-        raise StudyError(f"cannot listen at {host}:{port} ({error.strerror}): give another --port, --host.") from error
+        raise StudyError(f"cannot listen on {host}:{port} ({error.strerror}): give another --port, --host.") from error
 
 
 def text(answer: dict[str, Any]) -> str:
