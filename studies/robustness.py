@@ -68,9 +68,9 @@ from tune_jobs.experiments import (
 from tune_jobs.experiments.experiment import test_part
 from tune_jobs.experiments.methods import label, method_comparisons, run_methods
 from tune_jobs.files.stored_trainer import network_of
-from tune_jobs.report.image_scores import ImageScores, detected
+from tune_jobs.report.image_scores import BEFORE, ENSEMBLE, ImageScores, detected, detectors
 from tune_jobs.report.interval_figures import lines_figure
-from tune_jobs.report.robustness_page import MODELS
+from tune_jobs.report.robustness_page import model_rows
 from tune_jobs.report.statistics import AMOUNT, SHARE, mean_text, sentence
 
 REFERENCE = METHODS["predicted-deep-ens"].label
@@ -128,7 +128,7 @@ def on_worse(job: dict[str, Any], bench: Any, test: Any) -> dict[str, Any]:
         device = pool[0].config.device
         return np.stack([predict(network, shown, bench.data, device) for network in networks])
 
-    conditions, of_label = [], []
+    conditions, of_label, models = [], [], model_rows([ENSEMBLE, BEFORE])
     for corruption, severity in [("clean", 0), *product(CORRUPTIONS, SEVERITIES)]:
         images = corrupt(part.images, corruption, severity) if severity else part.images
         every = np.exp(outputs(images).astype(np.float64))
@@ -136,10 +136,10 @@ def on_worse(job: dict[str, Any], bench: Any, test: Any) -> dict[str, Any]:
         members = every[chosen]
         scores = ImageScores.of([calibration.apply(members.mean(0)), members.mean(0), *members], part.labels)
         about = {"corruption": corruption, "severity": severity}
-        conditions += [{**about, "model": name, **quality(scores, rows)} for name, rows in MODELS.items()]
-    known, strange = Uncertainty.of(outputs(part.images)[chosen]), []
+        conditions += [{**about, "model": name, **quality(scores, rows)} for name, rows in models.items()]
+    known, strange = detectors(Uncertainty.of(outputs(part.images)[chosen])), []
     for name, make in STRANGE.items():
-        strange += detected(name, known, Uncertainty.of(outputs(make(part.images))[chosen]))
+        strange += detected(name, known, detectors(Uncertainty.of(outputs(make(part.images))[chosen])))
     pairs = []
     for a, b in combinations(range(len(pool)), 2) if len(pool) > len(chosen) else ():
         both = np.concatenate(of_label[1:], 1)[[a, b]]

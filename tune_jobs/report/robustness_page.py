@@ -13,17 +13,15 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from edgenes.detection import risk_coverage
-from tune_jobs.report.image_scores import ImageScores, measured
+from tune_jobs.report.image_scores import BEFORE, DEEP, ENSEMBLE, MEMBER, ImageScores, measured
 from tune_jobs.report.page import Drawing, Section, write_page
 from tune_jobs.report.reliability_figure import reliability_figure
-from tune_jobs.report.style import BLUE, GREY, VERMILLION, style
+from tune_jobs.report.style import BLUE, GREEN, GREY, VERMILLION, style
 
-MODELS = {"ensemble": slice(0, 1), "before calibration": slice(1, 2), "mean member": slice(2, None)}
-"""Rows of `ImageScores` by what they are of."""
-COLOURS = {"ensemble": VERMILLION, "before calibration": GREY, "mean member": BLUE}
+COLOURS = {ENSEMBLE: VERMILLION, BEFORE: GREY, DEEP: GREEN, MEMBER: BLUE}
 METRICS = {"accuracy": "accuracy", "nll": "NLL", "ece": "ECE"}
 """Panels of the figure against severity."""
-DETECTION = {"data": "images", "auroc": "AUROC", "aupr": "AUPR", "fpr95": "FPR at 95%"}
+DETECTION = {"auroc": "AUROC", "aupr": "AUPR", "fpr95": "FPR at 95%"}
 MISTAKES, CONFUSIONS, MATRIX, POINTS = 16, 12, 30, 300
 """Pictures and confusions shown, classes that a matrix of them has room for, points of a curve."""
 
@@ -32,10 +30,12 @@ MISTAKES, CONFUSIONS, MATRIX, POINTS = 16, 12, 30, 300
 class Evaluation:
     """All that a page shows: `scores` by corruption and severity, ("clean", 0) first, and the clean images themselves.
 
-    images: uint8 (N, C, S, S); `labels` (N,) and the ensemble's `probabilities` (N, classes) are of these.
+    images: uint8 (N, C, S, S); `labels` (N,) and the ensemble's `probabilities` (N, classes) are of these. `ensembles`
+    names the first rows of the scores; the others are of the members.
     """
 
     title: str
+    ensembles: Sequence[str]
     scores: dict[tuple[str, int], ImageScores]
     ood: pd.DataFrame
     reliability: pd.DataFrame
@@ -43,13 +43,17 @@ class Evaluation:
     labels: NDArray
     probabilities: NDArray
     class_names: Sequence[str]
-    calibrated: bool
     notes: Sequence[str]
 
     @property
     def models(self) -> dict[str, slice]:
-        """Those that differ."""
-        return {name: rows for name, rows in MODELS.items() if self.calibrated or name != "before calibration"}
+        """Rows of the scores by what they are of."""
+        return model_rows(self.ensembles)
+
+
+def model_rows(ensembles: Sequence[str]) -> dict[str, slice]:
+    """Rows of `ImageScores` by what they are of: the named ensembles, one each, then the members."""
+    return {name: slice(k, k + 1) for k, name in enumerate(ensembles)} | {MEMBER: slice(len(ensembles), None)}
 
 
 def write(out: Path, evaluation: Evaluation) -> Path:
@@ -66,17 +70,17 @@ def write(out: Path, evaluation: Evaluation) -> Path:
     sections = []
     if len(conditions) > len(evaluation.models):
         text = "Means over the corruptions at each severity; bars are 95% intervals over images."
-        if evaluation.calibrated:
+        if BEFORE in evaluation.models:
             text += " Members are not calibrated: compare them with the ensemble before its calibration."
         sections.append(Section("Corrupted images", text, severity_figure(severities)))
-        text = "Means over severities: of the ensemble, and beside it of its mean member."
+        text = "Means over severities: of the ensemble, and of what it stands beside."
         sections.append(Section("", text, table=corruption_table(conditions)))
     if len(evaluation.ood):
         text = (
             "How well an uncertainty tells strange images from known ones. The false positive rate is the share of "
-            "strange images accepted where 95% of the known ones are."
+            "strange images accepted where 95% of the known ones are. ± is one standard error over images."
         )
-        sections.append(Section("Strange images", text, table=evaluation.ood.round(4).rename(columns=DETECTION)))
+        sections.append(Section("Strange images", text, table=detection_table(evaluation.ood)))
     sections += [
         Section("Reliability", "Of the clean images.", reliability_figure(evaluation.reliability)),
         Section("Risk against coverage", "The error on the most confident images.", risk_figure(curve)),
@@ -141,12 +145,22 @@ def severity_figure(frame: pd.DataFrame) -> go.Figure:
 
 
 def corruption_table(conditions: pd.DataFrame) -> pd.DataFrame:
-    """A row for each corruption: ensemble beside mean member, means over severities."""
+    """A row for each corruption: the ensemble beside its mean member and a deep ensemble, means over severities."""
     means = conditions.pivot_table(list(METRICS), "corruption", "model", sort=False)
     table = pd.DataFrame({"corruption": means.index})
     for metric, title in METRICS.items():
-        for model, head in (("ensemble", title), ("mean member", f"{title}, member")):
-            table[head] = means[metric, model].round(3).to_numpy()
+        for model in (ENSEMBLE, DEEP, MEMBER):
+            if (metric, model) in means:
+                head = title if model == ENSEMBLE else f"{title}, {model}"
+                table[head] = means[metric, model].round(3).to_numpy()
+    return table
+
+
+def detection_table(ood: pd.DataFrame) -> pd.DataFrame:
+    """A row for each kind of strange images and uncertainty: the measures with their standard errors."""
+    table = ood[["data", "model", "score"]].rename(columns={"data": "images"})
+    for measure, title in DETECTION.items():
+        table[title] = [f"{value:.3f} ± {error:.3f}" for value, error in ood[[measure, f"{measure}_error"]].to_numpy()]
     return table
 
 

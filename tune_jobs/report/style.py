@@ -4,7 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 # Okabe and Ito's blue and vermillion, which the colour-blind tell apart.
-BLUE, VERMILLION = "#0072B2", "#D55E00"
+BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
 GREY, INK, LINE = "#8A8F98", "#24292F", "#E3E6EA"
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 

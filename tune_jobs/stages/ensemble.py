@@ -54,18 +54,6 @@ class _Evaluator:
     data: Dataset
     test: Part
 
-    def networks(self, pool: Pool, members: Sequence[int]) -> list[Network]:
-        store, found = self.context.place.store, []
-        for k in members:
-            record, member = store.find(CANDIDATE, pool.records[k].key), pool.entries[k].member
-            if record is None or not has_weights(record.value):
-                raise CheckpointError(
-                    f"{store.path(CANDIDATE, pool.records[k].key)} was removed or damaged meanwhile: run the command "
-                    "again."
-                )
-            found.append(network_of(record.value, member.config, self.data, member.genotype))
-        return found
-
     def on_test(self, networks: list[Network]) -> np.ndarray:
         """Probabilities (networks, samples, classes) on T."""
         return np.stack([np.exp(predict(n, self.test, self.data, self.context.device)) for n in networks])
@@ -81,8 +69,31 @@ class _Evaluator:
 
     def ensemble(self, pool: Pool, members: Sequence[int], weights: Sequence[float] | None = None) -> dict[str, Any]:
         """Scores of the ensemble of the pool's `members`, by position."""
-        test = self.on_test(self.networks(pool, members))
+        test = self.on_test(networks_of(self.context, self.data, pool, members))
         return self.scores(_combined(pool.of(members), weights), _combined(test, weights))
+
+
+def networks_of(context: StudyContext, data: Dataset, pool: Pool, members: Sequence[int]) -> list[Network]:
+    """The pool's networks at these positions; raises CheckpointError if one was removed."""
+    store, found = context.place.store, []
+    for k in members:
+        record, member = store.find(CANDIDATE, pool.records[k].key), pool.entries[k].member
+        if record is None or not has_weights(record.value):
+            raise CheckpointError(
+                f"{store.path(CANDIDATE, pool.records[k].key)} was removed or damaged meanwhile: run the command again."
+            )
+        found.append(network_of(record.value, member.config, data, member.genotype))
+    return found
+
+
+def deep_ensemble(context: StudyContext, data: Dataset, size: int) -> Ensemble | None:
+    """The stored networks of the optimal genotype from `size` seeds, calibrated on V; None where one is missing."""
+    pool = pool_of(context, data, optimal_members(context)[:size])
+    if len(pool.records) < size:
+        return None
+    networks = networks_of(context, data, pool, range(size))
+    found = calibrate(ensemble_probabilities(pool.predictions), data.validation.labels, context.calibration)
+    return Ensemble.of(networks, [entry.member.config for entry in pool.entries], data, calibration=found)
 
 
 def select(context: StudyContext, data: Dataset, pool: Pool) -> Selection:
@@ -197,7 +208,7 @@ def save_ensemble(
     """
     members = list(selection.members)
     evaluate = _Evaluator(context, data, test)
-    networks = evaluate.networks(pool, members)
+    networks = networks_of(context, data, pool, members)
     on_test = evaluate.on_test(networks)
     validation = pool.of(members)
     entries = [pool.entries[k] for k in members]

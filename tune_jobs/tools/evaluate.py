@@ -1,6 +1,5 @@
 """An ensemble on labelled data, on corrupted images and on strange ones, with a page."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import partial
@@ -11,24 +10,29 @@ import numpy as np
 import pandas as pd
 import torch
 
+from edgenes.checkpoint import load_checkpoint, save_checkpoint
 from edgenes.data import corruptions
 from edgenes.data.corruptions import CORRUPTIONS, SEVERITIES, STRANGE, corrupt
 from edgenes.data.dataset import Dataset
 from edgenes.data.images import resize
 from edgenes.ensemble import Ensemble
-from edgenes.errors import ConfigError, DataError
-from edgenes.uncertainty import Uncertainty
+from edgenes.errors import CheckpointError, ConfigError, DataError
 from tune_jobs.config.data import DataOptions
+from tune_jobs.errors import StudyError
 from tune_jobs.files.layout import CONFIG, file_digest
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.progress.text import aligned
-from tune_jobs.report.image_scores import ImageScores, detected
+from tune_jobs.report.image_scores import BEFORE, Detectors, ImageScores, Models, detected, key
 from tune_jobs.report.robustness_page import Evaluation, condition_frame, severity_frame, write
 from tune_jobs.stages.calibration import reliability_rows
+from tune_jobs.stages.ensemble import deep_ensemble
 from tune_jobs.study.result import read_test, test_reads
+from tune_jobs.study.saved import open_saved
 from tune_jobs.tools.commands import Evaluate
 from tune_jobs.tools.folder import ensemble_file
 from tune_jobs.tools.machine import progress_line
+
+DETECTORS = "uncertainties of strange images"
 
 
 @dataclass(frozen=True)
@@ -56,16 +60,18 @@ def run(command: Evaluate) -> dict[str, Any]:
     """Score the ensemble on each condition, and write the page and its tables."""
     path = ensemble_file(command.ensemble.absolute())
     ensemble, digest = Ensemble.load(path), file_digest(path)
-    ensemble.to("cuda" if command.device != "cpu" and torch.cuda.is_available() else "cpu")
+    device = "cuda" if command.device != "cpu" and torch.cuda.is_available() else "cpu"
     clean = labelled(command, ensemble, path)
+    deep, why = deep_of(path, len(ensemble.networks), device)
+    models, notes = Models(ensemble.to(device), deep), [*clean.notes, *why]
+    digest += models.digest
     conditions = list(shifted(command, ensemble, clean.images, clean.labels))
     command.out.mkdir(parents=True, exist_ok=True)
     with progress_line("Evaluating", shown=not command.json) as show:
         total, cached = len(conditions) + len(command.ood) + 1, 0
         show(0, total, "clean")
-        known = uncertainty(ensemble, clean.images)
-        probabilities = models(ensemble, known)
-        scores = {("clean", 0): ImageScores.of(probabilities, clean.labels)}
+        probabilities, known = models.of(clean.images)
+        scores, ood = {("clean", 0): ImageScores.of(probabilities, clean.labels)}, []
         for k, each in enumerate(conditions, start=1):
             show(k, total, f"{each.name} {each.severity}")
             stored = command.out / "computed" / f"{each.name}-{each.severity}-{key(digest, each.digest)}.pt"
@@ -73,25 +79,25 @@ def run(command: Evaluate) -> dict[str, Any]:
             cached += found is not None
             if found is None:
                 pictures, truth = each.make()
-                found = ImageScores.of(models(ensemble, uncertainty(ensemble, pictures)), truth)
+                found = ImageScores.of(models.of(pictures)[0], truth)
                 found.save(stored)
             scores[each.name, each.severity] = found
-        ood = []
         for k, name in enumerate(command.ood, start=len(conditions) + 1):
             show(k, total, name)
-            ood += detected(name, known, uncertainty(ensemble, strange(name, command, ensemble, clean.images)))
-    bins = pd.DataFrame(reliability_rows(clean.part, probabilities[1], probabilities[0], clean.labels))
+            ood += detection(name, models, digest, known, strange(name, command, ensemble, clean.images), command.out)
+    before = probabilities[models.names.index(BEFORE)] if ensemble.calibration else probabilities[0]
+    bins = pd.DataFrame(reliability_rows(clean.part, before, probabilities[0], clean.labels))
     evaluation = Evaluation(
         f"{clean.data.name}, {clean.part} images",
+        models.names,
         scores,
-        pd.DataFrame(ood, columns=["data", "score", "auroc", "aupr", "fpr95"]),
+        pd.DataFrame(ood),
         bins if ensemble.calibration else bins[bins["when"] == "before"],
         clean.images,
         clean.labels,
         probabilities[0],
         ensemble.class_names,
-        calibrated=ensemble.calibration is not None,
-        notes=clean.notes,
+        notes=notes,
     )
     page = write(command.out, evaluation)
     return {
@@ -104,7 +110,7 @@ def run(command: Evaluate) -> dict[str, Any]:
         "severities": severity_frame(evaluation).to_dict("records"),
         "conditions": condition_frame(evaluation).to_dict("records"),
         "ood": ood,
-        "notes": clean.notes,
+        "notes": notes,
     }
 
 
@@ -137,12 +143,32 @@ def labelled(command: Evaluate, ensemble: Ensemble, path: Path) -> Labelled:
     if own and data.digest != ensemble.card.get("data"):
         notes.append("The data are not those of the study any more: validation images may be training images of it.")
     chosen = data.validation if part == "validation" else data.test
-    study = next((folder for folder in path.parents[1:3] if (folder / CONFIG).exists()), None)
+    study = study_of(path)
     if own and part == "test" and study:
         chosen = read_test(data, StudyFiles(study), f"evaluate {path.parent.name}")
         notes.append(f"The test images of this study have now been read {test_reads(study)} times.")
     places = np.array([ensemble.class_names.index(name) for name in data.class_names])
     return Labelled(data, part, fitted(chosen.images, ensemble), places[chosen.labels], notes)
+
+
+def deep_of(path: Path, size: int, device: str) -> tuple[Ensemble | None, list[str]]:
+    """The deep ensemble of so many seeds of the study's best genotype, or None and a note why there is none."""
+    study = study_of(path)
+    if study is None:
+        return None, []
+    try:
+        saved = open_saved(study)
+        found = deep_ensemble(saved.context(device), saved.data(), size)
+    except (StudyError, DataError, CheckpointError) as error:
+        return None, [f"No deep ensemble of the best genotype stands beside it: {error}"]
+    if found is None:
+        return None, [f"No deep ensemble stands beside it: the study has no {size} networks of its best genotype."]
+    return found.to(device), []
+
+
+def study_of(path: Path) -> Path | None:
+    """The study's folder in which an ensemble lies, if any."""
+    return next((folder for folder in path.parents[1:3] if (folder / CONFIG).exists()), None)
 
 
 def shifted(command: Evaluate, ensemble: Ensemble, images: np.ndarray, labels: np.ndarray) -> Iterator[Condition]:
@@ -217,23 +243,20 @@ def fitted(images: np.ndarray, ensemble: Ensemble) -> np.ndarray:
     return np.rint(np.einsum("nchw,c->nhw", images, [0.299, 0.587, 0.114])[:, None]).astype(np.uint8)
 
 
-def uncertainty(ensemble: Ensemble, images: np.ndarray) -> Uncertainty:
-    """Of images (N, C, S, S)."""
-    return ensemble.uncertainty(images.transpose(0, 2, 3, 1))
-
-
-def models(ensemble: Ensemble, found: Uncertainty) -> list[np.ndarray]:
-    """Probabilities of the ensemble, of it before its calibration, and of its members, as `ImageScores` has them."""
-    mean = np.tensordot(ensemble.weights, found.members, 1)
-    return [mean if ensemble.calibration is None else ensemble.calibration.apply(mean), mean, *found.members]
-
-
-def key(*parts: np.ndarray | str) -> str:
-    """A digest of arrays and texts, 16 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(part).data)
-    return digest.hexdigest()[:16]
+def detection(
+    name: str, models: Models, digest: str, known: list[Detectors], images: np.ndarray, out: Path
+) -> list[dict[str, Any]]:
+    """How well each model tells strange images from the `known` ones; what was computed before is read."""
+    stored, rows = out / "computed" / f"strange-{key(digest, images)}.pt", []
+    try:
+        tables = load_checkpoint(stored, DETECTORS)["models"]
+    except CheckpointError:
+        tables = [{score: torch.from_numpy(values) for score, values in each.items()} for each in models.of(images)[1]]
+        save_checkpoint(stored, DETECTORS, {"models": tables})
+    for model, mine, table in zip(models.detecting, known, tables, strict=True):
+        found = detected(name, mine, {score: values.numpy() for score, values in table.items()})
+        rows += [{"model": model, **row} for row in found]
+    return rows
 
 
 def text(answer: dict[str, Any]) -> str:
@@ -244,10 +267,11 @@ def text(answer: dict[str, Any]) -> str:
         rows.append([str(row["severity"] or "clean"), row["model"], *values])
     parts = [f"{answer['images']} images ({answer['part']}), ± one standard error over images", aligned(rows, left=2)]
     if answer["ood"]:
-        heads = [["strange images", "by", "AUROC", "AUPR", "FPR at 95%"]]
+        heads = [["strange images", "", "by", "AUROC", "AUPR", "FPR at 95%"]]
         for row in answer["ood"]:
-            heads.append([row["data"], row["score"], *(f"{row[name]:.3f}" for name in ("auroc", "aupr", "fpr95"))])
-        parts.append(aligned(heads, left=2))
+            values = [f"{row[name]:.3f} ± {row[f'{name}_error']:.3f}" for name in ("auroc", "aupr", "fpr95")]
+            heads.append([row["data"], row["model"], row["score"], *values])
+        parts.append(aligned(heads, left=3))
     parts += answer["notes"]
     if answer["cached"]:
         parts.append(f"{answer['cached']} corruptions were computed before.")
