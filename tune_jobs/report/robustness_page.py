@@ -22,6 +22,7 @@ COLOURS = {ENSEMBLE: VERMILLION, BEFORE: GREY, DEEP: GREEN, MEMBER: BLUE}
 METRICS = {"accuracy": "accuracy", "nll": "NLL", "ece": "ECE"}
 """Panels of the figure against severity."""
 DETECTION = {"auroc": "AUROC", "aupr": "AUPR", "fpr95": "FPR at 95%"}
+NONE = "No clean image is called wrong."
 MISTAKES, CONFUSIONS, MATRIX, POINTS = 16, 12, 30, 300
 """Pictures and confusions shown, classes that a matrix of them has room for, points of a curve."""
 
@@ -73,7 +74,7 @@ def write(out: Path, evaluation: Evaluation) -> Path:
         if BEFORE in evaluation.models:
             text += " Members are not calibrated: compare them with the ensemble before its calibration."
         sections.append(Section("Corrupted images", text, severity_figure(severities)))
-        text = "Means over severities: of the ensemble, and of what it stands beside."
+        text = "Means over severities: of the ensemble, of the deep ensemble if there is one, and of the mean member."
         sections.append(Section("", text, table=corruption_table(conditions)))
     if len(evaluation.ood):
         text = (
@@ -85,7 +86,7 @@ def write(out: Path, evaluation: Evaluation) -> Path:
         Section("Reliability", "Of the clean images.", reliability_figure(evaluation.reliability)),
         Section("Risk against coverage", "The error on the most confident images.", risk_figure(curve)),
         _confusions(evaluation, confusions),
-        Section("The most confident mistakes", table=_pictures(evaluation, mistakes)),
+        Section("The most confident mistakes", NONE * mistakes.empty, table=_pictures(evaluation, mistakes)),
     ]
     frames = {
         "severities": severities,
@@ -149,9 +150,8 @@ def corruption_table(conditions: pd.DataFrame) -> pd.DataFrame:
     means = conditions.pivot_table(list(METRICS), "corruption", "model", sort=False)
     table = pd.DataFrame({"corruption": means.index})
     for metric, title in METRICS.items():
-        for model in (ENSEMBLE, DEEP, MEMBER):
+        for model, head in ((ENSEMBLE, title), (DEEP, f"{title}, deep"), (MEMBER, f"{title}, member")):
             if (metric, model) in means:
-                head = title if model == ENSEMBLE else f"{title}, {model}"
                 table[head] = means[metric, model].round(3).to_numpy()
     return table
 
@@ -219,7 +219,8 @@ def _confusions(evaluation: Evaluation, frame: pd.DataFrame) -> Section:
         style(figure, "Share of each label's images", 480)
         figure.update_xaxes(title="predicted", type="category")
         figure.update_yaxes(title="label", type="category", autorange="reversed")
-    return Section("Confusions", "The most frequent ones of the clean images.", figure, wrong.round(4))
+    text = "The most frequent ones of the clean images." if len(wrong) else NONE
+    return Section("Confusions", text, figure, wrong.round(4))
 
 
 def mistake_frame(evaluation: Evaluation) -> pd.DataFrame:

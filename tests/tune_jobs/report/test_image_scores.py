@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgenes import metrics
-from tune_jobs.report.image_scores import ImageScores, measured
+from tune_jobs.report.image_scores import ImageScores, detected, measured
 
 
 def drawn(models=3, images=400, classes=4, seed=0):
@@ -41,6 +41,18 @@ def test_the_error_of_the_ece_is_its_deviation_between_samples():
     found = [measured([ImageScores.of(*drawn(seed=seed))], slice(0, 1)) for seed in range(60)]
     spread = np.std([each["ece"] for each in found], ddof=1)
     assert np.mean([each["ece_error"] for each in found]) == pytest.approx(spread, rel=0.3)
+
+
+def test_the_errors_of_what_is_detected_are_deviations_between_samples():
+    def once(seed):
+        rng = np.random.default_rng(seed)
+        known, strange = rng.normal(size=300), rng.normal(1, size=200)
+        return detected("strange", {"entropy": known}, {"entropy": strange})[0]
+
+    found = [once(seed) for seed in range(15)]
+    for name in ("auroc", "aupr", "fpr95"):
+        spread = np.std([each[name] for each in found], ddof=1)
+        assert np.mean([each[f"{name}_error"] for each in found]) == pytest.approx(spread, rel=0.4)
 
 
 def test_what_is_saved_is_read_and_what_is_damaged_is_not(tmp_path):

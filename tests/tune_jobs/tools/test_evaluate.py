@@ -1,10 +1,13 @@
 """An ensemble evaluated: its numbers, what is computed once, which images are read, and what is refused."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from edgenes import Ensemble, load_data, metrics
+from edgenes.checkpoint import read_json
 from edgenes.data.corruptions import corrupt
 from edgenes.errors import DataError
 from tune_jobs.files.layout import TEST_READS
@@ -38,14 +41,29 @@ def test_validation_images_and_their_corruptions_are_scored_and_computed_once(fi
         expected = metrics.summary(ensemble.predict(last(images)), data.validation.labels)
         found = table.loc[name, severity, "ensemble"]
         assert found[list(expected)].to_dict() == pytest.approx(expected, abs=1e-4)
-    assert {(row["data"], row["score"]) for row in answer["ood"]} == {
-        (name, score) for name in ("noise", "inverted") for score in ("epistemic", "entropy")
-    }
+    assert {(row["data"], row["model"], row["score"]) for row in answer["ood"]} == set(
+        product(("noise", "inverted"), ("ensemble", "deep ensemble"), ("epistemic", "entropy"))
+    )
     assert 'src="data:image/png;base64,' in (tmp_path / "out" / "index.html").read_text()
     monkeypatch.setattr(evaluate, "corrupt", None)
+    monkeypatch.setattr(evaluate, "save_checkpoint", None)
     again = command.run()
-    assert again["cached"] == 10 and again["conditions"] == answer["conditions"]
+    assert again["cached"] == 10 and again["conditions"] == answer["conditions"] and again["ood"] == answer["ood"]
     assert str(tmp_path / "out") in command.text(again)
+
+
+def test_the_deep_ensemble_beside_it_is_the_one_that_the_study_scored(study, tmp_path):
+    command = Evaluate(ensemble=study, out=tmp_path / "out", part="test")
+    found = {row["model"]: row for row in command.run()["severities"]}
+    told = read_json(study / "result.json")["baseline"]["optimal_ensemble"]["test"]
+    assert {name: found["deep ensemble"][name] for name in ("accuracy", "nll", "ece", "brier")} == pytest.approx(
+        {name: told[name] for name in ("accuracy", "nll", "ece", "brier")}, abs=1e-4
+    )
+    for stored in (study / "predictions").glob("*.pt"):
+        stored.unlink()
+    answer = command.run()
+    assert "deep ensemble" not in {row["model"] for row in answer["severities"]}
+    assert len(answer["notes"]) == 2
 
 
 def test_test_images_of_the_study_are_read_by_name_and_the_read_is_recorded(study, own, tmp_path):
