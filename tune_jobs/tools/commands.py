@@ -199,7 +199,7 @@ class Evaluate(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Convert(Command):
+class Convert(WithData):
     """Write a saved ensemble as one file for other runtimes, and check it against predict.
 
     It takes uint8 images (batch, H, W, channels) and gives probabilities and their entropy; normalisation, weights and
@@ -213,6 +213,9 @@ class Convert(Command):
     """onnx (needs the extra `export`), or a program of torch.export."""
     out: Path
     """The file to write."""
+    int8: bool = False
+    """Round weights and activations of ONNX to int8, by the training images of the ensemble's data; accuracy and NLL on
+    its validation images are printed before and after."""
 
 
 @dataclass(frozen=True, kw_only=True)

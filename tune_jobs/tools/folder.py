@@ -6,12 +6,18 @@ import socket
 import stat
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgenes import ensemble_files
+from edgenes.data.dataset import Dataset
+from edgenes.ensemble import Ensemble
+from edgenes.errors import ConfigError, DataError
+from tune_jobs.config.data import DataOptions
 from tune_jobs.files.layout import DRIVER, ENSEMBLE_FOLDER
 from tune_jobs.files.lease import STALE, read_driver
 from tune_jobs.files.stored_trainer import candidate_key
@@ -24,6 +30,33 @@ def ensemble_file(place: Path) -> Path:
     """The first file to read of an ensemble, given its folder, one of its files, or the folder of its study."""
     inside = place / ENSEMBLE_FOLDER
     return ensemble_files.ensemble_file(inside if inside.is_dir() else place)
+
+
+def data_of(ensemble: Ensemble, dataset: str | None = None, root: Path | None = None) -> Dataset:
+    """The data set of the ensemble's study without T, or `dataset` with the same classes; nothing is downloaded.
+
+    Raises ConfigError where neither says which, DataError where the images or classes are others.
+    """
+    config = ensemble.card.get("config", {})
+    if not (dataset or config):
+        raise ConfigError("the ensemble does not say which data it is of: give --dataset.")
+    options = {each.name: config[each.name] for each in fields(DataOptions) if each.name in config}
+    options |= {"image_size": ensemble.image_size, "download": False}
+    options |= {"dataset": dataset} if dataset else {}
+    options |= {"root": root} if root else {}
+    data = DataOptions(**options).load().without_test()
+    if data.class_names != ensemble.class_names or data.channels != ensemble.mean.shape[1]:
+        raise DataError(
+            f"{data.name} has {data.classes} classes and images of {data.channels} channels that are not those of the "
+            f"ensemble, {len(ensemble.class_names)} classes and {ensemble.mean.shape[1]} channels: give its own data "
+            "with --dataset."
+        )
+    return data
+
+
+def channels_last(images: np.ndarray) -> np.ndarray:
+    """Images of a part, (N, C, S, S), as `predict` takes them."""
+    return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,21 @@
 """An exported ensemble gives the probabilities of predict, for any number of images."""
 
+import json
+import sys
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 
 from edgenes import Ensemble, TrainingConfig, random_genotype
+from edgenes.metrics import summary
 from edgenes.selection import Calibration
 from edgenes.space.genotype import SearchSpace
 from edgenes.training.retraining import make_network
 from tests.support.toys import blobs, seeded
 from tune_jobs.__main__ import main
+from tune_jobs.study.saved import open_saved
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
 
@@ -52,6 +58,41 @@ def test_onnx(folder, tmp_path, capsys):
         probabilities, entropy = session.run(["probabilities", "entropy"], {"images": IMAGES[:count]})
         assert probabilities.shape == (count, 3)
     check(folder, probabilities, entropy)
+
+
+@pytest.mark.slow
+def test_int8(finished, tmp_path, capsys):
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    options = ["convert", str(finished), "--out"]
+    assert main([*options, str(tmp_path / "float.onnx")]) == 0
+    capsys.readouterr()
+    assert main([*options, str(tmp_path / "int8.onnx"), "--int8", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)["int8"]
+    data = open_saved(finished).data()
+    for name in ("float", "int8"):
+        path = tmp_path / f"{name}.onnx"
+        session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        found = session.run(["probabilities"], {"images": data.validation.images.transpose(0, 2, 3, 1).copy()})[0]
+        expected = summary(found, data.validation.labels) | {"bytes": path.stat().st_size}
+        assert answer[name] == pytest.approx(expected)
+    operators = Counter(node.op_type for node in onnx.load(path).graph.node)
+    assert operators["QLinearConv"] and not operators["Conv"]
+    assert abs(answer["int8"]["nll"] - answer["float"]["nll"]) < 0.05
+
+
+def test_int8_is_refused_where_it_cannot_be(folder, finished, tmp_path, capsys, monkeypatch):
+    out = ["--out", str(tmp_path / "e.onnx")]
+    assert main(["convert", str(folder), "--int8", *out]) == 1
+    assert "--dataset" in capsys.readouterr().err
+    assert main(["convert", str(finished), "--int8", "--dataset", "digits", *out]) == 1
+    assert "10 classes" in capsys.readouterr().err
+    assert main(["convert", str(folder), "--int8", "--to", "torch", *out]) == 1
+    assert "--to onnx" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert main(["convert", str(finished), "--int8", *out]) == 1
+    assert "export" in capsys.readouterr().err
+    assert not (tmp_path / "e.onnx").exists()
 
 
 def test_a_file_is_not_overwritten_and_a_missing_ensemble_is_said(folder, tmp_path, capsys):
