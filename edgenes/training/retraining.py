@@ -51,9 +51,12 @@ def train_network(
     resume: dict[str, Any] | None = None,
     report: Report | None = None,
     accumulate: int = 1,
+    targets: np.ndarray | None = None,
 ) -> Network:
     """Train the genotype's network from scratch on W and H together (section 3.1); returned in eval mode.
 
+    `targets`, float32 (samples, classes) of `data.training`, are probabilities to learn in the place of the labels:
+    distillation (Hinton et al., 2015, at temperature 1), by the cross-entropy with them.
     `report(epoch, metrics, state)`, `resume` and `accumulate` as in `edgenes.training.bilevel`. Raises ConfigError if
     the images are too small for the cells, DivergedError on a loss that is not finite.
 
@@ -69,6 +72,8 @@ def train_network(
     check_image_size(genotype.space, config.cells, data.image_size)
     generator = torch.Generator().manual_seed(config.seed)
     training = DeviceData(data.training, data, config.device)
+    if targets is not None:
+        training.labels = torch.from_numpy(targets).to(config.device)
     network = make_network(config, genotype, data.channels, data.classes).to(config.device)
     network.generator = generator
     optimizer = torch.optim.SGD(

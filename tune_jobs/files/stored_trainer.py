@@ -60,9 +60,17 @@ SEARCH = Kind("search", SEARCHES, SEARCH_VERSION, lambda state, path: Searched.f
 HYPERNETWORK = Kind("hypernetwork", SEARCHES, SEARCH_VERSION, lambda state, path: TrainedHypernetwork.from_state(state))
 
 
-def candidate_key(config: TrainingConfig, data: Dataset, genotype: Genotype) -> str:
+@dataclass(frozen=True)
+class Teacher:
+    """An ensemble whose probabilities (samples, classes) on W and H are learned; `digest` is that of its file."""
+
+    digest: str
+    probabilities: np.ndarray
+
+
+def candidate_key(config: TrainingConfig, data: Dataset, genotype: Genotype, teacher: Teacher | None = None) -> str:
     """The content digest of a retraining."""
-    return digest(config, genotype.digest, data.digest)
+    return digest(config, genotype.digest, data.digest, *([teacher.digest] if teacher else []))
 
 
 def has_weights(retrained: Retrained) -> bool:
@@ -126,11 +134,15 @@ class StoredTrainer:
         """As `Trainer.survey`."""
         return StoredTrainer(self.data.survey(), self.store, self._say, weights=False).retrain(config, genotype)
 
-    def candidate(self, config: TrainingConfig, genotype: Genotype) -> Artifact[Retrained]:
-        """The genotype's retrained network, as it is stored."""
+    def candidate(
+        self, config: TrainingConfig, genotype: Genotype, teacher: Teacher | None = None
+    ) -> Artifact[Retrained]:
+        """The genotype's retrained network, as it is stored; with a teacher, trained on its probabilities."""
+        targets = None if teacher is None else teacher.probabilities
 
         def compute(resume: dict | None, report: Report, accumulate: int) -> dict[str, Any]:
-            network = train_network(config, self.data, genotype, resume=resume, report=report, accumulate=accumulate)
+            how: dict[str, Any] = {"resume": resume, "report": report, "accumulate": accumulate, "targets": targets}
+            network = train_network(config, self.data, genotype, **how)
             weights = {name: value.cpu() for name, value in network.state_dict().items()}
             return {
                 "genotype": genotype.to_dict(),
@@ -141,7 +153,7 @@ class StoredTrainer:
             }
 
         sound = has_weights if self._weights else lambda value: True
-        key = candidate_key(config, self.data, genotype)
+        key = candidate_key(config, self.data, genotype, teacher)
         return self.store.obtain(CANDIDATE, key, config.device, compute, sound, _shareable(genotype.space))
 
     def _heard(self, what: str, config: SearchConfig, report: Report) -> Report:

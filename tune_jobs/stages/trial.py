@@ -147,15 +147,17 @@ def run_trial(
 
 
 def latency(context: StudyContext, data: Dataset, members: list[Candidate]) -> float:
-    """Milliseconds in which an ensemble of these candidates predicts one image on this machine.
-
-    The median of REPEATS predictions after WARM_UP, with weights that are not trained: they do not change it.
-    """
+    """The `milliseconds` of an ensemble of these candidates; that its weights are not trained does not change them."""
     configs = [context.setting.training_config(member.genotype) for member in members]
     pairs = zip(configs, members, strict=True)
     networks = [make_network(config, member.genotype, data.channels, data.classes) for config, member in pairs]
-    ensemble = Ensemble.of(networks, configs, data).to(context.device)
-    image, seconds = np.zeros((1, data.image_size, data.image_size, data.channels), np.uint8), []
+    return milliseconds(Ensemble.of(networks, configs, data).to(context.device))
+
+
+def milliseconds(ensemble: Ensemble) -> float:
+    """Milliseconds in which the ensemble predicts one image on this machine: a median of REPEATS, after WARM_UP."""
+    size, seconds = ensemble.image_size, []
+    image = np.zeros((1, size, size, ensemble.mean.shape[1]), np.uint8)
     for _ in range(WARM_UP + REPEATS):
         start = time.perf_counter()
         ensemble.predict(image)

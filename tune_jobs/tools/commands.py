@@ -219,6 +219,30 @@ class Convert(WithData):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Distill(WithData):
+    """Train one network on an ensemble's probabilities: nearly its answers at the cost of one member.
+
+    It is trained on W and H as a member is, kept in the study's store, scored on the validation images beside the
+    ensemble, and saved as an ensemble of one.
+    """
+
+    module = "distill"
+    ensemble: Positional[Path]
+    """Folder of the study, or of an ensemble in it."""
+    storage: str | None = None
+    """The Optuna study, if it does not lie in the study's folder."""
+    member: int | None = None
+    """The member, counted from 1, whose genotype and sizes the network has; by default the one with the largest weight,
+    of equals the best on the validation images."""
+    epochs: int | None = None
+    """Epochs of the training; by default the member's."""
+    device: Device = "auto"
+    """Where to compute; auto is where the study did, or the CPU."""
+    out: Path | None = None
+    """Folder of the network; by default one in ensembles/ of the study."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Serve(Command):
     """Serve an ensemble by HTTP on Ray Serve (the extra `serve`): POST /predict, GET /health; Ctrl-C stops it."""
 
@@ -300,6 +324,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "ensemble": Reselect,
     "evaluate": Evaluate,
     "convert": Convert,
+    "distill": Distill,
     "serve": Serve,
     "compare": Compare,
     "submit": Submit,

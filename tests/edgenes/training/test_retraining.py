@@ -1,6 +1,7 @@
 """Retraining a genotype: it learns from W and H, resumes bit for bit, and predicts each image on its own."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,6 +67,15 @@ def test_the_seed_decides_and_the_callers_random_states_are_untouched():
     other = train_network(config_of(epochs=1, drop_path=0.3, auxiliary=True, seed=1), DATA, PAPER)
     assert not torch.equal(one.stem[0].weight, other.stem[0].weight)
     assert_same_weights(make_network(config, PAPER, 1, 3), make_network(config, PAPER, 1, 3))
+
+
+@pytest.mark.parametrize("settings", [{}, {"auxiliary": True}])
+def test_one_hot_targets_equal_training_on_those_labels(settings):
+    config, others = config_of(epochs=2, **settings), (DATA.training.labels + 1) % 3
+    relabelled = replace(DATA, training=Part(DATA.training.images, others))
+    expected = train_network(config, relabelled, PAPER).state_dict()
+    found = train_network(config, DATA, PAPER, targets=np.eye(3, dtype=np.float32)[others]).state_dict()
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("option", [{"cutout": 0.5}, {"darts_layout": True}])
