@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, brier_score_loss
 from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
@@ -26,13 +26,14 @@ def predictions_of(seed, members=3, samples=40, classes=4, dtype=np.float64):
     return predictions.astype(dtype), rng.integers(classes, size=samples)
 
 
-def ece_by_loop(probabilities, labels):
+def ece_by_loop(probabilities, labels, dtype):
     total = 0.0
+    edges = np.linspace(0, 1, 16).astype(dtype).tolist()
     for k in range(15):
         inside = [
             (max(row), int(list(row).index(max(row)) == label))
             for row, label in zip(probabilities.tolist(), labels, strict=True)
-            if k / 15 < max(row) <= (k + 1) / 15
+            if edges[k] < max(row) <= edges[k + 1]
         ]
         if inside:
             confidence = sum(c for c, _ in inside) / len(inside)
@@ -43,11 +44,12 @@ def ece_by_loop(probabilities, labels):
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10**6), st.integers(2, 12), st.sampled_from([np.float32, np.float64]))
+@example(4207, 3, np.float32)  # a confidence on an edge of the bins
 def test_metrics_agree_with_independent_definitions(seed, classes, dtype):
     predictions, labels = predictions_of(seed, 1, 40, classes, dtype)
     p = predictions[0].astype(np.float64)
     assert metrics.accuracy(predictions[0], labels) == accuracy_score(labels, p.argmax(1))
-    assert metrics.ece(predictions[0], labels) == pytest.approx(ece_by_loop(p, labels), abs=1e-12)
+    assert metrics.ece(predictions[0], labels) == pytest.approx(ece_by_loop(p, labels, dtype), abs=1e-12)
     loss = [-math.log(max(p[i, y], metrics.TINY)) for i, y in enumerate(labels)]
     assert metrics.nll(predictions[0], labels) == pytest.approx(math.fsum(loss) / len(loss), rel=1e-12)
     squares = [(p[i, c] - (c == y)) ** 2 for i, y in enumerate(labels) for c in range(classes)]

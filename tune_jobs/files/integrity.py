@@ -40,9 +40,10 @@ def _unreadable(error: OSError) -> None:
 
 def _inside(link: Path, root: Path) -> bool:
     try:
-        return link.resolve().is_relative_to(root)
-    except (OSError, RuntimeError):  # a link to itself
+        target = link.resolve()
+    except (OSError, RuntimeError):  # a link to itself, up to Python 3.12
         return False
+    return target.is_relative_to(root) and not target.is_symlink()  # which a link to itself still is
 
 
 def _refusal(path: Path, what: str) -> str:

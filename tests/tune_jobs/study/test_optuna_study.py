@@ -160,7 +160,7 @@ class TestSpace:
 class TestSamplers:
     @pytest.mark.parametrize("name", SAMPLERS)
     @pytest.mark.parametrize("objectives", [("value",), ("value", "control")])
-    @pytest.mark.filterwarnings("error")
+    @pytest.mark.filterwarnings("error", "ignore:unclosed database:ResourceWarning")  # of another test's study
     def test_every_sampler_copes_with_all_states_and_repeats_itself(self, name, objectives):
         def proposals():
             study = empty(objectives)
