@@ -112,8 +112,9 @@ def findings(pairs: pd.DataFrame) -> Findings:
         [
             Section(
                 "Gain and disagreement by shared edges",
-                "Pairs of networks, retrained shortly on W, on H: the NLL that the mean of two loses against its mean "
-                "member, as a share of the member's, and the share of images on which the two answer differently. "
+                "Pairs of networks, retrained shortly on W and compared on H. Gain: by how much the NLL of their mean "
+                "is lower than that of the mean member, as a share of it. Disagreement: share of images on which they "
+                "differ. "
                 "Mean over searches with its 95% interval. At the right end both are the same genotype, from two "
                 "seeds.",
                 lines_figure(means, "shared", "seeds", panels, "shared edges", "Does distance in edges add diversity?"),

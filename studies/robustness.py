@@ -194,8 +194,9 @@ def findings(conditions: pd.DataFrame, strange: pd.DataFrame, pairs: pd.DataFram
             ),
             Section(
                 "What it notices",
-                "AUROC: how well confidence finds an ensemble's own errors, mean over corruptions, and how well the "
-                "members' disagreement (epistemic) and their mean's entropy tell strange images from test images.",
+                "AUROC: how well confidence finds an ensemble's own errors, mean over corruptions. Then how well two "
+                "scores tell strange images from test images: the members' disagreement (epistemic) and the entropy of "
+                "their mean.",
                 table=table(frame, KNOWN),
             ),
             Section(

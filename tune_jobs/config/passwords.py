@@ -27,10 +27,10 @@ def refuse_passwords(arguments: Iterable[str]) -> None:
     """Raise ConfigError if a command line shows a password, as every user of the machine can read it."""
     if any(map(has_password, arguments)):
         raise ConfigError(
-            "a password on the command line can be read by every user of this machine, in its list of processes: "
-            f"put the URL of the storage into the environment variable {VARIABLE}, or into the first line of a file "
-            f"that only you can read (chmod 600 FILE) and give --storage {IN_FILE}FILE. If others use this machine, "
-            "change that password."
+            "a password on the command line can be read by every user of this machine, in its list of processes. "
+            f"Put the URL of the storage into the environment variable {VARIABLE}. Or put it into the first line of a "
+            f"file that only you can read (chmod 600 FILE), and give --storage {IN_FILE}FILE. If others use this "
+            "machine, change that password."
         )
 
 

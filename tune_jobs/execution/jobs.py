@@ -72,6 +72,7 @@ def run_jobs(
     jobs: Sequence[Job],
     *,
     unit: str = "job",
+    title: str | None = None,
     sound: Callable[[Job, dict[str, Any]], bool] = lambda job, result: True,
     **shared: Any,
 ) -> Results:
@@ -88,7 +89,7 @@ def run_jobs(
     stored = [result is not None for result in found]
     if not missing:
         return Results(found, stored, [], commits)
-    with run.progress.stage(stage[:1].upper() + stage[1:], len(jobs), len(jobs) - len(missing), unit=unit):
+    with run.progress.stage(title or stage[:1].upper() + stage[1:], len(jobs), len(jobs) - len(missing), unit=unit):
         reports = run.tune(
             stage,
             job_worker,

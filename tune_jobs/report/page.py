@@ -21,7 +21,7 @@ td,th{padding:.25em .8em;text-align:left;white-space:nowrap;border-bottom:1px so
 td.number,th.number{text-align:right}
 pre{background:#f6f6f6;padding:1em;overflow-x:auto;font-size:.8rem}
 .drawings{display:flex;flex-wrap:wrap;gap:1rem}.drawings svg{max-width:100%;height:auto}
-td svg{width:150px;height:auto;vertical-align:middle}summary{cursor:pointer}
+td svg{width:260px;height:auto;vertical-align:middle}summary{cursor:pointer}
 @media(max-width:600px){body{padding:.5rem}td,th{padding:.25em .4em}}
 @media print{body{max-width:none}h2{break-after:avoid}tr,svg,.plotly-graph-div{break-inside:avoid}}
 @media screen and (prefers-color-scheme:dark){body{background:#15181b;color:#ddd}h2,td,th{border-color:#3a3f44}

@@ -81,8 +81,8 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
         Section("", figure=weight_figure(weight_frame(ran, "c_start"), "c_start")),
         Section(
             f"Does lambda control the genotype? (trial {best.number})",
-            "Edges shared with the optimal genotype against the number asked for, lambda, and the validation accuracy "
-            "of shortly retrained candidates.",
+            "Edges shared with the optimal genotype against lambda, the requested number. The dots show the validation "
+            "accuracy of shortly retrained candidates.",
             drawings=[control_svg(frames["control"])],
         ),
         Section(
@@ -119,9 +119,9 @@ def _headline(result: dict[str, Any]) -> list[str]:
     test, spread = result["test"]["accuracy"], result["test"]["standard_error"]
     sentences = [
         f"On {_data(result)} an ensemble of {len(result['members'])} networks reaches a test accuracy of {test:.3f} ± "
-        f"{spread:.3f} (one standard error). It is of the hypernetwork of trial {result['chosen']['number']}, "
-        f"control error {result['control_error']:.2f}, the best of the finalists after full retraining; the best "
-        f"of the sweep, after short ones, was trial {result['best_of_sweep']['number']}."
+        f"{spread:.3f} (one standard error). Its hypernetwork is that of trial {result['chosen']['number']} (control "
+        f"error {result['control_error']:.2f}), the best of the finalists after full retraining. The best of the "
+        f"sweep, after short ones, was trial {result['best_of_sweep']['number']}."
     ]
     if result["config"].get("smoke_test"):
         sentences.insert(0, "A smoke test: its networks are hardly trained, so that its numbers mean nothing.")

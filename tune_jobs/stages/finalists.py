@@ -168,6 +168,11 @@ def finalists_stage(
     _, allowed = best_trial(study)
     if not allowed:
         run.progress.say("No trial is feasible: the one with the least control error is taken.")
+    if finalists == 1 and len(study.get_trials(deepcopy=False)) > 1:
+        run.progress.say(
+            "One finalist: short retrainings alone decide whose hypernetwork is taken, so that more trials may give a "
+            "worse ensemble. --finalists 3 compares three after full retraining."
+        )
     data, store = run.data.without_test(), context.place.store
     entries = with_optimal(context, [entry for finalist in chosen for entry in finalist_members(context, finalist)])
     entries += random_members(context) if baselines else []

@@ -67,7 +67,8 @@ def survey_stage(run: Run, place: Workplace, setting: Setting) -> PerformancePre
     def measure(k: int, members: Sequence[Member]) -> Measured:
         stage = "survey" if k == 0 else f"survey-{k + 1}"
         jobs = [{"name": f"survey {member.genotype.digest[:8]}", "member": member.to_dict()} for member in members]
-        results = run_jobs(run, place, setting, stage, survey_job, jobs, unit="short retraining")
+        title = "Survey" if k == 0 else f"Survey, round {k + 1} (genotypes that the predictor now calls best)"
+        results = run_jobs(run, place, setting, stage, survey_job, jobs, unit="short retraining", title=title)
         for report in results.failed:
             run.progress.say(f"a short retraining failed: {report.reason}")
         found = [(member, result["loss"]) for member, result in zip(members, results.found, strict=True) if result]
@@ -94,9 +95,9 @@ def survey_job(job: Job, bench: Bench) -> dict[str, Any]:
 def _summary(predictor: PerformancePredictor, setting: Setting) -> str:
     found, losses = predictor.rank_correlation, predictor.losses
     said = (
-        f"its rank correlation with the loss of genotypes that it has not seen is {found} (1 is perfect, 0 chance), "
-        f"from {len(losses)} retrainings of {setting.survey_epochs} epochs with losses {losses.min():.3f} to "
-        f"{losses.max():.3f}."
+        f"its rank correlation with the loss of genotypes that it has not seen is {found} (1 is perfect, 0 chance). "
+        f"It is fitted to {len(losses)} retrainings of {setting.survey_epochs} epochs with losses "
+        f"{losses.min():.3f} to {losses.max():.3f}."
     )
     if found.above_chance:
         return said

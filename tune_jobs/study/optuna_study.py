@@ -119,8 +119,8 @@ def _check_kinds(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> 
                 check_distribution_compatibility(trial.distributions[name], unseen.pop(name))
             except ValueError:
                 raise StudyError(
-                    f"Trial {trial.number} of the study {study.study_name!r}, which another program added, has {name} "
-                    f"as {trial.distributions[name]}, the study as {space[name]}, so that Optuna takes no further "
+                    f"Trial {trial.number} of the study {study.study_name!r} was added by another program. It has "
+                    f"{name} as {trial.distributions[name]}, the study as {space[name]}, and Optuna takes no further "
                     "trial. Begin another study with --out, and add the trial with that distribution."
                 ) from None
 

@@ -6,8 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import tyro
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from tune_jobs.tools.cluster_file import FILES
 
@@ -40,7 +39,7 @@ class Command:
 class StudyCommand(Command):
     """A command on one study."""
 
-    study: Positional[Path]
+    study: Annotated[Positional[Path], arg(metavar="STUDY")]
     """The study's folder."""
     storage: str | None = None
     """The Optuna study, if it does not lie in the folder: as given to the sweep."""
@@ -101,7 +100,7 @@ class Export(StudyCommand):
     """Pack a study into one file, to resume it on another machine; it may be running."""
 
     module = "export_study"
-    archive: Positional[Path]
+    archive: Annotated[Positional[Path], arg(metavar="ARCHIVE")]
     """The file to write, OUT.tar."""
 
 
@@ -110,9 +109,9 @@ class Import(WithData):
     """Unpack an exported study into a new folder, check every file, and print the command that resumes it."""
 
     module = "import_study"
-    archive: Positional[Path]
+    archive: Annotated[Positional[Path], arg(metavar="ARCHIVE")]
     """The file that export wrote."""
-    folder: Positional[Path]
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
     """The study's new folder."""
 
 
@@ -124,7 +123,7 @@ class Replay(WithData, StudyCommand):
     """
 
     module = "replay"
-    trial: Positional[int]
+    trial: Annotated[Positional[int], arg(metavar="TRIAL")]
     """The trial's number."""
     tolerance: float | None = None
     """Difference allowed, as a fraction of the larger number, absolute below 1. By default 0 on the CPU of the
@@ -140,7 +139,7 @@ class Replay(WithData, StudyCommand):
 class Reselect(WithData, StudyCommand):
     """Choose another ensemble from the study's hypernetwork, or from that of one trial, without a sweep.
 
-    Candidates that the study has not stored are retrained, the members are chosen on the validation images, and the
+    Candidates that the study has not stored are retrained. The members are chosen on the validation images, and the
     test images are read once more. A sweep may run in the same folder meanwhile.
     """
 
@@ -149,7 +148,7 @@ class Reselect(WithData, StudyCommand):
     """Members of the ensemble; by default as many as the study's has."""
     candidates: int | None = None
     """Distinct genotypes to draw and to choose from; by default as many as the study's."""
-    lambdas: Annotated[str | None, tyro.conf.arg(name="lambda", metavar="LOW:HIGH")] = None
+    lambdas: Annotated[str | None, arg(name="lambda", metavar="LOW:HIGH")] = None
     """Numbers of edges shared with the optimal genotype at which to draw them; by default all. Where HIGH is the
     greatest, seeds of the optimal genotype itself are in the pool too, as in the study's."""
     trial: int | None = None
@@ -176,7 +175,7 @@ class Evaluate(Command):
     """Score an ensemble on labelled, corrupted and strange images, with a page: accuracy, NLL, ECE, Brier, AUROC."""
 
     module = "evaluate"
-    ensemble: Positional[Path]
+    ensemble: Annotated[Positional[Path], arg(metavar="ENSEMBLE")]
     """Folder of the ensemble, or of its study."""
     out: Path
     """Folder of the page and its tables; corruptions that were computed there are not computed again."""
@@ -202,12 +201,12 @@ class Evaluate(Command):
 class Convert(WithData):
     """Write a saved ensemble as one file for other runtimes, and check it against predict.
 
-    It takes uint8 images (batch, H, W, channels) and gives probabilities and their entropy; normalisation, weights and
+    It takes uint8 images (batch, H, W, channels) and gives probabilities and their entropy. Normalisation, weights and
     calibration are in it.
     """
 
     module = "convert"
-    ensemble: Positional[Path]
+    ensemble: Annotated[Positional[Path], arg(metavar="ENSEMBLE")]
     """Folder of the ensemble, or of its study."""
     to: Literal["onnx", "torch"] = "onnx"
     """onnx (needs the extra `export`), or a program of torch.export."""
@@ -247,7 +246,7 @@ class Serve(Command):
     """Serve an ensemble by HTTP on Ray Serve (the extra `serve`): POST /predict, GET /health; Ctrl-C stops it."""
 
     module = "serve"
-    ensemble: Positional[Path]
+    ensemble: Annotated[Positional[Path], arg(metavar="ENSEMBLE")]
     """Folder of the ensemble, or of its study."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 lets other machines reach it."""
@@ -260,9 +259,9 @@ class Serve(Command):
     batch_size: int = 32
     """Waiting requests that are computed together, at most."""
     max_bytes: int = 10_000_000
-    """Bytes of a request; larger ones are refused."""
+    """Bytes of a request at most; larger ones are refused."""
     max_pixels: int = 25_000_000
-    """Pixels of a picture; larger ones are refused before they are decoded."""
+    """Pixels of a picture at most; larger ones are refused before they are decoded."""
     address: str | None = None
     """Ray cluster to join; by default RAY_ADDRESS, else this machine's own. Where Ray Serve runs there already, its
     host and port stay."""
@@ -276,14 +275,14 @@ class Compare(Command):
     """
 
     module = "compare"
-    a: Positional[Path]
+    a: Annotated[Positional[Path], arg(metavar="A")]
     """Folder of the first study, A."""
-    b: Positional[Path]
+    b: Annotated[Positional[Path], arg(metavar="B")]
     """Folder of the second study, B; differences are B - A."""
     storage_a: str | None = None
     """The Optuna study of A, if it does not lie in its folder."""
     storage_b: str | None = None
-    """That of B."""
+    """The Optuna study of B, if it does not lie in its folder."""
     out: Path | None = None
     """Write a page with the curves of both too, one .html file."""
 
@@ -293,10 +292,10 @@ class Submit(Command):
     """Check a study's arguments, print the command that runs it on a cluster, and run it."""
 
     module = "submit"
-    target: Positional[str]
+    target: Annotated[Positional[str], arg(metavar="TARGET")]
     """http://HOST:8265 or ray://HOST:10001 (a running cluster), CLUSTER.yaml (one of `ray up`), slurm or SCRIPT.sh."""
-    arguments: Positional[tuple[str, ...]] = ()
-    """Arguments of studies/anneal_sweep.py, after --; with --out, a folder that all nodes share."""
+    arguments: Annotated[Positional[tuple[str, ...]], arg(metavar="[-- OPTION ...]")] = ()
+    """Options of studies/anneal_sweep.py, after --. --out must be a folder that all nodes share."""
     dry_run: bool = False
     """Only print the command."""
 
@@ -306,7 +305,7 @@ class Submit(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterFile(Command):
-    """Print a file that starts a cluster; what to edit stands at its top: ... cluster-file slurm > my.sh"""
+    """Print a file that starts a cluster: cluster-file slurm > my.sh. What to edit stands at its top."""
 
     module = "cluster_file"
     name: Positional[Literal[*FILES]]

@@ -191,8 +191,8 @@ def _cluster(path: Path, config: SweepConfig, arguments: tuple[str, ...]) -> Cal
 def _check_storage(config: SweepConfig) -> None:
     if os.environ.get(VARIABLE) and config.storage is None:
         raise ConfigError(
-            f"{VARIABLE} of this machine does not reach the cluster: put the URL into the first line of a private file "
-            f"there and give --storage {IN_FILE}/PATH, or unset {VARIABLE} to keep the study in its folder."
+            f"{VARIABLE} of this machine does not reach the cluster. Put the URL into the first line of a private file "
+            f"there and give --storage {IN_FILE}/PATH, or unset {VARIABLE}: the study is then in its folder."
         )
 
 
