@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import isqrt
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
@@ -21,7 +24,7 @@ from edgenes.ensemble import Ensemble
 from edgenes.errors import ConfigError
 from edgenes.methods.baselines import METHODS
 from edgenes.methods.budget import Setting
-from edgenes.methods.trainer import LocalTrainer, Prediction
+from edgenes.methods.trainer import LocalTrainer, Predicted
 from edgenes.nn.network import Network, check_image_size
 from edgenes.selection import cross_fitted, select_ensemble
 from edgenes.space.genotype import Genotype, SearchSpace
@@ -52,6 +55,8 @@ class EdgeNESClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         image_size: pixels a side to which images are resized; needed where they are not square.
         flip: whether a mirrored image keeps its label.
         device: cpu or cuda.
+        n_jobs: networks trained at once, each by one thread of a process; -1 is as many as there are CPUs, None is one,
+            or what joblib's `parallel_config` says. The numbers do not depend on it.
         random_state: None, a number, or a RandomState; with a number, numbers on the CPU are the same each time.
 
     Attributes:
@@ -66,6 +71,15 @@ class EdgeNESClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         >>> model = EdgeNESClassifier(candidates=3, epochs=2, survey=10, survey_epochs=1, channels=4, random_state=0)
         >>> model.fit(X[:300], y[:300]).predict_proba(X[300:305]).shape
         (5, 10)
+
+    The networks are trained on a Ray cluster where scikit-learn's other work is, by joblib's backend of that name:
+
+        from joblib import parallel_config
+        from ray.util.joblib import register_ray
+
+        register_ray()
+        with parallel_config(backend="ray", n_jobs=-1):
+            model.fit(X, y)
     """
 
     def __init__(
@@ -88,6 +102,7 @@ class EdgeNESClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         image_size: int | None = None,
         flip: bool = False,
         device: str = "cpu",
+        n_jobs: int | None = None,
         random_state: Any = None,
     ):
         self.ensemble_size = ensemble_size
@@ -108,6 +123,7 @@ class EdgeNESClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.image_size = image_size
         self.flip = flip
         self.device = device
+        self.n_jobs = n_jobs
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> EdgeNESClassifier:
@@ -120,23 +136,24 @@ class EdgeNESClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         data = self._dataset(self._images(X), labels.astype(np.int64), seed)
         setting = self._setting(seed)
         check_image_size(setting.space, self.cells, data.image_size)
-        trainer = _KeepingTrainer(data)
+        trainer = _ParallelTrainer(data, self.n_jobs)
         pool, _ = METHODS.find(self.method).run(setting, trainer)
-        predictions = np.stack([trainer.retrain(member.config, member.genotype).probabilities for member in pool])
+        found = [trainer.retrain(member.config, member.genotype) for member in pool]
+        predictions = np.stack([each.probabilities for each in found])
         how: dict[str, Any] = {
             "size": min(self.ensemble_size, len(pool)),
             "criterion": self.criterion,
             "method": self.selection,
         }
-        found = select_ensemble(predictions, data.validation.labels, **how, calibration=self.calibration)
+        chosen = select_ensemble(predictions, data.validation.labels, **how, calibration=self.calibration)
         self.cross_fit_, rules = None, tuple[Abstention, ...]()
         if len(data.validation) > 1:
             self.cross_fit_ = cross_fitted(predictions, data.validation.labels, **how, calibration=self.calibration)
             rules = Abstention.rules(self.cross_fit_.probabilities, data.validation.labels)
-        members = [pool[k] for k in found.members]
-        networks = [trainer.networks[member.config, member.genotype].cpu() for member in members]
+        members = [pool[k] for k in chosen.members]
+        networks = [trainer.network(member.config, member.genotype) for member in members]
         configs = [member.config for member in members]
-        self.ensemble_ = Ensemble.of(networks, configs, data, None, found.weights, found.calibration, rules)
+        self.ensemble_ = Ensemble.of(networks, configs, data, None, chosen.weights, chosen.calibration, rules)
         self.ensemble_.to(self.device)
         return self
 
@@ -223,18 +240,58 @@ def _range(X: NDArray[Any]) -> tuple[float, float]:
     return low, high if high > low else low + 1
 
 
-class _KeepingTrainer(LocalTrainer):
-    """A trainer that keeps the networks that it trained fully."""
+_Key = tuple[TrainingConfig, Genotype, str]
+"""What is trained, and the digest of what it is trained on."""
 
-    def __init__(self, data: Dataset):
+
+class _ParallelTrainer(LocalTrainer):
+    """A trainer in several processes: what is waiting is trained when the first prediction of it is read."""
+
+    def __init__(self, data: Dataset, n_jobs: int | None):
         super().__init__(data)
-        self.networks: dict[tuple[TrainingConfig, Genotype], Network] = {}
+        self._n_jobs = n_jobs
+        self._waiting: dict[_Key, Dataset] = {}
+        self._done: dict[_Key, tuple[Network, NDArray[np.float64]]] = {}
 
-    def retrain(self, config: TrainingConfig, genotype: Genotype) -> Prediction:
-        def train() -> Prediction:
-            network = train_network(config, self.data, genotype)
-            self.networks[config, genotype] = network
-            log_probabilities = predict(network, self.data.validation, self.data, config.device)
-            return Prediction(np.exp(log_probabilities.astype(np.float64)))
+    def network(self, config: TrainingConfig, genotype: Genotype) -> Network:
+        """The network of a full retraining, on the CPU."""
+        return self.obtain((config, genotype, self.data.digest))[0]
 
-        return self._once(("retrain", config, genotype), train)
+    def obtain(self, key: _Key) -> tuple[Network, NDArray[np.float64]]:
+        """A network that was wanted, and its probabilities on V."""
+        if key not in self._done:
+            jobs = (delayed(_train)(config, genotype, data) for (config, genotype, _), data in self._waiting.items())
+            self._done.update(zip(self._waiting, Parallel(self._n_jobs)(jobs), strict=True))
+            self._waiting = {}
+        return self._done[key]
+
+    def _trained(self, config: TrainingConfig, genotype: Genotype, data: Dataset) -> Predicted:
+        key = (config, genotype, data.digest)
+        if key not in self._done:
+            self._waiting[key] = data
+        return _Awaited(self, key)
+
+
+@dataclass(frozen=True)
+class _Awaited:
+    """A prediction that is computed when it is read."""
+
+    trainer: _ParallelTrainer
+    key: _Key
+    seconds: float = 0.0
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        return self.trainer.obtain(self.key)[1]
+
+
+def _train(config: TrainingConfig, genotype: Genotype, data: Dataset) -> tuple[Network, NDArray[np.float64]]:
+    """A trained network on the CPU, and its probabilities on V: in one thread, whose sums are the same everywhere."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        network = train_network(config, data, genotype)
+        log_probabilities = predict(network, data.validation, data, config.device)
+    finally:
+        torch.set_num_threads(threads)
+    return network.cpu(), np.exp(log_probabilities.astype(np.float64))

@@ -44,7 +44,8 @@ def run_method(name: str, setting: Setting, trainer: Trainer) -> Outcome:
 
 
 def _predictions(pool: Sequence[Member], trainer: Trainer) -> np.ndarray:
-    return np.stack([trainer.retrain(member.config, member.genotype).probabilities for member in pool])
+    found = [trainer.retrain(member.config, member.genotype) for member in pool]
+    return np.stack([each.probabilities for each in found])
 
 
 def best_ensemble(pool: list[Member], setting: Setting, trainer: Trainer) -> Found:

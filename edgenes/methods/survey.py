@@ -78,14 +78,20 @@ def optimal_genotype(predictor: PerformancePredictor) -> Genotype:
 
 def loss_on_h(member: Member, trainer: Trainer) -> float:
     """NLL on H of the network, trained on W alone."""
-    return nll(trainer.survey(member.config, member.genotype).probabilities, trainer.data.architecture.labels)
+    return losses_on_h([member], trainer)[0]
+
+
+def losses_on_h(members: Sequence[Member], trainer: Trainer) -> list[float]:
+    """`loss_on_h` of each."""
+    found = [trainer.survey(member.config, member.genotype) for member in members]
+    return [nll(each.probabilities, trainer.data.architecture.labels) for each in found]
 
 
 def guided_search(setting: Setting, trainer: Trainer) -> tuple[Genotype, PerformancePredictor]:
     """The optimal genotype by the predictor, and the predictor."""
 
     def measure(_: int, members: Sequence[Member]) -> Measured:
-        return [(member, loss_on_h(member, trainer)) for member in members]
+        return list(zip(members, losses_on_h(members, trainer), strict=True))
 
     predictor = survey(setting, measure)
     return optimal_genotype(predictor), predictor

@@ -100,7 +100,11 @@ class Predicted(Protocol):
 
 
 class Trainer(Protocol):
-    """Searches and trains on `data`, which holds no T."""
+    """Searches and trains on `data`, which holds no T.
+
+    A method that wants several predictions asks for all of them before it reads the first, and a trainer may compute
+    them together then.
+    """
 
     data: Dataset
 
@@ -206,15 +210,15 @@ class LocalTrainer:
         key = (config, optimal, None if guide is None else guide.digest)
         return self._once(key, lambda: traced_hypernetwork(config, self.data, optimal, guide=guide))
 
-    def retrain(self, config: TrainingConfig, genotype: Genotype) -> Prediction:
+    def retrain(self, config: TrainingConfig, genotype: Genotype) -> Predicted:
         """As `Trainer.retrain`."""
         return self._trained(config, genotype, self.data)
 
-    def survey(self, config: TrainingConfig, genotype: Genotype) -> Prediction:
+    def survey(self, config: TrainingConfig, genotype: Genotype) -> Predicted:
         """As `Trainer.survey`."""
         return self._trained(config, genotype, self.data.survey())
 
-    def _trained(self, config: TrainingConfig, genotype: Genotype, data: Dataset) -> Prediction:
+    def _trained(self, config: TrainingConfig, genotype: Genotype, data: Dataset) -> Predicted:
         def train() -> Prediction:
             network = train_network(config, data, genotype)
             log_probabilities = predict(network, data.validation, data, config.device)

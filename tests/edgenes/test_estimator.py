@@ -4,6 +4,8 @@ import pickle
 
 import numpy as np
 import pytest
+from joblib import parallel_config
+from ray.util.joblib import register_ray
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
@@ -11,11 +13,13 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.parallel import Parallel
 
-from edgenes import ConfigError, EdgeNESClassifier
+from edgenes import ConfigError, EdgeNESClassifier, estimator
 
 SMALL = {"method": "random-nes", "candidates": 2, "ensemble_size": 2, "epochs": 2, "channels": 4, "random_state": 0}
 SMALL |= {"nodes": 1, "cells": 1, "batch_size": 16}
+GUIDED = {"candidates": 3, "survey": 12, "survey_epochs": 1, "method": "edge-nes-seeds", "nodes": 2}
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +79,40 @@ def test_it_works_in_a_pipeline_and_in_cross_validation(digits):
     assert scores.shape == (2,) and np.isfinite(scores).all()  # NaN is a fit that failed
 
 
-def test_a_search_is_guided_by_default(digits):
+def test_a_search_is_guided_by_default_and_what_it_wants_at_once_is_trained_at_once(digits, monkeypatch):
+    batches = []
+
+    class Counting(Parallel):
+        def __call__(self, jobs):
+            jobs = list(jobs)
+            batches.append(len(jobs))
+            return super().__call__(jobs)
+
+    monkeypatch.setattr(estimator, "Parallel", Counting)
     X, y = digits
-    search = {"candidates": 3, "survey": 10, "survey_epochs": 1, "method": "edge-nes-seeds", "nodes": 2}
-    model = EdgeNESClassifier(**SMALL | search).fit(X[:100], y[:100])
+    model = EdgeNESClassifier(**SMALL | GUIDED).fit(X[:100], y[:100])
     assert model.predict(X).shape == (200,)
+    assert batches == [10, 1, 1, 3]
+
+
+def check_the_same_in_other_processes(digits, backend):
+    """A guided search, with all that it trains in two other processes."""
+    X, y = digits
+    alone, other = (EdgeNESClassifier(**SMALL | GUIDED) for _ in range(2))
+    alone.fit(X[:100], y[:100])
+    with parallel_config(backend=backend, n_jobs=2):
+        other.fit(X[:100], y[:100])
+    assert np.array_equal(other.predict_proba(X), alone.predict_proba(X))
+
+
+@pytest.mark.e2e
+def test_numbers_do_not_depend_on_n_jobs(digits):
+    check_the_same_in_other_processes(digits, "loky")
+
+
+def test_it_runs_on_ray_in_scikit_learns_way(digits, ray_local):
+    register_ray()
+    check_the_same_in_other_processes(digits, "ray")
 
 
 @pytest.mark.parametrize(
