@@ -75,8 +75,8 @@ def halve(setting: Setting, trainer: Trainer, plan: list[Rung]) -> list[list[tup
     metric = nll if setting.criterion == "nll" else accuracy
     for rung in plan:
         configs = {one: setting.training_config(one, epochs=rung.epochs) for one in genotypes[: rung.genotypes]}
-        found = {one: trainer.retrain(config, one) for one, config in configs.items()}
-        predicted = {one: each.probabilities for one, each in found.items()}
+        asked = {one: trainer.retrain(config, one) for one, config in configs.items()}
+        predicted = {one: each.probabilities for one, each in asked.items()}
         losses = {one: sign * metric(probabilities, labels) for one, probabilities in predicted.items()}
         genotypes = sorted(configs, key=losses.__getitem__)
         found.append([(one, configs[one]) for one in genotypes])
