@@ -11,9 +11,9 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from edgenes.checkpoint import CHECKPOINT_BYTES, load_checkpoint, read_bytes, read_json, write_atomically, write_text
+from edgenes.checkpoint import load_checkpoint, read_bytes, read_json, write_atomically, write_text
 from edgenes.errors import CheckpointError, ConfigError, FormatError
-from edgenes.parsing import parse_json, reason, shown
+from edgenes.parsing import reason, shown
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 EARLIER = "ensemble.pt"
@@ -50,7 +50,7 @@ def read_ensemble(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         config = load_checkpoint(path, "ensemble")
         members = enumerate(config["weights"])
         weights = {f"networks.{k}.{name}": value for k, member in members for name, value in member.items()}
-        return {**config, "card": parse_json(config["card"])}, weights
+        return {**config, "card": json.loads(config["card"])}, weights
     config = read_json(path)
     if not isinstance(config, dict) or config.get("kind") != KIND:
         raise CheckpointError(f"{path} describes no ensemble: give the folder that holds one, as a study prints it.")
@@ -59,7 +59,7 @@ def read_ensemble(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{path} has format {shown(config.get('format'))}, this version reads format {FORMAT}; "
             "use the version of EdgeNES Studio that wrote it."
         )
-    content = read_bytes(path.with_name(WEIGHTS), CHECKPOINT_BYTES)
+    content = read_bytes(path.with_name(WEIGHTS))
     if hashlib.sha256(content).hexdigest() != config.get("weights_sha256"):
         raise CheckpointError(f"{path.with_name(WEIGHTS)} is damaged, or not what {CONFIG} beside it belongs to.")
     return config, safetensors.torch.load(content)

@@ -1,31 +1,22 @@
 """Studies from strangers, and passwords: hostile files are refused, cheaply; what is secret is nowhere to be read."""
 
-import contextlib
 import hashlib
 import json
 import os
 import pickle
 import random
-import re
-import resource
 import shutil
-import sqlite3
-import struct
-import time
 import warnings
-import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save
 
-from edgenes import CheckpointError, ConfigError, Ensemble, Genotype, Hypernetwork, load_data
-from edgenes.checkpoint import load_checkpoint, read_json, save_checkpoint
-from edgenes.data.npz import read_npz
+from edgenes import CheckpointError, ConfigError, Ensemble, Hypernetwork
+from edgenes.checkpoint import load_checkpoint, save_checkpoint
 from edgenes.errors import EdgeNESError
 from edgenes.space.genotype import SearchSpace, random_genotype
 from studies.anneal_sweep import main
@@ -46,10 +37,8 @@ from tune_jobs.study.saved import (
 )
 from tune_jobs.study.space import search_space
 from tune_jobs.study.storage import IN_VARIABLE, kept_from_children, resolve, storage_from
-from tune_jobs.study.trials import trials_frame
 
 SECRET = "hunter2xyzzy"
-LITTLE, GIGABYTE = 2**27, 2**30  # bytes
 
 
 # Passwords
@@ -155,17 +144,6 @@ def study(tmp_path, study_db) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["study.db", "trials"])
-def test_the_sweep_follows_no_link_out_of_its_folder(tmp_path, name, capsys):
-    folder, outside = tmp_path / "study", tmp_path / "outside"
-    folder.mkdir()
-    outside.write_text("precious")
-    (folder / name).symlink_to(outside)
-    assert main(["--smoke-test", "--out", str(folder)]) == 1
-    assert "leads out" in capsys.readouterr().err.replace("\n", " ")
-    assert outside.read_text() == "precious" and os.listdir(folder) == [name]
-
-
 def test_the_sweep_refuses_an_optuna_study_that_it_did_not_write(tmp_path, capsys):
     config = SweepConfig.of(smoke_test=True, out=tmp_path / "study")
     open_optuna(config, config.load(), storage_url(config)).set_user_attr("identity", ["seed"])
@@ -183,144 +161,11 @@ def test_a_genotype_that_is_none_of_the_studys_space_is_refused(tmp_path, conten
         stored_genotype(tmp_path, SearchSpace(nodes=3))
 
 
-def test_a_spreadsheet_computes_no_cell_of_the_trials(tmp_path):
-    opened = open_study("anneal", tmp_path / "study.db", space=search_space("exact"))
-    opened.ask(search_space("exact")).set_user_attr("reason", '=HYPERLINK("http://127.0.0.1/")')
-    assert trials_frame(opened)["reason"][0].startswith("'=HYPERLINK")
-
-
 def test_links_within_a_study_are_fine(study):
     (study / "other.json").symlink_to("config.json")
     moved = study.with_name("by another name")
     moved.symlink_to(study)
     assert len(open_saved(moved).trials()) == 1
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda place, out: place.symlink_to(out), "a link that leads out"),
-        (lambda place, out: place.symlink_to("../../outside"), "a link that leads out"),
-        (lambda place, out: place.symlink_to(place), "a link that leads out"),
-        (lambda place, out: place.symlink_to("/proc/self/cwd"), "a link that leads out"),
-        (lambda place, out: os.mkfifo(place), "neither a file nor a folder"),
-    ],
-)
-def test_what_leads_out_of_a_study_is_refused(study, make, message):
-    outside = study.parent / "outside"
-    outside.write_text("precious")
-    (study / "trials").mkdir()
-    make(study / "trials" / "0000.jsonl", outside)
-    with pytest.raises(StudyError, match=message) as raised:
-        open_saved(study)
-    assert "0000.jsonl" in str(raised.value)
-    assert outside.read_text() == "precious"
-
-
-def hot_journal(database: Path, named: Path) -> None:
-    """A rollback journal beside `database` that names another file, as only a transaction over several does."""
-    content = database.read_bytes()
-    page = struct.unpack(">H", content[16:18])[0]
-    magic, name = bytes.fromhex("d9d505f920a163d7"), str(named).encode()
-    header = (magic + struct.pack(">IIIII", 0, 0, len(content) // page, 512, page)).ljust(512, b"\0")
-    tail = struct.pack(">I", 2**30 // page + 1) + name + struct.pack(">II", len(name), sum(name)) + magic
-    database.with_name(f"{database.name}-journal").write_bytes(header + tail)
-
-
-def test_a_journal_that_would_delete_a_file_is_refused(study):
-    victim = study.parent / "precious"
-    victim.write_text("precious")
-    hot_journal(study / "study.db", victim)
-    with pytest.raises(StudyError, match="names another file, which SQLite would delete"):
-        open_saved(study)
-    assert victim.exists()
-    with contextlib.closing(sqlite3.connect(study / "study.db")) as connection:
-        connection.execute("SELECT * FROM trials").fetchall()
-    assert not victim.exists()  # the trap works where nobody looks
-
-
-@pytest.mark.parametrize(
-    "statements",
-    [
-        ["CREATE TRIGGER t AFTER UPDATE ON trials BEGIN DELETE FROM studies; END"],
-        ["DROP TABLE trial_values", "CREATE VIEW trial_values AS SELECT randomblob(1000000000)"],
-        ["DROP TABLE TRIALS", "CREATE TABLE TRIALS (trial_id INTEGER, state TEXT AS (hex(zeroblob(400000000))))"],
-    ],
-)
-def test_a_database_that_computes_is_refused(study, statements):
-    with contextlib.closing(sqlite3.connect(study / "study.db")) as connection:
-        for statement in statements:
-            connection.execute(statement)
-        connection.commit()
-    with scarce_memory(LITTLE), pytest.raises(StudyError, match="none of Optuna's, which only store"):
-        open_saved(study)
-
-
-# Files that ask for memory, or for more
-
-
-@contextlib.contextmanager
-def scarce_memory(more: int):
-    """At most `more` bytes of address space beyond what the process has."""
-    taken = int(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (taken + more, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
-
-
-def short_message(error: BaseException) -> str:
-    """The error's text, which is a short line, and not that memory was refused."""
-    message = str(error)
-    assert len(message) < 3000 and message.isprintable() and not re.search("allocate|MemoryError", message), message
-    return message
-
-
-def refusal(read) -> str:
-    """The message with which `read()` refuses, before it has asked for much memory."""
-    with scarce_memory(LITTLE), pytest.raises(EdgeNESError) as raised:
-        read()
-    return short_message(raised.value)
-
-
-DEEP = "[" * 100_000
-
-
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [
-        (DEEP, "nested too deeply"),
-        ('{"space": {"nodes": 1, "nodes": 2}}', "the key 'nodes' stands there twice"),
-        ('{"space": {"nodes": NaN}}', "NaN is no number of JSON"),
-        ('{"space": {"nodes": 1e999}}', "beyond the numbers of a float"),
-        ('{"space": {"nodes": ' + "9" * 5000 + "}}", "integer string"),
-        ('{"\\ud800": 1}', "surrogates not allowed"),
-        ('{"space": {"\\u001b[31m": 1}}', "search space"),
-        (" " * (2**24 + 1), "at most"),
-        ('{"space": {"nodes": 1000000000}, "cells": {}}', "nodes"),
-    ],
-)
-def test_hostile_json_is_refused_wherever_it_stands(tmp_path, text, word):
-    assert word in refusal(lambda: Genotype.from_json(text))
-    (tmp_path / "config.json").write_text(text)
-    refusal(lambda: read_config(tmp_path))
-
-
-READERS = {"json": read_json, "checkpoint": lambda path: load_checkpoint(path, "trial"), "data": load_data}
-
-
-@pytest.mark.parametrize("name", ["json pipe", "checkpoint pipe", "data pipe", "json giant", "checkpoint giant"])
-def test_a_pipe_and_a_giant_file_are_refused(tmp_path, name):
-    reader, what = name.split()
-    path = tmp_path / "x.npz"
-    if what == "pipe":
-        os.mkfifo(path)
-    else:
-        path.touch()
-        os.truncate(path, 2**40)
-    refusal(lambda: READERS[reader](path))
 
 
 def test_paths_in_a_configuration_lead_nowhere(study):
@@ -337,104 +182,39 @@ def test_paths_in_a_configuration_lead_nowhere(study):
     assert not elsewhere.exists()
 
 
-# Checkpoints
-
-
-def text(value: str) -> bytes:
-    return b"X" + struct.pack("<I", len(value)) + value.encode()
-
-
-def number(value: int) -> bytes:
-    return b"J" + struct.pack("<i", value)
-
-
-def tensor(size: int, claimed: int, strides: int = 1) -> bytes:
-    storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + number(claimed) + b"tQ"
-    shape = number(size) + b"\x85" + number(strides) + b"\x85"
-    return (
-        b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + number(0) + shape + b"\x89ccollections\nOrderedDict\n)RtR"
-    )
-
-
-def checkpoint(path: Path, value: bytes, method: int = zipfile.ZIP_STORED, entries: dict[str, bytes] | None = None):
-    """A checkpoint of kind "trial" whose "value" is the pickled `value`."""
-    body = b"\x80\x02}(" + text("format") + b"K\x01" + text("kind") + text("trial") + text("value") + value + b"u."
-    with warnings.catch_warnings(), zipfile.ZipFile(path, "w", method) as archive:
-        warnings.simplefilter("ignore")  # of names that come twice
-        held = {"data.pkl": body, "byteorder": b"little", "version": b"3\n", "data/0": bytes(4), **(entries or {})}
-        for name, content in held.items():
-            archive.writestr(f"archive/{name}", content)
-    return path
-
-
-def test_the_crafted_checkpoints_are_sound_but_for_what_is_wrong_with_them(tmp_path):
-    loaded = load_checkpoint(checkpoint(tmp_path / "c.pt", tensor(1, 1)), "trial")
-    assert torch.equal(loaded["value"], torch.zeros(1))
-    assert load_checkpoint(checkpoint(tmp_path / "c.pt", b"]" + number(7) + b"a"), "trial") == {"value": [7]}
-
-
-NINE_MORE = [b"](" + b"h%c" % k * 9 + b"eq%c" % (k + 1) for k in range(9)]
-EVIL = b"\x80\x02cbuiltins\nbytearray\n" + number(2**31 - 1) + b"\x85R."
-LAUGHS = b"](](" + number(1) * 9 + b"eq\0" + b"".join(NINE_MORE) + b"e"
-
-
-@pytest.mark.parametrize(
-    ("value", "word"),
-    [
-        (b"cbuiltins\nbytearray\n" + number(2**31 - 1) + b"\x85R", "bytearray"),
-        (b"ctorch._utils\n_rebuild_meta_tensor_no_storage\n)R", "rebuild_meta"),
-        (b"cos\nsystem\n" + text("true") + b"\x85R", "os system"),
-        (tensor(2**31 - 1, 1, strides=0), "more than its bytes can hold"),
-        (tensor(2**31 - 1, 2**31 - 1), "size"),
-        (tensor(10**6, 1), "storage"),
-        (LAUGHS, "more than its bytes can hold"),
-        (b"]" * 5000 + b"a" * 4999, "recursion"),
-        (b"]q\x00h\x00a", "recursion"),
-        (b"\x8f", "set"),
-    ],
-    ids=["bytearray", "meta", "system", "stride 0", "storage", "view", "laughs", "deep", "itself", "set"],
-)
-def test_a_pickle_that_grows_is_refused(tmp_path, value, word):
-    path = checkpoint(tmp_path / "c.pt", value)
-    assert word in refusal(lambda: load_checkpoint(path, "trial"))
-
-
-@pytest.mark.parametrize(
-    ("entries", "method", "word"),
-    [
-        ({"data/1": bytes(2**28)}, zipfile.ZIP_DEFLATED, "compressed"),
-        ({"DATA.PKL": EVIL}, zipfile.ZIP_STORED, ""),  # torch does not tell cases apart, Python does
-        ({"DATA/0": bytes(4)}, zipfile.ZIP_STORED, "same name"),
-    ],
-)
-def test_zip_files_that_torch_would_follow_are_refused(tmp_path, entries, method, word):
-    path = checkpoint(tmp_path / "c.pt", b"K\x01", method, entries)
-    assert word in refusal(lambda: load_checkpoint(path, "trial"))
-
-
-def test_entries_that_are_longer_together_than_their_file_are_refused(tmp_path):
-    path = checkpoint(tmp_path / "c.pt", b"K\x01")
-    content = bytearray(path.read_bytes())
-    entry = content.index(b"PK\x01\x02")  # of the directory, which declares the sizes
-    content[entry + 20 : entry + 28] = struct.pack("<II", 2**31, 2**31)
-    path.write_bytes(content)
-    assert "larger than the file" in refusal(lambda: load_checkpoint(path, "trial"))
-
-
-def test_other_formats_of_torch_are_refused(tmp_path):
-    path = tmp_path / "c.pt"
-    torch.save({"format": 1, "kind": "trial", "value": torch.ones(3)}, path, _use_new_zipfile_serialization=False)
-    assert "damaged or no checkpoint" in refusal(lambda: load_checkpoint(path, "trial"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), path)
-    assert "damaged or no checkpoint" in refusal(lambda: load_checkpoint(path, "trial"))
-    for kind, number in ((torch.ones(3), 1), ("trial", True)):
-        torch.save({"kind": kind, "format": number}, path)
-        refusal(lambda: load_checkpoint(path, "trial"))
-
-
 # Hypernetworks and ensembles
+
+
+def refusal(read) -> str:
+    """The message with which `read()` refuses, a short line."""
+    with pytest.raises(EdgeNESError) as raised:
+        read()
+    return short_message(raised.value)
+
+
+def short_message(error: BaseException) -> str:
+    """The error's text, which is a short line."""
+    message = str(error)
+    assert len(message) < 3000 and message.isprintable(), message
+    return message
+
+
+class Evil:
+    """Touches a file where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_runs_no_code(tmp_path):
+    torch.save({"format": 1, "kind": "trial", "value": Evil(tmp_path / "ran")}, tmp_path / "c.pt")
+    refusal(lambda: load_checkpoint(tmp_path / "c.pt", "trial"))
+    assert not (tmp_path / "ran").exists()
+    torch.load(tmp_path / "c.pt", weights_only=False)
+    assert (tmp_path / "ran").exists()  # the trap works where nobody looks
 
 
 def hypernetwork_state() -> dict:
@@ -510,34 +290,13 @@ def test_an_ensemble_of_other_sizes_is_refused(tmp_path, ensemble_folder, change
     assert word in refusal(lambda: Ensemble.load(tmp_path))
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda entry: entry.update(shape=[2**40]),
-        lambda entry: entry.update(shape=[2**63, 2**63]),
-        lambda entry: entry.update(shape=[0, 2**62], data_offsets=[0, 0]),
-        lambda entry: entry.update(data_offsets=[0, 2**40]),
-        lambda entry: entry.update(dtype="pickle"),
-    ],
-)
-def test_weights_that_grow_are_refused(tmp_path, ensemble_folder, change):
-    header, tensors = damage.split_tensors((ensemble_folder / "model.safetensors").read_bytes())
-    change(header["networks.0.stem.0.weight"])
-    text = json.dumps(header).encode()
-    config = json.loads((ensemble_folder / "config.json").read_text())
-    write_ensemble(tmp_path, config, struct.pack("<Q", len(text)) + text + tensors)
-    assert "whole ensemble" in refusal(lambda: Ensemble.load(tmp_path))
-
-
-def test_weights_of_another_ensemble_and_a_giant_file_are_refused(tmp_path, ensemble_folder):
+def test_weights_of_another_ensemble_are_refused(tmp_path, ensemble_folder):
     for name in ("config.json", "model.safetensors"):
         shutil.copy(ensemble_folder / name, tmp_path)
     with open(tmp_path / "model.safetensors", "r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\x7f")
     assert "is damaged" in refusal(lambda: Ensemble.load(tmp_path))
-    os.truncate(tmp_path / "model.safetensors", 2**40)
-    assert "no study writes more" in refusal(lambda: Ensemble.load(tmp_path))
 
 
 def test_an_ensemble_of_the_earlier_format_is_no_less_checked(tmp_path):
@@ -545,46 +304,6 @@ def test_an_ensemble_of_the_earlier_format_is_no_less_checked(tmp_path):
         state = {"configs": [], "genotypes": [], "weights": weights, "card": "{}"}
         save_checkpoint(tmp_path / "ensemble.pt", "ensemble", state)
         assert "whole ensemble" in refusal(lambda: Ensemble.load(tmp_path))
-
-
-# Arrays
-
-
-def npy(header: str, content: bytes = b"", version: bytes = b"\x01\x00") -> bytes:
-    length = struct.pack("<H" if version == b"\x01\x00" else "<I", len(header) + 1)
-    return b"\x93NUMPY" + version + length + header.encode() + b"\n" + content
-
-
-def header(shape: str, descr: str = "|u1") -> str:
-    return f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}}}"
-
-
-@pytest.mark.parametrize(
-    ("content", "method", "word"),
-    [
-        (npy(header(f"({2**28},)"), bytes(2**28)), zipfile.ZIP_DEFLATED, "these are no pictures"),
-        (npy(header(f"({2**62},)", "|S0")), zipfile.ZIP_STORED, "declares shape"),
-        (npy(header(f"(0, {2**70})")), zipfile.ZIP_STORED, "cannot be read"),
-        (npy(header("(1,)", "<U1"), b"\xff\xff\xff\x7f"), zipfile.ZIP_STORED, "cannot be read"),
-        (npy(header("(1,)"), b"12"), zipfile.ZIP_STORED, "longer than its header"),
-    ],
-    ids=["bomb", "empty text", "zero", "no character", "rest"],
-)
-def test_an_array_that_grows_is_refused(tmp_path, content, method, word):
-    path = tmp_path / "x.npz"
-    with zipfile.ZipFile(path, "w", method) as archive:
-        archive.writestr("x.npy", content)
-    assert word in refusal(lambda: read_npz(path, ("x",)))
-
-
-def test_the_member_that_was_checked_is_the_one_that_is_read(tmp_path):
-    """numpy prefers a member of the plain name, whose header nobody would have looked at."""
-    path = tmp_path / "x.npz"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("x.npy", npy(header("(3,)"), b"\x01\x02\x03"))
-        archive.writestr("x", npy(header(f"({2**26},)"), bytes(2**26)))
-    assert read_npz(path, ("x",))["x"].tolist() == [1, 2, 3]
-    assert np.load(path)["x"].shape == (2**26,)
 
 
 # Damaged files
@@ -602,18 +321,15 @@ def cases(tmp_path_factory):
 def test_a_damaged_file_is_read_or_refused_in_a_line(cases, tmp_path_factory, name):
     case, folder, refused = cases[name], study_of(tmp_path_factory.mktemp("damaged") / "study"), []
 
-    @settings(max_examples={"database": 10, "ensemble": 20, "weights": 20}.get(name, 60), deadline=None, database=None)
+    @settings(max_examples={"database": 10, "ensemble": 10, "weights": 10}.get(name, 30), deadline=None, database=None)
     @given(seed=st.integers(0, 2**64))
     def read(seed):
         (folder / case.file).write_bytes(case.make(random.Random(seed)))
-        start = time.process_time()
         try:
-            with scarce_memory(GIGABYTE):
-                case.read(folder / case.file)
+            case.read(folder / case.file)
         except EdgeNESError as error:
             refused.append(seed)
             short_message(error)
-        assert time.process_time() - start < 10
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -14,7 +14,6 @@ import numpy as np
 
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
 from edgenes.data.dataset import Dataset
-from edgenes.parsing import parse_json
 from edgenes.predictor import PerformancePredictor
 from edgenes.space.genotype import Genotype
 from edgenes.space.hypernetwork import Hypernetwork
@@ -48,8 +47,8 @@ class Searched:
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Searched":
         """The inverse of `to_state`."""
-        trace = map(Genotype.from_dict, parse_json(state["trace"]))
-        return cls(tuple(trace), tuple(parse_json(state["metrics"])), state["seconds"])
+        trace = map(Genotype.from_dict, json.loads(state["trace"]))
+        return cls(tuple(trace), tuple(json.loads(state["metrics"])), state["seconds"])
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class TrainedHypernetwork:
     def from_state(cls, state: dict[str, Any]) -> "TrainedHypernetwork":
         """The inverse of `to_state`."""
         trace = tuple({**state["form"], "weights": weights} for weights in state["weights"])
-        return cls(trace, tuple(parse_json(state["metrics"])), state["control_error"], state["seconds"])
+        return cls(trace, tuple(json.loads(state["metrics"])), state["control_error"], state["seconds"])
 
 
 class Predicted(Protocol):

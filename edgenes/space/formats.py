@@ -6,11 +6,12 @@ All three have a normal and a reduction cell, two edges a node, and take every n
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from edgenes.errors import ConfigError
-from edgenes.parsing import parse_json, reason, shown
+from edgenes.parsing import reason, shown
 from edgenes.space.operations import DARTS_OPERATIONS
 from edgenes.space.search_space import CELL_TYPES, Edge, Node, SearchSpace
 
@@ -98,7 +99,7 @@ def write_naslib(space: SearchSpace, cells: Cells) -> Compact:
 def read_nasbench301(value: Any) -> Cells:
     """The cells of NAS-Bench-301's configuration, a mapping or its JSON; raises ConfigError where a key is missing."""
     try:
-        found = parse_json(value) if isinstance(value, str) else value
+        found = json.loads(value) if isinstance(value, str) else value
         cells = {}
         for name, theirs in _NAMES.items():
             nodes = []

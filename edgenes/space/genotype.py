@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from edgenes.errors import ConfigError
-from edgenes.parsing import parse_json, reason, shown
+from edgenes.parsing import reason, shown
 from edgenes.space import formats
 from edgenes.space.formats import DartsGenotype
 from edgenes.space.search_space import CELL_TYPES, Edge, Node, SearchSpace
@@ -178,7 +178,7 @@ class Genotype:
     def from_json(cls, text: str) -> Genotype:
         """The inverse of `to_json`; raises ConfigError on anything that is no genotype."""
         try:
-            value = parse_json(text)
+            value = json.loads(text)
         except ValueError as error:
             raise ConfigError(f"not a genotype: the text is no JSON ({reason(error)}).") from error
         return cls.from_dict(value)

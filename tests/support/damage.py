@@ -25,14 +25,24 @@ from tune_jobs.study.saved import open_saved, plain_config, read_config
 from tune_jobs.study.space import search_space
 
 JUNK = [
-    *(None, True, 0, -1, 2, 10**9, 2**63, 10**400, 0.5, 1e308, "", "..", "../../x", "/etc/passwd", "\x00", "\x1b[31m"),
-    *("\ud800", "a" * 5000, "normal", "skip_connect", "nll", "cuda:99", "sqlite:////x", [], {}, [[]], [0] * 3000),
-    *({"a": {"b": []}}, {"input": 0, "operation": "skip_connect"}, json.loads("[" * 900 + "]" * 900)),
+    None,
+    True,
+    0,
+    -1,
+    2,
+    10**9,
+    0.5,
+    "",
+    "../../x",
+    "a" * 5000,
+    "skip_connect",
+    "cuda:99",
+    [],
+    {},
+    [[]],
+    [0] * 3000,
 ]
-TENSORS = [
-    *(torch.zeros(()), torch.zeros(0), torch.full((3,), float("nan")), torch.zeros(2, 3), torch.ones(4).long()),
-    *(torch.zeros(1).expand(10**9), torch.ones(3, dtype=torch.complex64), torch.ones(2).bool(), torch.ones(9)[::3]),
-]
+TENSORS = [torch.zeros(()), torch.full((3,), float("nan")), torch.zeros(2, 3), torch.ones(4).long()]
 Random = random.Random
 Make = Callable[[Random], bytes]
 
@@ -76,16 +86,13 @@ def damaged(rng: Random, content: bytes) -> bytes:
 
 def json_text(rng: Random, value: Any) -> bytes:
     """A changed value as JSON."""
-    return json.dumps(changed(rng, value, JUNK)).encode("utf-8", "surrogatepass")
+    return json.dumps(changed(rng, value, JUNK)).encode()
 
 
 def saved(rng: Random, state: dict[str, Any]) -> bytes:
     """A changed state as `save_checkpoint` writes it."""
     content = io.BytesIO()
-    try:
-        torch.save(changed(rng, state, JUNK + TENSORS), content)
-    except (RecursionError, OverflowError, UnicodeEncodeError):
-        torch.save(state, content)
+    torch.save(changed(rng, state, JUNK + TENSORS), content)
     return content.getvalue()
 
 

@@ -1,5 +1,6 @@
 """What a study of the annealing is; the command line is generated from it."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -8,7 +9,7 @@ from tyro.conf import UseAppendAction
 
 from edgenes.errors import ConfigError
 from edgenes.methods.budget import Setting
-from edgenes.parsing import parse_json, reason, shown
+from edgenes.parsing import reason, shown
 from edgenes.selection import CALIBRATIONS
 from edgenes.space.choices import GUIDES
 from edgenes.space.published import PUBLISHED, published_genotype
@@ -166,7 +167,7 @@ class SweepConfig(StudyConfig):
 
 def _parameters(text: str) -> dict[str, Any]:
     try:
-        found = parse_json(text)
+        found = json.loads(text)
     except ValueError as error:
         found, why = None, f" ({reason(error)})"
     else:

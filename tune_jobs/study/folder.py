@@ -15,7 +15,6 @@ from edgenes.checkpoint import is_unwritable, read_json
 from edgenes.errors import CheckpointError, EdgeNESError
 from edgenes.parsing import printable
 from tune_jobs.errors import StudyError
-from tune_jobs.files.integrity import check_folder
 from tune_jobs.files.layout import CONFIG, DRIVER, DRIVER_LOCK
 from tune_jobs.files.study_files import StudyFiles, join_remote
 from tune_jobs.study.storage import plain_reason
@@ -28,11 +27,10 @@ HOME = "folder"
 def prepare_folder(folder: Path, *own: str) -> None:
     """Create the folder of a study, which is known by one of its `own` files.
 
-    Raises StudyError if it cannot be written, something in it leads out of it, or it holds what is no study.
+    Raises StudyError if it cannot be written, or holds what is no study.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        check_folder(folder)  # before the probe, which a link of its name would send elsewhere
         known = any((folder / name).exists() for name in own)
         if not known and any(not path.name.lstrip(".").startswith((DRIVER, DRIVER_LOCK)) for path in folder.iterdir()):
             raise StudyError(

@@ -20,7 +20,6 @@ from tune_jobs.config.passwords import redact, refuse_passwords
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import StudyError
 from tune_jobs.files.cache import OFF
-from tune_jobs.files.integrity import check_folder
 from tune_jobs.files.layout import CONFIG, DATABASE, EXPERIMENT, GENOTYPE, STAGES
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.files.workplace import Workplace
@@ -183,7 +182,6 @@ def open_saved(folder: Path, storage: str | None = None) -> SavedStudy:
     folder = Path(folder).absolute()
     if not folder.is_dir():
         raise StudyError(f"there is no study in {folder}: give the folder that --out named, or runs/anneal-DATASET.")
-    check_folder(folder)
     config, digest = read_config(folder, storage)
     url = storage_url(config)
     file = storage_file(url)

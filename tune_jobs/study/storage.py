@@ -17,7 +17,7 @@ from edgenes.errors import ConfigError
 from edgenes.parsing import printable, reason
 from tune_jobs.config.passwords import IN_FILE, VARIABLE, redact, refuse_passwords, secrets
 from tune_jobs.errors import StudyError
-from tune_jobs.files.integrity import STUDY_BYTES, check_database, drop_torn_line, is_torn
+from tune_jobs.files.integrity import check_database, drop_torn_line, is_torn
 from tune_jobs.files.layout import DATABASE
 
 IN_VARIABLE = f"env:{VARIABLE}"
@@ -155,8 +155,8 @@ def _database(url: str) -> RDBStorage:
 def _journal(file: Path) -> JournalStorage:
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.exists():
-        if not file.is_file() or file.stat().st_size > STUDY_BYTES:
-            raise ValueError(f"it is no file, or has more than {STUDY_BYTES} bytes")
+        if not file.is_file():
+            raise ValueError("it is no file")
         with open(file, "rb") as stream:
             start = stream.read(len(_JOURNAL_START))
         # Optuna would append to a foreign file that has no complete line.

@@ -17,7 +17,6 @@ ORIGIN = "origin"
 """A trial's attribute: the study that ran it, and as which number."""
 
 _RECORDED = ("control_error", "standard_error", "feasible", "pool_size", "cache_hits", "seconds", "attempts")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes such a cell: a reason may come from a stranger
 _OUTCOME = ("reason", "pruned_step", "pruned_value")
 
 
@@ -115,8 +114,6 @@ def trials_frame(study: optuna.Study) -> pd.DataFrame:
             for key, value in trial.user_attrs.items()
             if value is not None and not isinstance(value, list | dict)
         }
-        words = {key: value for key, value in scalars.items() if isinstance(value, str)}
-        scalars |= {key: f"'{word}" for key, word in words.items() if word.startswith(_FORMULA)}
         complete = trial.state == TrialState.COMPLETE
         row = scalars | with_derived(trial.params)
         row |= {"number": trial.number, "state": trial.state.name, "feasible": feasible(trial)}

@@ -17,7 +17,7 @@ from edgenes.space.hypernetwork import Hypernetwork
 from tune_jobs.errors import StudyError
 from tune_jobs.files.artifact_store import read_artifact
 from tune_jobs.files.curves import read_curve
-from tune_jobs.files.integrity import check_folder, is_damaged, is_temporary
+from tune_jobs.files.integrity import is_damaged, is_temporary
 from tune_jobs.files.layout import (
     CONFIG,
     DATABASE,
@@ -93,16 +93,11 @@ def run(command: Doctor) -> dict[str, Any]:
     notes = []
     if holder is not None and not driven:
         notes.append(f"process {holder['pid']} on {holder['host']} no longer drives the study: run its command again")
-    try:
-        check_folder(folder)
-    except StudyError as error:
-        findings = [_finding(".", error, "first this: nothing else was examined")]
-    else:
-        saved, findings = _opened(folder, command.storage)
-        findings += _damaged(folder, _needed(saved) if saved else set())
-        notes += _impossible(saved) if saved else ()
-        if not driven:
-            notes += _leftovers(folder, saved)
+    saved, findings = _opened(folder, command.storage)
+    findings += _damaged(folder, _needed(saved) if saved else set())
+    notes += _impossible(saved) if saved else ()
+    if not driven:
+        notes += _leftovers(folder, saved)
     return {"folder": str(folder), "driven": driven, "sound": not findings, "findings": findings, "notes": notes}
 
 

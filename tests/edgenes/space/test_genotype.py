@@ -107,7 +107,7 @@ def test_the_digest_never_changes():
 @pytest.mark.parametrize(
     ("edge", "message"),
     [
-        ({"input": 1e999, "operation": "skip_connect"}, "Infinity is no number of JSON"),
+        ({"input": 1e999, "operation": "skip_connect"}, "input number"),
         ({"input": 0.5, "operation": "skip_connect"}, "input number"),
         ({"input": True, "operation": "skip_connect"}, "input number"),
         ({"input": "0", "operation": "skip_connect"}, "input number"),

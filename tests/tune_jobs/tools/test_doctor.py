@@ -1,7 +1,6 @@
 """The doctor finds every kind of damaged file, what is missing, and a dead driver; it changes nothing."""
 
 import json
-import os
 import re
 import shutil
 import socket
@@ -113,14 +112,6 @@ def test_a_study_kept_elsewhere_is_read_there(study, tmp_path):
     optuna.copy_study(from_study_name="anneal", from_storage=own, to_storage=storage, to_study_name="study")
     (study / "study.db").unlink()
     assert wrong(study, storage=storage) == []
-
-
-@pytest.mark.parametrize("make", [lambda path, out: path.symlink_to(out), lambda path, out: os.mkfifo(path)])
-def test_a_folder_with_a_way_out_is_not_read(study, tmp_path, make):
-    make(study / "trials" / "0009.jsonl", tmp_path)
-    (study / "result.json").write_text("{")
-    [finding] = examined(study)["findings"]
-    assert "0009.jsonl" in finding["what"]
 
 
 def test_what_dead_processes_left_is_a_note(study):

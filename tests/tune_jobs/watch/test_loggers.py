@@ -7,7 +7,6 @@ import pytest
 import torch  # noqa: F401  tensorboardX imports it, which starts ldconfig: not while a test runs
 
 from edgenes.errors import ConfigError
-from tune_jobs.files.integrity import check_folder
 from tune_jobs.messages import Report
 from tune_jobs.watch import loggers as module
 from tune_jobs.watch.loggers import Logs, check_loggers, log_result, tracking_uri
@@ -109,7 +108,6 @@ def test_what_two_drivers_wrote_has_one_name_in_wandb(tmp_path, monkeypatch):
     drive(study, "wandb", [3, 4], failed=True)
     log_result(("wandb",), study, RESULT)
     wandb.teardown()
-    check_folder(study)  # W&B's links lead nowhere else
     runs, losses, codes = [], [], []
     for path in sorted(study.glob("wandb/*/*.wandb"), key=lambda path: path.stat().st_mtime_ns):
         records = wandb_records(path)
