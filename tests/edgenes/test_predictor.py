@@ -79,11 +79,11 @@ def test_a_rank_correlation_is_spearmans_with_an_interval_that_noise_seldom_esca
 def test_noise_is_called_chance():
     """By cross-validation the noise's correlation is a little below 0, as each fold's mean errs to the other side."""
     draws = []
-    for seed in range(40):
+    for seed in range(16):
         losses = np.random.default_rng(seed).lognormal(size=40)
         genotypes = random_genotypes(SMALL, 40, seeded(seed))
         draws.append(PerformancePredictor(SMALL).fit(genotypes, losses).rank_correlation)
-    assert sum(found.above_chance for found in draws) <= 2
+    assert sum(found.above_chance for found in draws) <= 1
     assert np.mean([found.value for found in draws]) < 0.1
 
 
