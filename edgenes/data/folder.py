@@ -79,7 +79,11 @@ def _classes(half: Path, skipped: Counter[str]) -> dict[str, list[str]]:
     """The pictures of each class, sorted; the other files are counted by their ending."""
     names = _folders(half) if half.is_dir() else []
     if not names:
-        raise DataError(f"{half.parent} has no folder of classes in {half.name}/. {LAYOUT}")
+        there = ", ".join(_folders(half.parent)[:3]) or "no folder"
+        raise DataError(
+            f"{half.parent} has no folder of classes in {half.name}/; it has {there}. {LAYOUT} Move a fifth of each "
+            "class to test/CLASS and the rest to train/CLASS, if they are not yet apart."
+        )
     found: dict[str, list[str]] = {name: [] for name in names}
     for folder, _, files in sorted(os.walk(half, followlinks=True, onerror=_raise)):
         parts = Path(folder).relative_to(half).parts
