@@ -13,13 +13,13 @@ from edgenes.nn.network import Network
 from edgenes.selection import calibrate
 from tune_jobs.errors import StudyError
 from tune_jobs.files.environment import environment
-from tune_jobs.files.layout import CONFIG, file_digest
+from tune_jobs.files.layout import file_digest
 from tune_jobs.files.stored_trainer import Teacher, network_of
 from tune_jobs.progress.text import aligned
 from tune_jobs.stages.trial import milliseconds
 from tune_jobs.study.saved import open_saved
 from tune_jobs.tools.commands import Distill
-from tune_jobs.tools.folder import channels_last, ensemble_file
+from tune_jobs.tools.folder import channels_last, ensemble_file, study_of
 from tune_jobs.tools.machine import choose_device, progress_line, threads
 
 
@@ -27,7 +27,7 @@ def run(command: Distill) -> dict[str, Any]:
     """Train the network on W and H as the ensemble answers them, score both on V, and save it as an ensemble of one."""
     path = ensemble_file(command.ensemble.absolute())
     ensemble, teacher = Ensemble.load(path), file_digest(path)
-    study = next((folder for folder in path.parents[1:3] if (folder / CONFIG).exists()), None)
+    study = study_of(path)
     if study is None:
         raise StudyError(f"{path.parent} lies in no study, which would keep the network: give the study's folder.")
     saved = open_saved(study, command.storage).with_data(command.dataset, command.root)

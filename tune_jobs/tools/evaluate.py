@@ -19,7 +19,7 @@ from edgenes.ensemble import Ensemble
 from edgenes.errors import CheckpointError, ConfigError, DataError
 from tune_jobs.config.data import DataOptions
 from tune_jobs.errors import StudyError
-from tune_jobs.files.layout import CONFIG, file_digest
+from tune_jobs.files.layout import file_digest
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.progress.text import aligned
 from tune_jobs.report.image_scores import BEFORE, Detectors, ImageScores, Models, detected, key
@@ -29,7 +29,7 @@ from tune_jobs.stages.ensemble import deep_ensemble
 from tune_jobs.study.result import read_test, test_reads
 from tune_jobs.study.saved import open_saved
 from tune_jobs.tools.commands import Evaluate
-from tune_jobs.tools.folder import ensemble_file
+from tune_jobs.tools.folder import ensemble_file, study_of
 from tune_jobs.tools.machine import progress_line
 
 DETECTORS = "uncertainties of strange images"
@@ -164,11 +164,6 @@ def deep_of(path: Path, size: int, device: str) -> tuple[Ensemble | None, list[s
     if found is None:
         return None, [f"No deep ensemble stands beside it: the study has no {size} networks of its best genotype."]
     return found.to(device), []
-
-
-def study_of(path: Path) -> Path | None:
-    """The study's folder in which an ensemble lies, if any."""
-    return next((folder for folder in path.parents[1:3] if (folder / CONFIG).exists()), None)
 
 
 def shifted(command: Evaluate, ensemble: Ensemble, images: np.ndarray, labels: np.ndarray) -> Iterator[Condition]:

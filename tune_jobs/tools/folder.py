@@ -18,7 +18,7 @@ from edgenes.data.dataset import Dataset
 from edgenes.ensemble import Ensemble
 from edgenes.errors import ConfigError, DataError
 from tune_jobs.config.data import DataOptions
-from tune_jobs.files.layout import DRIVER, ENSEMBLE_FOLDER
+from tune_jobs.files.layout import CONFIG, DRIVER, ENSEMBLE_FOLDER
 from tune_jobs.files.lease import STALE, read_driver
 from tune_jobs.files.stored_trainer import candidate_key
 from tune_jobs.progress.text import one_line
@@ -30,6 +30,11 @@ def ensemble_file(place: Path) -> Path:
     """The first file to read of an ensemble, given its folder, one of its files, or the folder of its study."""
     inside = place / ENSEMBLE_FOLDER
     return ensemble_files.ensemble_file(inside if inside.is_dir() else place)
+
+
+def study_of(ensemble: Path) -> Path | None:
+    """The folder of the study in which a file of an ensemble lies, if it lies in one."""
+    return next((folder for folder in ensemble.parents[1:3] if (folder / CONFIG).exists()), None)
 
 
 def data_of(ensemble: Ensemble, dataset: str | None = None, root: Path | None = None) -> Dataset:
