@@ -52,6 +52,7 @@ RAY_FIXTURES = {"ray_local"}
 _unit_test: str | None = None  # the id of the test that runs now, if it may start neither Ray nor a process
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Mark by folder and fixture: `e2e` for real drivers and servers, `ray` for a Ray in this process.
 
