@@ -6,6 +6,7 @@ import os
 import sys
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -62,6 +63,8 @@ RARE = frozenset(
     ]
 )
 """Options that only --help-all shows."""
+WORDS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "STR", Path: "PATH"}
+"""What the help says of an option that need not have a value."""
 
 
 def run_command(
@@ -105,21 +108,24 @@ def parsed(kind: type[Config], arguments: list[str], **options: Any) -> Config:
     """
     shown, default = kind, kind.of(**_preset(arguments))
     if HELP_ALL in arguments:
+        shown, default = _helped(kind, default, frozenset())
         arguments = ["--help"]
     elif not set(HELP).isdisjoint(arguments):
-        shown, default = _common(kind, default)
+        shown, default = _helped(kind, default, RARE)
         options["description"] = f"{options.get('description', '')} {HELP_ALL} shows rare options too."
     return tyro.cli(shown, args=arguments, default=default, config=(tyro.conf.OmitArgPrefixes,), **options)
 
 
-def _common(kind: type, default: Any) -> tuple[type, Any]:
-    """A configuration and its defaults, for the help alone, in which tyro does not see the rare options."""
+def _helped(kind: type, default: Any, hidden: frozenset[str]) -> tuple[type, Any]:
+    """A configuration and its defaults, for the help alone, in which tyro does not see the `hidden` options."""
     hints, values = {}, {}
     for each in dataclasses.fields(kind):
         hint, value = typing.get_type_hints(kind)[each.name], getattr(default, each.name)
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-            hint, value = _common(hint, value)
-        hints[each.name] = Annotated[hint, tyro.conf.Suppress] if each.name in RARE else hint
+            hint, value = _helped(hint, value, hidden)
+        elif typing.get_args(hint)[1:] == (type(None),) and (word := WORDS.get(typing.get_args(hint)[0])):
+            hint = Annotated[hint, tyro.conf.arg(metavar=word)]
+        hints[each.name] = Annotated[hint, tyro.conf.Suppress] if each.name in hidden else hint
         values[each.name] = value
     shown = dataclasses.make_dataclass(kind.__name__, hints.items(), bases=(kind,), kw_only=True, frozen=True)
     return shown, shown(**values)
