@@ -6,6 +6,7 @@ this process send one PNG each again and again over connections that stay open. 
 
 import http.client
 import io
+import json
 import subprocess
 import sys
 import time
@@ -19,7 +20,6 @@ from PIL import Image
 
 from benchmarks.printing import machine, table
 from edgenes.errors import EdgeNESError
-from edgenes.parsing import parse_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ def wait_until_served(process: subprocess.Popen, port: int) -> int:
             client.request("GET", "/health")
             answer = client.getresponse()
             if answer.status == 200:
-                return parse_json(answer.read().decode())["image_size"]
+                return json.loads(answer.read().decode())["image_size"]
         except OSError:
             pass
         time.sleep(0.5)

@@ -490,9 +490,9 @@ class TestCheckpoints:
         with pytest.raises(Killed):
             Driver(storage, folder).run("running", 0)
 
-    def test_a_study_folder_can_be_moved(self, storage, tmp_path):
+    def test_a_study_folder_can_be_moved(self, storage, tmp_path, tmp_path_factory):
         self.killed(storage, tmp_path)
-        moved = tmp_path.with_name(f"{tmp_path.name}-moved")
+        moved = tmp_path_factory.mktemp("moved") / "study"
         shutil.move(tmp_path, moved)
         _, config = Driver(storage.replace(str(tmp_path), str(moved)), moved).suggest()
         assert (moved / config["checkpoint"]).is_dir() and config["checkpoint"].endswith("000002")
