@@ -14,7 +14,10 @@ def main(
     arguments: list[str] | None = None, program: str = "python -m tune_jobs", description: str | None = __doc__
 ) -> int:
     """Run the command of the command line; returns the exit status."""
-    command = tyro.extras.subcommand_cli_from_dict(COMMANDS, args=arguments, prog=program, description=description)
+    words = (tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName)
+    command = tyro.extras.subcommand_cli_from_dict(
+        COMMANDS, args=arguments, prog=program, description=description, config=words
+    )
     # Only now: torch and Optuna take seconds, which --help need not.
     import optuna
     from rich.console import Console

@@ -6,7 +6,6 @@ import os
 import sys
 import typing
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -23,6 +22,8 @@ from tune_jobs.progress.text import lines
 
 Config = TypeVar("Config", SweepConfig, ExperimentConfig)
 
+MARKS = (tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone)
+"""How tyro reads a configuration: no prefixes of the pieces, and options without a value are left out, not None."""
 HELP, HELP_ALL = ("-h", "--help"), "--help-all"
 RARE = frozenset(
     [
@@ -63,8 +64,6 @@ RARE = frozenset(
     ]
 )
 """Options that only --help-all shows."""
-WORDS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "STR", Path: "PATH"}
-"""What the help says of an option that need not have a value."""
 
 
 def run_command(
@@ -108,24 +107,21 @@ def parsed(kind: type[Config], arguments: list[str], **options: Any) -> Config:
     """
     shown, default = kind, kind.of(**_preset(arguments))
     if HELP_ALL in arguments:
-        shown, default = _helped(kind, default, frozenset())
         arguments = ["--help"]
     elif not set(HELP).isdisjoint(arguments):
-        shown, default = _helped(kind, default, RARE)
+        shown, default = _common(kind, default)
         options["description"] = f"{options.get('description', '')} {HELP_ALL} shows rare options too."
-    return tyro.cli(shown, args=arguments, default=default, config=(tyro.conf.OmitArgPrefixes,), **options)
+    return tyro.cli(shown, args=arguments, default=default, config=MARKS, **options)
 
 
-def _helped(kind: type, default: Any, hidden: frozenset[str]) -> tuple[type, Any]:
-    """A configuration and its defaults, for the help alone, in which tyro does not see the `hidden` options."""
+def _common(kind: type, default: Any) -> tuple[type, Any]:
+    """A configuration and its defaults, for the help alone, in which tyro does not see the rare options."""
     hints, values = {}, {}
     for each in dataclasses.fields(kind):
         hint, value = typing.get_type_hints(kind)[each.name], getattr(default, each.name)
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-            hint, value = _helped(hint, value, hidden)
-        elif typing.get_args(hint)[1:] == (type(None),) and (word := WORDS.get(typing.get_args(hint)[0])):
-            hint = Annotated[hint, tyro.conf.arg(metavar=word)]
-        hints[each.name] = Annotated[hint, tyro.conf.Suppress] if each.name in hidden else hint
+            hint, value = _common(hint, value)
+        hints[each.name] = Annotated[hint, tyro.conf.Suppress] if each.name in RARE else hint
         values[each.name] = value
     shown = dataclasses.make_dataclass(kind.__name__, hints.items(), bases=(kind,), kw_only=True, frozen=True)
     return shown, shown(**values)

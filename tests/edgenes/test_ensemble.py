@@ -83,7 +83,7 @@ def test_one_network_twice_and_other_orders_in_memory_are_saved(ensemble, digits
 
 
 def test_a_card_for_people_is_one_that_the_hub_reads(ensemble, digits, tmp_path):
-    hub = pytest.importorskip("huggingface_hub")
+    hub = pytest.importorskip("huggingface_hub", reason="needs the extra hub")
     scores = {"accuracy": 0.9, "standard_error": 0.01, "nll": 0.3, "nll_standard_error": 0.02, "note": "x"}
     card = {"dataset": "dig\nits: [x", "license": "mit", "test": scores, "members": [{"test": scores}, "odd"]}
     Ensemble.of(list(ensemble.networks), ensemble.configs, digits, card).save(tmp_path)
@@ -99,7 +99,7 @@ def test_a_card_for_people_is_one_that_the_hub_reads(ensemble, digits, tmp_path)
 
 
 def test_it_comes_from_a_folder_and_from_the_hub(ensemble, tmp_path):
-    pytest.importorskip("huggingface_hub")
+    pytest.importorskip("huggingface_hub", reason="needs the extra hub")
     snapshot = tmp_path / "models--me--mine" / "snapshots" / ("0" * 40)
     ensemble.save(snapshot)
     refs = tmp_path / "models--me--mine" / "refs"
@@ -114,7 +114,7 @@ def test_it_comes_from_a_folder_and_from_the_hub(ensemble, tmp_path):
 
 
 def test_it_is_pushed_whole(ensemble, tmp_path, monkeypatch):
-    hub = pytest.importorskip("huggingface_hub")
+    hub = pytest.importorskip("huggingface_hub", reason="needs the extra hub")
     monkeypatch.setattr(hub, "create_repo", lambda repo, **options: f"https://hub/{repo}")
     monkeypatch.setattr(hub, "upload_folder", lambda folder_path, **_: shutil.copytree(folder_path, tmp_path / "repo"))
     assert ensemble.push_to_hub("me/mine") == "https://hub/me/mine"

@@ -44,8 +44,8 @@ def test_the_exported_module_is_a_copy_with_all_that_follows_from_the_pixels(ens
 
 @pytest.mark.slow
 def test_in_onnxruntime(ensemble):
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime", reason="needs the extra export")
+    pytest.importorskip("onnxscript", reason="needs the extra export")
     fast = ensemble.accelerate()
     check(ensemble, fast.predict(IMAGES, batch_size=2), fast.uncertainty(IMAGES, batch_size=2))
     check(ensemble, fast.predict(list(IMAGES.astype(float) / 255)), fast.uncertainty(IMAGES[..., 0]))

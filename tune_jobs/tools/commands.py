@@ -39,7 +39,7 @@ class Command:
 class StudyCommand(Command):
     """A command on one study."""
 
-    study: Annotated[Positional[Path], arg(metavar="STUDY")]
+    study: Positional[Path]
     """The study's folder."""
     storage: str | None = None
     """The Optuna study, if it does not lie in the folder: as given to the sweep."""
@@ -100,7 +100,7 @@ class Export(StudyCommand):
     """Pack a study into one file, to resume it on another machine; it may be running."""
 
     module = "export_study"
-    archive: Annotated[Positional[Path], arg(metavar="ARCHIVE")]
+    archive: Positional[Path]
     """The file to write, OUT.tar."""
 
 
@@ -109,9 +109,9 @@ class Import(WithData):
     """Unpack an exported study into a new folder, check every file, and print the command that resumes it."""
 
     module = "import_study"
-    archive: Annotated[Positional[Path], arg(metavar="ARCHIVE")]
+    archive: Positional[Path]
     """The file that export wrote."""
-    folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
+    folder: Positional[Path]
     """The study's new folder."""
 
 
@@ -123,7 +123,7 @@ class Replay(WithData, StudyCommand):
     """
 
     module = "replay"
-    trial: Annotated[Positional[int], arg(metavar="TRIAL")]
+    trial: Positional[int]
     """The trial's number."""
     tolerance: float | None = None
     """Difference allowed, as a fraction of the larger number, absolute below 1. By default 0 on the CPU of the
@@ -175,7 +175,7 @@ class Evaluate(Command):
     """Score an ensemble on labelled, corrupted and strange images, with a page: accuracy, NLL, ECE, Brier, AUROC."""
 
     module = "evaluate"
-    ensemble: Annotated[Positional[Path], arg(metavar="ENSEMBLE")]
+    ensemble: Positional[Path]
     """Folder of the ensemble, or of its study."""
     out: Path
     """Folder of the page and its tables; corruptions that were computed there are not computed again."""
@@ -206,20 +206,19 @@ class Convert(WithData):
     """
 
     module = "convert"
-    ensemble: Annotated[Positional[Path], arg(metavar="ENSEMBLE")]
+    ensemble: Positional[Path]
     """Folder of the ensemble, or of its study."""
     to: Literal["onnx", "torch"] = "onnx"
     """onnx (needs the extra `export`), or a program of torch.export."""
     out: Path
     """The file to write."""
     int8: bool = False
-    """Round weights and activations of ONNX to int8, by the training images of the ensemble's data; accuracy and NLL on
-    its validation images are printed before and after."""
+    """Round ONNX to int8 by training images, and print what that costs on the validation images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distill(WithData):
-    """Train one network on an ensemble's probabilities: nearly its answers at the cost of one member.
+    """Train one network on an ensemble's probabilities, to predict at the cost of one member.
 
     It is trained on W and H as a member is, kept in the study's store, scored on the validation images beside the
     ensemble, and saved as an ensemble of one.
@@ -246,7 +245,7 @@ class Serve(Command):
     """Serve an ensemble by HTTP on Ray Serve (the extra `serve`): POST /predict, GET /health; Ctrl-C stops it."""
 
     module = "serve"
-    ensemble: Annotated[Positional[Path], arg(metavar="ENSEMBLE")]
+    ensemble: Positional[Path]
     """Folder of the ensemble, or of its study."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 lets other machines reach it."""
@@ -275,9 +274,9 @@ class Compare(Command):
     """
 
     module = "compare"
-    a: Annotated[Positional[Path], arg(metavar="A")]
+    a: Positional[Path]
     """Folder of the first study, A."""
-    b: Annotated[Positional[Path], arg(metavar="B")]
+    b: Positional[Path]
     """Folder of the second study, B; differences are B - A."""
     storage_a: str | None = None
     """The Optuna study of A, if it does not lie in its folder."""
@@ -292,7 +291,7 @@ class Submit(Command):
     """Check a study's arguments, print the command that runs it on a cluster, and run it."""
 
     module = "submit"
-    target: Annotated[Positional[str], arg(metavar="TARGET")]
+    target: Positional[str]
     """http://HOST:8265 or ray://HOST:10001 (a running cluster), CLUSTER.yaml (one of `ray up`), slurm or SCRIPT.sh."""
     arguments: Annotated[Positional[tuple[str, ...]], arg(metavar="[-- OPTION ...]")] = ()
     """Options of studies/anneal_sweep.py, after --. --out must be a folder that all nodes share."""

@@ -46,10 +46,11 @@ def run(command: Distill) -> dict[str, Any]:
     if target.exists():
         raise StudyError(f"{target} is there already, and is not overwritten: give another --out, or remove it.")
 
+    method = saved.config.calibration
+
     def alone(network: Network, probabilities: np.ndarray) -> Ensemble:
         return Ensemble.of([network], [config], data, calibration=calibrate(probabilities, labels, method))
 
-    method = saved.config.calibration
     with threads(saved.config.execution.cpus_per_trial), progress_line("Distilling", shown=not command.json) as show:
         show(0, 1, f"{config.epochs} epochs")
         answers = ensemble.predict(channels_last(data.training.images))

@@ -173,11 +173,10 @@ DAMAGED = [".avif", ".dds", ".bmp", ".gif", ".jpg", ".jp2", ".pcx", ".png", ".pp
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("ending", DAMAGED)
 def test_a_damaged_picture_of_any_format_is_refused_with_its_name_or_read(tmp_path, ending):
+    if Image.registered_extensions().get(ending) not in Image.SAVE:
+        pytest.skip(f"needs a Pillow that writes {ending}")
     path = tmp_path / f"p{ending}"
-    try:
-        Image.fromarray(noise(16, 16, 3)).save(path)
-    except (KeyError, OSError, ValueError):
-        pytest.skip(f"Pillow here writes no {ending}")
+    Image.fromarray(noise(16, 16, 3)).save(path)
     whole, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
     for length in (0, 3, 20, len(whole) // 2, len(whole)):
         content = bytearray(whole[:length])

@@ -50,8 +50,8 @@ def test_a_program_of_torch(folder, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_onnx(folder, tmp_path, capsys):
-    runtime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime", reason="needs the extra export")
+    pytest.importorskip("onnxscript", reason="needs the extra export")
     assert main(["convert", str(folder), "--out", str(tmp_path / "e.onnx")]) == 0
     session = runtime.InferenceSession(str(tmp_path / "e.onnx"), providers=["CPUExecutionProvider"])
     for count in (1, 5):
@@ -62,8 +62,11 @@ def test_onnx(folder, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_int8(finished, tmp_path, capsys):
-    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
+    onnx, runtime = (
+        pytest.importorskip("onnx", reason="needs the extra export"),
+        pytest.importorskip("onnxruntime", reason="needs the extra export"),
+    )
+    pytest.importorskip("onnxscript", reason="needs the extra export")
     options = ["convert", str(finished), "--out"]
     assert main([*options, str(tmp_path / "float.onnx")]) == 0
     capsys.readouterr()
