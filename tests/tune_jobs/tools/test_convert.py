@@ -62,10 +62,8 @@ def test_onnx(folder, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_int8(finished, tmp_path, capsys):
-    onnx, runtime = (
-        pytest.importorskip("onnx", reason="needs the extra export"),
-        pytest.importorskip("onnxruntime", reason="needs the extra export"),
-    )
+    onnx = pytest.importorskip("onnx", reason="needs the extra export")
+    runtime = pytest.importorskip("onnxruntime", reason="needs the extra export")
     pytest.importorskip("onnxscript", reason="needs the extra export")
     options = ["convert", str(finished), "--out"]
     assert main([*options, str(tmp_path / "float.onnx")]) == 0
