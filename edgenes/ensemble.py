@@ -139,24 +139,27 @@ class Ensemble(nn.Module):
         return self.__dict__ | {"_fast": [], "_tensors": []}
 
     @overload
-    def predict(self, images: Any, batch_size: int = 512) -> np.ndarray: ...
+    def predict(self, images: Any, batch_size: int = 512, *, resize: bool = False) -> np.ndarray: ...
 
     @overload
-    def predict(self, images: Any, batch_size: int = 512, *, abstain: float) -> tuple[np.ndarray, np.ndarray]: ...
+    def predict(
+        self, images: Any, batch_size: int = 512, *, resize: bool = False, abstain: float
+    ) -> tuple[np.ndarray, np.ndarray]: ...
 
     @torch.inference_mode()
-    def predict(self, images: Any, batch_size: int = 512, *, abstain: float | None = None) -> Any:
+    def predict(self, images: Any, batch_size: int = 512, *, resize: bool = False, abstain: float | None = None) -> Any:
         """Probabilities, float32 (samples, classes), in evaluation mode, of what `edgenes.data.inputs.as_images` takes.
 
         That is uint8 (samples, H, W) or (samples, H, W, channels) as in a data set's x_test, one such image, other
-        orders and types of them that have one meaning, PIL pictures, or paths of pictures.
+        orders and types of them that have one meaning, PIL pictures, or paths of pictures. Pictures are resized, and
+        with `resize` arrays too.
 
         With `abstain`, the wanted error on what is accepted, two arrays: these probabilities of all images, and
         whether to accept each, bool (samples,). The others are for a person. Raises ConfigError or DataError for other
         images, and ConfigError as `abstention` does.
         """
         rule = None if abstain is None else self.abstention(abstain)
-        batches = self._batches(images, batch_size)
+        batches = self._batches(images, batch_size, resize)
         found = torch.cat([self._combined(self._fast_logits(batch)).cpu() for batch in batches]).numpy()
         return found if rule is None else (found, rule.accepts(found))
 
@@ -173,12 +176,12 @@ class Ensemble(nn.Module):
         return Abstention.choose(self.abstentions, error)
 
     @torch.inference_mode()
-    def uncertainty(self, images: Any, batch_size: int = 512) -> Uncertainty:
-        """How uncertain the ensemble is of each image, and its members' probabilities; `images` as in `predict`.
+    def uncertainty(self, images: Any, batch_size: int = 512, *, resize: bool = False) -> Uncertainty:
+        """How uncertain the ensemble is of each image, and its members' probabilities; arguments as of `predict`.
 
         It is that of the members' mean before its calibration, which could not be told apart into members.
         """
-        logits = [self._fast_logits(batch).cpu() for batch in self._batches(images, batch_size)]
+        logits = [self._fast_logits(batch).cpu() for batch in self._batches(images, batch_size, resize)]
         return Uncertainty.of(torch.cat(logits, 1).log_softmax(-1).numpy(), self.weights)
 
     def exported(self) -> Exported:
@@ -192,9 +195,9 @@ class Ensemble(nn.Module):
         """
         return AcceleratedEnsemble(self.exported(), self.image_size, self.mean.shape[1], self.weights)
 
-    def _batches(self, images: Any, batch_size: int) -> Iterator[Tensor]:
+    def _batches(self, images: Any, batch_size: int, resize: bool) -> Iterator[Tensor]:
         """The images as (batch, channels, H, W) on the ensemble's device."""
-        pixels = as_images(images, self.image_size, self.mean.shape[1])
+        pixels = as_images(images, self.image_size, self.mean.shape[1], resize)
         return (batch.to(self.mean.device) for batch in pixels.permute(0, 3, 1, 2).split(batch_size))
 
     @contextmanager

@@ -121,15 +121,15 @@ class AcceleratedEnsemble:
         images = torch.zeros(2, image_size, image_size, channels, dtype=torch.uint8)
         self._session = onnx_session(onnx_program(exported, images).model_proto.SerializeToString())
 
-    def predict(self, images: Any, batch_size: int = 512) -> np.ndarray:
+    def predict(self, images: Any, batch_size: int = 512, *, resize: bool = False) -> np.ndarray:
         """As `Ensemble.predict`."""
-        return np.concatenate(self._outputs("probabilities", images, batch_size))
+        return np.concatenate(self._outputs("probabilities", images, batch_size, resize))
 
-    def uncertainty(self, images: Any, batch_size: int = 512) -> Uncertainty:
+    def uncertainty(self, images: Any, batch_size: int = 512, *, resize: bool = False) -> Uncertainty:
         """As `Ensemble.uncertainty`."""
-        return Uncertainty.of(np.concatenate(self._outputs("members", images, batch_size), 1), self.weights)
+        return Uncertainty.of(np.concatenate(self._outputs("members", images, batch_size, resize), 1), self.weights)
 
-    def _outputs(self, name: str, images: Any, batch_size: int) -> list[np.ndarray]:
-        pixels = as_images(images, self.image_size, self.channels).cpu().numpy()
+    def _outputs(self, name: str, images: Any, batch_size: int, resize: bool) -> list[np.ndarray]:
+        pixels = as_images(images, self.image_size, self.channels, resize).cpu().numpy()
         starts = range(0, max(len(pixels), 1), batch_size)
         return [self._session.run([name], {"images": pixels[k : k + batch_size]})[0] for k in starts]

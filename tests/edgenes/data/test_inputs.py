@@ -113,6 +113,21 @@ def test_transparent_images_are_put_on_a_ground():
     assert np.array_equal(as_images(Image.fromarray(sprite[0]), 6, 3).numpy(), expected)
 
 
+@pytest.mark.parametrize("images", [IMAGES, GREY], ids=["colour", "grey"])
+def test_arrays_are_resized_on_request_as_pictures_are(images):
+    channels = images.shape[-1]
+    large = images.repeat(3, 1).repeat(2, 2)  # 18 x 12
+    pictures = [Image.fromarray(each if channels == 3 else each[..., 0]) for each in large]
+    expected = as_images(pictures, 6, channels).numpy()
+    forms = [large, large.transpose(0, 3, 1, 2), large / 255] + [large[..., 0]] * (channels == 1)
+    for form in forms:
+        assert np.array_equal(as_images(form, 6, channels, resized=True).numpy(), expected)
+    assert np.array_equal(as_images(large[0], 6, channels, resized=True).numpy(), expected[:1])
+    assert np.array_equal(as_images(images, 6, channels, resized=True).numpy(), images)
+    with pytest.raises(ConfigError, match="grey" if channels == 1 else "3 channels"):
+        as_images(np.zeros((2, 9, 8, 5), np.uint8), 6, channels, resized=True)
+
+
 REFUSED = {
     "other size": (np.zeros((2, 9, 9, 3), np.uint8), 3, "resize them to 6x6"),
     "one of other size": (np.zeros((9, 9), np.uint8), 1, "resize them to 6x6"),
