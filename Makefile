@@ -34,6 +34,7 @@ setup: .venv/.ready
 .venv/.ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)) and "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.12 ...")'
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --upgrade pip
-	.venv/bin/python -m pip install --quiet -e '.[dev]'
+	.venv/bin/python -m pip install -qq --upgrade pip
+	@echo 'The next command is silent for some minutes. On Linux it takes about 7 GB, most of it what torch needs for GPUs.'
+	.venv/bin/python -m pip install -qq -e '.[dev]'  # -q would show setuptools' warning of every editable installation
 	touch $@

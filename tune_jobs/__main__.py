@@ -7,6 +7,7 @@ from typing import Any
 
 import tyro
 
+from tune_jobs.progress.text import lines, reader_may_leave
 from tune_jobs.tools.commands import COMMANDS
 
 
@@ -15,15 +16,15 @@ def main(
 ) -> int:
     """Run the command of the command line; returns the exit status."""
     words = (tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName)
-    command = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS, args=arguments, prog=program, description=description, config=words
-    )
+    with reader_may_leave():
+        command = tyro.extras.subcommand_cli_from_dict(
+            COMMANDS, args=arguments, prog=program, description=description, config=words
+        )
     # Only now: torch and Optuna take seconds, which --help need not.
     import optuna
     from rich.console import Console
 
     from edgenes.errors import EdgeNESError
-    from tune_jobs.progress.text import lines
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     errors = Console(stderr=True, emoji=False)

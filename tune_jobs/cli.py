@@ -18,7 +18,7 @@ from tune_jobs.config.presets import PRESETS
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import Interrupted
 from tune_jobs.execution.quiet import quiet_ray
-from tune_jobs.progress.text import lines
+from tune_jobs.progress.text import lines, reader_may_leave
 
 Config = TypeVar("Config", SweepConfig, ExperimentConfig)
 
@@ -111,7 +111,8 @@ def parsed(kind: type[Config], arguments: list[str], **options: Any) -> Config:
     elif not set(HELP).isdisjoint(arguments):
         shown, default = _common(kind, default)
         options["description"] = f"{options.get('description', '')} {HELP_ALL} shows rare options too."
-    return tyro.cli(shown, args=arguments, default=default, config=MARKS, **options)
+    with reader_may_leave():
+        return tyro.cli(shown, args=arguments, default=default, config=MARKS, **options)
 
 
 def _common(kind: type, default: Any) -> tuple[type, Any]:

@@ -45,7 +45,7 @@ def read_folder(path: Path, image_size: int | None = None, skip_broken: bool = F
     name = path.resolve().name
     if skipped:
         kinds = ", ".join(f"{count} {kind}" for kind, count in skipped.most_common())
-        log.warning("%s: skipped %d files that are hidden or no pictures: %s.", name, skipped.total(), kinds)
+        log.warning("%s: skipped files that are hidden or no pictures: %s.", name, kinds)
     if unread := [each for each in _folders(path) if each not in halves]:
         log.warning("%s: only train/ and test/ are read, not %s.", name, ", ".join(f"{each}/" for each in unread))
     samples = [

@@ -141,7 +141,7 @@ def resize(images: np.ndarray, size: int, batch: int = 1024) -> np.ndarray:
 @contextmanager
 def opened(file: "str | Path | Image", name: str = "") -> "Iterator[Image]":
     """A picture from its file, or as it was given; whatever Pillow raises is a DataError that names it."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     name = name or str(file)
     try:
@@ -152,7 +152,9 @@ def opened(file: "str | Path | Image", name: str = "") -> "Iterator[Image]":
                 yield picture
     # Each of Pillow's plugins raises its own for a damaged file: OSError, SyntaxError, RuntimeError, struct.error, ...
     except Exception as error:
-        raise DataError(f"{name} cannot be read as a picture ({reason(error)}). Replace it or take it out.") from error
+        unknown = isinstance(error, UnidentifiedImageError)  # its message names the file a second time
+        why = "it is empty, or of no format that Pillow reads" if unknown else reason(error)
+        raise DataError(f"{name} cannot be read as a picture ({why}). Replace it or take it out.") from error
 
 
 @contextmanager

@@ -1,5 +1,9 @@
 """The help: what most need at first, and all of it on request."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from studies.methods import MethodsConfig
@@ -26,3 +30,13 @@ def test_rare_options_are_shown_on_request(kind, capsys):
 def test_what_is_rare_is_an_option_and_can_be_given():
     assert set(flat(SweepConfig())) >= RARE
     assert parsed(SweepConfig, ["--nodes", "3"]).networks.nodes == 3
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("module", ["tune_jobs", "studies.anneal_sweep"])
+def test_help_whose_reader_is_gone_ends_without_a_traceback(module):
+    read, write = os.pipe()
+    os.close(read)
+    ran = subprocess.run([sys.executable, "-m", module, "--help"], stdout=write, stderr=subprocess.PIPE, timeout=300)
+    os.close(write)
+    assert (ran.returncode, ran.stderr) == (1, b"")

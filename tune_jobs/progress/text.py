@@ -1,12 +1,24 @@
 """Numbers, durations and tables as plain text."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from edgenes.parsing import printable
 
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """End the process without a traceback where the reader of what is printed, such as `head`, is gone."""
+    try:
+        yield
+    except BrokenPipeError:
+        from rich.console import Console
+
+        Console().on_broken_pipe()
 
 
 def duration(seconds: float) -> str:

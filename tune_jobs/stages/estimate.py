@@ -97,7 +97,8 @@ def estimate(config: SweepConfig) -> str:
     workers = max(1, trials_on(here, {"CPU": execution.cpus_per_trial, "GPU": share if device == "cuda" else 0}))
     workers = min(workers, execution.max_concurrent or workers)
     parallel = survey + config.trials * trial + full * budget.final_epochs * epoch
-    hours = (searched + parallel / workers) / 3600
+    minutes = (searched + parallel / workers) / 60
+    whole = f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} hours"
     peak = footprint.host / 2**30
     megabytes = sum(p.numel() for p in network.parameters()) * 4 / 2**20
     predictions, _, said = prediction_bytes(config, data)
@@ -109,7 +110,7 @@ def estimate(config: SweepConfig) -> str:
         f"  the optimal genotype about {(searched + survey / workers) / 60:.1f} min, with {surveyed} short retrainings "
         "of the survey\n"
         f"  a trial about {trial / 60:.1f} min without cached candidates; {full} full retrainings at most\n"
-        f"  whole study about {hours:.2f} hours, and some 20 seconds for each stage\n"
+        f"  whole study about {whole}, and some 20 seconds for each stage\n"
         f"  memory about {peak * workers:.1f} GiB for the workers ({peak:.1f} GiB each){on_card}, "
         f"disk about {disk:.0f} MiB\n"
         f"  {said}"

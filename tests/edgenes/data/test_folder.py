@@ -86,7 +86,6 @@ def test_hidden_and_system_names_are_skipped_and_counted(pets, load):
     data, lines = load(pets)
     assert data.digest == plain.digest and data.class_names == ("cat", "dog")
     [line] = lines
-    assert "skipped 13 files" in line
     for kind in ("8 .png (hidden)", "2 .txt", "1 .db (hidden)", "1 without ending,", "1 without ending (hidden)"):
         assert kind in line
 
@@ -200,7 +199,7 @@ def test_broken_pictures_are_left_out_and_listed_where_the_user_says_so(pets, lo
     data, [line] = load(pets, skip_broken=True)
     assert len(data.training) + len(data.validation) == 12
     assert "3 of 19 pictures are left out" in line and len(line.splitlines()) == 4
-    assert all(str(path) in line for path in (header, cut, lost))
+    assert all(str(path) in line for path in (header, cut, lost)) and line.count(str(header)) == 1
     for content in (cut.read_bytes(), b""):
         for path in pets.rglob("*.png"):
             path.unlink()
