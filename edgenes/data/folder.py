@@ -1,4 +1,4 @@
-"""Pictures in train/CLASS/ and test/CLASS/, as they lie on real disks."""
+"""Pictures in folders of classes, as they lie on real disks."""
 
 import logging
 import os
@@ -9,6 +9,7 @@ import numpy as np
 
 from edgenes.data.images import picture_endings, read_pictures
 from edgenes.data.source import Source
+from edgenes.data.split import split_indices
 from edgenes.errors import DataError
 
 SYSTEM = frozenset(
@@ -19,12 +20,16 @@ SYSTEM = frozenset(
     ]
 )
 """Names, in lower case, that operating systems, network drives and programs leave beside pictures."""
-LAYOUT = "Expected train/CLASS/ and test/CLASS/ with pictures (.png, .jpg, ...) inside."
+LAYOUT = "Expected train/CLASS/ and test/CLASS/, or CLASS/ alone, with pictures (.png, .jpg, ...) inside."
+PARTS = frozenset(["train", "test", "training", "testing", "val", "valid", "validation"])
+"""Names, in lower case, of folders that are parts of a data set and no classes."""
 log = logging.getLogger(__name__)
 
 
 def read_folder(path: Path, image_size: int | None = None, skip_broken: bool = False) -> Source:
     """Pictures in train/CLASS/ and test/CLASS/, at any depth, of every format that Pillow decodes.
+
+    Of a folder with CLASS/ alone a fifth of each class, drawn once for every seed, is the test half.
 
     See `read_pictures` for what becomes of them. Hidden names, and those of systems (`SYSTEM`), are skipped. What is
     skipped or changed is logged as a warning, each kind in one line. Raises DataError if a half is missing, the
@@ -33,11 +38,12 @@ def read_folder(path: Path, image_size: int | None = None, skip_broken: bool = F
     """
     skipped: Counter[str] = Counter()
     try:
-        halves = {half: _classes(path / half, skipped) for half in ("train", "test")}
+        apart = not _folders(path) or any(each.lower() in PARTS for each in _folders(path))
+        halves = {half: _classes(path / half, skipped) for half in (("train", "test") if apart else (".",))}
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
-    names = sorted(halves["train"])
-    if differing := sorted(set(names) ^ set(halves["test"])):
+    names = sorted(set().union(*halves.values()))
+    if differing := [each for each in names if not all(each in found for found in halves.values())]:
         raise DataError(
             f"the classes in train/ and test/ of {path} differ: {', '.join(differing)} only in one of them. "
             "Give both the same folders."
@@ -46,7 +52,7 @@ def read_folder(path: Path, image_size: int | None = None, skip_broken: bool = F
     if skipped:
         kinds = ", ".join(f"{count} {kind}" for kind, count in skipped.most_common())
         log.warning("%s: skipped files that are hidden or no pictures: %s.", name, kinds)
-    if unread := [each for each in _folders(path) if each not in halves]:
+    if apart and (unread := [each for each in _folders(path) if each not in halves]):
         log.warning("%s: only train/ and test/ are read, not %s.", name, ", ".join(f"{each}/" for each in unread))
     samples = [
         (file, label, half)
@@ -61,10 +67,15 @@ def read_folder(path: Path, image_size: int | None = None, skip_broken: bool = F
         log.warning("%s: %s", name, note)
     kept = [samples[index] for index in pictures.read]
     labels = np.array([label for _, label, _ in kept])
-    cut = sum(half == "train" for *_, half in kept)
-    tested = tuple(os.path.relpath(file, path) for file, *_ in kept[cut:])
+    if apart:
+        cut = sum(half == "train" for *_, half in kept)
+        train, test = slice(cut), slice(cut, None)  # no copy
+    else:
+        train, test = split_indices(labels, (0.8, 0.2), seed=0)
+        log.warning("%s: no train/ and test/: a fifth of each class, %d pictures, are the test images.", name, len(test))
+    tested = tuple(os.path.relpath(kept[k][0], path) for k in np.arange(len(kept))[test])
     images = pictures.images
-    return Source(name, tuple(names), images[:cut], labels[:cut], images[cut:], labels[cut:], test_files=tested)
+    return Source(name, tuple(names), images[train], labels[train], images[test], labels[test], test_files=tested)
 
 
 def _hidden(name: str) -> bool:
@@ -81,8 +92,8 @@ def _classes(half: Path, skipped: Counter[str]) -> dict[str, list[str]]:
     if not names:
         there = ", ".join(_folders(half.parent)[:3]) or "no folder"
         raise DataError(
-            f"{half.parent} has no folder of classes in {half.name}/; it has {there}. {LAYOUT} Move a fifth of each "
-            "class to test/CLASS and the rest to train/CLASS, if they are not yet apart."
+            f"{half.parent} has no folder of classes in {half.name}/; it has {there}. {LAYOUT} Of "
+            "CLASS/ alone a fifth of the pictures become the test images."
         )
     found: dict[str, list[str]] = {name: [] for name in names}
     for folder, _, files in sorted(os.walk(half, followlinks=True, onerror=_raise)):

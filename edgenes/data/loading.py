@@ -39,8 +39,8 @@ def load_data(
     - a name of your own, see `register_source`;
     - the path of an `.npz` with x_train, y_train, x_test, y_test (images uint8 (N, H, W) or (N, H, W, C),
       labels 0..K-1) and, if wanted, class_names;
-    - the path of a folder with pictures in train/CLASS/ and test/CLASS/; with `skip_broken` those that cannot be read
-      are left out.
+    - the path of a folder with pictures in train/CLASS/ and test/CLASS/, or in CLASS/ alone, of which a fixed,
+      stratified fifth is T; with `skip_broken` those that cannot be read are left out.
 
     Pixels and labels of other types are converted where they have one meaning. What is converted, skipped or looks
     wrong is logged as a warning.
@@ -101,10 +101,10 @@ def _read(
     if path.exists():
         return read_file(path)
     if path.suffix == ".npz" or len(path.parts) > 1:
-        raise DataError(f"{path} does not exist. Expected an .npz file or a folder with train/ and test/.")
+        raise DataError(f"{path} does not exist. Expected an .npz file or a folder of pictures.")
     near = difflib.get_close_matches(name.lower(), SOURCES, n=1)
     raise DataError(
         f"unknown data set {name!r}{f', did you mean {near[0]!r}?' if near else '.'} "
         f"Known: {', '.join(SOURCES)}; or give the path of an .npz file (x_train, y_train, x_test, y_test), "
-        "or of a folder with pictures in train/CLASS/ and test/CLASS/."
+        "or of a folder with pictures in train/CLASS/ and test/CLASS/, or in CLASS/ alone."
     )

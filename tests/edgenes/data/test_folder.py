@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edgenes.data.folder import read_folder
 from edgenes.data.images import ORIENTATION, on_ground, picture_endings, read_pictures
 from edgenes.data.loading import load_data
 from edgenes.errors import DataError
@@ -93,6 +94,23 @@ def test_hidden_and_system_names_are_skipped_and_counted(pets, load):
 def test_other_folders_beside_the_halves_are_named(pets, load):
     shutil.copytree(pets / "test", pets / "val")
     assert any("val/" in line for line in load(pets)[1])
+
+
+def test_of_classes_alone_a_fixed_fifth_of_each_is_the_test_half(pets, load):
+    for file in (pets / "test").rglob("*.png"):
+        file.rename(pets / "train" / file.parent.name / f"test-{file.name}")
+    (pets / "test/cat").rmdir()
+    with pytest.raises(DataError, match="test/"):  # the name of a half is no class
+        load(pets / "train" / "..")
+    data, [line] = load(pets / "train")
+    assert np.bincount(data.test.labels).tolist() == [2, 2] and "no train/ and test/" in line and " 4 pictures" in line
+    again = load(pets / "train", seed=1)[0]
+    assert np.array_equal(again.test.images, data.test.images) and again.digest != data.digest
+    images = np.concatenate([part.images for part in (data.training, data.validation, data.test)])
+    assert len(np.unique(images, axis=0)) == len(images) == 16
+    source = read_folder(pets / "train")
+    shown = [np.asarray(Image.open(pets / "train" / file)) for file in source.test_files]
+    assert np.array_equal(shown, source.test_images)
 
 
 def test_pictures_of_every_format_and_depth_of_folder_are_read(pets, load):
