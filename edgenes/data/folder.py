@@ -67,13 +67,13 @@ def read_folder(path: Path, image_size: int | None = None, skip_broken: bool = F
         log.warning("%s: %s", name, note)
     kept = [samples[index] for index in pictures.read]
     labels = np.array([label for _, label, _ in kept])
-    if apart:
-        cut = sum(half == "train" for *_, half in kept)
-        train, test = slice(cut), slice(cut, None)  # no copy
-    else:
+    cut = sum(half == "train" for *_, half in kept)
+    train: slice | np.ndarray = slice(cut)  # no copy
+    test = np.arange(cut, len(kept))
+    if not apart:
         train, test = split_indices(labels, (0.8, 0.2), seed=0)
-        log.warning("%s: no train/ and test/: a fifth of each class, %d pictures, are the test images.", name, len(test))
-    tested = tuple(os.path.relpath(kept[k][0], path) for k in np.arange(len(kept))[test])
+        log.warning("%s: no train/, no test/: a fifth of each class, %d pictures, are test images.", name, len(test))
+    tested = tuple(os.path.relpath(kept[k][0], path) for k in test)
     images = pictures.images
     return Source(name, tuple(names), images[train], labels[train], images[test], labels[test], test_files=tested)
 

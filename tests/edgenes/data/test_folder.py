@@ -103,7 +103,7 @@ def test_of_classes_alone_a_fixed_fifth_of_each_is_the_test_half(pets, load):
     with pytest.raises(DataError, match="test/"):  # the name of a half is no class
         load(pets / "train" / "..")
     data, [line] = load(pets / "train")
-    assert np.bincount(data.test.labels).tolist() == [2, 2] and "no train/ and test/" in line and " 4 pictures" in line
+    assert np.bincount(data.test.labels).tolist() == [2, 2] and "no train/, no test/" in line and " 4 pictures" in line
     again = load(pets / "train", seed=1)[0]
     assert np.array_equal(again.test.images, data.test.images) and again.digest != data.digest
     images = np.concatenate([part.images for part in (data.training, data.validation, data.test)])
