@@ -126,7 +126,6 @@ class StoredTrainer:
 
     def retrain(self, config: TrainingConfig, genotype: Genotype) -> Prediction:
         """As `Trainer.retrain`."""
-        self._say(f"retraining for {config.epochs} epochs")
         found = self.candidate(config, genotype)
         return Prediction(found.value.probabilities, found.seconds)
 
@@ -138,6 +137,7 @@ class StoredTrainer:
         self, config: TrainingConfig, genotype: Genotype, teacher: Teacher | None = None
     ) -> Artifact[Retrained]:
         """The genotype's retrained network, as it is stored; with a teacher, trained on its probabilities."""
+        self._say(f"retraining for {config.epochs} epochs")
         targets = None if teacher is None else teacher.probabilities
 
         def compute(resume: dict | None, report: Report, accumulate: int) -> dict[str, Any]:

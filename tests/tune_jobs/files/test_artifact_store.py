@@ -272,3 +272,10 @@ def test_networks_of_an_own_operation_stay_in_their_study(tmp_path, monkeypatch)
     for study in ("a", "b"):
         assert not trainer(tmp_path / study, cache).candidate(TRAINING, genotype).cached
     assert trainer(tmp_path / "b", cache).candidate(TRAINING, genotype).cached
+
+
+def test_a_full_retraining_says_what_it_does(tmp_path):
+    """Else its row says for minutes that it starts."""
+    heard = []
+    trainer(tmp_path, say=heard.append).candidate(TRAINING, OPTIMAL)
+    assert heard == ["retraining for 2 epochs"]
