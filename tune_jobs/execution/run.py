@@ -74,7 +74,10 @@ class Run:
         """Raise ConfigError where a trial asks for more than any node has: it would wait for ever."""
         check_fits(self.nodes, self.asked)
         if self.device == "cuda" and self.gpus == 0:
-            raise ConfigError("--device cuda needs GPUs: the cluster has none, or --gpus-per-trial is 0.")
+            raise ConfigError(
+                "--device cuda needs GPUs, and the cluster has none or --gpus-per-trial is 0: leave --device out, "
+                "or raise --gpus-per-trial."
+            )
 
     def measure(self, setting: Setting) -> None:
         """Measure a trial's memory, where --gpus-per-trial is auto: what it asks for follows."""

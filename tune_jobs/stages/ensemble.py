@@ -173,7 +173,8 @@ def ensemble_job(
     hypernetwork = files.fetch(HYPERNETWORK, fresh=True)
     if file_digest(hypernetwork) != job["hypernetwork"]:
         raise CheckpointError(
-            f"{hypernetwork} is not the hypernetwork that was chosen: its SHA-256 is not {job['hypernetwork']}."
+            f"{hypernetwork} is not the hypernetwork that was chosen: its SHA-256 is not {job['hypernetwork']}. "
+            "Restore it from a copy."
         )
     error = control_error(Hypernetwork.load(hypernetwork), context.optimal)
     pool = pool_of(context, data, with_optimal(context, finalist_members(context, finalist)))

@@ -193,7 +193,7 @@ def open_saved(folder: Path, storage: str | None = None) -> SavedStudy:
         study = optuna.load_study(study_name=study_name(config), storage=opened)
         check_owner(study, folder, redact(url), inside=config.storage is None)
     except KeyError as error:
-        raise StudyError(f"the storage holds no study named {study_name(config)!r}.") from error
+        raise StudyError(f"the storage holds no study named {study_name(config)!r}: check --storage.") from error
     except UNREADABLE as error:
         raise StudyError(f"the Optuna study cannot be read: {plain_reason(error, url)}.") from None
     return SavedStudy(config, digest, study)
@@ -203,7 +203,9 @@ def stored_genotype(folder: Path, space: SearchSpace) -> Genotype:
     """The optimal genotype in a study's folder; raises CheckpointError unless there is one, of the study's space."""
     path = folder / GENOTYPE
     if not path.exists():
-        raise CheckpointError(f"{path} is missing: the study has not found its optimal genotype yet.")
+        raise CheckpointError(
+            f"{path} is missing: the study has not found its optimal genotype yet. Let its command run on first."
+        )
     try:
         genotype = Genotype.from_json(read_text(path))
     except ConfigError as error:

@@ -35,7 +35,10 @@ def run(command: Convert) -> dict[str, Any]:
     content, found = {"onnx": _onnx, "torch": _torch}[command.to](ensemble.exported(), images)
     difference = float(np.abs(found - ensemble.predict(images)).max())
     if difference > TOLERANCE:
-        raise StudyError(f"the export differs from predict by {difference:.2g}, so nothing was written.")
+        raise StudyError(
+            f"the export differs from predict by {difference:.2g}, so nothing was written: try other versions of "
+            "torch, onnx and onnxruntime."
+        )
     int8 = None
     if data is not None:
         content, int8 = _int8(content, data)

@@ -67,7 +67,10 @@ def run(command: Reselect) -> dict[str, Any]:
                 entries = with_optimal(context, entries)
             pool, cached, diverged = retrain(context, data, entries, show)
         if len(pool.records) < size:
-            raise StudyError(f"only {len(pool.records)} retrainings did not diverge, too few for {size} members.")
+            raise StudyError(
+                f"only {len(pool.records)} retrainings did not diverge, too few for {size} members: raise --candidates "
+                "or lower --size."
+            )
         if command.select_under == "shift":
             data, pool = with_corruptions(context, data, pool)
         selection = select(context, data, pool)

@@ -152,7 +152,9 @@ def _asks_for_token(dashboard: str) -> bool:
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             return True
-        raise StudyError(f"no Ray dashboard at {dashboard}: it answers {error.code} {error.reason}.") from None
+        raise StudyError(
+            f"no Ray dashboard at {dashboard}: it answers {error.code} {error.reason}. Give its dashboard's address."
+        ) from None
     except (OSError, ValueError) as error:
         why = getattr(error, "reason", error)
         raise StudyError(f"no Ray cluster at {dashboard}: {why}. Give the address of its dashboard.") from None
