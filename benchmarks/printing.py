@@ -1,4 +1,4 @@
-"""How a benchmark prints: Markdown tables, spreads, fitted exponents, and what it ran on."""
+"""How a benchmark prints: Markdown tables, spreads, and what it ran on."""
 
 import os
 import platform
@@ -29,16 +29,6 @@ def quantiles(values: Sequence[float], digits: int = 1) -> str:
     """Median [5%, 95%]: for many values."""
     low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
     return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def exponent(sizes: Sequence[float], costs: Sequence[float]) -> str:
-    """k (standard error) of cost = a size^k: least squares of the logarithms; n - 2 degrees of freedom."""
-    x, y = np.log(sizes), np.log(costs)
-    centred = x - x.mean()
-    k = centred @ y / (centred @ centred)
-    residuals = y - y.mean() - k * centred
-    error = np.sqrt(residuals @ residuals / (len(x) - 2) / (centred @ centred)) if len(x) > 2 else np.nan
-    return f"{k:+.2f} ({error:.2f})"
 
 
 def machine(*packages: str) -> str:
