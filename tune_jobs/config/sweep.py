@@ -138,6 +138,11 @@ class SweepConfig(StudyConfig):
         return self.guide == "predictor"
 
     @property
+    def trains_supernet(self) -> bool:
+        """Whether a supernet is trained: to guide the study, or to search the optimal genotype."""
+        return not self.guided or self.optimal_by == "darts"
+
+    @property
     def optimal_by(self) -> str:
         """How the optimal genotype is found: predictor, darts or halving; else published, or file: one's own."""
         if self.optimal in PUBLISHED:

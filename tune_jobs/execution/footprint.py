@@ -97,16 +97,17 @@ def peak_bytes(device: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # KiB on Linux
 
 
-def trial_bytes(setting: Setting, data: Dataset, peak: Callable[[str], int] = peak_bytes) -> int:
+def trial_bytes(setting: Setting, data: Dataset, supernet: bool = True, peak: Callable[[str], int] = peak_bytes) -> int:
     """The most memory of its device that a trial holds: `peak(device)` after dry steps of all that a trial does.
 
-    The supernet takes steps until each operation has had its turn, and stays in memory, as in a trial, while every
+    A `supernet` takes steps until each operation has had its turn, and stays in memory, as in a trial, while every
     kind of network takes a step of its retraining and predicts. Raises what a trial would, out of memory included.
     """
     space, device = setting.space, setting.search.device
-    _, step = dry_step(setting, data)
-    for _ in range((space.nodes + 1) * len(space.operations)):
-        step()
+    if supernet:
+        _, step = dry_step(setting, data)
+        for _ in range((space.nodes + 1) * len(space.operations)):
+            step()
     few = dataclasses.replace(data, training=_first(data.training, setting.training.batch_size), split=1)
     some = _first(data.validation, PREDICTION_BATCH)
     short = dataclasses.replace(setting.training, epochs=1)
@@ -126,13 +127,13 @@ def uniform_genotype(space: SearchSpace, operation: str) -> Genotype:
     return Genotype(space, ((node,) * space.nodes,) * len(space.cell_types))
 
 
-def trial_footprint(setting: Setting, data: Dataset, cpus: int) -> Footprint:
+def trial_footprint(setting: Setting, data: Dataset, cpus: int, supernet: bool) -> Footprint:
     """What a trial takes, measured in this process; one that runs out of the card's memory takes the whole card."""
     leave_out_compiler()  # as in a trial
     torch.set_num_threads(cpus)
     card = torch.cuda.get_device_properties(0).total_memory if setting.search.device == "cuda" else 0
     try:
-        measured = trial_bytes(setting, data)
+        measured = trial_bytes(setting, data, supernet)
     except Exception as error:
         if not card or not is_out_of_memory(error):
             raise
@@ -140,7 +141,7 @@ def trial_footprint(setting: Setting, data: Dataset, cpus: int) -> Footprint:
     return Footprint(measured if card else 0, card, peak_bytes("cpu"))
 
 
-def measure(setting: Setting, data: "ray.ObjectRef", cpus: int) -> Footprint:
+def measure(setting: Setting, data: "ray.ObjectRef", cpus: int, supernet: bool = True) -> Footprint:
     """What to count with for a trial: measured on each node with a GPU, or on any node where the device is the CPU.
 
     Raises ConfigError if that takes longer than MEASURING_SECONDS, or what a trial would.
@@ -156,7 +157,7 @@ def measure(setting: Setting, data: "ray.ObjectRef", cpus: int) -> Footprint:
         there = [node["NodeID"] for node in ray.nodes() if node["Alive"] and trials_on(node["Resources"], asked)]
         places = [NodeAffinitySchedulingStrategy(node, soft=False) for node in there]
         tasks = [task.options(num_gpus=1, scheduling_strategy=place) for place in places]
-    measuring = [task.remote(setting, data, cpus) for task in tasks]
+    measuring = [task.remote(setting, data, cpus, supernet) for task in tasks]
     try:
         return largest(ray.get(measuring, timeout=MEASURING_SECONDS))
     except ray.exceptions.GetTimeoutError:

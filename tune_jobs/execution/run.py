@@ -79,12 +79,12 @@ class Run:
                 "or raise --gpus-per-trial."
             )
 
-    def measure(self, setting: Setting) -> None:
+    def measure(self, setting: Setting, supernet: bool = True) -> None:
         """Measure a trial's memory, where --gpus-per-trial is auto: what it asks for follows."""
         if self.execution.gpus_per_trial != "auto":
             return
         self.progress.say("Measuring the memory of a trial.")
-        self.footprint = measure(setting, self.data_ref, self.execution.cpus_per_trial)
+        self.footprint = measure(setting, self.data_ref, self.execution.cpus_per_trial, supernet)
         self.check_resources()
         card = f"{self.footprint.device / 2**30:.1f} GiB of a GPU's {self.footprint.card / 2**30:.0f} GiB, and "
         self.progress.say(

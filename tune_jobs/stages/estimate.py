@@ -11,11 +11,11 @@ from edgenes.data.dataset import Dataset
 from edgenes.methods.catalogue import equal_count
 from edgenes.space.genotype import random_genotype
 from edgenes.training.retraining import train_network
+from tune_jobs.config.genotype_file import read_genotype
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.execution.footprint import dry_step, trial_footprint
 from tune_jobs.execution.resources import trials_on
 from tune_jobs.progress.text import size_text
-from tune_jobs.stages.search import read_genotype
 
 REPEATS = 3
 GUIDED_SECONDS = 2.0
@@ -66,7 +66,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def estimate(config: SweepConfig) -> str:
-    """Measure a step of the supernet and an epoch of retraining here, on one worker, and say what the study takes.
+    """Measure an epoch of retraining, and a step of the search if there is one, and say what the study takes.
 
     Nothing is written. Raises ConfigError and DataError as the study itself would.
     """
@@ -76,9 +76,12 @@ def estimate(config: SweepConfig) -> str:
     if config.genotype_file:
         read_genotype(config.genotype_file, config.space)
     data = config.load()
-    footprint = trial_footprint(setting, data, execution.cpus_per_trial)
-    loop, step = dry_step(setting, data)
-    search_step = _seconds(step)
+    footprint = trial_footprint(setting, data, execution.cpus_per_trial, config.trains_supernet)
+    search_epoch, measured = 0.0, ""
+    if config.trains_supernet or config.optimal_by == "halving":  # which takes as long as a search
+        loop, step = dry_step(setting, data)
+        seconds = _seconds(step)
+        search_epoch, measured = seconds * loop.steps, f"one step of the supernet {seconds * 1e3:.0f} ms, "
     genotype = random_genotype(setting.space, torch.Generator().manual_seed(0))
     one_epoch = replace(setting.training, epochs=1)
     start = time.perf_counter()
@@ -87,10 +90,10 @@ def estimate(config: SweepConfig) -> str:
 
     full = full_retrainings(config)
     on_weights = epoch * len(data.weights) / len(data.training)
-    searched = budget.search_epochs * loop.steps * search_step if config.optimal_by in ("darts", "halving") else 0.0
+    searched = budget.search_epochs * search_epoch if config.optimal_by in ("darts", "halving") else 0.0
     surveyed = surveyed_retrainings(config)
     survey = surveyed * budget.survey_epochs * on_weights
-    hypernetwork = GUIDED_SECONDS if config.guided else budget.hypernetwork_epochs * loop.steps * search_step
+    hypernetwork = GUIDED_SECONDS if config.guided else budget.hypernetwork_epochs * search_epoch
     trial = hypernetwork + budget.candidates * budget.short_epochs * epoch
     share = footprint.share if execution.gpus_per_trial == "auto" else execution.gpus_per_trial or 1
     here = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
@@ -106,7 +109,7 @@ def estimate(config: SweepConfig) -> str:
     on_card = f", {footprint.device / 2**30:.1f} GiB of a GPU for each" if footprint.card else ""
     return (
         f"{config.trials} trials on {data.name}, {workers} at once on this machine's {device}\n"
-        f"  one step of the supernet {search_step * 1e3:.0f} ms, one epoch of retraining {epoch:.1f} s\n"
+        f"  {measured}one epoch of retraining {epoch:.1f} s\n"
         f"  the optimal genotype about {(searched + survey / workers) / 60:.1f} min, with {surveyed} short retrainings "
         "of the survey\n"
         f"  a trial about {trial / 60:.1f} min without cached candidates; {full} full retrainings at most\n"

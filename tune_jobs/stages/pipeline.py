@@ -15,6 +15,7 @@ from edgenes.checkpoint import write_json
 from edgenes.data.dataset import Dataset
 from edgenes.ensemble import Ensemble
 from edgenes.errors import DataError, WriteError
+from tune_jobs.config.genotype_file import read_genotype
 from tune_jobs.config.passwords import redact
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.execution.cluster import check_job_folder, ray_cluster, terminations
@@ -40,7 +41,7 @@ from tune_jobs.stages.ensemble import ensemble_stage
 from tune_jobs.stages.estimate import prediction_bytes
 from tune_jobs.stages.finalists import finalists_stage
 from tune_jobs.stages.hits import sweep_hits
-from tune_jobs.stages.search import read_genotype, search_stage
+from tune_jobs.stages.search import search_stage
 from tune_jobs.stages.sweep import sweep_stage
 from tune_jobs.stages.warm_start import earlier_study, take_search, teach
 from tune_jobs.study.enqueued import enqueued
@@ -178,7 +179,7 @@ def open_optuna(config: SweepConfig, data: Dataset, url: str) -> optuna.Study:
 def _stages(run: Run, config: SweepConfig, study: optuna.Study, place: Workplace) -> dict[str, Any]:
     """The four stages; returns what they decide of result.json."""
     folder, setting = run.folder, config.setting(run.device)
-    run.measure(setting)
+    run.measure(setting, config.trains_supernet)
     with _timed(folder, "search"):
         optimal = search_stage(run, place, setting, config)
     reached("search finished")

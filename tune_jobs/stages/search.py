@@ -2,23 +2,21 @@
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from edgenes.checkpoint import write_text
-from edgenes.errors import ConfigError
 from edgenes.methods.budget import Setting
 from edgenes.methods.cost import search_work
 from edgenes.methods.halving import best_by_halving
 from edgenes.methods.result import Member
 from edgenes.methods.survey import Measured, loss_on_h, optimal_genotype, survey
 from edgenes.metrics import accuracy
-from edgenes.parsing import shown
 from edgenes.predictor import PerformancePredictor
 from edgenes.space.choices import LEAST_SURVEY
-from edgenes.space.genotype import Genotype, SearchSpace
-from edgenes.space.published import PUBLISHED, genotype_of_text, published_genotype
-from tune_jobs.config.sweep import OPTIMA, SweepConfig
+from edgenes.space.genotype import Genotype
+from edgenes.space.published import published_genotype
+from tune_jobs.config.genotype_file import read_genotype
+from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import StudyError
 from tune_jobs.execution.jobs import Bench, Job, run_jobs
 from tune_jobs.execution.run import Run
@@ -105,26 +103,6 @@ def _summary(predictor: PerformancePredictor, setting: Setting) -> str:
         f"{said} That is not above chance: the candidates will be little better than random ones. Raise --survey or "
         "--survey-epochs."
     )
-
-
-def read_genotype(path: Path, space: SearchSpace) -> Genotype:
-    """The user's optimal genotype, in any known form; raises ConfigError if it is none of the study's space."""
-    expected = f"--optimal must be {', '.join((*OPTIMA, *PUBLISHED))} or a genotype file"
-    try:
-        genotype = genotype_of_text(path.read_text(), space)
-    except OSError as error:
-        raise ConfigError(f"{expected}; {path} cannot be read: {error.strerror}.") from error
-    except (ConfigError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{expected}; {path}: {error}") from error
-    if genotype.space != space:
-        theirs, ours = genotype.space.to_dict(), space.to_dict()
-        differing = [
-            f"--{name.replace('_', '-')}, {shown(value)} there and {shown(ours[name])} here"
-            for name, value in theirs.items()
-            if value != ours[name]
-        ]
-        raise ConfigError(f"the genotype in {path} is of another search space: give alike {'; '.join(differing)}.")
-    return genotype
 
 
 def search_job(job: Job, bench: Bench, baselines: bool) -> dict[str, Any]:

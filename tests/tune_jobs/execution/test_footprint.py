@@ -63,16 +63,18 @@ def test_dry_steps_try_every_operation_of_search_and_retraining_before_the_peak_
         read.append((device, len(steps), len(retrained)))
         return 123
 
-    assert trial_bytes(SMALL, data, peak) == 123
+    assert trial_bytes(SMALL, data, peak=peak) == 123
     operations = SMALL.space.operations
     assert read == [("cpu", 3 * len(operations), len(operations))]
     assert set(steps) == {SMALL.search.batch_size}
+    trial_bytes(SMALL, data, supernet=False, peak=peak)
+    assert read[1] == ("cpu", 3 * len(operations), 2 * len(operations)), "no further step of a supernet"
 
 
 def test_the_whole_measurement_runs_here():
     before = torch.get_num_threads()
     try:
-        found = trial_footprint(SMALL, blobs(), 1)
+        found = trial_footprint(SMALL, blobs(), 1, supernet=True)
     finally:
         torch.set_num_threads(before)
     assert found.device == found.card == 0 and found.share == 0

@@ -31,7 +31,7 @@ def test_it_tells_trials_hours_memory_and_disk_and_writes_nothing(tmp_path, monk
     text = estimate(SweepConfig.of(**SMALL, max_concurrent=1, out=tmp_path / "study", device="cpu"))
     assert text.startswith("12 trials on digits, 1 at once on this machine's cpu\n")
     # 3 finalists of 8 candidates; 3 of the optimal genotype; all 14 random ones
-    assert "41 full retrainings at most" in text
+    assert "41 full retrainings at most" in text and "supernet" not in text  # which no part of this study trains
     assert number(r"whole study about ([\d.]+) min", text) >= 0
     assert 0.1 < number(r"memory about ([\d.]+) GiB", text) < 100
     assert number(r"disk about (\d+) MiB", text) >= 12
@@ -80,6 +80,7 @@ def test_hours_follow_the_guide(monkeypatch):
     ):
         monkeypatch.setattr(module.time, "perf_counter", iter(range(100)).__next__)
         text = estimate(SweepConfig.of(**SMALL | full | options, device="cpu"))
+        assert ("one step of the supernet" in text) == bool(options)
         amount, unit = re.search(r"whole study about ([\d.]+) (min|hours),", text).groups()
         assert float(amount) * {"min": 60, "hours": 3600}[unit] == pytest.approx(same + rest, rel=0.05)
 

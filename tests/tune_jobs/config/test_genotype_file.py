@@ -6,7 +6,7 @@ import pytest
 
 from edgenes import ConfigError, SearchSpace, published_genotype, random_genotype
 from tests.support.toys import seeded
-from tune_jobs.stages.search import read_genotype
+from tune_jobs.config.genotype_file import read_genotype
 
 SPACE = SearchSpace(4, 2, ("normal", "reduction"))
 GENOTYPE = published_genotype("PC_DARTS_CIFAR")
