@@ -27,7 +27,7 @@ STEPS = list(range(1, 16))  # of a smoke trial: 12 epochs and 3 candidates
 LIMIT = 600.0  # seconds that a driver may take
 STEP = "edgenes.training.edgenes:shared_edge_penalty"  # once in each step of a hypernetwork
 PREDICT = "edgenes.training.retraining:predict"
-SURVEY = 12  # retrainings of a smoke study's survey: a later one is of a trial
+SURVEY = 11  # retrainings of a smoke study's survey: a later one is of a trial
 COMMIT = ("sqlalchemy.orm.session:Session.commit", "optuna.storages.journal._file:JournalFileBackend.append_logs")
 
 

@@ -50,7 +50,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 SMOKE: dict[str, Any] = {
     "search_epochs": 2,
     "hypernetwork_epochs": 4,
-    "survey": 12,
+    "survey": 11,
     "survey_epochs": 1,
     "short_epochs": 1,
     "final_epochs": 2,

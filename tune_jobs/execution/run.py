@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.air._internal import usage
 
 from edgenes.data.dataset import Dataset
 from edgenes.errors import ConfigError, WriteError
@@ -27,6 +28,9 @@ from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.messages import Report, Status
 from tune_jobs.progress.display import Progress
 from tune_jobs.watch.callbacks import Watch
+
+# Ray's usage statistics, which are off, import MLflow and W&B where they are installed: 2.8 s of CPU a driver.
+usage.tag_callbacks = lambda callbacks: False
 
 
 @dataclasses.dataclass
