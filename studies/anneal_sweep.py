@@ -8,6 +8,7 @@ python studies/anneal_sweep.py --trials 24           # adds trials to the study 
 import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
 
 # isort: split
+import re
 import shlex
 import sys
 from dataclasses import replace
@@ -62,6 +63,7 @@ def _summary(config: SweepConfig, result: dict) -> None:
     doubled = {name: 2 * value for name, value in limits.items() if value is not None}
     commands = [
         ("the report", f"{folder / 'report' / 'index.html'}"),
+        ("the ensemble", f"{folder / 'ensemble'}, for edgenes.Ensemble.load"),
         ("Optuna's dashboard", optuna_command(folder, storage)),
         ("more trials", more_trials(config, doubled)),
     ]
@@ -77,7 +79,10 @@ def more_trials(config: SweepConfig, limits: dict[str, float]) -> str:
     if Path(sys.argv[0]).resolve() == Path(__file__).resolve():
         here = Path(sys.executable)  # `python` alone may be another one than the environment's
         here = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
-        return f"{here} {shlex.join(sys.argv)} " + " ".join(f"--{name} {value:g}" for name, value in limits.items())
+        command = f"{here} {shlex.join(sys.argv)}"
+        for name, value in limits.items():  # each once, in the place of the earlier one
+            command = re.sub(rf" --{name}[ =]\S+", "", command) + f" --{name} {value:g}"
+        return command
     default, own = SweepConfig().to_dict(), {"out": str(config.folder), "storage": config.storage, **limits}
     options = {name: value for name, value in (config.to_dict() | own).items() if value != default[name]}
     return f"run_sweep(SweepConfig.of({', '.join(f'{name}={value!r}' for name, value in options.items())}))"

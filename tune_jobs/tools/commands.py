@@ -185,8 +185,10 @@ class Evaluate(Command):
     """Folder of torchvision's data sets."""
     download: bool = False
     """Let torchvision download a data set that is not there."""
+    skip_broken: bool = False
+    """Leave out pictures that cannot be read, and list them; as in the study for its own data."""
     part: Literal["test", "validation"] | None = None
-    """By default test; validation where the data are the study's own, whose test images are read only by name."""
+    """By default test; of the study's own data validation, since its test images are read only on request."""
     shift: bool = False
     """Fifteen corruptions at five severities, computed of these images."""
     corrupted: Path | None = None

@@ -126,6 +126,7 @@ def labelled(command: Evaluate, ensemble: Ensemble, path: Path) -> Labelled:
     asked = {each.name: config[each.name] for each in fields(DataOptions) if each.name in config} if own else {}
     asked |= {"dataset": command.dataset} if command.dataset else {}
     asked |= {"root": command.root} if command.root else {}
+    asked |= {"skip_broken": True} if command.skip_broken else {}
     data = DataOptions(**asked | {"download": command.download, "image_size": ensemble.image_size}).load()
     unknown = [name for name in data.class_names if name not in ensemble.class_names]
     if unknown:

@@ -1,10 +1,12 @@
 """An ensemble evaluated: its numbers, what is computed once, which images are read, and what is refused."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from edgenes import Ensemble, load_data, metrics
 from edgenes.checkpoint import read_json
@@ -88,6 +90,22 @@ def test_other_data_are_matched_by_the_names_of_their_classes(finished, own, tmp
     np.savez(tmp_path / "other.npz", **arrays | {"class_names": np.array([f"class {name}" for name in names])})
     with pytest.raises(DataError, match="--ood"):
         Evaluate(ensemble=finished, out=tmp_path / "out", dataset=str(tmp_path / "other.npz")).run()
+
+
+def test_broken_pictures_of_other_data_are_left_out_on_request(finished, own, tmp_path):
+    _, data = own
+    for label in (0, 1):
+        for half in ("train", "test"):
+            folder = tmp_path / "other" / half / data.class_names[label]
+            folder.mkdir(parents=True)
+            for number, image in enumerate(last(data.validation.images[data.validation.labels == label])[:12]):
+                Image.fromarray(image[..., 0]).save(folder / f"{number}.png")
+    (folder / "3.png").write_bytes(b"")
+    command = Evaluate(ensemble=finished, out=tmp_path / "out", dataset=str(tmp_path / "other"))
+    with pytest.raises(DataError, match="--skip-broken"):
+        command.run()
+    whole = len(list((tmp_path / "other" / "test").rglob("*.png"))) - 1
+    assert replace(command, skip_broken=True).run()["images"] == whole
 
 
 def test_the_published_arrays_are_read_a_severity_at_a_time(finished, own, tmp_path):
