@@ -145,7 +145,7 @@ def command_line(config: SweepConfig, folder: Path) -> str:
         if value == default[name] or name in here:
             continue
         option = name.replace("_", "-")
-        if isinstance(default[name], bool):  # other options take True or False as a word
+        if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")
         else:
             words += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
