@@ -9,7 +9,7 @@ from tune_jobs.report.page import Section
 from tune_jobs.report.style import BLUE, GREY, VERMILLION, style
 
 COLOURS = {"before": VERMILLION, "after": BLUE}
-PARTS = {"validation": "circle-open", "test": "circle"}
+PARTS = {"validation": "circle-open", "test": "circle", "all": "circle"}
 
 
 def reliability_frame(record: dict[str, Any]) -> pd.DataFrame:

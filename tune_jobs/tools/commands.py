@@ -187,8 +187,9 @@ class Evaluate(Command):
     """Let torchvision download a data set that is not there."""
     skip_broken: bool = False
     """Leave out pictures that cannot be read, and list them; as in the study for its own data."""
-    part: Literal["test", "validation"] | None = None
-    """By default test; of the study's own data validation, since its test images are read only on request."""
+    part: Literal["test", "validation", "all"] | None = None
+    """By default test; of the study's own data validation, since its test images are read only on request. all is for
+    other data."""
     shift: bool = False
     """Fifteen corruptions at five severities, computed of these images."""
     corrupted: Path | None = None

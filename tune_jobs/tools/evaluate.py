@@ -13,7 +13,7 @@ import torch
 from edgenes.checkpoint import load_checkpoint, save_checkpoint
 from edgenes.data import corruptions
 from edgenes.data.corruptions import CORRUPTIONS, SEVERITIES, STRANGE, corrupt
-from edgenes.data.dataset import Dataset
+from edgenes.data.dataset import Dataset, Part
 from edgenes.data.images import resize
 from edgenes.ensemble import Ensemble
 from edgenes.errors import CheckpointError, ConfigError, DataError
@@ -62,7 +62,7 @@ def run(command: Evaluate) -> dict[str, Any]:
     ensemble, digest = Ensemble.load(path), file_digest(path)
     device = "cuda" if command.device != "cpu" and torch.cuda.is_available() else "cpu"
     clean = labelled(command, ensemble, path)
-    deep, why = deep_of(path, len(ensemble.networks), device)
+    deep, why = deep_of(path, len(ensemble.networks), device, clean.data)
     models, notes = Models(ensemble.to(device), deep), [*clean.notes, *why]
     digest += models.digest
     conditions = list(shifted(command, ensemble, clean.images, clean.labels))
@@ -143,7 +143,11 @@ def labelled(command: Evaluate, ensemble: Ensemble, path: Path) -> Labelled:
         )
     if own and data.digest != ensemble.card.get("data"):
         notes.append("The data are not those of the study any more: validation images may be training images of it.")
-    chosen = data.validation if part == "validation" else data.test
+    if own and part == "all":
+        raise ConfigError("--part all would score the ensemble's own training images: give test or validation.")
+    parts = {"validation": [data.validation], "test": [data.test]}
+    parts["all"] = [data.training, data.validation, data.test]
+    chosen = Part(*(np.concatenate([getattr(p, name) for p in parts[part]]) for name in ("images", "labels")))
     study = study_of(path)
     if own and part == "test" and study:
         chosen = read_test(data, StudyFiles(study), f"evaluate {path.parent.name}")
@@ -152,14 +156,18 @@ def labelled(command: Evaluate, ensemble: Ensemble, path: Path) -> Labelled:
     return Labelled(data, part, fitted(chosen.images, ensemble), places[chosen.labels], notes)
 
 
-def deep_of(path: Path, size: int, device: str) -> tuple[Ensemble | None, list[str]]:
-    """The deep ensemble of so many seeds of the study's best genotype, or None and a note why there is none."""
+def deep_of(path: Path, size: int, device: str, data: Dataset) -> tuple[Ensemble | None, list[str]]:
+    """The deep ensemble of so many seeds of the study's best genotype, or None and a note why there is none.
+
+    `data` are taken for the study's, where they are.
+    """
     study = study_of(path)
     if study is None:
         return None, []
     try:
         saved = open_saved(study)
-        found = deep_ensemble(saved.context(device), saved.data(), size)
+        data = data if data.digest == saved.data_digest else saved.data()
+        found = deep_ensemble(saved.context(device), data, size)
     except (StudyError, DataError, CheckpointError) as error:
         return None, [f"No deep ensemble of the best genotype stands beside it: {error}"]
     if found is None:

@@ -11,7 +11,7 @@ from PIL import Image
 from edgenes import Ensemble, load_data, metrics
 from edgenes.checkpoint import read_json
 from edgenes.data.corruptions import corrupt
-from edgenes.errors import DataError
+from edgenes.errors import ConfigError, DataError
 from tune_jobs.files.layout import TEST_READS
 from tune_jobs.tools import evaluate
 from tune_jobs.tools.commands import Evaluate
@@ -87,6 +87,10 @@ def test_other_data_are_matched_by_the_names_of_their_classes(finished, own, tmp
     answer = Evaluate(ensemble=finished, out=tmp_path / "out", dataset=str(tmp_path / "other.npz")).run()
     expected = metrics.accuracy(ensemble.predict(last(part.images[:60])), part.labels[:60])
     assert answer["severities"][0]["accuracy"] == pytest.approx(expected) and not answer["notes"]
+    command = Evaluate(ensemble=finished, out=tmp_path / "out", dataset=str(tmp_path / "other.npz"), part="all")
+    assert command.run()["images"] == len(part.images) + 60
+    with pytest.raises(ConfigError, match="training images"):
+        replace(command, dataset=None).run()
     np.savez(tmp_path / "other.npz", **arrays | {"class_names": np.array([f"class {name}" for name in names])})
     with pytest.raises(DataError, match="--ood"):
         Evaluate(ensemble=finished, out=tmp_path / "out", dataset=str(tmp_path / "other.npz")).run()
