@@ -88,7 +88,7 @@ def test_other_data_are_matched_by_the_names_of_their_classes(finished, own, tmp
     expected = metrics.accuracy(ensemble.predict(last(part.images[:60])), part.labels[:60])
     assert answer["severities"][0]["accuracy"] == pytest.approx(expected) and not answer["notes"]
     command = Evaluate(ensemble=finished, out=tmp_path / "out", dataset=str(tmp_path / "other.npz"), part="all")
-    assert command.run()["images"] == len(part.images) + 60
+    assert command.run()["images"] == len(arrays["x_train"]) + len(arrays["x_test"])
     with pytest.raises(ConfigError, match="training images"):
         replace(command, dataset=None).run()
     np.savez(tmp_path / "other.npz", **arrays | {"class_names": np.array([f"class {name}" for name in names])})
