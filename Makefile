@@ -36,5 +36,6 @@ setup: .venv/.ready
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install -qq --upgrade pip
 	@echo 'The next command is silent for some minutes. On Linux it takes about 7 GB, most of it what torch needs for GPUs.'
-	.venv/bin/python -m pip install -qq -e '.[dev]'  # -q would show setuptools' warning of every editable installation
+# -q would show setuptools' warning of every editable installation.
+	.venv/bin/python -m pip install -qq -e '.[dev]'
 	touch $@
