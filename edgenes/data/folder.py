@@ -38,7 +38,8 @@ def read_folder(path: Path, image_size: int | None = None, skip_broken: bool = F
     """
     skipped: Counter[str] = Counter()
     try:
-        apart = not _folders(path) or any(each.lower() in PARTS for each in _folders(path))
+        folders = _folders(path)
+        apart = not folders or any(each.lower() in PARTS for each in folders)
         halves = {half: _classes(path / half, skipped) for half in (("train", "test") if apart else (".",))}
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
@@ -52,7 +53,7 @@ def read_folder(path: Path, image_size: int | None = None, skip_broken: bool = F
     if skipped:
         kinds = ", ".join(f"{count} {kind}" for kind, count in skipped.most_common())
         log.warning("%s: skipped files that are hidden or no pictures: %s.", name, kinds)
-    if apart and (unread := [each for each in _folders(path) if each not in halves]):
+    if apart and (unread := [each for each in folders if each not in halves]):
         log.warning("%s: only train/ and test/ are read, not %s.", name, ", ".join(f"{each}/" for each in unread))
     samples = [
         (file, label, half)
