@@ -12,7 +12,7 @@ import pytest
 
 from edgenes.parsing import printable
 from tune_jobs.__main__ import main
-from tune_jobs.tools.commands import COMMANDS, Status
+from tune_jobs.tools.commands import Status
 
 ROOT = Path(__file__).parents[3]
 
@@ -117,15 +117,3 @@ def test_a_wrong_option_is_exit_status_2(study, capsys):
             main(words)
         assert exit_.value.code == 2
     capsys.readouterr()
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in COMMANDS)])
-def test_help_imports_no_heavy_library(words):
-    code = (
-        "import sys; from tune_jobs.__main__ import main\n"
-        f"try: main({words})\n"
-        "except SystemExit: sys.exit(str({'torch', 'ray', 'optuna', 'pandas'} & {*sys.modules} or 0))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert done.stderr.strip() == "0", done.stderr
