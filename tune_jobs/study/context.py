@@ -14,6 +14,9 @@ from edgenes.space.hypernetwork import Candidate, Hypernetwork, draw_candidates
 from tune_jobs.files.layout import PREDICTOR, hypernetwork_path
 from tune_jobs.files.workplace import Workplace
 
+DRAWS = 10
+"""Draws for each candidate wanted, after which a hypernetwork is taken to have no more."""
+
 
 @dataclass(frozen=True)
 class StudyContext:
@@ -60,10 +63,18 @@ class StudyContext:
         """The file of a trial's hypernetwork, fetched to this machine if it lies elsewhere."""
         return self.place.files.fetch(hypernetwork_path(trial))
 
-    def candidates(self, hypernetwork: Hypernetwork, trial_seed: int) -> list[Candidate]:
-        """The candidates of a trial's hypernetwork: the same in the sweep and in the final retraining."""
-        generator = torch.Generator().manual_seed(stable_seed("candidates", trial_seed))
+    def candidates(
+        self, hypernetwork: Hypernetwork, trial_seed: int, low: float = 0.0, high: float | None = None
+    ) -> list[Candidate]:
+        """The candidates of a trial's hypernetwork, at lambda from `low` to `high`; the same ones each time."""
         setting = self.setting
         return draw_candidates(
-            hypernetwork, setting.candidates, generator, functions=self.guided, same_inputs=setting.same_inputs
+            hypernetwork,
+            setting.candidates,
+            torch.Generator().manual_seed(stable_seed("candidates", trial_seed)),
+            low,
+            high,
+            max_draws=max(200, DRAWS * setting.candidates),
+            functions=self.guided,
+            same_inputs=setting.same_inputs,
         )

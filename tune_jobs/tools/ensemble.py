@@ -5,15 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from edgenes.checkpoint import read_json
 from edgenes.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from edgenes.data.dataset import Dataset, Part
 from edgenes.errors import CheckpointError, ConfigError, DivergedError
-from edgenes.seeds import stable_seed
 from edgenes.selection import CALIBRATIONS, CRITERIA, METHODS
-from edgenes.space.hypernetwork import Candidate, Hypernetwork, draw_candidates
+from edgenes.space.hypernetwork import Hypernetwork
 from edgenes.training.retraining import predict
 from edgenes.validation import check_choice
 from tune_jobs.errors import StudyError
@@ -30,15 +28,12 @@ from tune_jobs.study.saved import SavedStudy, open_saved
 from tune_jobs.tools.commands import Reselect
 from tune_jobs.tools.machine import Show, choose_device, progress_line, threads
 
-DRAWS = 10
-"""Draws for each candidate wanted, after which a hypernetwork is taken to have no more."""
-
 
 def run(command: Reselect) -> dict[str, Any]:
     """Draw and retrain the candidates, choose the members on V, read T once, and save the ensemble."""
     saved = open_saved(command.study, command.storage).with_data(command.dataset, command.root)
     config, wanted = saved.config, asked_for(command, saved)
-    size, count, (low, high) = wanted["size"], wanted["candidates"], wanted["lambda"]
+    size, (low, high) = wanted["size"], wanted["lambda"]
     context = saved.context(choose_device(saved, command.device))
     asked = {name: wanted[name] for name in ("size", "candidates", "criterion", "selection")}
     context = replace(
@@ -53,7 +48,7 @@ def run(command: Reselect) -> dict[str, Any]:
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise StudyError(f"{target} is there already, and is not overwritten: give another --out, or remove it.")
     digest = file_digest(path)
-    drawn = draw(saved, Hypernetwork.load(path), number, count, low, high)
+    drawn = context.candidates(Hypernetwork.load(path), trial_seed(study_seed(saved.study), number), low, high)
     if len(drawn) < size:
         raise StudyError(
             f"the hypernetwork of trial {number} gives only {len(drawn)} distinct genotypes in that range, too few for "
@@ -165,14 +160,6 @@ def find_hypernetwork(saved: SavedStudy, context: StudyContext, trial: int | Non
         return int(table["chosen"]), path
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{saved.folder / FINALISTS} does not show whose hypernetwork it is.") from error
-
-
-def draw(
-    saved: SavedStudy, hypernetwork: Hypernetwork, trial: int, count: int, low: float, high: float
-) -> list[Candidate]:
-    """Up to `count` candidates of a trial's hypernetwork; with the study's settings, the trial's own candidates."""
-    generator = torch.Generator().manual_seed(stable_seed("candidates", trial_seed(study_seed(saved.study), trial)))
-    return draw_candidates(hypernetwork, count, generator, low, high, max_draws=max(200, DRAWS * count))
 
 
 def retrain(context: StudyContext, data: Dataset, entries: list[Entry], show: Show) -> tuple[Pool, int, int]:

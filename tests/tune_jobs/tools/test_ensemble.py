@@ -1,6 +1,7 @@
 """Another ensemble from a study's hypernetwork: the study's own comes back, other settings give others."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -9,12 +10,14 @@ from edgenes.errors import ConfigError, DivergedError
 from edgenes.metrics import accuracy, nll
 from edgenes.selection import METHODS, select_ensemble
 from edgenes.space.genotype import Genotype, shared_edges
+from edgenes.space.hypernetwork import Hypernetwork
 from tests.support.tiny_study import begin_study, run_trials
 from tune_jobs.__main__ import main
 from tune_jobs.files import stored_trainer as store_module
 from tune_jobs.files.layout import FINALISTS
 from tune_jobs.stages.finalists import finalist_members, pool_of, with_every_seed, with_optimal
 from tune_jobs.study import result as results
+from tune_jobs.study.optuna_study import study_seed, trial_seed
 from tune_jobs.study.saved import open_saved
 from tune_jobs.tools import ensemble as tool
 from tune_jobs.tools.ensemble import parse_range
@@ -49,7 +52,8 @@ class TestChoice:
         context, data = saved.context(), saved.data()
         number = answer["asked"]["trial"]
         path = study / "hypernetwork" / "hypernetwork.pt"
-        drawn = tool.draw(saved, tool.Hypernetwork.load(path), number, 5, 1.0, 2.0)
+        wide = replace(context, setting=replace(context.setting, candidates=5))
+        drawn = wide.candidates(Hypernetwork.load(path), trial_seed(study_seed(saved.study), number), 1.0, 2.0)
         assert len(drawn) == answer["candidates"] == 5
         entries = with_optimal(context, with_every_seed(context, [(c.genotype, c.lam) for c in drawn]))
         pool = pool_of(context, data, entries)
@@ -116,7 +120,7 @@ class TestChoice:
 
     def test_too_few_distinct_genotypes_are_said(self, study, capsys):
         path = study / "hypernetwork" / "hypernetwork.pt"
-        hypernetwork = tool.Hypernetwork.load(path)
+        hypernetwork = Hypernetwork.load(path)
         for logits in (hypernetwork.alpha, hypernetwork.beta):
             logits.data[:] = 1e4 * logits.data[:1]
         hypernetwork.save(path)  # it gives one genotype now
