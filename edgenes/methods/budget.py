@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig, to_dict
+from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
 from edgenes.errors import ConfigError
 from edgenes.seeds import stable_seed
 from edgenes.selection import CRITERIA
@@ -98,7 +98,3 @@ class Setting:
         import torch
 
         return torch.Generator().manual_seed(stable_seed(*what, self.seed))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return to_dict(self)

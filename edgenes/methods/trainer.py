@@ -27,10 +27,9 @@ from edgenes.training.retraining import predict, train_network
 
 @dataclass(frozen=True)
 class Searched:
-    """A finished DARTS search: the genotype after each epoch, and what each epoch reported."""
+    """A finished DARTS search: the genotype after each epoch."""
 
     trace: tuple[Genotype, ...]
-    metrics: tuple[dict[str, float], ...]
     seconds: float = 0.0
 
     @property
@@ -42,21 +41,20 @@ class Searched:
         """Plain values from which `from_state` rebuilds it."""
         # As text: a pickle tells a repeated word once, and what is larger than its file is not read.
         trace = json.dumps([genotype.to_dict() for genotype in self.trace])
-        return {"trace": trace, "metrics": json.dumps(self.metrics), "seconds": self.seconds}
+        return {"trace": trace, "seconds": self.seconds}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Searched":
         """The inverse of `to_state`."""
         trace = map(Genotype.from_dict, json.loads(state["trace"]))
-        return cls(tuple(trace), tuple(json.loads(state["metrics"])), state["seconds"])
+        return cls(tuple(trace), state["seconds"])
 
 
 @dataclass(frozen=True)
 class TrainedHypernetwork:
-    """A trained hypernetwork: its state after each epoch, and what each epoch reported."""
+    """A trained hypernetwork: its state after each epoch."""
 
     trace: tuple[dict[str, Any], ...]
-    metrics: tuple[dict[str, float], ...]
     control_error: float
     seconds: float = 0.0
 
@@ -74,7 +72,6 @@ class TrainedHypernetwork:
         return {
             "form": {name: value for name, value in self.trace[0].items() if name != "weights"},
             "weights": [state["weights"] for state in self.trace],
-            "metrics": json.dumps(self.metrics),
             "control_error": self.control_error,
             "seconds": self.seconds,
         }
@@ -83,7 +80,7 @@ class TrainedHypernetwork:
     def from_state(cls, state: dict[str, Any]) -> "TrainedHypernetwork":
         """The inverse of `to_state`."""
         trace = tuple({**state["form"], "weights": weights} for weights in state["weights"])
-        return cls(trace, tuple(json.loads(state["metrics"])), state["control_error"], state["seconds"])
+        return cls(trace, state["control_error"], state["seconds"])
 
 
 class Predicted(Protocol):
@@ -130,18 +127,16 @@ def traced_search(
     accumulate: int = 1,
 ) -> Searched:
     """`search_genotype` with its trace; the state that `report` gets, and `resume` takes, holds the trace too."""
-    earlier = resume or {"trace": [], "reported": []}
-    trace, reported = [Genotype.from_dict(g) for g in earlier["trace"]], list(earlier["reported"])
+    trace = [Genotype.from_dict(g) for g in resume["trace"]] if resume else []
 
     def noted(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:
         logits = ArchitectureLogits(state["alpha"].cpu(), state["beta"].cpu())
         trace.append(capped_genotype(logits, config.space, config.max_parameter_free))
-        reported.append(dict(metrics))
         if report is not None:
-            report(epoch, metrics, {**state, "trace": [g.to_dict() for g in trace], "reported": reported})
+            report(epoch, metrics, {**state, "trace": [g.to_dict() for g in trace]})
 
     search_genotype(config, data, resume=resume, report=noted, accumulate=accumulate)
-    return Searched(tuple(trace), tuple(reported))
+    return Searched(tuple(trace))
 
 
 def traced_hypernetwork(
@@ -154,8 +149,7 @@ def traced_hypernetwork(
     guide: PerformancePredictor | None = None,
 ) -> TrainedHypernetwork:
     """`train_hypernetwork` with its trace, as `traced_search`."""
-    earlier = resume or {"trace": [], "reported": []}
-    trace, reported = list(earlier["trace"]), list(earlier["reported"])
+    trace = list(resume["trace"]) if resume else []
 
     def noted(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:
         weights = {name: value.detach().cpu().clone() for name, value in state["hypernetwork"].items()}
@@ -168,13 +162,12 @@ def traced_hypernetwork(
                 "weights": weights,
             }
         )
-        reported.append(dict(metrics))
         if report is not None:
-            report(epoch, metrics, {**state, "trace": trace, "reported": reported})
+            report(epoch, metrics, {**state, "trace": trace})
 
     train_hypernetwork(config, data, optimal, resume=resume, report=noted, accumulate=accumulate, guide=guide)
     error = trained_control_error(config, Hypernetwork.from_state(trace[-1]), optimal)
-    return TrainedHypernetwork(tuple(trace), tuple(reported), error)
+    return TrainedHypernetwork(tuple(trace), error)
 
 
 @dataclass(frozen=True)

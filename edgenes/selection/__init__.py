@@ -11,7 +11,7 @@ float noise of adding the same predictions in another order, 1e-16, is far below
 `METHODS` names the methods; `exact` proves what it finds, with the bounds of `nll_bound` and `accuracy_bound`.
 """
 
-from edgenes.selection.branch_and_bound import Progress, exact_memory
+from edgenes.selection.branch_and_bound import exact_memory
 from edgenes.selection.calibration import CALIBRATIONS, Calibration, calibrate
 from edgenes.selection.cross_fit import CrossFit, cross_fitted
 from edgenes.selection.methods import METHODS, exact_seconds, register_selection, select_ensemble
@@ -24,7 +24,6 @@ __all__ = [
     "TIE",
     "Calibration",
     "CrossFit",
-    "Progress",
     "Selection",
     "calibrate",
     "cross_fitted",

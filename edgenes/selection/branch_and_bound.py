@@ -2,8 +2,6 @@
 
 import heapq
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import count
 from math import comb
 from typing import Any, Protocol
@@ -21,15 +19,6 @@ MAX_BYTES = 2 * 2**30
 OPEN_NODES = 200_000
 """Open nodes from which on the deepest go first: their number then hardly grows."""
 NODE_BYTES = 250
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far an exact selection is: share of the subsets scored or excluded, best score, bound (see Selection)."""
-
-    share: float
-    best: float
-    bound: float
 
 
 class Branches(Protocol):
@@ -57,14 +46,13 @@ def exact_memory(shape: tuple[int, ...], size: int, criterion: str = "nll") -> i
 def exact(
     problem: Problem,
     max_seconds: float = 3600.0,
-    progress: Callable[[Progress], None] | None = None,
     max_bytes: float = MAX_BYTES,
 ) -> Selection:
     """The best subset, proven: branch and bound with the bounds of `nll_bound` or `accuracy_bound`.
 
     After `max_seconds` it ends with the best found, its bound and `proven_optimal=False`; at least greedy's choice
-    is then there, improved by exchanges as long as time allows. `progress` is called after each batch of nodes.
-    Raises ConfigError, before it searches, if `exact_memory` exceeds `max_bytes`.
+    is then there, improved by exchanges as long as time allows. Raises ConfigError, before it searches, if
+    `exact_memory` exceeds `max_bytes`.
     """
     needed = exact_memory(problem.predictions.shape, problem.size, problem.criterion)
     if needed > max_bytes:
@@ -82,7 +70,7 @@ def exact(
     record.offer(greedy(problem).members)
     _exchange(problem, record, deadline)
     branches = BRANCHES[problem.criterion](problem, record)
-    bound = _search(problem, branches, record, deadline, progress)
+    bound = _search(problem, branches, record, deadline)
     return problem.selection(record.members, bound=bound, proven=bound is None)
 
 
@@ -91,17 +79,11 @@ def _search(
     branches: Branches,
     record: Record,
     deadline: float,
-    progress: Callable[[Progress], None] | None,
 ) -> float | None:
     """Feed the record until no open node can win (None) or time is up (the least bound of what is open)."""
-    candidates, size = problem.candidates, problem.size
-    open_nodes: list[list[tuple[float, int, tuple[int, ...]]]] = [[] for _ in range(size)]
+    open_nodes: list[list[tuple[float, int, tuple[int, ...]]]] = [[] for _ in range(problem.size)]
     heapq.heappush(open_nodes[0], (branches.root_bound, 0, ()))
-    number, left, total = count(1), comb(candidates, size), comb(candidates, size)
-
-    def below(prefix: tuple[int, ...]) -> int:
-        return comb(candidates - 1 - (prefix[-1] if prefix else -1), size - len(prefix))
-
+    number = count(1)
     while True:
         depths = [depth for depth, nodes in enumerate(open_nodes) if nodes]
         if not depths:
@@ -113,18 +95,12 @@ def _search(
             return min(bound, record.best)
         nodes = open_nodes[depth]
         taken = [heapq.heappop(nodes) for _ in range(min(branches.batch, len(nodes)))]
-        left -= sum(below(prefix) for _, _, prefix in taken)
         prefixes = [prefix for lowest, _, prefix in taken if lowest <= record.cutoff]
         if prefixes:
             bounds, children = branches.expand(np.array(prefixes, dtype=int).reshape(len(prefixes), depth))
             for lowest, child in zip(bounds.tolist(), children.tolist(), strict=True):
                 if lowest <= record.cutoff:
-                    left += below(tuple(child))
                     heapq.heappush(open_nodes[depth + 1], (lowest, next(number), tuple(child)))
-        if progress is not None:
-            bound = min((nodes[0][0] for nodes in open_nodes if nodes), default=record.best)
-            bound = problem.value(min(bound, record.best))
-            progress(Progress(1 - left / total, problem.value(record.best), bound))
 
 
 def _exchange(problem: Problem, record: Record, deadline: float) -> None:

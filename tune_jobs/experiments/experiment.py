@@ -55,11 +55,6 @@ class Experiment:
     commits: set[str] = field(default_factory=set)
     """The commits of the code that computed the jobs."""
 
-    @property
-    def progress(self) -> Progress:
-        """Where messages go."""
-        return self.run.progress
-
     def map(self, stage: str, function: Function, jobs: Sequence[Job], **shared: Any) -> list[dict[str, Any]]:
         """`function(job, bench, **shared)` of each job, those that have no result yet in parallel; results in order.
 

@@ -224,9 +224,7 @@ class Untrained:
         self.data = data
 
     def search(self, config):
-        return Searched(
-            (random_genotype(config.space, torch.Generator().manual_seed(config.seed)),) * config.epochs, ()
-        )
+        return Searched((random_genotype(config.space, torch.Generator().manual_seed(config.seed)),) * config.epochs)
 
     def retrain(self, config, genotype):
         rng = np.random.default_rng(config.seed)

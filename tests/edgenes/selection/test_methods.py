@@ -110,18 +110,13 @@ def test_no_subset_beats_the_bound_of_its_node(problem, criterion):
 @pytest.mark.parametrize("criterion", selection.CRITERIA)
 def test_out_of_time_it_returns_the_best_found_with_a_bound_on_the_optimum(criterion):
     p, y = noise(7, candidates=10, samples=60, classes=3)
-    steps = []
     found = select_ensemble(p, y, 4, criterion, max_seconds=0)
-    best = select_ensemble(p, y, 4, criterion, progress=steps.append)
+    best = select_ensemble(p, y, 4, criterion)
     greedy = select_ensemble(p, y, 4, criterion, "greedy")
     sign = 1 if criterion == "nll" else -1
     assert not found.proven_optimal and best.proven_optimal
     assert sign * found.bound <= sign * best.score <= sign * found.score <= sign * greedy.score
     assert found.gap == abs(found.score - found.bound) > 0
-    shares = [step.share for step in steps]
-    assert shares == sorted(shares) and shares[-1] == 1
-    assert steps[-1].best == steps[-1].bound == pytest.approx(best.score)
-    assert all(sign * step.bound <= sign * best.score <= sign * step.best + 1e-12 for step in steps)
 
 
 @pytest.mark.parametrize("criterion", selection.CRITERIA)

@@ -67,10 +67,10 @@ def ask(one, kind, genotype=OPTIMAL, **changes):
 def bits(found):
     """All numbers of an artifact, as bytes."""
     if isinstance(found, Searched):
-        return repr((found.trace, found.metrics))
+        return repr(found.trace)
     if isinstance(found, TrainedHypernetwork):
         weights = [value.numpy().tobytes() for state in found.trace for value in state["weights"].values()]
-        return repr((weights, found.metrics, found.control_error))
+        return repr((weights, found.control_error))
     return found.probabilities.tobytes()
 
 
