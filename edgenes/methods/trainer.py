@@ -39,7 +39,6 @@ class Searched:
 
     def to_state(self) -> dict[str, Any]:
         """Plain values from which `from_state` rebuilds it."""
-        # As text: a pickle tells a repeated word once, and what is larger than its file is not read.
         trace = json.dumps([genotype.to_dict() for genotype in self.trace])
         return {"trace": trace, "seconds": self.seconds}
 

@@ -26,9 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgenes.errors import ConfigError
-from edgenes.parsing import shown
 from edgenes.space.genotype import Edge, Genotype
-from edgenes.validation import check_choice
 
 LAMBDAS = ("whole", "interval", "rounded")
 
@@ -44,10 +42,8 @@ def expected_edges(members: int, max_edges: int, lambdas: str = "whole", nested:
     """E[m] in closed form; `summed` is eq. (2.4), N (Lambda + 1)^2 / (4 Lambda), for the defaults.
 
     interval: N Lambda / 4, nested N Lambda / 3. Nested whole: N (Lambda + 1)(2 Lambda + 1) / (6 Lambda); nested
-    rounded: N (Lambda / 3 - 1 / (12 Lambda)). Raises ConfigError unless both numbers are whole and at least 1.
+    rounded: N (Lambda / 3 - 1 / (12 Lambda)).
     """
-    check_choice("lambdas", lambdas, LAMBDAS)
-    _check(members=members, max_edges=max_edges)
     if not nested:
         mean = (max_edges + 1) / 2 if lambdas == "whole" else max_edges / 2
         share = mean / max_edges  # of a member that holds a given edge
@@ -64,7 +60,6 @@ def speedup(edges: float, max_edges: int) -> float:
 
     DartsEns trains one search at a time, so only one member's edges. Above 1 the theorem promises a faster search.
     """
-    _check(max_edges=max_edges)
     return edges / max_edges
 
 
@@ -95,9 +90,3 @@ def _edge_sets(ensemble: Sequence[Genotype]) -> list[frozenset[tuple[int, int, E
     if len(spaces) > 1:
         raise ConfigError(f"the ensemble's genotypes must be of one search space, got {len(spaces)}.")
     return [genotype.edge_set for genotype in ensemble]
-
-
-def _check(**numbers: int) -> None:
-    for name, value in numbers.items():
-        if type(value) is not int or value < 1:
-            raise ConfigError(f"{name} must be a whole number of at least 1, got {shown(value)}.")

@@ -44,14 +44,6 @@ def test_the_area_under_risk_and_coverage_is_the_mean_over_orders_of_equal_confi
     assert detection.aurc(confidence[backwards], wrong[backwards]) == pytest.approx(np.mean(curves))
 
 
-def test_the_best_order_of_confidence_has_the_least_area():
-    wrong = np.arange(20) >= 15
-    best = detection.aurc(-np.arange(20.0), wrong)
-    assert best == pytest.approx(sum((k - 15) / k for k in range(16, 21)) / 20)
-    assert detection.aurc(np.arange(20.0), wrong) > best
-    assert detection.aurc(np.zeros(20), wrong) == pytest.approx(0.25)
-
-
 @pytest.mark.parametrize(
     ("scores", "positive", "named"),
     [

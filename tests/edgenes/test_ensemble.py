@@ -198,25 +198,6 @@ def test_weights_that_are_no_shares_are_refused(ensemble, digits, weights):
         Ensemble.of(list(ensemble.networks), ensemble.configs, digits, weights=weights)
 
 
-@pytest.mark.parametrize("images", [np.zeros((2, 9, 9), np.uint8), np.zeros((2, 8, 8, 3), np.uint8)])
-def test_other_images_are_refused(ensemble, images):
-    with pytest.raises(ConfigError, match=r"expected images \(samples, 8, 8, 1\)"):
-        ensemble.predict(images)
-
-
-def test_images_in_another_form_are_predicted_alike(ensemble, digits):
-    images = pixels(digits.validation)[:5]
-    expected = ensemble.predict(images)
-    for given in (
-        images[..., 0] / 255,
-        images.transpose(0, 3, 1, 2),
-        list(images),
-        np.flip(np.flip(images, 0).copy(), 0),
-    ):
-        assert np.array_equal(ensemble.predict(given), expected)
-    np.testing.assert_allclose(ensemble.predict(images[0]), expected[:1], atol=1e-6)
-
-
 def test_predict_evaluates_and_leaves_each_mode_as_it_was(ensemble, digits):
     images = pixels(digits.validation)
     expected = ensemble.predict(images)

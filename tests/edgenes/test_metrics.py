@@ -112,10 +112,6 @@ def test_an_impossible_label_costs_a_finite_documented_price():
     assert metrics.brier([[1.0, 0.0]], [1]) == 2
 
 
-def test_small_probabilities_are_not_clipped():
-    assert metrics.nll([[1 - 1e-30, 1e-30]], [1]) == pytest.approx(30 * math.log(10))
-
-
 def test_confidence_on_an_edge_belongs_to_the_bin_below():
     # 0.6 = 9/15 closes bin 8 and 0.61 lies in bin 9. Apart they miss by 0.4 and 0.61; in one bin they
     # would have made up for each other.

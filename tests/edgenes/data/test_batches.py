@@ -70,18 +70,6 @@ def test_largest_shift_is_an_eighth_and_at_least_one():
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_plain_batches_are_normalised_pixels(device):
-    data = toy()
-    part = DeviceData(data.validation, data, device)
-    assert len(part) == 23
-    indices = torch.tensor([5, 0, 22, 5])
-    images, labels = part.batch(indices)
-    assert images.dtype == torch.float32
-    assert torch.allclose(images.cpu(), normalised(data.validation, data)[indices], atol=1e-5)
-    assert labels.tolist() == indices.tolist()
-
-
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("flip", [True, False])
 def test_augmented_batches_are_shifts_of_their_images_and_flips_only_where_allowed(device, flip):
     data = toy(count=3, size=16, flip=flip)

@@ -101,12 +101,6 @@ def test_ties_of_the_split_favour_no_part():
     assert abs(sizes[0] - 1000) < 60  # standard deviation 10; always favouring one part would make it 200
 
 
-@pytest.mark.parametrize("fractions", [(0.5, 0.4), (1.2, -0.2)])
-def test_split_refuses_fractions_that_are_no_division(fractions):
-    with pytest.raises(DataError, match="sum to 1"):
-        split_indices(np.zeros(10, int), fractions, 0)
-
-
 # --- data sets ------------------------------------------------------------------------------------
 
 
@@ -386,12 +380,6 @@ def test_malformed_arrays(npz, case):
         load_data(npz(**changes))
 
 
-def test_five_images_a_class_are_enough_for_every_part(npz):
-    data = load_data(npz(**small_arrays(train=5, test=1)))
-    for part, each in (("weights", 2), ("architecture", 2), ("validation", 1)):
-        assert np.bincount(getattr(data, part).labels).tolist() == [each] * 3
-
-
 def test_fewer_images_are_drawn_class_by_class_and_too_few_refused():
     data = load_data("digits", images=200)
     counts = np.bincount(np.concatenate([data.training.labels, data.validation.labels]))
@@ -423,15 +411,6 @@ def test_folders_that_hold_no_data_set(folder, tmp_path):
         load_data(path)
     (path / "test" / "dog").rename(path / "test" / "cow")
     with pytest.raises(DataError, match="cow, dog"):
-        load_data(path)
-
-
-@pytest.mark.parametrize("keep", [0, 60])
-def test_damaged_picture_is_named(folder, keep):
-    path = folder()
-    file = sorted((path / "train" / "cat").iterdir())[1]
-    file.write_bytes(file.read_bytes()[:keep])
-    with pytest.raises(DataError, match=f"{file.name} cannot be read as a picture"):
         load_data(path)
 
 

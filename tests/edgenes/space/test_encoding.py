@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgenes.errors import ConfigError
 from edgenes.nn.network import Network
 from edgenes.space.encoding import canonical, canonical_arrays, features, from_arrays, from_choice, to_arrays
 from edgenes.space.genotype import CELL_TYPES, Edge, Genotype, SearchSpace, random_genotypes
@@ -57,12 +56,6 @@ def test_genotypes_are_merged_where_and_only_where_they_compute_the_same(space):
     assert len(set(zip(functions, forms, strict=True))) == len(set(functions)) == len(set(forms))
 
 
-def test_the_cells_of_two_types_are_never_exchanged():
-    space = SearchSpace(1, 1, CELL_TYPES, (POOL, SKIP))
-    pool, skip = ((Edge(0, POOL),),), ((Edge(0, SKIP),),)
-    assert canonical(Genotype(space, (pool, skip))) != canonical(Genotype(space, (skip, pool)))
-
-
 def test_inputs_with_the_same_data_count_as_one():
     one = SearchSpace(2)
     first, second = (Genotype(one, (((Edge(k, POOL),), (Edge(2, SKIP),)),)) for k in (0, 1))
@@ -87,11 +80,6 @@ def test_arrays_give_the_genotypes_back_and_features_see_the_canonical_form(spac
     for one, other in zip(features(space, *arrays, same_inputs), features(space, *forms, same_inputs), strict=True):
         np.testing.assert_array_equal(one, other)
         assert one.shape[0] == len(genotypes) and np.isfinite(one).all()
-
-
-def test_genotypes_of_another_space_are_refused():
-    with pytest.raises(ConfigError, match="another search space"):
-        to_arrays(SearchSpace(3), random_genotypes(SearchSpace(2), 1, seeded()))
 
 
 @pytest.mark.parametrize("inputs_per_node", [1, 2])

@@ -12,28 +12,13 @@ from edgenes.config import HypernetworkConfig, SearchConfig
 from edgenes.errors import ConfigError
 from edgenes.space.genotype import Edge, Genotype, SearchSpace, random_genotype, shared_edges
 from edgenes.space.logits import ArchitectureLogits
-from edgenes.space.theory import expected_edges, speedup, updated_edges
+from edgenes.space.theory import expected_edges, updated_edges
 from edgenes.training.bilevel import Bilevel
 from edgenes.training.darts import search_genotype
 from edgenes.training.edgenes import train_hypernetwork
 from tests.support.toys import blobs, seeded
 
 # --- Theorem 1 ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("lambdas", "nested", "ratio"),
-    [
-        ("whole", False, 3 * 5**2 / (4 * 4**2)),  # eq. (2.5): 1.17
-        ("interval", False, 0.75),  # N / 4: no speed-up is promised
-        ("rounded", False, 0.75),
-        ("interval", True, 1.0),  # N / 3
-        ("rounded", True, 3 * (1 / 3 - 1 / 192)),
-        ("whole", True, 3 * (5 * 9) / (6 * 16)),
-    ],
-)
-def test_the_ratio_to_darts_ens_for_three_members_of_four_edges(lambdas, nested, ratio):
-    assert speedup(expected_edges(3, 4, lambdas, nested).summed, 4) == pytest.approx(ratio, rel=1e-12)
 
 
 def subsets(max_edges, lambdas, nested):
@@ -75,20 +60,6 @@ def test_on_an_interval_the_closed_form_is_the_integral(members):
     expected = expected_edges(members, 7, "interval")
     assert expected.summed == pytest.approx(7 * members * np.outer(middle, middle).mean(), rel=1e-9)
     assert expected.distinct == pytest.approx(7 * middle.mean() * (1 - (1 - middle).mean() ** members), rel=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("call", "word"),
-    [
-        (lambda: expected_edges(0, 4), "members"),
-        (lambda: expected_edges(3, 4.0), "max_edges"),
-        (lambda: expected_edges(3, 4, "hole"), "'whole'"),
-        (lambda: speedup(3.0, 0), "max_edges"),
-    ],
-)
-def test_what_has_no_expectation_is_refused(call, word):
-    with pytest.raises(ConfigError, match=word):
-        call()
 
 
 # --- counted --------------------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
 from edgenes.data.dataset import build_dataset
 from edgenes.methods.trainer import LocalTrainer, Searched, TrainedHypernetwork
 from edgenes.space.genotype import SearchSpace, random_genotype
-from edgenes.space.hypernetwork import Hypernetwork
 from edgenes.space.operations import OPERATIONS, register_operation
 from edgenes.training.retraining import predict
 from tests.support.toys import blobs, seeded
@@ -240,27 +239,6 @@ def test_weights_are_kept_where_they_are_needed_and_give_the_stored_predictions(
     assert shared.shared and len(computed) == 2
     network = network_of(shared.value, TRAINING, DATA, OPTIMAL)
     assert np.array_equal(predict(network, DATA.validation, DATA), light.value.log_probabilities)
-
-
-@pytest.mark.parametrize("inputs", [1, 2])
-def test_a_long_search_is_read_back(tmp_path, caplog, inputs):
-    """Its genotypes repeat the same words, which a pickle writes once: a file is then smaller than what it holds."""
-    space = SearchSpace(nodes=4, inputs_per_node=inputs)
-    trace = tuple(random_genotype(space, seeded(k)) for k in (1, 1, 2, 3) for _ in range(100))
-    metrics = tuple({"loss": 0.1 * epoch, "temperature": 1.0} for epoch in range(400))
-    states = tuple(
-        {**Hypernetwork(space, 2, generator=seeded(k)).to_state(), "interpolation": "corrected"} for k in range(400)
-    )
-    store = ArtifactStore(StudyFiles(tmp_path))
-    for kind, one in (
-        (SEARCH, Searched(trace, metrics)),
-        (HYPERNETWORK, TrainedHypernetwork(states, metrics, 0.5)),
-    ):
-        store.obtain(kind, "key", "cpu", lambda *_, one=one: one.to_state())
-        again = store.find(kind, "key").value if kind is HYPERNETWORK else store.find(SEARCH, "key").value
-        assert again.metrics == metrics and len(again.trace) == 400
-        (tmp_path / kind.folder / "key.pt").unlink()
-    assert not caplog.text
 
 
 def test_networks_of_an_own_operation_stay_in_their_study(tmp_path, monkeypatch):

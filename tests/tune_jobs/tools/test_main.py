@@ -109,11 +109,3 @@ def test_json_has_null_for_numbers_that_it_does_not_know(capsys, monkeypatch):
     monkeypatch.setattr(Status, "run", lambda self: {"values": [math.inf, (math.nan, 1.5)]})
     status, out, _ = run(capsys, "status", "study", "--json")
     assert status == 0 and json.loads(out) == {"values": [None, [None, 1.5]]}
-
-
-def test_a_wrong_option_is_exit_status_2(study, capsys):
-    for words in (["status", str(study), "--jsno"], ["stauts", str(study)], ["status"], ["import", "a.tar"]):
-        with pytest.raises(SystemExit) as exit_:
-            main(words)
-        assert exit_.value.code == 2
-    capsys.readouterr()
