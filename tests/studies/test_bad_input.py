@@ -69,15 +69,11 @@ def images(path, **changes):
         (("--dataset", "no/such.npz"), 1, "no/such.npz does not exist"),
         (("--dataset", "cifar10", "--root", "nothing"), 1, "download"),
         (("--datset", "digits"), 2, "--dataset"),
-        (("--trials", "many"), 2, "many"),
-        (("--sampler", "tpee"), 2, "--sampler"),
         (("--cells", "5"), 1, "at least 64x64"),
         (("--candidates", "1000", "--finalists", "1000"), 2, "1000000 full retrainings"),
         (("--hypernetwork-epochs", "1000000000"), 2, "hypernetwork_epochs must be at most 100000"),
-        (("--objectives", "value", "control", "--pruner", "median"), 2, "--pruner"),
         (("--second-order",), 2, "second_order"),
         (("--partial-channels", "3"), 2, "partial_channels"),
-        (("--storage-path", "shared"), 2, "must be an absolute folder"),
     ],
 )
 def test_a_setting_is_refused_before_anything_is_written(refused, tmp_path, arguments, status, words):
@@ -122,34 +118,15 @@ def test_a_folder_that_cannot_be_written_is_refused(refused, tmp_path):
     assert (tmp_path / "file").read_text() == "kept"
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (None, "cannot be read"),
-        ("no JSON", "not a genotype"),
-        ('{"a": 1}', "cells"),
-        (random_genotype(SearchSpace(nodes=2), seeded()).to_json(), "--nodes, 2 there and 4 here"),
-    ],
-)
-def test_an_optimal_genotype_that_does_not_fit_is_refused_with_its_file(refused, tmp_path, text, words):
+def test_an_optimal_genotype_that_does_not_fit_is_refused_with_its_file(refused, tmp_path):
     path = tmp_path / "mine.json"
-    if text is not None:
-        path.write_text(text)
+    path.write_text(random_genotype(SearchSpace(nodes=2), seeded()).to_json())
     message = refused("--optimal", path, "--out", "study")
-    assert str(path) in message and words in message
+    assert str(path) in message and "--nodes, 2 there and 4 here" in message
     assert not (tmp_path / "study" / "study.db").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "field"),
-    [
-        (("--ensemble-size", "2"), "ensemble_size: stored 3, asked 2"),
-        (("--seed", "1"), "seed: stored 0, asked 1"),
-        (("--dataset", "data.npz"), "data: stored"),
-        (("--objectives", "value", "control"), "objectives"),
-    ],
-)
-def test_an_existing_study_refuses_another_setting_and_keeps_its_trials(refused, tmp_path, arguments, field):
+def test_an_existing_study_refuses_other_data_and_keeps_its_trials(refused, tmp_path):
     images(tmp_path / "data.npz")
     config = SweepConfig.of(out="study")
     config.folder.mkdir()
@@ -157,8 +134,8 @@ def test_an_existing_study_refuses_another_setting_and_keeps_its_trials(refused,
     params = {name: value for name, value in DEFAULT_PARAMS.items() if name != "estimator"}
     study.add_trial(optuna.trial.create_trial(params=params, distributions=search_space("exact"), value=0.5))
     before = [(trial.state, trial.params, trial.value) for trial in study.trials]
-    message = refused("--out", "study", *arguments)
-    assert field in message and "--out" in message
+    message = refused("--out", "study", "--dataset", "data.npz")
+    assert "data: stored" in message and "--out" in message
     stored = optuna.load_study(study_name=study_name(config), storage=storage_url(config))
     assert stored.user_attrs == study.user_attrs
     assert [(trial.state, trial.params, trial.value) for trial in stored.trials] == before

@@ -38,9 +38,9 @@ COMMANDS = [
     ),
     Command(
         ConvergenceConfig,
-        "",
+        "--seeds 1",
         "The paper finds EdgeNES's area larger",
-        {"convergence": (2 * (3 + 2 + 2 + 1), "0 <= test_accuracy <= 1")},
+        {"convergence": (3 + 2 + 2 + 1, "0 <= test_accuracy <= 1")},
         reads=1,
     ),
     Command(

@@ -1,5 +1,7 @@
 """The study of the methods: its conclusions from numbers that are known, and the command as a person runs it."""
 
+import contextlib
+import io
 import json
 import shutil
 import signal
@@ -18,7 +20,7 @@ from edgenes.methods.baselines import register_method
 from edgenes.methods.trainer import LocalTrainer
 from studies import anneal_sweep
 from studies.methods import MethodsConfig, conclusions, costs, findings, methods_frame, study, table
-from tests.faults.harness import PREDICT, STEP, Ended, Fault
+from tests.faults.harness import PREDICT, STEP, Ended, Fault, drive
 from tests.support import small_study
 from tests.support.toys import blobs
 from tune_jobs.__main__ import main as tools
@@ -103,8 +105,19 @@ def test_a_baseline_of_the_users_own_is_compared(monkeypatch):
     assert rows["method"].tolist() == ["Mine"] and rows["members"].tolist() == [1]
 
 
-def run(out: Path, *options: str, faults: tuple[Fault, ...] = ()) -> Ended:
-    return small_study.run("methods", out, "--methods", *METHODS, *options, faults=faults)
+OPTIONS = (*small_study.SMALL, "--methods", *METHODS)
+
+
+def run(out: Path, *options: str) -> str:
+    """What the study says that ends in this process."""
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert main([*OPTIONS, *options, "--out", str(out)]) == 0
+    return said.getvalue()
+
+
+def disturbed(out: Path, *faults: Fault) -> Ended:
+    """The study as a process with faults in it."""
+    return drive(out, *faults, options=OPTIONS, script=small_study.STUDIES / "methods.py")
 
 
 def exact(out: Path) -> pd.DataFrame:
@@ -114,14 +127,11 @@ def exact(out: Path) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(ray_local, tmp_path_factory):
     out = tmp_path_factory.mktemp("methods") / "study"
-    done = run(out)
-    assert done.status == 0, done.errors
-    return out, done.output
+    return out, run(out)
 
 
-@pytest.mark.e2e
 def test_the_command_ends_with_a_conclusion_and_a_report(finished):
     out, said = finished
     assert "EdgeNES" in said and "The report:" in said
@@ -136,7 +146,6 @@ def test_the_command_ends_with_a_conclusion_and_a_report(finished):
     assert len(reads) == 1 and "6 ensembles, all chosen before" in reads[0]
 
 
-@pytest.mark.e2e
 def test_only_an_altered_job_and_more_seeds_are_computed_and_no_number_changes(finished, tmp_path):
     out = tmp_path / "moved"
     shutil.copytree(finished[0], out)
@@ -144,22 +153,18 @@ def test_only_an_altered_job_and_more_seeds_are_computed_and_no_number_changes(f
     altered.write_text(altered.read_text().replace('validation_accuracy": 0', 'validation_accuracy": 7', 1))
     assert 'validation_accuracy": 7' in altered.read_text()
     kept = {path: path.stat().st_mtime_ns for path in (out / "jobs").rglob("*.json") if path != altered}
-    more = run(out, "--seeds", "3")
-    assert more.status == 0, more.errors
-    assert "3 of them from an earlier run" in more.output
+    assert "3 of them from an earlier run" in run(out, "--seeds", "3")
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
     rows = exact(out)
     assert len(rows) == 3 * RUNS
     pd.testing.assert_frame_equal(rows[rows["seed"] < 2].reset_index(drop=True), exact(finished[0]), check_exact=True)
 
 
-@pytest.mark.e2e
 def test_other_settings_are_refused(finished, capsys):
     said = small_study.refusal(main, capsys, finished[0], "--methods", *METHODS, "--final-epochs", "3")
     assert "final_epochs: stored 2, asked 3" in said
 
 
-@pytest.mark.e2e
 def test_the_tools_and_the_command_of_another_kind_of_study_say_so(finished, capsys):
     for tool in ("status", "doctor"):
         assert tools([tool, str(finished[0])]) == 1
@@ -182,16 +187,14 @@ def test_a_damaged_account_of_the_experiment_is_named_with_what_to_do(tmp_path, 
 @pytest.mark.e2e
 def test_killed_workers_and_drivers_and_a_failed_job_change_no_number(finished, tmp_path):
     out = tmp_path / "disturbed"
-    killed = run(
-        out,
-        faults=(Fault("kill", "edgenes.training.retraining:train_network", nth=2), Fault("kill driver", STEP, nth=20)),
-    )
+    worker = Fault("kill", "edgenes.training.retraining:train_network", nth=2)
+    killed = disturbed(out, worker, Fault("kill driver", STEP, nth=20))
     assert killed.fired == [True, True] and killed.status == 137
-    failed = run(out, faults=(Fault("raise", "edgenes.methods.catalogue:draw_candidates", argument="once"),))
+    failed = disturbed(out, Fault("raise", "edgenes.methods.catalogue:draw_candidates", argument="once"))
     assert failed.status == 1 and "1 of " in failed.errors and "an accident: once" in failed.errors
-    stopped = run(out, faults=(Fault("signal driver", PREDICT, nth=4, argument=[signal.SIGTERM]),))
+    stopped = disturbed(out, Fault("signal driver", PREDICT, nth=4, argument=[signal.SIGTERM]))
     assert stopped.status == 130 and "Run the same command again" in stopped.errors
-    assert run(out).status == 0
+    run(out)
     pd.testing.assert_frame_equal(exact(out), exact(finished[0]), check_exact=True)
 
 

@@ -5,16 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness import Ended, Fault, drive
-
 STUDIES = Path(__file__).parents[2] / "studies"
 SMALL = ("--smoke-test", "--images", "200", "--search-channels", "2", "--channels", "2", "--batch-size", "32")
 SMALL += ("--retraining-batch-size", "32")
-
-
-def run(study: str, out: Path, *options: str, faults: tuple[Fault, ...] = ()) -> Ended:
-    """Run the study of this name on `out` until it ends, with the faults in it."""
-    return drive(out, *faults, options=(*SMALL, *options), script=STUDIES / f"{study}.py")
 
 
 def refusal(main: Callable[[list[str]], int], capsys: pytest.CaptureFixture, out: Path, *options: str) -> str:

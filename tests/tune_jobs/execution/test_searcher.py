@@ -164,11 +164,6 @@ def die_in(storage, method, after=0):
     setattr(storage, method, dying)
 
 
-@pytest.fixture(params=["sqlite:///{}/study.db", "journal:{}/study.log"], ids=["sqlite", "journal"])
-def storage(request, tmp_path):
-    return request.param.format(tmp_path)
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """The parameters of a study whose driver nobody killed."""
@@ -208,6 +203,11 @@ def log(folder):
     return f"journal:{folder}/s.log"
 
 
+def database(folder):
+    """The default storage."""
+    return f"sqlite:///{folder}/study.db"
+
+
 def states(study):
     return [trial.state.name for trial in study.trials]
 
@@ -223,14 +223,19 @@ STRICT = pytest.mark.filterwarnings(
 @STRICT
 class TestKilledDriver:
     @pytest.mark.parametrize("kill", KILLS)
-    def test_a_restarted_study_is_the_undisturbed_one(self, storage, tmp_path, undisturbed, kill):
-        restart_after(kill, storage, tmp_path, undisturbed)
+    def test_a_restarted_study_is_the_undisturbed_one(self, tmp_path, undisturbed, kill):
+        restart_after(kill, log(tmp_path), tmp_path, undisturbed)
+
+    @pytest.mark.parametrize("kill", ["asking", "telling"])  # the two that die within a call of the storage
+    def test_a_database_keeps_it_as_well(self, tmp_path, undisturbed, kill):
+        restart_after(kill, database(tmp_path), tmp_path, undisturbed)
 
     @pytest.mark.parametrize("kill", ["asking", "telling"])
     def test_a_server_keeps_it_as_well(self, postgres_database, tmp_path, undisturbed, kill):
         restart_after(kill, postgres_database, tmp_path, undisturbed)
 
-    def test_killed_at_every_trial_it_still_ends(self, storage, tmp_path):
+    def test_killed_at_every_trial_it_still_ends(self, tmp_path):
+        storage = database(tmp_path)
         for victim in range(BUDGET):
             with pytest.raises(Killed):
                 Driver(storage, tmp_path).run("running", victim)
@@ -490,7 +495,8 @@ class TestCheckpoints:
         with pytest.raises(Killed):
             Driver(storage, folder).run("running", 0)
 
-    def test_a_study_folder_can_be_moved(self, storage, tmp_path, tmp_path_factory):
+    def test_a_study_folder_can_be_moved(self, tmp_path, tmp_path_factory):
+        storage = log(tmp_path)
         self.killed(storage, tmp_path)
         moved = tmp_path_factory.mktemp("moved") / "study"
         shutil.move(tmp_path, moved)

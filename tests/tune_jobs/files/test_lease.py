@@ -112,8 +112,8 @@ def test_a_driver_that_slept_through_a_takeover_notices_and_leaves_the_other_alo
 
 
 def test_a_file_of_nonsense_is_no_driver(tmp_path):
-    for text in ("", "[1, 2]", '{"host": '):
-        (tmp_path / DRIVER).write_text(text)
+    for text in ("", "[1, 2]", '{"host": ', '{"pid": "x", "started": 3}', "\xff", "[" * 10**5):
+        (tmp_path / DRIVER).write_text(text, encoding="latin-1")
         with study_lock(tmp_path):
             assert set(read_driver(tmp_path / DRIVER)) == {"host", "pid", "started", "heartbeat", "token"}
 

@@ -1,22 +1,14 @@
-"""Our storages and samplers under Optuna's own suites of what every storage and sampler has to do."""
+"""Our samplers under Optuna's own suite of what every sampler has to do."""
 
 import functools
 import itertools
 
 import pytest
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, MultiObjectiveSamplerTestCase, RelativeSamplerTestCase
-from optuna.testing.pytest_storages import StorageTestCase
 
 from edgenes.seeds import stable_seed
 from tune_jobs.config.sweep import SAMPLERS
 from tune_jobs.study.samplers import AvoidFailures, make_sampler
-from tune_jobs.study.storage import storage_from
-
-
-class TestStorage(StorageTestCase):
-    @pytest.fixture(params=["sqlite:///{}/study.db", "journal:{}/study.log"], ids=["sqlite", "journal"])
-    def storage(self, request, tmp_path):
-        return storage_from(request.param.format(tmp_path))
 
 
 class TestSampler(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):

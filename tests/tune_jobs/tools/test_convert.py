@@ -32,8 +32,8 @@ def folder(tmp_path_factory):
     return place
 
 
-def check(folder, probabilities, entropy):
-    expected = Ensemble.load(folder).predict(IMAGES)
+def check(folder, images, probabilities, entropy):
+    expected = Ensemble.load(folder).predict(images)
     np.testing.assert_allclose(probabilities, expected, atol=1e-5)
     np.testing.assert_allclose(entropy, -(expected * np.log(expected)).sum(1), atol=1e-4)
 
@@ -45,23 +45,11 @@ def test_a_program_of_torch(folder, tmp_path, capsys):
     for count in (1, 5):
         probabilities, entropy, members = program(torch.from_numpy(IMAGES[:count]))
         assert probabilities.shape == (count, 3) and members.shape == (2, count, 3)
-    check(folder, probabilities.detach().numpy(), entropy.detach().numpy())
+    check(folder, IMAGES, probabilities.detach().numpy(), entropy.detach().numpy())
 
 
 @pytest.mark.slow
-def test_onnx(folder, tmp_path, capsys):
-    runtime = pytest.importorskip("onnxruntime", reason="needs the extra export")
-    pytest.importorskip("onnxscript", reason="needs the extra export")
-    assert main(["convert", str(folder), "--out", str(tmp_path / "e.onnx")]) == 0
-    session = runtime.InferenceSession(str(tmp_path / "e.onnx"), providers=["CPUExecutionProvider"])
-    for count in (1, 5):
-        probabilities, entropy = session.run(["probabilities", "entropy"], {"images": IMAGES[:count]})
-        assert probabilities.shape == (count, 3)
-    check(folder, probabilities, entropy)
-
-
-@pytest.mark.slow
-def test_int8(finished, tmp_path, capsys):
+def test_onnx_and_int8(finished, tmp_path, capsys):
     onnx = pytest.importorskip("onnx", reason="needs the extra export")
     runtime = pytest.importorskip("onnxruntime", reason="needs the extra export")
     pytest.importorskip("onnxscript", reason="needs the extra export")
@@ -74,9 +62,14 @@ def test_int8(finished, tmp_path, capsys):
     for name in ("float", "int8"):
         path = tmp_path / f"{name}.onnx"
         session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        found = session.run(["probabilities"], {"images": data.validation.images.transpose(0, 2, 3, 1).copy()})[0]
+        images = data.validation.images.transpose(0, 2, 3, 1).copy()
+        found, entropy = session.run(["probabilities", "entropy"], {"images": images})
         expected = summary(found, data.validation.labels) | {"bytes": path.stat().st_size}
         assert answer[name] == pytest.approx(expected)
+        if name == "float":
+            [one] = session.run(["probabilities"], {"images": images[:1]})
+            check(finished / "ensemble", images, found, entropy)
+            np.testing.assert_allclose(one, found[:1], atol=1e-5)
     operators = Counter(node.op_type for node in onnx.load(path).graph.node)
     assert operators["QLinearConv"] and not operators["Conv"]
     assert abs(answer["int8"]["nll"] - answer["float"]["nll"]) < 0.05
