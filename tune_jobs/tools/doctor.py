@@ -46,10 +46,7 @@ from tune_jobs.tools.folder import contents, driver, ensemble_file
 from tune_jobs.tools.machine import recorded_environment
 
 AGAIN = "run the study's command again: it computes again what it needs"
-END = (
-    "delete result.json and run the study's command again: it repeats the end of the study from what is stored, and "
-    "reads the test images once more"
-)
+END = "delete result.json and run the study's command again: it repeats the end of the study from what is stored"
 COPY = "restore it from a copy or an export of the study"
 
 READERS: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -70,7 +67,7 @@ READERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     r"predictions/[^/]+\.pt": (partial(read_artifact, CANDIDATE), AGAIN),
     r"searches/search-[^/]+\.pt": (partial(read_artifact, SEARCH), AGAIN),
     r"jobs/.+\.json": (read_json, AGAIN),
-    r"ensemble/(config\.json|ensemble\.pt)": (Ensemble.load, END),
+    r"ensemble/(config\.json|ensemble\.pt)": (Ensemble.load, f"{END}, and reads the test images once more"),
     r"ensembles/[^/]+/(config\.json|ensemble\.pt)": (Ensemble.load, "delete its folder"),
     r"ray/.+/checkpoint_\d+/state\.pt": (lambda path: load_checkpoint(path, "trial"), AGAIN),
 }

@@ -91,9 +91,10 @@ class TestEveryMethod:
         assert again.members == outcomes[name].members and again.pool == outcomes[name].pool
         np.testing.assert_array_equal(again.predictions, outcomes[name].predictions)
 
-    def test_another_seed_shares_no_training(self, name, outcomes, trainer):
-        other = run_method(name, SETTING.of_seed(4), trainer)
-        assert not {member.config.seed for member in other.pool} & {m.config.seed for m in outcomes[name].pool}
+    def test_its_networks_have_seeds_of_their_genotypes_and_of_the_search(self, name, outcomes):
+        for genotype, config in ((member.genotype, member.config) for member in outcomes[name].pool):
+            assert config in [SETTING.training_config(genotype, repeat) for repeat in range(SETTING.candidates)]
+            assert config.seed != SETTING.of_seed(4).training_config(genotype).seed
 
     def test_its_costs_add_up(self, name, outcomes, guided, data):
         found = outcomes[name]

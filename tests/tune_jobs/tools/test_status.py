@@ -154,9 +154,7 @@ def test_damage_is_a_problem_that_is_told_and_no_end(study, content):
         (study / name).write_bytes(content)
     answer, text = status(study)
     assert answer["trials"]["complete"] == 3 and f"doctor {study}" in text
-    assert len(answer["problems"]) == 3 + (
-        content == b"\xff\xfe"
-    )  # torn lines of the list are passed over
+    assert len(answer["problems"]) == 3 + (content == b"\xff\xfe")  # torn lines of the list are passed over
 
 
 def test_a_study_that_cannot_be_opened_is_an_error(study):
