@@ -4,15 +4,12 @@ import errno
 import io
 import json
 import os
-import struct
 import tempfile
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -20,7 +17,6 @@ from edgenes.errors import CheckpointError, ConfigError, FormatError, WriteError
 from edgenes.parsing import reason, shown
 
 FORMAT = 1
-_LOCAL_HEADER = 30  # bytes before an entry's name in a zip file, the last four of which tell how long that is
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -110,9 +106,10 @@ def save_checkpoint(path: Path, kind: str, state: dict[str, Any]) -> None:
     write_atomically(path, lambda file: file.write(content.getbuffer()))
 
 
-def load_checkpoint(path: Path, kind: str, device: str | torch.device = "cpu") -> dict[str, Any]:
+def load_checkpoint(path: Path, kind: str, device: str | torch.device = "cpu", mapped: bool = False) -> dict[str, Any]:
     """Load a dict written by `save_checkpoint`: plain values and tensors. No code from the file runs.
 
+    With `mapped` the tensors are maps of the file, and take memory only while they are read.
     Raises CheckpointError if the file is missing, truncated, has a changed byte (the checksums of its zip entries
     are verified), holds anything else, is of another kind, or of a later format.
     """
@@ -123,7 +120,7 @@ def load_checkpoint(path: Path, kind: str, device: str | torch.device = "cpu") -
         with zipfile.ZipFile(path) as archive:
             if changed := archive.testzip():
                 raise ValueError(f"{changed} has changed")
-        content = torch.load(path, map_location=device, weights_only=True)  # noqa: TID251
+        content = torch.load(path, map_location=device, weights_only=True, mmap=mapped)  # noqa: TID251
     # zipfile, pickle and torch each have their own; the file is unusable in any case
     except Exception as error:
         raise CheckpointError(f"{path} is damaged or no checkpoint: {reason(error)}.") from error
@@ -137,36 +134,6 @@ def load_checkpoint(path: Path, kind: str, device: str | torch.device = "cpu") -
             "use the version of EdgeNES Studio that wrote it."
         )
     return {key: value for key, value in content.items() if key not in ("format", "kind")}
-
-
-def mapped(path: Path, table: torch.Tensor) -> np.ndarray:
-    """`table`, loaded from this checkpoint, as a read-only map of the file: it takes memory only while it is read.
-
-    The file's zip entries are not compressed; the one that holds the very bytes of `table` is taken, so that the map
-    is what was checked. Should none do, it is the loaded table.
-    """
-    loaded = np.ascontiguousarray(table.numpy())
-    with (
-        suppress(OSError, RuntimeError, zipfile.BadZipFile),
-        open(path, "rb") as file,
-        zipfile.ZipFile(file) as archive,
-    ):
-        for entry in archive.infolist():
-            if entry.file_size != loaded.nbytes or not loaded.nbytes:
-                continue
-            file.seek(entry.header_offset)
-            header = file.read(_LOCAL_HEADER)
-            start = entry.header_offset + _LOCAL_HEADER + sum(struct.unpack("<HH", header[-4:]))  # its name, its extra
-            # Not numpy's map, which keeps a file descriptor for each: a study may have more files than those.
-            whole = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
-            if start % loaded.itemsize:
-                continue
-            empty: Any = torch.empty(0, dtype=table.dtype)  # the types of torch know no `set_` without strides
-            found = empty.set_(whole, start // loaded.itemsize, loaded.shape).numpy()
-            if np.array_equal(found.view(np.uint8), loaded.view(np.uint8)):
-                found.flags.writeable = False
-                return found
-    return loaded
 
 
 def check_weights(module: nn.Module, weights: Any) -> None:

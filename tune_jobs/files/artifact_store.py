@@ -38,13 +38,13 @@ _UNREADABLE = (AttributeError, ConfigError, LookupError, TypeError, ValueError, 
 class Kind(Generic[T]):
     """A kind of artifact: its name, its folder in a study, the version of the code that computes it, and its reader.
 
-    `read(state, path)` makes the value of a stored state; what it raises says that the file holds no such artifact.
+    `read(state)` makes the value of a stored state; what it raises says that the file holds no such artifact.
     """
 
     name: str
     folder: str
     version: int
-    read: Callable[[dict[str, Any], Path], T]
+    read: Callable[[dict[str, Any]], T]
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ def read_artifact(kind: Kind[T], path: Path, key: str | None = None) -> tuple[Ar
 
     Raises CheckpointError if the file is damaged, holds another artifact than its name says, or none of this kind.
     """
-    state = load_checkpoint(path, kind.name)
+    state = load_checkpoint(path, kind.name, mapped=True)
     try:
         if state["key"] != (key or path.stem):
             raise CheckpointError(f"{path} holds another {kind.name} than its name says.")
         if type(state["seconds"]) not in (int, float) or type(state["out_of_memory"]) not in (dict, type(None)):
             raise TypeError("seconds and out_of_memory")
-        value = kind.read(state, path)
+        value = kind.read(state)
         found = Artifact(state["key"], value, state["seconds"], True, out_of_memory=state["out_of_memory"])
         return found, state["computed"]
     except _UNREADABLE as error:
@@ -203,5 +203,5 @@ class ArtifactStore:
         self.files.publish(f"{kind.folder}/{key}.pt")
         self.files.forget(name)
         reached(f"{kind.name} stored")
-        found = Artifact(key, kind.read(state, path), state["seconds"], out_of_memory=out_of_memory)
+        found = Artifact(key, kind.read(state), state["seconds"], out_of_memory=out_of_memory)
         return found, begun == computed and out_of_memory is None

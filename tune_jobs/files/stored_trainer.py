@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from edgenes.checkpoint import check_weights, mapped
+from edgenes.checkpoint import check_weights
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig, digest, to_dict
 from edgenes.data.dataset import Dataset
 from edgenes.methods.trainer import Prediction, Searched, TrainedHypernetwork, traced_hypernetwork, traced_search
@@ -46,18 +45,18 @@ class Retrained:
         return np.exp(self.log_probabilities.astype(np.float64))
 
 
-def _read_candidate(state: dict[str, Any], path: Path) -> Retrained:
+def _read_candidate(state: dict[str, Any]) -> Retrained:
     table, weights = state["log_probabilities"], state["weights"]
     if table.dtype != torch.float32 or table.dim() != 2 or table.isnan().any():
         raise TypeError("log_probabilities")
     if weights is not None and type(weights) is not dict:
         raise TypeError("weights")
-    return Retrained(mapped(path, table), weights)
+    return Retrained(table.numpy(), weights)
 
 
 CANDIDATE = Kind("candidate", PREDICTIONS, TRAINING_VERSION, _read_candidate)
-SEARCH = Kind("search", SEARCHES, SEARCH_VERSION, lambda state, path: Searched.from_state(state))
-HYPERNETWORK = Kind("hypernetwork", SEARCHES, SEARCH_VERSION, lambda state, path: TrainedHypernetwork.from_state(state))
+SEARCH = Kind("search", SEARCHES, SEARCH_VERSION, Searched.from_state)
+HYPERNETWORK = Kind("hypernetwork", SEARCHES, SEARCH_VERSION, TrainedHypernetwork.from_state)
 
 
 @dataclass(frozen=True)
