@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from edgenes.errors import ConfigError
 from edgenes.space.genotype import Edge, Genotype
+from edgenes.validation import check_choice
 
 LAMBDAS = ("whole", "interval", "rounded")
 
@@ -42,8 +43,9 @@ def expected_edges(members: int, max_edges: int, lambdas: str = "whole", nested:
     """E[m] in closed form; `summed` is eq. (2.4), N (Lambda + 1)^2 / (4 Lambda), for the defaults.
 
     interval: N Lambda / 4, nested N Lambda / 3. Nested whole: N (Lambda + 1)(2 Lambda + 1) / (6 Lambda); nested
-    rounded: N (Lambda / 3 - 1 / (12 Lambda)).
+    rounded: N (Lambda / 3 - 1 / (12 Lambda)). Raises ConfigError for `lambdas` that are none of LAMBDAS.
     """
+    check_choice("lambdas", lambdas, LAMBDAS)
     if not nested:
         mean = (max_edges + 1) / 2 if lambdas == "whole" else max_edges / 2
         share = mean / max_edges  # of a member that holds a given edge

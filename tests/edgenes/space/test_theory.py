@@ -62,6 +62,11 @@ def test_on_an_interval_the_closed_form_is_the_integral(members):
     assert expected.distinct == pytest.approx(7 * middle.mean() * (1 - (1 - middle).mean() ** members), rel=1e-9)
 
 
+def test_an_unknown_distribution_of_lambda_is_refused():
+    with pytest.raises(ConfigError, match="'whole'"):
+        expected_edges(3, 4, "hole")
+
+
 # --- counted --------------------------------------------------------------------------------------------------------
 
 SKIP, POOL, CONV = "skip_connect", "max_pool_3x3", "sep_conv_3x3"
