@@ -319,7 +319,7 @@ def searched(seed, data):
 
 def at_each_end_and_between(seed, data):
     """With c = 0 lambda means nothing, and the images alone decide, wherever along lambda one looks."""
-    config = HypernetworkConfig(**PLANTED, epochs=6, seed=seed, c_start=0, c_end=0)
+    config = HypernetworkConfig(**PLANTED, epochs=9, seed=seed, c_start=0, c_end=0)
     skip = Genotype(config.space, (((Edge(0, "skip_connect"),),),))
     hypernetwork = train_hypernetwork(config, data, skip).hypernetwork
     return [hypernetwork.genotype(lam) for lam in (0, 0.5, 1)]
