@@ -1,9 +1,8 @@
 """Depthwise convolution whose gradients take the fast paths of a CPU.
 
-Its values are those of torch's convolution, forward the same call. Measured (oneDNN as in torch 2.14, channels last),
-two gradients are 5 to 20 times slower than the forward pass: the input's of a dilated convolution; the kernel's of one
-that is dilated, wider than 3 columns, or wider than the image. `depthwise` says what is computed instead, by a rule of
-sizes alone, so that a study's numbers do not depend on what a machine measured.
+Its values are those of torch's convolution. Measured (oneDNN as in torch 2.14, channels last), two gradients are 5 to
+20 times slower than the forward pass: the input's of a dilated convolution; the kernel's of one that is dilated, wider
+than 3 columns, or wider than the image. `depthwise` says what is computed instead, by a rule of sizes alone.
 """
 
 import functools
@@ -14,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from edgenes.nn.layers import by_channel, is_small, subsample
+
 FAST_COLUMNS = 3
 """The widest kernel whose gradient is fast, and then only if padded by one column."""
-SMALL_IMAGE = 64
-"""Pixels up to which the kernel's gradient is a product of matrices: it needs channels * pixels**2 numbers."""
 
 
 class Depthwise(nn.Conv2d):
@@ -34,17 +33,21 @@ class Depthwise(nn.Conv2d):
 def depthwise(x: Tensor, weight: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
     """x (batch, channels, H, W) convolved by weight (channels, 1, k, k), k odd, padded by dilation * (k // 2).
 
-    On the CPU, numbers of the kernel that never meet an image are left out, and where torch's own gradients are slow:
+    On the CPU, numbers of the kernel that never meet an image are left out. There
 
-    - the kernel's is a product of matrices up to `SMALL_IMAGE` pixels, above in pieces of 3 columns (at stride 1);
-    - the input's is the convolution by the turned kernel, if that is dilated (at stride 1).
+    - small images, in training, are multiplied by a matrix (pixels, outputs) a channel (see `edgenes.nn.layers`);
+    - for others, at stride 1, where torch's own gradients are slow, the kernel's is computed in pieces of 3 columns,
+      and the input's, if the kernel is dilated, is the convolution by the turned kernel.
     """
     if stride > 1 and dilation % stride == 0:  # only every stride-th pixel takes part
         x, stride, dilation = subsample(x, stride), 1, dilation // stride
     if x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
         weight = _within(weight, (max(x.shape[2:]) - 1) // dilation)
-        if torch.is_grad_enabled() and _is_slow(x, weight.shape[-1], stride, dilation):
-            return _Depthwise.apply(x, weight, stride, dilation)
+        if is_small(x):
+            return _by_matrices(x, weight, stride, dilation)
+        slow = stride == 1 and (dilation > 1 or weight.shape[-1] > min(FAST_COLUMNS, *x.shape[2:]))
+        if slow and torch.is_grad_enabled():
+            return _Depthwise.apply(x, weight, dilation)
     return _convolve(x, weight, stride, dilation)
 
 
@@ -54,106 +57,63 @@ def _within(weight: Tensor, reach: int) -> Tensor:
     return weight[..., outside:-outside, outside:-outside].contiguous() if outside > 0 else weight
 
 
-def _is_slow(x: Tensor, kernel: int, stride: int, dilation: int) -> bool:
-    """Whether torch's own gradients are slow, and there is a faster way."""
-    if stride > 1:
-        return _is_small(x) and (dilation > 1 or kernel > min(x.shape[2:]))
-    return dilation > 1 or kernel > min(FAST_COLUMNS, *x.shape[2:])
-
-
-def _is_small(x: Tensor) -> bool:
-    return x.shape[2] * x.shape[3] <= SMALL_IMAGE
-
-
-def subsample(x: Tensor, stride: int, first: int = 0) -> Tensor:
-    """x[..., first::stride, first::stride], with a gradient in the layout of x, which slicing forgets."""
-    return _Subsample.apply(x, stride, first)
-
-
-class _Subsample(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, stride: int, first: int) -> Tensor:
-        ctx.shape, ctx.layout = x.shape, _layout(x)
-        ctx.stride, ctx.first = stride, first
-        return x[..., first::stride, first::stride].contiguous(memory_format=torch.channels_last)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _spread(grad, ctx.shape, ctx.layout, ctx.stride, ctx.first), None, None
-
-
-def _layout(x: Tensor) -> torch.memory_format:
-    last = torch.channels_last
-    return last if x.is_contiguous(memory_format=last) else torch.contiguous_format
-
-
-def _spread(grad: Tensor, shape: torch.Size, layout: torch.memory_format, stride: int, first: int = 0) -> Tensor:
-    """The gradient of all pixels from that of every stride-th."""
-    everywhere = torch.empty(shape, dtype=grad.dtype, device=grad.device, memory_format=layout).zero_()
-    everywhere[..., first::stride, first::stride] = grad
-    return everywhere
-
-
 def _convolve(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
     return F.conv2d(x, weight, None, stride, dilation * (weight.shape[-1] // 2), dilation, len(weight))
 
 
-class _Depthwise(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.stride, ctx.dilation = stride, dilation
-        return _convolve(x, weight, stride, dilation)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        x, weight = ctx.saved_tensors
-        stride, dilation = ctx.stride, ctx.dilation
-        of_x = of_weight = None
-        if ctx.needs_input_grad[0]:
-            if stride == 1 and dilation > 1:
-                of_x = _convolve(grad, weight.flip(2, 3), 1, dilation)
-            else:
-                of_x = _torch_gradients(x, grad, weight, stride, dilation, (True, False))[0]
-        if ctx.needs_input_grad[1]:
-            if _is_small(x):
-                of_weight = _by_matrix(x, grad, weight, stride, dilation)
-            else:
-                of_weight = _by_columns(x, grad, weight, dilation)
-        return of_x, of_weight, None, None
-
-
-def _torch_gradients(
-    x: Tensor, grad: Tensor, weight: Tensor, stride: int, dilation: int, wanted: tuple[bool, bool]
-) -> tuple[Tensor, Tensor]:
-    """torch's own gradients in x and weight (channels, 1, rows, columns)."""
-    padding = [dilation * (size // 2) for size in weight.shape[2:]]
-    steps, groups = ([stride] * 2, padding, [dilation] * 2), len(weight)
-    return torch.ops.aten.convolution_backward(grad, x, weight, None, *steps, False, [0, 0], groups, [*wanted, False])[
-        :2
-    ]
-
-
-def _by_matrix(x: Tensor, grad: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
-    """The kernel's gradient, from that of the matrix (pixels, outputs) by which a channel's images are multiplied."""
-    pixels, outputs = (t.transpose(0, 1).contiguous().flatten(2) for t in (x, grad))
-    of_matrix = pixels.transpose(1, 2) @ outputs
-    places = _places(*x.shape[2:], weight.shape[-1], stride, dilation, x.dtype)
-    return (of_matrix.flatten(1) @ places).view(weight.shape)
+def _by_matrices(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
+    """Each channel's images times the matrix (pixels, outputs) of its kernel."""
+    channels = by_channel(x)
+    count, batch, height, width = channels.shape
+    places = _places(height, width, weight.shape[-1], stride, dilation, x.dtype)
+    matrices = (weight.flatten(1) @ places).view(count, height * width, -1)
+    out = channels.flatten(2) @ matrices
+    return out.view(count, batch, -(-height // stride), -(-width // stride)).transpose(0, 1)
 
 
 @functools.cache
 def _places(height: int, width: int, kernel: int, stride: int, dilation: int, dtype: torch.dtype) -> Tensor:
-    """(pixels * outputs, kernel**2): 1 where the number of the kernel joins the pixel and the output, else 0."""
+    """(kernel**2, pixels * outputs): 1 where the number of the kernel joins the pixel and the output, else 0."""
 
     def along(size: int) -> Tensor:  # (pixels, outputs, kernel), of one side
         pixel = torch.arange(size).view(-1, 1, 1)
         output = torch.arange(0, size, stride).view(-1, 1)
         return pixel == output + dilation * (torch.arange(kernel) - kernel // 2)
 
-    both = torch.einsum("pok,qrl->pqorkl", along(height).to(dtype), along(width).to(dtype))
-    return both.reshape(-1, kernel**2)
+    both = torch.einsum("pok,qrl->klpqor", along(height).to(dtype), along(width).to(dtype))
+    return both.reshape(kernel**2, -1)
+
+
+class _Depthwise(torch.autograd.Function):
+    """A convolution of stride 1."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, dilation: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.dilation = dilation
+        return _convolve(x, weight, 1, dilation)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, weight = ctx.saved_tensors
+        dilation = ctx.dilation
+        of_x = of_weight = None
+        if ctx.needs_input_grad[0]:
+            if dilation > 1:
+                of_x = _convolve(grad, weight.flip(2, 3), 1, dilation)
+            else:
+                of_x = _torch_gradients(x, grad, weight, (True, False))[0]
+        if ctx.needs_input_grad[1]:
+            of_weight = _by_columns(x, grad, weight, dilation)
+        return of_x, of_weight, None
+
+
+def _torch_gradients(x: Tensor, grad: Tensor, weight: Tensor, wanted: tuple[bool, bool]) -> tuple[Tensor, Tensor]:
+    """torch's own gradients in x and weight (channels, 1, rows, columns), without stride and dilation."""
+    padding = [size // 2 for size in weight.shape[2:]]
+    sizes = ([1, 1], padding, [1, 1], False, [0, 0], len(weight))
+    return torch.ops.aten.convolution_backward(grad, x, weight, None, *sizes, [*wanted, False])[:2]
 
 
 def _by_columns(x: Tensor, grad: Tensor, weight: Tensor, dilation: int) -> Tensor:
@@ -173,7 +133,7 @@ def _by_columns(x: Tensor, grad: Tensor, weight: Tensor, dilation: int) -> Tenso
 
 
 def _kernel_gradient(x: Tensor, grad: Tensor, kernel: Tensor) -> Tensor:
-    return _torch_gradients(x, grad, kernel, 1, 1, (False, True))[1]
+    return _torch_gradients(x, grad, kernel, (False, True))[1]
 
 
 def _phases(x: Tensor, dilation: int) -> Tensor:

@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from edgenes.nn.depthwise import Depthwise
+from edgenes.nn.layers import SMALL, Norm, Pointwise
 from edgenes.nn.network import Cell, Network, total
 from edgenes.nn.operations import FactorizedReduce
 
-SMALL = 64
-"""Pixels of an image up to which matrices are faster than convolutions; measured, on AVX2, from 1 to 359 images."""
 Step = Callable[[Tensor], Tensor]
 Size = tuple[int, int, int]
 """Channels, rows, columns."""
@@ -80,7 +79,7 @@ def folded(network: Network) -> Network:
         if isinstance(module, nn.Sequential):
             for k in range(len(module) - 1):
                 convolution, norm = module[k], module[k + 1]
-                if type(convolution) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d):
+                if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                     module[k], module[k + 1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
         elif isinstance(module, FactorizedReduce):
             scale, shift = _scale_and_shift(module.norm)
@@ -88,7 +87,7 @@ def folded(network: Network) -> Network:
             for half, part in ((module.even, slice(split)), (module.odd, slice(split, None))):
                 half.weight.data = half.weight.data * scale[part, None, None, None]
                 half.bias = nn.Parameter(shift[part], requires_grad=False)
-            module.norm = cast(nn.BatchNorm2d, nn.Identity())
+            module.norm = cast(Norm, nn.Identity())
     return network
 
 
@@ -146,7 +145,7 @@ def _step(module: nn.Module, size: Size) -> Step:
     """The module in eval mode as a function of (channels, batch, pixels)."""
     if isinstance(module, nn.ReLU):
         return torch.relu
-    if type(module) is nn.Conv2d and module.kernel_size == module.stride == (1, 1) and module.groups == 1:
+    if isinstance(module, Pointwise):
         return _pointwise(module)
     if isinstance(module, Depthwise | nn.AvgPool2d):
         return _spatial(module, size)

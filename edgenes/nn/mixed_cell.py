@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgenes.nn.depthwise import depthwise, subsample
+from edgenes.nn.depthwise import depthwise
+from edgenes.nn.layers import average_pool, batch_norm, is_small, joined, max_pool, pointwise, subsample
 from edgenes.nn.operations import partial_channels, shuffled
 from edgenes.space.genotype import SearchSpace
 
@@ -80,16 +81,18 @@ def _outgoing(modules: Modules, names: Sequence[str], x: Tensor, weights: Tensor
         own = [_sum(out, of[name][k] * edge[name](x)) for k, (edge, out) in enumerate(zip(modules, own, strict=True))]
     alike = {}  # the same for all edges, up to the weight
     if "max_pool_3x3" in of:
-        alike["max_pool_3x3"] = _norm(F.max_pool2d(x, 3, stride, 1))
+        alike["max_pool_3x3"] = batch_norm(max_pool(x, stride))
     if "avg_pool_3x3" in of:
-        alike["avg_pool_3x3"] = _norm(F.avg_pool2d(x, 3, stride, 1, count_include_pad=False))
+        alike["avg_pool_3x3"] = batch_norm(average_pool(x, stride))
     if "skip_connect" in of and stride == 1:
         alike["skip_connect"] = x
     if not alike:
         return [out for out in own if out is not None]
-    shared = torch.stack([out.permute(0, 2, 3, 1) for out in alike.values()])  # as it lies in memory
+    small = is_small(next(iter(alike.values())))  # as it lies in memory
+    there, back = ((1, 0, 2, 3), (0, 2, 1, 3, 4)) if small else ((0, 2, 3, 1), (0, 1, 4, 2, 3))
+    shared = torch.stack([out.permute(there) for out in alike.values()])
     mixed = torch.stack([of[name] for name in alike], 1) @ shared.flatten(1)
-    mixed = mixed.view(-1, *shared.shape[1:]).permute(0, 1, 4, 2, 3)
+    mixed = mixed.view(-1, *shared.shape[1:]).permute(back)
     # `mixed` first: its layout is the sum's, and so the order of later sums.
     return [m if out is None else m + out for m, out in zip(mixed, own, strict=True)]
 
@@ -101,7 +104,7 @@ def _own(modules: Modules, of: dict[str, Tensor], rectified: Tensor, stride: int
         terms.append(_reduced(rectified, modules, of["skip_connect"]))
     convolutions = [name for name in (*SEPARABLE, *DILATED) if name in of]
     if convolutions and len(modules) > 1:
-        rectified = rectified.repeat(1, len(modules), 1, 1)
+        rectified = joined([rectified] * len(modules))
     for name in convolutions:
         terms.append(_convolved(rectified, [m[name] for m in modules], of[name], stride, name in SEPARABLE))
     if not terms:
@@ -109,15 +112,13 @@ def _own(modules: Modules, of: dict[str, Tensor], rectified: Tensor, stride: int
     return list(sum(terms[1:], terms[0]).chunk(len(modules), 1))
 
 
-def _norm(x: Tensor, scale: Tensor | None = None) -> Tensor:
-    """Batch norm by the batch's own statistics; scale (groups,) multiplies each group of channels."""
-    if scale is not None:
-        scale = scale.repeat_interleave(x.shape[1] // len(scale))
-    return F.batch_norm(x, None, None, scale, None, training=True)
+def _scaled_norm(x: Tensor, scale: Tensor) -> Tensor:
+    """Batch norm; scale (groups,) multiplies each group of channels."""
+    return batch_norm(x, scale.repeat_interleave(x.shape[1] // len(scale)))
 
 
 def _pointwise(x: Tensor, weights: list[Tensor]) -> Tensor:
-    return F.conv2d(x, torch.cat(weights), groups=len(weights))
+    return pointwise(x, torch.cat(weights), groups=len(weights))
 
 
 def _convolved(x: Tensor, modules: list[Any], scale: Tensor, stride: int, separable: bool) -> Tensor:
@@ -126,18 +127,18 @@ def _convolved(x: Tensor, modules: list[Any], scale: Tensor, stride: int, separa
     x = depthwise(x, torch.cat([m[1].weight for m in modules]), stride, dilation)
     x = _pointwise(x, [m[2].weight for m in modules])
     if separable:
-        x = F.relu(_norm(x))
+        x = F.relu(batch_norm(x))
         x = depthwise(x, torch.cat([m[5].weight for m in modules]))
         x = _pointwise(x, [m[6].weight for m in modules])
-    return _norm(x, scale)
+    return _scaled_norm(x, scale)
 
 
 def _reduced(x: Tensor, modules: Modules, scale: Tensor) -> Tensor:
     """The skip connections of stride 2, from the rectified state."""
     reducers = [m["skip_connect"] for m in modules]
     height, width = x.shape[2:]
-    even = F.conv2d(subsample(x, 2), torch.cat([r.even.weight for r in reducers]))
+    even = pointwise(subsample(x, 2), torch.cat([r.even.weight for r in reducers]))
     odd = F.pad(subsample(x, 2, first=1), (0, width % 2, 0, height % 2))
-    odd = F.conv2d(odd, torch.cat([r.odd.weight for r in reducers]))
+    odd = pointwise(odd, torch.cat([r.odd.weight for r in reducers]))
     halves = [half.unflatten(1, (len(modules), -1)) for half in (even, odd)]
-    return _norm(torch.cat(halves, 2).flatten(1, 2).contiguous(memory_format=torch.channels_last), scale)
+    return _scaled_norm(torch.cat(halves, 2).flatten(1, 2).contiguous(memory_format=torch.channels_last), scale)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgenes.errors import ConfigError
+from edgenes.nn.layers import Norm, by_channel, is_small, joined
 from edgenes.nn.operations import FactorizedReduce, make_operation, relu_conv_norm
 from edgenes.space.genotype import Genotype, SearchSpace
 
@@ -54,7 +55,7 @@ class Cell(nn.Module):
         return cast(nn.ModuleDict, self.operations[str(edge)])[name]
 
     def forward(self, before: Tensor, previous: Tensor, mix: Mix) -> Tensor:
-        return torch.cat(mix(self, [self.preprocess0(before), self.preprocess1(previous)]), dim=1)
+        return joined(mix(self, [self.preprocess0(before), self.preprocess1(previous)]))
 
 
 class Backbone(nn.Module):
@@ -85,7 +86,7 @@ class Backbone(nn.Module):
         before = previous = 3 * channels if darts_layout else channels
         self.stem = nn.Sequential(
             nn.Conv2d(image_channels, previous, stem_kernel, padding=stem_kernel // 2, bias=False),
-            nn.BatchNorm2d(previous, affine=affine, track_running_stats=track),
+            Norm(previous, affine=affine, track_running_stats=track),
         )
         self.cell_types = cell_layout(space, cells)
         self.cells = nn.ModuleList()
@@ -113,8 +114,8 @@ class Backbone(nn.Module):
 
     def entered(self, images: Tensor) -> Tensor:
         """The stem's output, (batch, channels, H, W), both inputs of the first cell."""
-        # Channels last: depthwise convolutions and batch norm are several times faster so on the CPU.
-        return self.stem(images).contiguous(memory_format=torch.channels_last)
+        out = self.stem(images)
+        return out if is_small(out) else out.contiguous(memory_format=torch.channels_last)
 
     def features(self, images: Tensor, mix: Callable[[str], Mix]) -> list[Tensor]:
         """The outputs of all cells; `mix(cell type)` gives the function that computes its nodes."""
@@ -127,6 +128,8 @@ class Backbone(nn.Module):
 
     def classify(self, features: Tensor) -> Tensor:
         """Global average pool and linear classifier."""
+        if is_small(features):
+            return self.classifier(by_channel(features).flatten(2).mean(2).t())
         # The mean over rows of pixels, so that its gradient has the channels last too.
         return self.classifier(features.permute(0, 2, 3, 1).flatten(1, 2).mean(1))
 

@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgenes.nn.depthwise import Depthwise, subsample
+from edgenes.nn.depthwise import Depthwise
+from edgenes.nn.layers import AveragePool, MaxPool, Norm, Pointwise, joined, subsample
 from edgenes.space.operations import OPERATIONS, Make, Operation
 
 
-def _norm(channels: int, affine: bool, track: bool) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, affine=affine, track_running_stats=track)
+def _norm(channels: int, affine: bool, track: bool) -> Norm:
+    return Norm(channels, affine=affine, track_running_stats=track)
 
 
 class FactorizedReduce(nn.Module):
@@ -23,8 +24,8 @@ class FactorizedReduce(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, affine: bool, track: bool):
         super().__init__()
-        self.even = nn.Conv2d(inputs, outputs // 2, 1, bias=False)
-        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, bias=False)
+        self.even = Pointwise(inputs, outputs // 2)
+        self.odd = Pointwise(inputs, outputs - outputs // 2)
         self.norm = _norm(outputs, affine, track)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -32,12 +33,12 @@ class FactorizedReduce(nn.Module):
         x = F.relu(x)
         even, odd = subsample(x, 2), subsample(x, 2, first=1)
         odd = F.pad(odd, (0, width % 2, 0, height % 2))  # an odd size has one grid point less here
-        return self.norm(torch.cat([self.even(even), self.odd(odd)], dim=1))
+        return self.norm(joined([self.even(even), self.odd(odd)]))
 
 
 def relu_conv_norm(inputs: int, outputs: int, affine: bool, track: bool) -> nn.Sequential:
     """ReLU, 1x1 convolution, batch norm: brings a cell's input to the cell's channels."""
-    return nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, outputs, 1, bias=False), _norm(outputs, affine, track))
+    return nn.Sequential(nn.ReLU(), Pointwise(inputs, outputs), _norm(outputs, affine, track))
 
 
 def _depthwise_separable(
@@ -46,7 +47,7 @@ def _depthwise_separable(
     return [
         nn.ReLU(),
         Depthwise(channels, kernel, stride, dilation),
-        nn.Conv2d(channels, channels, 1, bias=False),
+        Pointwise(channels, channels),
         _norm(channels, affine, track),
     ]
 
@@ -67,12 +68,11 @@ def _dilated(kernel: int) -> Make:
 
 
 def _max_pool(channels: int, stride: int, affine: bool, track: bool) -> nn.Module:
-    return nn.Sequential(nn.MaxPool2d(3, stride, padding=1), _norm(channels, affine, track))
+    return nn.Sequential(MaxPool(stride), _norm(channels, affine, track))
 
 
 def _average_pool(channels: int, stride: int, affine: bool, track: bool) -> nn.Module:
-    pool = nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
-    return nn.Sequential(pool, _norm(channels, affine, track))
+    return nn.Sequential(AveragePool(stride), _norm(channels, affine, track))
 
 
 def _skip(channels: int, stride: int, affine: bool, track: bool) -> nn.Module:

@@ -6,6 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from edgenes.nn.layers import joined
 from edgenes.nn.mixed_cell import mixed_nodes
 from edgenes.nn.network import Backbone, Cell, Mix, Network, calibrate, choices, total
 from edgenes.space.genotype import Genotype, SearchSpace
@@ -109,7 +110,7 @@ class Supernet(Backbone):
                 for node in chosen[cell_type]:
                     ends = [compute((e, name), cell.operation(e, name), states[i]) for e, i, name in node]
                     states.append(total(ends) if len(ends) == 1 else compute(("sum",), torch.add, *ends))
-                before, previous = previous, torch.cat(states[2:], 1)
+                before, previous = previous, joined(states[2:])
                 compute = afresh
             outputs.append(self.classify(previous))
         return torch.stack(outputs)

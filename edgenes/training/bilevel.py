@@ -25,7 +25,7 @@ from edgenes.training.paths import FairPaths, score_loss
 from edgenes.training.schedules import cosine
 from edgenes.training.second_order import unrolled_gradient
 
-SEARCH_VERSION = 3
+SEARCH_VERSION = 4
 """Raise it with every change, here or below, after which `search_genotype` gives other numbers for the same input."""
 Report = Callable[[int, dict[str, float], dict[str, Any]], None]
 OnPath = Callable[[Genotype], None]
@@ -62,11 +62,9 @@ class Bilevel:
             config.seed, lambda: Supernet(config.space, *sizes, config.partial_channels, config.darts_layout)
         )
         self.supernet.to(config.device)
+        self.parameters = list(self.supernet.parameters())
         self.optimizer = torch.optim.SGD(
-            self.supernet.parameters(),
-            config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
+            self.parameters, config.learning_rate, config.momentum, weight_decay=config.weight_decay
         )
         self.fair = FairPaths(config.space, self.generator)
         self.steps = max(1, len(data.weights) // config.batch_size)
@@ -169,7 +167,7 @@ class Bilevel:
                 loss = F.cross_entropy(output, of_piece)
             (loss * share).backward()
             total += share * loss.detach()
-        torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), config.gradient_clip)
+        torch.nn.utils.clip_grad_norm_(self.parameters, config.gradient_clip)
         self.optimizer.step()
         self.step += 1
         if self.on_path is not None and genotype is not None:

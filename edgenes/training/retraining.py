@@ -18,7 +18,7 @@ from edgenes.training.bilevel import Report, initialised
 from edgenes.training.memory import autocast, micro_batches
 from edgenes.training.schedules import cosine
 
-TRAINING_VERSION = 3
+TRAINING_VERSION = 4
 """Raise it with every change, here or below (network, operations, batches), after which `train_network` or `predict`
 gives other numbers for the same input, be it in the last bits: what was stored under the old one is then not found."""
 AUXILIARY_WEIGHT = 0.4  # as in DARTS
@@ -76,8 +76,9 @@ def train_network(
         training.labels = torch.from_numpy(targets).to(config.device)
     network = make_network(config, genotype, data.channels, data.classes).to(config.device)
     network.generator = generator
+    parameters = list(network.parameters())
     optimizer = torch.optim.SGD(
-        network.parameters(), config.learning_rate, config.momentum, weight_decay=config.weight_decay
+        parameters, config.learning_rate, config.momentum, weight_decay=config.weight_decay, fused=True
     )
     steps = max(1, len(data.training) // config.batch_size)
     first = 0
@@ -102,7 +103,7 @@ def train_network(
                     loss = _loss(network(piece), of_piece)
                 (loss * share).backward()
                 total += share * loss.detach()
-            nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
+            nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
             optimizer.step()
         mean = (total / steps).item()
         if not abs(mean) < float("inf"):

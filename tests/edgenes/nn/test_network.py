@@ -210,7 +210,7 @@ def test_networks_give_a_logit_a_class_and_their_cells_have_the_sizes_of_their_t
         if kind == "reduction":
             channels, size = 2 * channels, size // 2
         assert output.shape == (6, channels * space.nodes, size, size)
-    assert torch.equal(network(IMAGES), network.classifier(outputs[-1].mean((2, 3))))
+    torch.testing.assert_close(network(IMAGES), network.classifier(outputs[-1].mean((2, 3))))
     assert network(IMAGES).shape == (6, 3)
 
 

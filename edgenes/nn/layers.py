@@ -1,0 +1,165 @@
+"""The layers of cells, fast on small images on a CPU; their values and gradients are those of torch's layers.
+
+On small images most of a layer's time brings numbers into the order that its kernel wants. So in training a channel's
+numbers stay side by side from layer to layer: (batch, channels, H, W) by shape, (channels, batch, H, W) in memory.
+Then a 1x1 convolution is one product of matrices; a depthwise convolution and an average pool are one a channel, with
+a matrix (pixels, outputs); batch norm is group norm of one image. Larger images have their channels last, in which
+depthwise convolutions, pools and batch norm are several times faster than with the pixels last.
+
+A rule of sizes alone chooses, so that a study's numbers do not depend on what a machine measured.
+"""
+
+import functools
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SMALL = 64
+"""The most pixels of a small image."""
+
+
+def is_small(x: Tensor) -> bool:
+    """Whether x (batch, channels, H, W) are small images, trained on by a CPU in full precision."""
+    return (
+        x.shape[2] * x.shape[3] <= SMALL
+        and x.device.type == "cpu"
+        and torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def by_channel(x: Tensor) -> Tensor:
+    """x as (channels, batch, H, W), contiguous: no copy of what the layers give for small images."""
+    return x.transpose(0, 1).contiguous()
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    """The channels of all parts, one after the other."""
+    if is_small(parts[0]):
+        return torch.cat([by_channel(part) for part in parts]).transpose(0, 1)
+    return torch.cat(parts, 1)
+
+
+def subsample(x: Tensor, stride: int, first: int = 0) -> Tensor:
+    """x[..., first::stride, first::stride], with a gradient in the layout of x."""
+    if is_small(x):
+        return by_channel(x)[..., first::stride, first::stride].transpose(0, 1)
+    return _Subsample.apply(x, stride, first)
+
+
+class _Subsample(torch.autograd.Function):
+    """Slicing alone forgets the layout."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, stride: int, first: int) -> Tensor:
+        last = torch.channels_last
+        ctx.layout = last if x.is_contiguous(memory_format=last) else torch.contiguous_format
+        ctx.shape, ctx.stride, ctx.first = x.shape, stride, first
+        return x[..., first::stride, first::stride].contiguous(memory_format=last)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        everywhere = torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=ctx.layout).zero_()
+        everywhere[..., ctx.first :: ctx.stride, ctx.first :: ctx.stride] = grad
+        return everywhere, None, None
+
+
+def pointwise(x: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
+    """The 1x1 convolution of x by weight (outputs, inputs / groups, 1, 1)."""
+    if not is_small(x):
+        return F.conv2d(x, weight, groups=groups)
+    channels = by_channel(x)
+    products = weight.view(groups, -1, weight.shape[1]) @ channels.view(groups, weight.shape[1], -1)
+    return products.view(-1, *channels.shape[1:]).transpose(0, 1)
+
+
+def batch_norm(x: Tensor, scale: Tensor | None = None) -> Tensor:
+    """x normalised by the batch's own statistics, times scale (channels,)."""
+    if is_small(x):
+        return _normalised(x, scale, None, 1e-5)[0]
+    return F.batch_norm(x, None, None, scale, None, training=True)
+
+
+def _normalised(x: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """x normalised, each channel's mean, and 1 / sqrt(variance + eps), as a group norm with a channel a group."""
+    channels = by_channel(x)
+    count = len(channels)
+    out, mean, inverse = torch.native_group_norm(
+        channels, scale, shift, 1, count, channels.numel() // count, count, eps
+    )
+    return out.view(channels.shape).transpose(0, 1), mean.view(-1), inverse.view(-1)
+
+
+def max_pool(x: Tensor, stride: int) -> Tensor:
+    """The greatest of each window of 3x3 pixels."""
+    return F.max_pool2d(x.contiguous(memory_format=torch.channels_last), 3, stride, 1)
+
+
+def average_pool(x: Tensor, stride: int) -> Tensor:
+    """The mean of each window of 3x3 pixels, without what lies outside."""
+    if not is_small(x):
+        return F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)
+    channels = by_channel(x)
+    height, width = x.shape[2:]
+    pooled = channels.flatten(2) @ _means(height, width, stride, x.dtype)
+    return pooled.view(*channels.shape[:2], -(-height // stride), -(-width // stride)).transpose(0, 1)
+
+
+@functools.cache
+def _means(height: int, width: int, stride: int, dtype: torch.dtype) -> Tensor:
+    """(pixels, outputs): what each pixel adds to each mean."""
+    pixels = torch.eye(height * width, dtype=dtype).view(-1, 1, height, width)
+    return F.avg_pool2d(pixels, 3, stride, 1, count_include_pad=False).flatten(1)
+
+
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution without bias: (batch, inputs, H, W) to (batch, outputs, H, W)."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return pointwise(x, self.weight) if self.bias is None else super().forward(x)
+
+
+class Norm(nn.BatchNorm2d):
+    """Batch norm."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.momentum is None or not is_small(x):
+            return super().forward(x)
+        out, mean, inverse = _normalised(x, self.weight, self.bias, self.eps)
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            samples = out.numel() // len(mean)
+            with torch.no_grad():
+                variance = (inverse.pow(-2) - self.eps) * (samples / (samples - 1))
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(variance, self.momentum)
+                self.num_batches_tracked.add_(1)
+        return out
+
+
+class MaxPool(nn.MaxPool2d):
+    """The greatest of each window of 3x3 pixels."""
+
+    stride: int
+
+    def __init__(self, stride: int):
+        super().__init__(3, stride, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return max_pool(x, self.stride)
+
+
+class AveragePool(nn.AvgPool2d):
+    """The mean of each window of 3x3 pixels, without what lies outside."""
+
+    stride: int
+
+    def __init__(self, stride: int):
+        super().__init__(3, stride, padding=1, count_include_pad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return average_pool(x, self.stride)
