@@ -59,6 +59,13 @@ def test_only_training_on_the_cpu_in_full_precision_takes_the_way_of_small_image
         assert not is_small(x)
 
 
+def test_an_export_has_torchs_layers():
+    network = nn.Sequential(Pointwise(2, 4), Norm(4), AveragePool(2)).eval()
+    program = torch.export.export(network, (torch.zeros(3, 2, 8, 8),))
+    called = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    assert called == {"aten.conv2d.default", "aten.batch_norm.default", "aten.avg_pool2d.default"}
+
+
 @pytest.mark.parametrize("size", [5, 12])
 def test_slices_and_concatenations_are_torchs(size):
     x = torch.randn(2, 3, size, size, generator=seeded(), dtype=torch.float64, requires_grad=True)
