@@ -1,8 +1,8 @@
-"""What depthwise convolutions cost, way by way, and the step of a retraining, with torch's own and with ours.
+"""What depthwise convolutions cost, and the step of a retraining, with torch's layers and with ours.
 
 Forward and backward in turns in one process, CPU time of one thread. `plain` is torch's convolution with its own
-gradients; `columns` and `matrix` compute the kernel's gradient in one way at every size; `ours` chooses by the rule of
-`edgenes/nn/depthwise.py`.
+gradients, channels last; `ours` chooses by the rule of `edgenes/nn/depthwise.py`, here with the copies between both
+layouts, which a network of small images does not make. In a step `plain` is also torch's other layers.
 """
 
 import statistics
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.printing import machine, table
-from edgenes.nn import depthwise as ways
+from edgenes.nn import depthwise, layers
 from edgenes.nn.network import Network
 from edgenes.space.genotype import SearchSpace, random_genotype
 from tune_jobs.execution.worker import keep_freed_memory, leave_out_compiler
@@ -39,21 +39,19 @@ class Options:
 
 
 Run = Callable[[], object]
+Convolution = Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor]
 CHOICES = [(kernel, stride, dilation) for kernel in (3, 5) for stride in (1, 2) for dilation in (1, 2)]
 
 
-def depthwise(way: str, x: torch.Tensor, weight: torch.Tensor, stride: int, dilation: int) -> torch.Tensor:
-    """The convolution in one of the ways."""
-    if way == "plain":
-        return F.conv2d(x, weight, None, stride, dilation * (weight.shape[-1] // 2), dilation, len(weight))
-    return ways.depthwise(x, weight, stride, dilation)
+def plain(x: torch.Tensor, weight: torch.Tensor, stride: int = 1, dilation: int = 1) -> torch.Tensor:
+    """torch's convolution."""
+    return F.conv2d(x, weight, None, stride, dilation * (weight.shape[-1] // 2), dilation, len(weight))
 
 
 @contextmanager
-def only(way: str) -> Iterator[None]:
-    """Let `edgenes` take this way at every size."""
-    pixels = {"columns": 0, "matrix": 1 << 20}.get(way, ways.SMALL_IMAGE)
-    with patch.object(ways, "SMALL_IMAGE", pixels):
+def plain_layers() -> Iterator[None]:
+    """Let networks have torch's layers."""
+    with patch.object(layers, "SMALL", 0), patch.object(depthwise, "depthwise", plain):
         yield
 
 
@@ -71,16 +69,15 @@ def convolutions(options: Options) -> Iterator[list[str]]:
             shape = (options.batch, channels, size, size)
             x = torch.randn(shape).contiguous(memory_format=torch.channels_last).requires_grad_()
             weight = torch.randn(channels, 1, kernel, kernel, requires_grad=True)
-            times: dict[str, list[float]] = {way: [] for way in ("plain", "columns", "matrix", "ours")}
+            times: dict[Convolution, list[float]] = {plain: [], depthwise.depthwise: []}
 
-            def run(way: str, x=x, weight=weight, stride=stride, dilation=dilation) -> None:
-                out = depthwise(way, x, weight, stride, dilation)
+            def run(way: Convolution, x=x, weight=weight, stride=stride, dilation=dilation) -> None:
+                out = way(x, weight, stride, dilation)
                 torch.autograd.grad(out, (x, weight), torch.ones_like(out))
 
             for turn in range(options.repeats + 1):
                 for way, found in times.items():
-                    with only(way):
-                        spent = seconds(lambda way=way: run(way))
+                    spent = seconds(lambda way=way: run(way))
                     if turn:
                         found.append(1e3 * spent)
             name = f"{size}x{size}, {channels}"
@@ -106,7 +103,7 @@ def retraining(size: int, image_channels: int, options: Options) -> list[str]:
 
         found: dict[str, list[float]] = {way: [] for way in times}
         for _ in range(5):
-            with patch.object(ways, "depthwise", lambda *arguments: depthwise("plain", *arguments)):
+            with plain_layers():
                 found["plain"].append(seconds(step))
             found["ours"].append(seconds(step))
         for way, values in found.items():
@@ -122,7 +119,7 @@ def main(options: Options) -> None:
     keep_freed_memory()  # as the study's workers do
     leave_out_compiler()
     print(f"{options.batch} images, forward and backward, milliseconds: median (least); {machine()}\n", flush=True)
-    header = ["images, channels", "kernel, stride, dilation", "plain", "columns", "matrix", "ours"]
+    header = ["images, channels", "kernel, stride, dilation", "plain", "ours"]
     print(table(header, convolutions(options)), flush=True)
     print(f"\nA retraining step, two cells, C=8, mean over {options.genotypes} random genotypes:\n", flush=True)
     rows = [retraining(size, channels, options) for size, channels in options.steps]
