@@ -122,7 +122,7 @@ class HypernetworkConfig(SearchConfig):
     """Training of the hypernetwork with the shared-edge penalty, eqs. (2.2) and (2.3).
 
     With `lam`, a number of shared edges in [0, Lambda], lambda is always that: the search of eq. (2.1), as (2.3) with
-    all of p(lambda) at one point.
+    all of p(lambda) at one point. `either_input` is how lambda counts (see `shared_edges`).
 
     Example:
         >>> from edgenes import HypernetworkConfig
@@ -142,6 +142,7 @@ class HypernetworkConfig(SearchConfig):
     estimator: str = "exact"
     penalty_lambdas: int = 8
     lam: float | None = None
+    either_input: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -52,6 +52,7 @@ RARE = frozenset(
         "survey_epochs",
         "estimator",
         "penalty_lambdas",
+        "either_input",
         "forward",
         "gradient",
         "second_order",

@@ -195,9 +195,10 @@ class Genotype:
         )
 
 
-def shared_edges(a: Genotype, b: Genotype) -> int:
-    """Number of edges with the same cell type, node, input and operation, 0 .. Lambda (section 2.1).
+def shared_edges(a: Genotype, b: Genotype, either_input: bool = False) -> int:
+    """Number of edges of a that b has: the same cell type, node, input and operation, 0 .. Lambda (section 2.1).
 
+    With `either_input` a cell's inputs 0 and 1 are the same input: in a network of one cell they carry the same data.
     Raises ConfigError for genotypes of different search spaces.
 
     Example:
@@ -210,7 +211,12 @@ def shared_edges(a: Genotype, b: Genotype) -> int:
     """
     if a.space != b.space:
         raise ConfigError("genotypes of different search spaces have no edges to compare.")
-    return len(a.edge_set & b.edge_set)
+    if not either_input:
+        return len(a.edge_set & b.edge_set)
+    merged = [
+        [(kind, node, max(edge.input, 1), edge.operation) for kind, node, edge in each.edge_set] for each in (a, b)
+    ]
+    return sum(edge in merged[1] for edge in merged[0])
 
 
 def _pick(options: list[Node], generator: torch.Generator) -> Node:

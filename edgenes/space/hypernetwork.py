@@ -128,8 +128,12 @@ class Hypernetwork(nn.Module):
         return hypernetwork
 
 
-def control_curve(hypernetwork: Hypernetwork, optimal: Genotype, points_per_edge: int = 1) -> list[dict[str, float]]:
+def control_curve(
+    hypernetwork: Hypernetwork, optimal: Genotype, points_per_edge: int = 1, either_input: bool = False
+) -> list[dict[str, float]]:
     """[{"lambda", "shared"}] on a grid over [0, Lambda]: edges that the argmax genotype shares with the optimal one.
+
+    `either_input` as in `shared_edges`.
 
     Example:
         >>> import torch
@@ -142,11 +146,13 @@ def control_curve(hypernetwork: Hypernetwork, optimal: Genotype, points_per_edge
     """
     steps = hypernetwork.space.max_edges * points_per_edge
     grid = [i / points_per_edge for i in range(steps + 1)]
-    return [{"lambda": lam, "shared": shared_edges(hypernetwork.genotype(lam), optimal)} for lam in grid]
+    return [{"lambda": lam, "shared": shared_edges(hypernetwork.genotype(lam), optimal, either_input)} for lam in grid]
 
 
-def control_error(hypernetwork: Hypernetwork, optimal: Genotype) -> float:
+def control_error(hypernetwork: Hypernetwork, optimal: Genotype, either_input: bool = False) -> float:
     """Mean |lambda - shared edges| over lambda = 0, 1, ..., Lambda: 0 is perfect control of the diversity.
+
+    `either_input` as in `shared_edges`.
 
     Example:
         >>> import torch
@@ -155,7 +161,7 @@ def control_error(hypernetwork: Hypernetwork, optimal: Genotype) -> float:
         >>> control_error(hypernetwork, hypernetwork.genotype(4)) > 0.5
         True
     """
-    curve = control_curve(hypernetwork, optimal)
+    curve = control_curve(hypernetwork, optimal, either_input=either_input)
     return sum(abs(point["lambda"] - point["shared"]) for point in curve) / len(curve)
 
 

@@ -9,20 +9,24 @@ from edgenes.space.genotype import Genotype, SearchSpace
 from edgenes.space.logits import ArchitectureLogits, gumbel_weights, incoming, node_logits, pair_probabilities
 
 
-def _optimal_mask(optimal: Genotype, like: Tensor) -> Tensor:
+def _optimal_mask(optimal: Genotype, like: Tensor, either_input: bool) -> Tensor:
     """(types, edges, operations): 1 at the edges and operations of the optimal genotype, else 0."""
     edges, operations = (index.to(like.device) for index in optimal.indices)
     types = torch.arange(edges.shape[0], device=like.device).view(-1, 1, 1)
     mask = torch.zeros(like.shape[-3:], dtype=like.dtype, device=like.device)
     mask[types, edges, operations] = 1
+    if either_input:
+        for node in range(optimal.space.nodes):
+            pair = [optimal.space.edge(node, 0), optimal.space.edge(node, 1)]
+            mask[:, pair] = mask[:, pair].amax(1, keepdim=True)
     return mask
 
 
-def _exact(logits: ArchitectureLogits, optimal: Genotype, lam: Tensor) -> Tensor:
+def _exact(logits: ArchitectureLogits, optimal: Genotype, lam: Tensor, either_input: bool) -> Tensor:
     """E (lambda - shared)^2 over genotypes drawn from the logits, in closed form: bias squared plus variance."""
     space = optimal.space
     edge, missing = incoming(space)
-    hit = (logits.alpha.softmax(-1) * _optimal_mask(optimal, logits.alpha)).sum(-1)
+    hit = (logits.alpha.softmax(-1) * _optimal_mask(optimal, logits.alpha, either_input)).sum(-1)
     hit = hit[..., edge].masked_fill(missing.to(hit.device), 0)  # s_i: (..., types, nodes, inputs)
     if space.inputs_per_node == 1:
         mean = (node_logits(logits.beta, space).softmax(-1) * hit).sum(-1)
@@ -42,10 +46,11 @@ def _gumbel(
     lam: Tensor,
     temperature: float,
     generator: torch.Generator,
+    either_input: bool,
 ) -> Tensor:
     """(lambda - <optimal, GS(logits)>)^2 with one Gumbel-softmax sample, as printed in eq. (2.3)."""
     operations, edges = gumbel_weights(logits, optimal.space, temperature, generator)
-    share = (operations * _optimal_mask(optimal, operations)).sum(-1) * edges
+    share = (operations * _optimal_mask(optimal, operations, either_input)).sum(-1) * edges
     return (lam - share.sum((-2, -1))).square()
 
 
@@ -56,13 +61,15 @@ def shared_edge_penalty(
     estimator: str = "exact",
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
+    either_input: bool = False,
 ) -> Tensor:
     """(lambda - number of edges shared with `optimal`)^2 of the relaxed architecture.
 
     logits without a batch axis and a float lambda give a scalar; with one, lam is (batch,) and so is the result.
     `exact` is the expectation over sampled genotypes, (lambda - mu)^2 + variance: no noise, no temperature;
     `gumbel` is the paper's single Gumbel-softmax sample at `temperature`, its noise from `generator`.
-    Raises ConfigError on an unknown estimator, a temperature <= 0, or `gumbel` without a generator.
+    `either_input` as in `shared_edges`. Raises ConfigError on an unknown estimator, a temperature <= 0, or `gumbel`
+    without a generator.
 
     Example:
         >>> import torch
@@ -78,9 +85,9 @@ def shared_edge_penalty(
         raise ConfigError("the logits and the optimal genotype are of different search spaces.")
     lam = torch.as_tensor(lam, dtype=logits.alpha.dtype, device=logits.alpha.device)
     if estimator == "exact":
-        return _exact(logits, optimal, lam)
+        return _exact(logits, optimal, lam, either_input)
     if estimator != "gumbel":
         raise ConfigError(f"estimator must be one of {', '.join(ESTIMATORS)}, got {estimator!r}.")
     if temperature <= 0 or generator is None:
         raise ConfigError(f"the gumbel estimator needs a temperature > 0 and a generator, got {temperature}.")
-    return _gumbel(logits, optimal, lam, temperature, generator)
+    return _gumbel(logits, optimal, lam, temperature, generator, either_input)

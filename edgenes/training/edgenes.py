@@ -48,8 +48,8 @@ def training_lambda(config: HypernetworkConfig, generator: torch.Generator) -> f
 def trained_control_error(config: HypernetworkConfig, hypernetwork: Hypernetwork, optimal: Genotype) -> float:
     """The control error over the lambdas that were trained: all whole ones, or the fixed one."""
     if config.lam is None:
-        return control_error(hypernetwork, optimal)
-    return abs(config.lam - shared_edges(hypernetwork.genotype(config.lam), optimal))
+        return control_error(hypernetwork, optimal, config.either_input)
+    return abs(config.lam - shared_edges(hypernetwork.genotype(config.lam), optimal, config.either_input))
 
 
 def train_hypernetwork(
@@ -110,7 +110,9 @@ def train_hypernetwork(
             lam = training_lambda(config, loop.generator)  # the same in both steps
             # the outer problem of eq. (2.3), on H: the loss and c times the penalty
             lams = penalty_lambdas(config, loop.generator).to(config.device)
-            penalty = shared_edge_penalty(hypernetwork(lams), optimal, lams, config.estimator, t, loop.generator).mean()
+            penalty = shared_edge_penalty(
+                hypernetwork(lams), optimal, lams, config.estimator, t, loop.generator, config.either_input
+            ).mean()
             loss = c * penalty
             if learning:
                 if isinstance(loop, Guided):

@@ -18,6 +18,8 @@ class SearchOptions:
     """Penalty in closed form, by the paper's Gumbel sample, or either."""
     penalty_lambdas: int = HypernetworkConfig.penalty_lambdas
     """Lambdas over which a step of the penalty is averaged."""
+    either_input: bool = False
+    """Lambda counts an edge as shared from whichever of a cell's two inputs it comes."""
     forward: Literal[*FORWARDS] = "sampled"
     """Forward pass of the supernet."""
     gradient: Literal[*GRADIENTS] = "score"

@@ -41,6 +41,7 @@ def setting_of(
             epochs=budget.hypernetwork_epochs,
             penalty_lambdas=search.penalty_lambdas,
             estimator=estimator,
+            either_input=search.either_input,
             **annealing,
             **supernet,
         ),

@@ -15,7 +15,6 @@ from edgenes.methods.catalogue import logistic_regression
 from edgenes.metrics import TINY, ensemble_probabilities, of_labels, summary
 from edgenes.nn.network import Network
 from edgenes.selection import Selection, calibrate, cross_fitted, select_ensemble
-from edgenes.space.genotype import shared_edges
 from edgenes.space.hypernetwork import Hypernetwork, control_error
 from edgenes.training.retraining import predict
 from edgenes.uncertainty import Abstention
@@ -176,7 +175,7 @@ def ensemble_job(
             f"{hypernetwork} is not the hypernetwork that was chosen: its SHA-256 is not {job['hypernetwork']}. "
             "Restore it from a copy."
         )
-    error = control_error(Hypernetwork.load(hypernetwork), context.optimal)
+    error = control_error(Hypernetwork.load(hypernetwork), context.optimal, context.setting.hypernetwork.either_input)
     pool = pool_of(context, data, with_optimal(context, finalist_members(context, finalist)))
     selection = select(context, data, pool)
     reached("test read")
@@ -217,7 +216,7 @@ def save_ensemble(
         {
             "digest": entry.member.genotype.digest,
             "lambda": entry.lam,
-            "shared": shared_edges(entry.member.genotype, context.optimal),
+            "shared": context.shared_edges(entry.member.genotype),
             "seed": entry.member.config.seed,
             "genotype": entry.member.genotype.to_dict(),
             **evaluate.scores(validation[i], on_test[i]),

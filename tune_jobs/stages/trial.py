@@ -13,7 +13,6 @@ from edgenes.data.batches import DeviceData
 from edgenes.data.dataset import Dataset
 from edgenes.ensemble import Ensemble
 from edgenes.metrics import accuracy
-from edgenes.space.genotype import Genotype, shared_edges
 from edgenes.space.hypernetwork import CONTROL_LIMIT, Candidate, control_curve
 from edgenes.training.edgenes import HypernetworkResult, train_hypernetwork
 from edgenes.training.memory import with_less_memory
@@ -77,7 +76,7 @@ def run_trial(
     context.place.files.publish(name)
     attributes: dict[str, Any] = {
         "control_error": error,
-        "control_curve": control_curve(hypernetwork, context.optimal, CURVE_POINTS),
+        "control_curve": control_curve(hypernetwork, context.optimal, CURVE_POINTS, config.either_input),
         "hypernetwork": name,
     }
     if out_of_memory:
@@ -112,7 +111,7 @@ def run_trial(
                 attributes["out_of_memory"] = retrained.out_of_memory
         predictions.append(probabilities)
         measured = {"accuracy": accuracy(probabilities, labels), "parameters": parameters(training, candidate, data)}
-        rows.append(candidate_row(candidate, context.optimal) | measured)
+        rows.append(candidate_row(candidate, context) | measured)
         mean = float(np.mean([row["accuracy"] for row in rows]))
         seen = Report(
             stage="candidates",
@@ -173,12 +172,12 @@ def parameters(training: TrainingConfig, candidate: Candidate, data: Dataset) ->
     return sum(weight.numel() for weight in network.parameters())
 
 
-def candidate_row(candidate: Candidate, optimal: Genotype) -> dict[str, Any]:
+def candidate_row(candidate: Candidate, context: StudyContext) -> dict[str, Any]:
     """Plain values of a candidate: {"digest", "lambda", "source", "shared", "genotype"}."""
     return {
         "digest": candidate.genotype.digest,
         "lambda": candidate.lam,
         "source": candidate.source,
-        "shared": shared_edges(candidate.genotype, optimal),
+        "shared": context.shared_edges(candidate.genotype),
         "genotype": candidate.genotype.to_dict(),
     }

@@ -9,7 +9,7 @@ import torch
 from edgenes.methods.budget import Setting
 from edgenes.predictor import PerformancePredictor
 from edgenes.seeds import stable_seed
-from edgenes.space.genotype import Genotype
+from edgenes.space.genotype import Genotype, shared_edges
 from edgenes.space.hypernetwork import Candidate, Hypernetwork, draw_candidates
 from tune_jobs.files.layout import PREDICTOR, hypernetwork_path
 from tune_jobs.files.workplace import Workplace
@@ -62,6 +62,10 @@ class StudyContext:
     def hypernetwork(self, trial: int) -> Path:
         """The file of a trial's hypernetwork, fetched to this machine if it lies elsewhere."""
         return self.place.files.fetch(hypernetwork_path(trial))
+
+    def shared_edges(self, genotype: Genotype) -> int:
+        """How many edges it shares with the optimal genotype, as the study counts them."""
+        return shared_edges(genotype, self.optimal, self.setting.hypernetwork.either_input)
 
     def candidates(
         self, hypernetwork: Hypernetwork, trial_seed: int, low: float = 0.0, high: float | None = None

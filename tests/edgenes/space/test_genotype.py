@@ -51,6 +51,14 @@ def test_random_genotypes_are_uniform(space):
     assert abs(chi_square(counts, len(every))) < 4
 
 
+def test_with_either_input_an_edge_from_input_0_is_that_from_input_1():
+    space = SearchSpace(nodes=2)
+    pool, skip = "max_pool_3x3", "skip_connect"
+    a = Genotype(space, (((Edge(0, pool),), (Edge(2, skip),)),))
+    b = Genotype(space, (((Edge(1, pool),), (Edge(1, skip),)),))
+    assert (shared_edges(a, b), shared_edges(a, b, either_input=True)) == (0, 1)
+
+
 @pytest.mark.parametrize("space", [TINY, TINY_PAIRS], ids=["one input", "two inputs"])
 @pytest.mark.parametrize("edges", [1, 2])
 def test_deviate_is_uniform_among_the_completions_of_the_kept_edges(space, edges):

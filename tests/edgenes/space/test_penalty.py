@@ -30,16 +30,18 @@ def near(optimal, seed, dtype=torch.float32, batch=()):
 
 
 @SPACES
+@pytest.mark.parametrize("either_input", [False, True])
 @pytest.mark.parametrize("lam", [0.0, 1.7])
-def test_exact_is_the_mean_over_sampled_genotypes(space, lam):
+def test_exact_is_the_mean_over_sampled_genotypes(space, lam, either_input):
     optimal = random_genotype(space, seeded(1))
     logits = near(optimal, seed=2)
     n = 1500
-    shared = [shared_edges(optimal, g) for g in sample_genotypes(logits, space, n, seeded(3))]
+    shared = [shared_edges(g, optimal, either_input) for g in sample_genotypes(logits, space, n, seeded(3))]
     assert len(set(shared)) > 2
     squares = (lam - torch.tensor(shared, dtype=torch.float64)) ** 2
     error = squares.std() / n**0.5
-    assert abs(shared_edge_penalty(logits, optimal, lam).item() - squares.mean()) < 4 * error
+    found = shared_edge_penalty(logits, optimal, lam, either_input=either_input).item()
+    assert abs(found - squares.mean()) < 4 * error
 
 
 @SPACES

@@ -273,12 +273,14 @@ def test_runs_on_a_gpu_start_from_the_same_numbers(train, name):
 # --- what the method is for -----------------------------------------------------------------------------------------
 
 
-def test_lambda_controls_the_shared_edges_on_digits():
+@pytest.mark.parametrize("either_input", [False, True])
+def test_lambda_controls_the_shared_edges_on_digits(either_input):
     optimal = random_genotype(SearchSpace(), seeded(100))
-    result = train_hypernetwork(HypernetworkConfig(epochs=8), load_data("digits"), optimal)
+    config = HypernetworkConfig(epochs=8, either_input=either_input)
+    result = train_hypernetwork(config, load_data("digits"), optimal)
     assert result.control_error <= 0.25
-    assert shared_edges(result.hypernetwork.genotype(0), optimal) == 0
-    assert result.hypernetwork.genotype(4) == optimal
+    for lam in (0, 4):
+        assert shared_edges(result.hypernetwork.genotype(lam), optimal, either_input) == lam
 
 
 def dominoes(count, rng):
