@@ -33,7 +33,7 @@ class Depthwise(nn.Conv2d):
 def depthwise(x: Tensor, weight: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
     """x (batch, channels, H, W) convolved by weight (channels, 1, k, k), k odd, padded by dilation * (k // 2).
 
-    On the CPU, numbers of the kernel that never meet an image are left out. There
+    On the CPU, numbers of the kernel that never meet an image are left out, and
 
     - small images, in training, are multiplied by a matrix (pixels, outputs) a channel (see `edgenes.nn.layers`);
     - for others, at stride 1, where torch's own gradients are slow, the kernel's is computed in pieces of 3 columns,

@@ -7,7 +7,7 @@ matrix (pixels, pixels) a channel, and a 1x1 convolution one with a matrix (chan
 
 import copy
 from collections.abc import Callable
-from typing import cast
+from typing import TypeGuard, cast
 
 import torch
 import torch.nn.functional as F
@@ -79,7 +79,7 @@ def folded(network: Network) -> Network:
         if isinstance(module, nn.Sequential):
             for k in range(len(module) - 1):
                 convolution, norm = module[k], module[k + 1]
-                if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                if _is_plain(convolution) and isinstance(norm, nn.BatchNorm2d):
                     module[k], module[k + 1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
         elif isinstance(module, FactorizedReduce):
             scale, shift = _scale_and_shift(module.norm)
@@ -89,6 +89,11 @@ def folded(network: Network) -> Network:
                 half.bias = nn.Parameter(shift[part], requires_grad=False)
             module.norm = cast(Norm, nn.Identity())
     return network
+
+
+def _is_plain(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether it is the convolution of its weights and bias, which another subclass may not be."""
+    return type(module) in (nn.Conv2d, Pointwise)
 
 
 def _scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -145,7 +150,7 @@ def _step(module: nn.Module, size: Size) -> Step:
     """The module in eval mode as a function of (channels, batch, pixels)."""
     if isinstance(module, nn.ReLU):
         return torch.relu
-    if isinstance(module, Pointwise):
+    if _is_plain(module) and module.kernel_size == module.stride == (1, 1) and module.groups == 1:
         return _pointwise(module)
     if isinstance(module, Depthwise | nn.AvgPool2d):
         return _spatial(module, size)

@@ -1,7 +1,7 @@
 """The layers of cells, fast on small images on a CPU; their values and gradients are those of torch's layers.
 
-On small images most of a layer's time brings numbers into the order that its kernel wants. So in training a channel's
-numbers stay side by side from layer to layer: (batch, channels, H, W) by shape, (channels, batch, H, W) in memory.
+On small images most of a layer's time is spent on reordering numbers for its kernel. So in training a channel's numbers
+stay side by side from layer to layer: (batch, channels, H, W) by shape, (channels, batch, H, W) in memory.
 Then a 1x1 convolution is one product of matrices; a depthwise convolution and an average pool are one a channel, with
 a matrix (pixels, outputs); batch norm is group norm of one image. Larger images have their channels last, in which
 depthwise convolutions, pools and batch norm are several times faster than with the pixels last.
@@ -18,16 +18,20 @@ from torch import Tensor, nn
 
 SMALL = 64
 """The most pixels of a small image."""
+WINDOW, PADDING = 3, 1
+"""Of pools, in pixels."""
+_average = functools.partial(F.avg_pool2d, kernel_size=WINDOW, padding=PADDING, count_include_pad=False)
 
 
 def is_small(x: Tensor) -> bool:
     """Whether x (batch, channels, H, W) are small images, trained on by a CPU in full precision."""
     return (
         x.shape[2] * x.shape[3] <= SMALL
+        and len(x) > 0
         and x.device.type == "cpu"
         and torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()  # nor exporting: others' compilers order numbers as they like
+        and not torch.compiler.is_compiling()  # nor exporting: both choose their own layout
     )
 
 
@@ -95,13 +99,13 @@ def _normalised(x: Tensor, scale: Tensor | None, shift: Tensor | None, eps: floa
 
 def max_pool(x: Tensor, stride: int) -> Tensor:
     """The greatest of each window of 3x3 pixels."""
-    return F.max_pool2d(x.contiguous(memory_format=torch.channels_last), 3, stride, 1)
+    return F.max_pool2d(x.contiguous(memory_format=torch.channels_last), WINDOW, stride, PADDING)
 
 
 def average_pool(x: Tensor, stride: int) -> Tensor:
     """The mean of each window of 3x3 pixels, without what lies outside."""
     if not is_small(x):
-        return F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)
+        return _average(x, stride=stride)
     channels = by_channel(x)
     height, width = x.shape[2:]
     pooled = channels.flatten(2) @ _means(height, width, stride, x.dtype)
@@ -112,7 +116,7 @@ def average_pool(x: Tensor, stride: int) -> Tensor:
 def _means(height: int, width: int, stride: int, dtype: torch.dtype) -> Tensor:
     """(pixels, outputs): what each pixel adds to each mean."""
     pixels = torch.eye(height * width, dtype=dtype).view(-1, 1, height, width)
-    return F.avg_pool2d(pixels, 3, stride, 1, count_include_pad=False).flatten(1)
+    return _average(pixels, stride=stride).flatten(1)
 
 
 class Pointwise(nn.Conv2d):
@@ -122,6 +126,7 @@ class Pointwise(nn.Conv2d):
         super().__init__(inputs, outputs, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        # Batch norm that is folded into it adds a bias.
         return pointwise(x, self.weight) if self.bias is None else super().forward(x)
 
 
@@ -129,7 +134,8 @@ class Norm(nn.BatchNorm2d):
     """Batch norm."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.momentum is None or not is_small(x):
+        one = x.numel() == x.shape[1]  # value a channel, which torch refuses
+        if not self.training or self.momentum is None or one or not is_small(x):
             return super().forward(x)
         out, mean, inverse = _normalised(x, self.weight, self.bias, self.eps)
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
@@ -148,7 +154,7 @@ class MaxPool(nn.MaxPool2d):
     stride: int
 
     def __init__(self, stride: int):
-        super().__init__(3, stride, padding=1)
+        super().__init__(WINDOW, stride, PADDING)
 
     def forward(self, x: Tensor) -> Tensor:
         return max_pool(x, self.stride)
@@ -160,7 +166,7 @@ class AveragePool(nn.AvgPool2d):
     stride: int
 
     def __init__(self, stride: int):
-        super().__init__(3, stride, padding=1, count_include_pad=False)
+        super().__init__(WINDOW, stride, PADDING, count_include_pad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return average_pool(x, self.stride)

@@ -88,7 +88,8 @@ def _outgoing(modules: Modules, names: Sequence[str], x: Tensor, weights: Tensor
         alike["skip_connect"] = x
     if not alike:
         return [out for out in own if out is not None]
-    small = is_small(next(iter(alike.values())))  # as it lies in memory
+    small = is_small(next(iter(alike.values())))
+    # The numbers as they lie in memory.
     there, back = ((1, 0, 2, 3), (0, 2, 1, 3, 4)) if small else ((0, 2, 3, 1), (0, 1, 4, 2, 3))
     shared = torch.stack([out.permute(there) for out in alike.values()])
     mixed = torch.stack([of[name] for name in alike], 1) @ shared.flatten(1)
@@ -141,4 +142,5 @@ def _reduced(x: Tensor, modules: Modules, scale: Tensor) -> Tensor:
     odd = F.pad(subsample(x, 2, first=1), (0, width % 2, 0, height % 2))
     odd = pointwise(odd, torch.cat([r.odd.weight for r in reducers]))
     halves = [half.unflatten(1, (len(modules), -1)) for half in (even, odd)]
-    return _scaled_norm(torch.cat(halves, 2).flatten(1, 2).contiguous(memory_format=torch.channels_last), scale)
+    out = torch.cat(halves, 2).flatten(1, 2)
+    return _scaled_norm(out if is_small(out) else out.contiguous(memory_format=torch.channels_last), scale)

@@ -198,7 +198,7 @@ class Genotype:
 def shared_edges(a: Genotype, b: Genotype, either_input: bool = False) -> int:
     """Number of edges of a that b has: the same cell type, node, input and operation, 0 .. Lambda (section 2.1).
 
-    With `either_input` a cell's inputs 0 and 1 are the same input: in a network of one cell they carry the same data.
+    With `either_input` a cell's inputs 0 and 1 count as one: in a network's first cell they carry the same data.
     Raises ConfigError for genotypes of different search spaces.
 
     Example:
@@ -211,12 +211,19 @@ def shared_edges(a: Genotype, b: Genotype, either_input: bool = False) -> int:
     """
     if a.space != b.space:
         raise ConfigError("genotypes of different search spaces have no edges to compare.")
-    if not either_input:
-        return len(a.edge_set & b.edge_set)
-    merged = [
-        [(kind, node, max(edge.input, 1), edge.operation) for kind, node, edge in each.edge_set] for each in (a, b)
+    own = set(counted_edges(b, either_input))
+    return sum(edge in own for edge in counted_edges(a, either_input))
+
+
+def counted_edges(genotype: Genotype, either_input: bool) -> list[tuple[int, int, int, str]]:
+    """(cell type, node, input, operation) of each edge in order, as `shared_edges` compares them."""
+    first = int(either_input)
+    return [
+        (kind, node, max(first, edge.input), edge.operation)
+        for kind, cell in enumerate(genotype.cells)
+        for node, edges in enumerate(cell)
+        for edge in edges
     ]
-    return sum(edge in merged[1] for edge in merged[0])
 
 
 def _pick(options: list[Node], generator: torch.Generator) -> Node:

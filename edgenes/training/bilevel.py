@@ -127,7 +127,7 @@ class Bilevel:
             return run
 
         found, value = unrolled_gradient(
-            list(self.supernet.parameters()),
+            self.parameters,
             leaves,
             loss(*batch),
             loss(images, labels),

@@ -14,6 +14,7 @@ from edgenes.data.dataset import Dataset, Part
 from edgenes.errors import DivergedError
 from edgenes.nn.network import Network, check_image_size
 from edgenes.space.genotype import Genotype
+from edgenes.space.operations import OPERATIONS
 from edgenes.training.bilevel import Report, initialised
 from edgenes.training.memory import autocast, micro_batches
 from edgenes.training.schedules import cosine
@@ -77,8 +78,10 @@ def train_network(
     network = make_network(config, genotype, data.channels, data.classes).to(config.device)
     network.generator = generator
     parameters = list(network.parameters())
+    # A user's own operation may give a weight its first gradient late, which torch's fused SGD refuses.
+    fused = OPERATIONS.own().keys().isdisjoint(edge.operation for *_, edge in genotype.edge_set)
     optimizer = torch.optim.SGD(
-        parameters, config.learning_rate, config.momentum, weight_decay=config.weight_decay, fused=True
+        parameters, config.learning_rate, config.momentum, weight_decay=config.weight_decay, fused=fused
     )
     steps = max(1, len(data.training) // config.batch_size)
     first = 0

@@ -105,6 +105,7 @@ def test_a_command_ends_with_conclusions_and_a_report(command, ray_local, tmp_pa
     ("kind", "options", "field"),
     [
         (ControlConfig, {"genotypes": 0}, "genotypes"),
+        (ControlConfig, {"either_input": True}, "either-input"),
         (ConvergenceConfig, {"ensemble_size": 1}, "ensemble_size"),
         (ConvergenceConfig, {"points": 1}, "points"),
         (ConvergenceConfig, {"hypernetwork_epochs": 1}, "hypernetwork_epochs"),

@@ -18,6 +18,8 @@ class ExperimentConfig(StudyConfig):
     """What all experiments take."""
 
     NAME: ClassVar[str] = "experiment"
+    PAPERS_COUNT: ClassVar[bool] = True
+    """Whether its results are numbers of shared edges, as the paper counts them."""
     """The study's name, and the first part of its folder's."""
     SMOKE: ClassVar[dict[str, Any]] = {**StudyConfig.SMOKE, "seeds": 2}
     CHANGEABLE: ClassVar[frozenset[str]] = StudyConfig.CHANGEABLE | {"seeds"}
@@ -39,6 +41,8 @@ class ExperimentConfig(StudyConfig):
         check_at_most(self, MOST, "seeds")
         if self.search.estimator == "both":
             raise ConfigError("an experiment has one estimator of the penalty: give --estimator exact or gumbel.")
+        if self.search.either_input and self.PAPERS_COUNT:
+            raise ConfigError(f"the study {self.NAME} counts shared edges as the paper does: leave --either-input out.")
         if self.search.max_parameter_free is not None:
             check_at_most(self.search, self.space.max_edges, "max_parameter_free")
         self.setting("cpu")  # each configuration checks its own fields
@@ -53,6 +57,7 @@ class ExperimentConfig(StudyConfig):
 class ComparisonConfig(ExperimentConfig):
     """What experiments take that compare methods."""
 
+    PAPERS_COUNT: ClassVar[bool] = False
     methods: tuple[str, ...] = tuple(METHODS)
     """The methods to compare; your own ones are added by edgenes.register_method."""
 

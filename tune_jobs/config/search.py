@@ -19,7 +19,7 @@ class SearchOptions:
     penalty_lambdas: int = HypernetworkConfig.penalty_lambdas
     """Lambdas over which a step of the penalty is averaged."""
     either_input: bool = False
-    """Lambda counts an edge as shared from whichever of a cell's two inputs it comes."""
+    """Lambda counts an edge as shared from either input of its cell; these differ after the first cell."""
     forward: Literal[*FORWARDS] = "sampled"
     """Forward pass of the supernet."""
     gradient: Literal[*GRADIENTS] = "score"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from edgenes.space.genotype import Genotype
+from edgenes.space.genotype import Genotype, counted_edges
 from edgenes.space.operations import label
 from tune_jobs.report.style import BLUE, GREY, VERMILLION
 from tune_jobs.report.svg import box, drawing, line, path, text
@@ -57,12 +57,15 @@ class Wire:
     end: float
 
 
-def cell_frame(genotype: Genotype, optimal: Genotype | None = None) -> pd.DataFrame:
+def cell_frame(genotype: Genotype, optimal: Genotype | None = None, either_input: bool = False) -> pd.DataFrame:
     """The edges of a genotype: columns cell_type, node, input, operation, label, shared; a row an edge.
 
     Nodes are numbered as inputs are: 0 and 1 are the cell's inputs, 2 the first intermediate node. `shared`
-    says whether `optimal` has the edge too (same node, input and operation), and is None without `optimal`.
+    says whether `optimal` has the edge too (same node, input and operation), and is None without `optimal`;
+    `either_input` as in `shared_edges`.
     """
+    own = None if optimal is None else set(counted_edges(optimal, either_input))
+    counted = iter(counted_edges(genotype, either_input))
     rows = [
         {
             "cell_type": name,
@@ -70,10 +73,10 @@ def cell_frame(genotype: Genotype, optimal: Genotype | None = None) -> pd.DataFr
             "input": edge.input,
             "operation": edge.operation,
             "label": label(edge.operation),
-            "shared": None if optimal is None else (cell, node, edge) in optimal.edge_set,
+            "shared": None if own is None else next(counted) in own,
         }
-        for cell, name in enumerate(genotype.space.cell_types)
-        for node, edges in enumerate(genotype.cells[cell])
+        for name, cell in zip(genotype.space.cell_types, genotype.cells, strict=True)
+        for node, edges in enumerate(cell)
         for edge in edges
     ]
     return pd.DataFrame(rows).astype({"shared": object})
@@ -107,10 +110,10 @@ def layout_cell(edges: pd.DataFrame, top: float = 0.0) -> tuple[list[Box], list[
     return [*boxes, output], wires
 
 
-def cell_svg(genotype: Genotype, optimal: Genotype | None = None, title: str = "") -> str:
+def cell_svg(genotype: Genotype, optimal: Genotype | None = None, title: str = "", either_input: bool = False) -> str:
     """A genotype's cells, one below the other; edges that `optimal` lacks are dashed."""
     parts, bottom, right = [text(MARGIN, 24, title, 17)] if title else [], 32.0 if title else 0.0, 0.0
-    for name, edges in cell_frame(genotype, optimal).groupby("cell_type", sort=False):
+    for name, edges in cell_frame(genotype, optimal, either_input).groupby("cell_type", sort=False):
         shared = "" if optimal is None else f": {edges['shared'].sum()} of {len(edges)} edges shared"
         parts.append(text(MARGIN, bottom + 20, f"{name} cell{shared}", 14))
         boxes, wires = layout_cell(edges, bottom + 34)

@@ -39,13 +39,15 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
     best = study.get_trials(deepcopy=False)[result["chosen"]["number"]]
     rows = comparison(result)
     genotypes = _genotypes(result)
-    optimal = genotypes["Optimal genotype"]
+    optimal, either_input = genotypes["Optimal genotype"], _either_input(result)
     frames = {
         "weights": weight_frame(ran),
         "control": control_frame(best.user_attrs["control_curve"], best.user_attrs.get("candidates", [])),
         "comparison": pd.DataFrame(rows),
         "members": pd.DataFrame(member_rows(result)),
-        "cells": pd.concat(cell_frame(genotype, optimal).assign(cell=title) for title, genotype in genotypes.items()),
+        "cells": pd.concat(
+            cell_frame(genotype, optimal, either_input).assign(cell=title) for title, genotype in genotypes.items()
+        ),
         "trials": trials,
     }
     if _has_importances(study):
@@ -88,7 +90,10 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
         Section(
             "Cells",
             "Dashed edges are not in the optimal genotype.",
-            drawings=[cell_svg(g, None if g is optimal else optimal, title) for title, g in genotypes.items()],
+            drawings=[
+                cell_svg(genotype, None if genotype is optimal else optimal, title, either_input)
+                for title, genotype in genotypes.items()
+            ],
         ),
         Section(
             "The study",
@@ -161,7 +166,12 @@ def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
 def _members(result: dict[str, Any], genotypes: dict[str, Genotype]) -> pd.DataFrame:
     """The members' table, each with a small picture of its cells."""
     optimal, *cells = genotypes.values()
-    return _table(member_rows(result)).assign(cell=[Drawing(cell_svg(cell, optimal)) for cell in cells])
+    drawings = [Drawing(cell_svg(cell, optimal, either_input=_either_input(result))) for cell in cells]
+    return _table(member_rows(result)).assign(cell=drawings)
+
+
+def _either_input(result: dict[str, Any]) -> bool:
+    return result["config"].get("either_input", False)  # an older study has none
 
 
 def _genotypes(result: dict[str, Any]) -> dict[str, Genotype]:

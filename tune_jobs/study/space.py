@@ -16,7 +16,7 @@ from edgenes.validation import check_choice
 CONSTRAINT = "control_error"
 RATIOS = {"c_ratio": ("c_start", "c_end"), "t_ratio": ("t_end", "t_start")}
 """Parameters that are one field of the configuration divided by another: first = ratio x second."""
-_FIXED = {"seed", "device", "space", "epochs", "lam", "max_parameter_free", "stop_parameter_free"}
+_FIXED = {"seed", "device", "space", "epochs", "lam", "either_input", "max_parameter_free", "stop_parameter_free"}
 
 
 def default_params(names: Iterable[str]) -> dict[str, Any]:

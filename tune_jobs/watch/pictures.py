@@ -24,14 +24,14 @@ _TAG = re.compile(rf"\A(\*\*({'|'.join(NAMES.values())})\.\*\* ?)+\n\n")
 _LINE = re.compile(" ".join(rf"{name}: trial \d+\." for name in NAMES.values()))
 
 
-def trial_pictures(attributes: Mapping[str, Any], optimal: Genotype) -> dict[str, str]:
+def trial_pictures(attributes: Mapping[str, Any], optimal: Genotype, either_input: bool = False) -> dict[str, str]:
     """File names and SVG of what a trial's attributes hold: its control curve, its most accurate candidate's cell."""
     curve, candidates = attributes.get("control_curve"), attributes.get("candidates", [])
     pictures = {"control.svg": control_svg(control_frame(curve, candidates))} if curve else {}
     if candidates:
         best = max(candidates, key=lambda row: row["accuracy"])
         title = f"Most accurate candidate: {best['accuracy']:.3f}"
-        pictures["cell.svg"] = cell_svg(Genotype.from_dict(best["genotype"]), optimal, title)
+        pictures["cell.svg"] = cell_svg(Genotype.from_dict(best["genotype"]), optimal, title, either_input)
     return pictures
 
 
@@ -92,7 +92,8 @@ class Album:
             note_once(trial, trial_note(ended, self._config))
             (self._config.folder / ARTIFACTS).mkdir(exist_ok=True)
             there = {meta.filename for meta in get_all_artifact_meta(trial)}
-            for name, svg in trial_pictures(ended.attributes, self._optimal).items():
+            pictures = trial_pictures(ended.attributes, self._optimal, self._config.search.either_input)
+            for name, svg in pictures.items():
                 if name not in there:
                     self._attach(trial, name, svg)
         except Exception as error:  # no picture fails a trial

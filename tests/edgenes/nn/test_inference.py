@@ -1,13 +1,16 @@
 """A network as it is asked gives the numbers of the one that was trained, whatever its operations and sizes."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
+from edgenes.nn.depthwise import Depthwise
 from edgenes.nn.inference import FastNetwork, folded
 from edgenes.nn.network import Network, calibrate
 from edgenes.space.genotype import Edge, Genotype, SearchSpace, random_genotype
-from edgenes.space.operations import DARTS_OPERATIONS
+from edgenes.space.operations import DARTS_OPERATIONS, OPERATIONS, register_operation
 from tests.support.toys import seeded
 
 
@@ -60,6 +63,20 @@ def test_batch_norms_behind_convolutions_are_gone_and_the_network_stays():
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded(network).modules())
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, weight / weight.std((1, 2, 3), keepdim=True), self.bias)
+
+
+@pytest.mark.parametrize("convolution", [Standardised(6, 6, 3, padding=1), Depthwise(6, 3), nn.Conv2d(6, 6, 1)])
+def test_only_convolutions_of_their_weights_take_a_norm_in(monkeypatch, convolution):
+    monkeypatch.setattr(OPERATIONS, "_entries", dict(OPERATIONS))
+    register_operation("own", lambda *_: nn.Sequential(copy.deepcopy(convolution), nn.BatchNorm2d(6)))
+    space = SearchSpace(nodes=1, cell_types=("normal",), operations=("own",))
+    check(trained(random_genotype(space, seeded(0)), 1, 8, 1), 1, 8)
 
 
 def test_the_stem_as_one_matrix_loses_no_digits():

@@ -49,6 +49,13 @@ def test_a_layer_is_torchs(name, height, width, dtype, tolerance, layout):
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * max(1, other.abs().max().item()))
 
 
+def test_no_images_and_one_value_a_channel_are_torchs():
+    network = nn.Sequential(Pointwise(2, 4), AveragePool(2), Norm(4).eval())
+    assert network(torch.zeros(0, 2, 8, 8)).shape == (0, 4, 4, 4)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        Norm(4)(torch.zeros(1, 4, 1, 1))
+
+
 def test_only_training_on_the_cpu_in_full_precision_takes_the_way_of_small_images():
     x = torch.zeros(1, 1, 8, 8)
     assert is_small(x)

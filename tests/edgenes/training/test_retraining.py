@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from edgenes.config import TrainingConfig
 from edgenes.data.dataset import Part, build_dataset
 from edgenes.errors import ConfigError, DivergedError
 from edgenes.space.genotype import Edge, Genotype, SearchSpace, random_genotype
+from edgenes.space.operations import OPERATIONS, register_operation
 from edgenes.training.retraining import make_network, predict, train_network
 from tests.support.toys import assert_same, blobs, interrupted_and_resumed, reports_of, seeded
 
@@ -147,3 +149,25 @@ def test_mixed_precision_passes_in_bfloat16_and_keeps_weights_and_losses_in_floa
     assert set(seen) == {torch.bfloat16}
     assert {p.dtype for p in network.state_dict().values() if p.is_floating_point()} == {torch.float32}
     assert losses[-1] < 0.8 * losses[0]
+
+
+class Late(nn.Module):
+    """Its convolution takes part from the second pass on."""
+
+    def __init__(self, channels, stride):
+        super().__init__()
+        self.pool = nn.AvgPool2d(1, stride)
+        self.convolution = nn.Conv2d(channels, channels, 1, stride)
+        self.passes = 0
+
+    def forward(self, x):
+        self.passes += 1
+        return self.pool(x) if self.passes == 1 else self.convolution(x)
+
+
+def test_an_own_operation_may_use_a_weight_late(monkeypatch):
+    monkeypatch.setattr(OPERATIONS, "_entries", dict(OPERATIONS))
+    register_operation("late", lambda channels, stride, *_: Late(channels, stride))
+    genotype = random_genotype(SearchSpace(nodes=1, operations=("late",)), seeded(0))
+    losses, _ = losses_of(config_of(epochs=2, cells=1), genotype=genotype)
+    assert len(losses) == 2
