@@ -93,9 +93,9 @@ def _dot(x: Callable[[float], float], y: Callable[[float], float], row: Mapping[
 
 def _legend(sources: Iterable[str]) -> list[str]:
     parts = [line([(LEFT, 42), (LEFT + 18, 42)], GREY, 1.5, dashed=True), text(LEFT + 24, 46, "ideal")]
-    parts += [line([(LEFT + 70, 42), (LEFT + 88, 42)], BLUE, 2), text(LEFT + 94, 46, "most probable genotype")]
+    parts += [line([(LEFT + 70, 42), (LEFT + 88, 42)], BLUE, 2), text(LEFT + 94, 46, "most probable")]
     for k, source in enumerate(sources):
-        parts += [dot(LEFT + 165 + 130 * k, 42, *LOOKS[source]), text(LEFT + 175 + 130 * k, 46, f"retrained {source}")]
+        parts += [dot(LEFT + 196 + 126 * k, 42, *LOOKS[source]), text(LEFT + 206 + 126 * k, 46, f"retrained {source}")]
     return parts
 
 
