@@ -25,7 +25,7 @@ def reliability_section(record: dict[str, Any]) -> Section:
         what = f"A temperature of {1 / record['scale'][0]:.3f}" if len(record["scale"]) == 1 else "A number each class"
         text = (
             f"{what}, fitted on the validation images, calibrates the mean of the members' probabilities. Chosen and "
-            f"fitted on one half of them and scored on the other, it lowers the NLL by {gain:.4f} ± {error:.4f}."
+            f"fitted on one half of them and scored on the other, it changes the NLL by {-gain:+.4f} ± {error:.4f}."
         )
     scores = [
         {"": f"{part}, {when}", **{name: round(value, 4) for name, value in numbers.items()}}

@@ -217,7 +217,7 @@ def text(answer: dict[str, Any]) -> str:
     calibration = answer["calibration"]
     if calibration["method"] != "none":
         gain, error = calibration["nll_gain"], calibration["nll_gain_error"]
-        lines.append(f"Calibration ({calibration['method']}) lowers the NLL by {gain:.4f} ± {error:.4f}, cross-fitted.")
+        lines.append(f"Calibration ({calibration['method']}) changes the NLL by {-gain:+.4f} ± {error:.4f}, cross-fitted.")
     if chosen["weights"]:
         lines.append(f"The members' weights are {', '.join(f'{weight:.2f}' for weight in chosen['weights'])}.")
     if wanted["select_under"] == "shift":
