@@ -216,8 +216,8 @@ def text(answer: dict[str, Any]) -> str:
         lines.append(f"Only {answer['candidates']} of {wanted['candidates']} distinct genotypes were found there.")
     calibration = answer["calibration"]
     if calibration["method"] != "none":
-        gain, error = calibration["nll_gain"], calibration["nll_gain_error"]
-        lines.append(f"Calibration ({calibration['method']}) changes the NLL by {-gain:+.4f} ± {error:.4f}, cross-fitted.")
+        change = f"{-calibration['nll_gain']:+.4f} ± {calibration['nll_gain_error']:.4f}"
+        lines.append(f"Calibration ({calibration['method']}) changes the NLL by {change}, cross-fitted.")
     if chosen["weights"]:
         lines.append(f"The members' weights are {', '.join(f'{weight:.2f}' for weight in chosen['weights'])}.")
     if wanted["select_under"] == "shift":
