@@ -26,12 +26,12 @@ _average = functools.partial(F.avg_pool2d, kernel_size=WINDOW, padding=PADDING, 
 def is_small(x: Tensor) -> bool:
     """Whether x (batch, channels, H, W) are small images, trained on by a CPU in full precision."""
     return (
-        x.shape[2] * x.shape[3] <= SMALL
+        not torch.compiler.is_compiling()  # nor exporting: both choose their own layout, and a batch of any size
+        and x.shape[2] * x.shape[3] <= SMALL
         and len(x) > 0
         and x.device.type == "cpu"
         and torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()  # nor exporting: both choose their own layout
     )
 
 
@@ -134,8 +134,9 @@ class Norm(nn.BatchNorm2d):
     """Batch norm."""
 
     def forward(self, x: Tensor) -> Tensor:
-        one = x.numel() == x.shape[1]  # value a channel, which torch refuses
-        if not self.training or self.momentum is None or one or not is_small(x):
+        if not self.training or self.momentum is None or not is_small(x):
+            return super().forward(x)
+        if x.numel() == x.shape[1]:  # one value a channel, which torch refuses
             return super().forward(x)
         out, mean, inverse = _normalised(x, self.weight, self.bias, self.eps)
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
