@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SMALL = 64
-"""The most pixels of a small image."""
+"""The most pixels of a small image; measured in training on AVX2 and AVX-512, in `inference` from 1 to 359 images."""
 WINDOW, PADDING = 3, 1
 """Of pools, in pixels."""
 _average = functools.partial(F.avg_pool2d, kernel_size=WINDOW, padding=PADDING, count_include_pad=False)
@@ -134,9 +134,8 @@ class Norm(nn.BatchNorm2d):
     """Batch norm."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.momentum is None or not is_small(x):
-            return super().forward(x)
-        if x.numel() == x.shape[1]:  # one value a channel, which torch refuses
+        # Last: one value a channel, which torch refuses; an export must not ask for it.
+        if not self.training or self.momentum is None or not is_small(x) or x.numel() == x.shape[1]:
             return super().forward(x)
         out, mean, inverse = _normalised(x, self.weight, self.bias, self.eps)
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
