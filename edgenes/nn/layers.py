@@ -10,6 +10,7 @@ A rule of sizes alone chooses, so that a study's numbers do not depend on what a
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -47,6 +48,11 @@ def joined(parts: list[Tensor]) -> Tensor:
     return torch.cat(parts, 1)
 
 
+def beside(weights: Sequence[Tensor]) -> Tensor:
+    """The weights of several layers as those of one."""
+    return weights[0] if len(weights) == 1 or weights[0] is None else torch.cat(list(weights))
+
+
 def subsample(x: Tensor, stride: int, first: int = 0) -> Tensor:
     """x[..., first::stride, first::stride], with a gradient in the layout of x."""
     if is_small(x):
@@ -75,26 +81,31 @@ def pointwise(x: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
     """The 1x1 convolution of x by weight (outputs, inputs / groups, 1, 1)."""
     if not is_small(x):
         return F.conv2d(x, weight, groups=groups)
-    channels = by_channel(x)
+    return channels_mixed(by_channel(x), weight, groups).transpose(0, 1)
+
+
+def channels_mixed(channels: Tensor, weight: Tensor, groups: int) -> Tensor:
+    """`pointwise` by channel."""
     products = weight.view(groups, -1, weight.shape[1]) @ channels.view(groups, weight.shape[1], -1)
-    return products.view(-1, *channels.shape[1:]).transpose(0, 1)
+    return products.view(-1, *channels.shape[1:])
 
 
 def batch_norm(x: Tensor, scale: Tensor | None = None) -> Tensor:
     """x normalised by the batch's own statistics, times scale (channels,)."""
     if is_small(x):
-        return _normalised(x, scale, None, 1e-5)[0]
+        return _normalised(by_channel(x), scale, None, 1e-5)[0].transpose(0, 1)
     return F.batch_norm(x, None, None, scale, None, training=True)
 
 
-def _normalised(x: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """x normalised, each channel's mean, and 1 / sqrt(variance + eps), as a group norm with a channel a group."""
-    channels = by_channel(x)
+def _normalised(
+    channels: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Channels normalised, the mean of each, and 1 / sqrt(variance + eps), as a group norm with a channel a group."""
     count = len(channels)
     out, mean, inverse = torch.native_group_norm(
         channels, scale, shift, 1, count, channels.numel() // count, count, eps
     )
-    return out.view(channels.shape).transpose(0, 1), mean.view(-1), inverse.view(-1)
+    return out.view(channels.shape), mean.view(-1), inverse.view(-1)
 
 
 def max_pool(x: Tensor, stride: int) -> Tensor:
@@ -106,10 +117,14 @@ def average_pool(x: Tensor, stride: int) -> Tensor:
     """The mean of each window of 3x3 pixels, without what lies outside."""
     if not is_small(x):
         return _average(x, stride=stride)
-    channels = by_channel(x)
-    height, width = x.shape[2:]
-    pooled = channels.flatten(2) @ _means(height, width, stride, x.dtype)
-    return pooled.view(*channels.shape[:2], -(-height // stride), -(-width // stride)).transpose(0, 1)
+    return channels_averaged(by_channel(x), stride).transpose(0, 1)
+
+
+def channels_averaged(channels: Tensor, stride: int) -> Tensor:
+    """`average_pool` by channel."""
+    height, width = channels.shape[2:]
+    pooled = channels.flatten(2) @ _means(height, width, stride, channels.dtype)
+    return pooled.view(*channels.shape[:2], -(-height // stride), -(-width // stride))
 
 
 @functools.cache
@@ -137,15 +152,21 @@ class Norm(nn.BatchNorm2d):
         # Last: one value a channel, which torch refuses; an export must not ask for it.
         if not self.training or self.momentum is None or not is_small(x) or x.numel() == x.shape[1]:
             return super().forward(x)
-        out, mean, inverse = _normalised(x, self.weight, self.bias, self.eps)
-        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
-            samples = out.numel() // len(mean)
-            with torch.no_grad():
-                variance = (inverse.pow(-2) - self.eps) * (samples / (samples - 1))
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(variance, self.momentum)
-                self.num_batches_tracked.add_(1)
-        return out
+        return channels_normalised([self], by_channel(x)).transpose(0, 1)
+
+
+def channels_normalised(norms: Sequence[Any], channels: Tensor) -> Tensor:
+    """In training, the channels of several norms, one's after the other's."""
+    scale, shift, first = beside([n.weight for n in norms]), beside([n.bias for n in norms]), norms[0]
+    out, mean, inverse = _normalised(channels, scale, shift, first.eps)
+    if first.track_running_stats:
+        samples = out.numel() // len(mean)
+        with torch.no_grad():
+            variance = (inverse.pow(-2) - first.eps) * (samples / (samples - 1))
+            torch._foreach_lerp_([n.running_mean for n in norms], mean.chunk(len(norms)), first.momentum)
+            torch._foreach_lerp_([n.running_var for n in norms], variance.chunk(len(norms)), first.momentum)
+            torch._foreach_add_([n.num_batches_tracked for n in norms], 1)
+    return out
 
 
 class MaxPool(nn.MaxPool2d):

@@ -12,6 +12,7 @@ from edgenes.errors import ConfigError
 from edgenes.nn.layers import Norm, by_channel, is_small, joined
 from edgenes.nn.operations import FactorizedReduce, make_operation, relu_conv_norm
 from edgenes.space.genotype import Genotype, SearchSpace
+from edgenes.space.operations import OPERATIONS
 
 Candidates = Mapping[int, Sequence[str]]  # edge position -> the operations that exist on it
 Mix = Callable[["Cell", list[Tensor]], list[Tensor]]
@@ -43,6 +44,7 @@ class Cell(nn.Module):
         reduce = FactorizedReduce if reduced_before else relu_conv_norm
         self.preprocess0 = reduce(before, channels, affine, track)
         self.preprocess1 = relu_conv_norm(previous, channels, affine, track)
+        self.width = channels
         self.operations = nn.ModuleDict()
         for edge, names in sorted(candidates.items()):
             stride = 2 if reduction and space.edges[edge][1] < 2 else 1
@@ -231,14 +233,18 @@ class Network(Backbone):
     def _mix(self, cell_type: str) -> Mix:
         def mix(cell: Cell, states: list[Tensor]) -> list[Tensor]:
             for node in self.choices[cell_type]:
-                outputs = [self._run(cell.operation(edge, name), states[i]) for edge, i, name in node]
+                outputs = []
+                for edge, i, name in node:
+                    operation = cell.operation(edge, name)
+                    own = name in OPERATIONS.own()  # which may change its input
+                    outputs.append(self.dropped(operation, operation(states[i].clone() if own else states[i])))
                 states.append(total(outputs))
             return states[2:]
 
         return mix
 
-    def _run(self, operation: nn.Module, x: Tensor) -> Tensor:
-        out = operation(x)
+    def dropped(self, operation: nn.Module, out: Tensor) -> Tensor:
+        """An operation's output as a node gets it: in training with `drop_path`, zero for some of the images."""
         if not self.training or self.drop_path == 0 or isinstance(operation, nn.Identity):
             return out
         keep = torch.rand(len(out), 1, 1, 1, generator=self.generator) >= self.drop_path

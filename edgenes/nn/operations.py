@@ -29,11 +29,16 @@ class FactorizedReduce(nn.Module):
         self.norm = _norm(outputs, affine, track)
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[2:]
-        x = F.relu(x)
-        even, odd = subsample(x, 2), subsample(x, 2, first=1)
-        odd = F.pad(odd, (0, width % 2, 0, height % 2))  # an odd size has one grid point less here
+        even, odd = grids(x)
         return self.norm(joined([self.even(even), self.odd(odd)]))
+
+
+def grids(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Every second pixel of the rectified images, from the first one and from the second one on."""
+    height, width = x.shape[2:]
+    x = F.relu(x)
+    odd = F.pad(subsample(x, 2, first=1), (0, width % 2, 0, height % 2))  # an odd size has one grid point less here
+    return subsample(x, 2), odd
 
 
 def relu_conv_norm(inputs: int, outputs: int, affine: bool, track: bool) -> nn.Sequential:

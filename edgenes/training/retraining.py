@@ -1,6 +1,7 @@
 """Retraining a genotype from scratch, and its predictions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,23 @@ from torch import Tensor, nn
 from edgenes.config import TrainingConfig
 from edgenes.data.batches import DeviceData
 from edgenes.data.dataset import Dataset, Part
-from edgenes.errors import DivergedError
+from edgenes.errors import ConfigError, DivergedError
+from edgenes.nn.layers import SMALL
 from edgenes.nn.network import Network, check_image_size
+from edgenes.nn.together import Together
 from edgenes.space.genotype import Genotype
 from edgenes.space.operations import OPERATIONS
 from edgenes.training.bilevel import Report, initialised
 from edgenes.training.memory import autocast, micro_batches
 from edgenes.training.schedules import cosine
 
-TRAINING_VERSION = 4
+TRAINING_VERSION = 5
 """Raise it with every change, here or below (network, operations, batches), after which `train_network` or `predict`
 gives other numbers for the same input, be it in the last bits: what was stored under the old one is then not found."""
 AUXILIARY_WEIGHT = 0.4  # as in DARTS
+AT_ONCE = 32
+"""The most networks that are trained at once; of wide networks and large batches fewer, which gain less."""
+_NUMBERS = AT_ONCE * 8 * 64  # channels x images
 PREDICTION_BATCH = 512
 """Images that pass at once where nothing is trained."""
 
@@ -42,6 +48,17 @@ def make_network(config: TrainingConfig, genotype: Genotype, channels: int, clas
             config.darts_layout,
         ),
     )
+
+
+def at_once(config: TrainingConfig, data: Dataset, threads: int) -> int:
+    """How many networks to train at once by so many threads, so that it is faster and changes no bit.
+
+    With several threads a product's last bits depend on the others; with drop path the random numbers do. On larger
+    images, and on a GPU, it is not faster.
+    """
+    if config.device != "cpu" or threads > 1 or config.drop_path > 0 or data.image_size**2 > SMALL:
+        return 1
+    return max(1, min(AT_ONCE, _NUMBERS // (config.channels * config.batch_size)))
 
 
 def train_network(
@@ -70,59 +87,109 @@ def train_network(
         >>> predict(network, data.test, data).shape
         (359, 10)
     """
-    check_image_size(genotype.space, config.cells, data.image_size)
-    generator = torch.Generator().manual_seed(config.seed)
+    how: dict[str, Any] = {"accumulate": accumulate, "targets": targets}
+    return train_networks([config], data, [genotype], resumes=[resume], reports=[report], **how)[0]
+
+
+def train_networks(
+    configs: Sequence[TrainingConfig],
+    data: Dataset,
+    genotypes: Sequence[Genotype],
+    *,
+    resumes: Sequence[dict[str, Any] | None] | None = None,
+    reports: Sequence[Report | None] | None = None,
+    accumulate: int = 1,
+    targets: np.ndarray | None = None,
+) -> list[Network]:
+    """`train_network` of several genotypes at once: on a CPU and small images the same networks in less time.
+
+    The configurations differ in their seeds alone, and unfinished trainings have done as many epochs each. Raises
+    DivergedError if one of the losses is not finite.
+    """
+    config, first = configs[0], 0
+    if any(replace(each, seed=config.seed) != config for each in configs):
+        raise ConfigError("networks that are trained at once should differ in their seeds and genotypes alone.")
+    check_image_size(genotypes[0].space, config.cells, data.image_size)
     training = DeviceData(data.training, data, config.device)
     if targets is not None:
         training.labels = torch.from_numpy(targets).to(config.device)
-    network = make_network(config, genotype, data.channels, data.classes).to(config.device)
-    network.generator = generator
-    parameters = list(network.parameters())
-    # A user's own operation may give a weight its first gradient late, which torch's fused SGD refuses.
-    fused = OPERATIONS.own().keys().isdisjoint(edge.operation for *_, edge in genotype.edge_set)
-    optimizer = torch.optim.SGD(
-        parameters, config.learning_rate, config.momentum, weight_decay=config.weight_decay, fused=fused
-    )
+    learners = [Learner(each, data, genotype) for each, genotype in zip(configs, genotypes, strict=True)]
+    for learner, resume in zip(learners, resumes or [], strict=False):
+        if resume is not None:
+            learner.load(resume)
+            first, accumulate = resume["epoch"] + 1, resume.get("accumulate", 1)
+    outputs_of = Together([learner.network for learner in learners])
     steps = max(1, len(data.training) // config.batch_size)
-    first = 0
-    if resume is not None:
-        network.load_state_dict(resume["network"])
-        optimizer.load_state_dict(resume["optimizer"])
-        generator.set_state(resume["generator"].cpu())
-        first = resume["epoch"] + 1
-        accumulate = resume.get("accumulate", 1)
 
     for epoch in range(first, config.epochs):
-        network.train()
-        network.drop_path = config.drop_path * epoch / config.epochs
-        total = torch.zeros((), device=config.device)
-        batches = training.epoch(config.batch_size, generator, config.augment, config.cutout)
-        for step, (images, labels) in enumerate(batches):
-            for group in optimizer.param_groups:
-                group["lr"] = cosine(config.learning_rate, epoch * steps + step, config.epochs * steps)
-            optimizer.zero_grad(set_to_none=True)
-            for piece, of_piece, share in micro_batches(images, labels, accumulate):
+        for learner in learners:
+            learner.network.train()
+            learner.network.drop_path = config.drop_path * epoch / config.epochs
+        totals = torch.zeros(len(learners), device=config.device)
+        epochs = [training.epoch(config.batch_size, each.generator, config.augment, config.cutout) for each in learners]
+        for step, batches in enumerate(zip(*epochs, strict=True)):
+            for learner in learners:
+                learner.begin(cosine(config.learning_rate, epoch * steps + step, config.epochs * steps))
+            pieces = [micro_batches(images, labels, accumulate) for images, labels in batches]
+            for images, labels, shares in (zip(*piece, strict=True) for piece in zip(*pieces, strict=True)):
                 with autocast(config):
-                    loss = _loss(network(piece), of_piece)
-                (loss * share).backward()
-                total += share * loss.detach()
-            nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
-            optimizer.step()
-        mean = (total / steps).item()
-        if not abs(mean) < float("inf"):
+                    losses = torch.stack([_loss(*pair) for pair in zip(outputs_of(images), labels, strict=True)])
+                (losses.sum() * shares[0]).backward()
+                totals += shares[0] * losses.detach()
+            for learner in learners:
+                learner.step()
+        means = (totals / steps).tolist()
+        if not all(abs(mean) < float("inf") for mean in means):
+            worst = next(mean for mean in means if not abs(mean) < float("inf"))
             raise DivergedError(
-                f"retraining: the loss became {mean} in epoch {epoch}. Lower the learning rate, or check the images."
+                f"retraining: the loss became {worst} in epoch {epoch}. Lower the learning rate, or check the images."
             )
-        if report is not None:
-            state = {
-                "epoch": epoch,
-                "network": network.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "generator": generator.get_state(),
-                "accumulate": accumulate,
-            }
-            report(epoch, {"loss": mean}, state)
-    return network.eval()
+        for learner, mean, report in zip(learners, means, reports or [], strict=False):
+            if report is not None:
+                report(epoch, {"loss": mean}, {"epoch": epoch, "accumulate": accumulate, **learner.state()})
+    return [learner.network.eval() for learner in learners]
+
+
+class Learner:
+    """A network, its optimiser and its random numbers."""
+
+    def __init__(self, config: TrainingConfig, data: Dataset, genotype: Genotype):
+        self.network = make_network(config, genotype, data.channels, data.classes).to(config.device)
+        self.network.generator = self.generator = torch.Generator().manual_seed(config.seed)
+        self._parameters = list(self.network.parameters())
+        self._clip = config.gradient_clip
+        # A user's own operation may give a weight its first gradient late, which torch's fused SGD refuses.
+        fused = OPERATIONS.own().keys().isdisjoint(edge.operation for *_, edge in genotype.edge_set)
+        self._optimizer = torch.optim.SGD(
+            self._parameters, config.learning_rate, config.momentum, weight_decay=config.weight_decay, fused=fused
+        )
+
+    def begin(self, rate: float) -> None:
+        """Begin a step with this learning rate."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        """Clip the gradients and follow them."""
+        norm = nn.utils.get_total_norm([weight.grad for weight in self._parameters if weight.grad is not None])
+        if norm.device.type != "cpu" or norm > self._clip:  # a GPU need not be waited for
+            nn.utils.clip_grads_with_norm_(self._parameters, self._clip, norm)
+        self._optimizer.step()
+
+    def state(self) -> dict[str, Any]:
+        """What `load` takes."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Be as at the end of the epoch in which the state was taken."""
+        self.network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"].cpu())
 
 
 def _loss(output: Tensor | tuple[Tensor, Tensor], labels: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Retraining a genotype: it learns from W and H, resumes bit for bit, and predicts each image on its own."""
 
+import copy
 import random
 from dataclasses import replace
 
@@ -11,9 +12,9 @@ from torch import nn
 from edgenes.config import TrainingConfig
 from edgenes.data.dataset import Part, build_dataset
 from edgenes.errors import ConfigError, DivergedError
-from edgenes.space.genotype import Edge, Genotype, SearchSpace, random_genotype
+from edgenes.space.genotype import Edge, Genotype, SearchSpace, random_genotype, random_genotypes
 from edgenes.space.operations import OPERATIONS, register_operation
-from edgenes.training.retraining import make_network, predict, train_network
+from edgenes.training.retraining import AT_ONCE, at_once, make_network, predict, train_network, train_networks
 from tests.support.toys import assert_same, blobs, interrupted_and_resumed, reports_of, seeded
 
 DATA = blobs()
@@ -55,6 +56,43 @@ def test_resuming_equals_never_having_stopped(tmp_path, name):
         assert_same_weights(network, other)
         assert not other.training
     assert np.array_equal(predict(network, DATA.validation, DATA), predict(resumed, DATA.validation, DATA))
+
+
+GENOTYPES = random_genotypes(PAPER.space, 4, seeded(5))
+
+
+def test_networks_that_are_trained_at_once_are_those_trained_alone():
+    configs = [config_of(seed=k) for k in range(len(GENOTYPES))]
+    reported = [[] for _ in configs]
+    reports = [lambda *told, kept=kept: kept.append(copy.deepcopy(told)) for kept in reported]
+    together = train_networks(configs, DATA, GENOTYPES, reports=reports)
+    for config, genotype, network, told in zip(configs, GENOTYPES, together, reported, strict=True):
+        found, alone = reports_of(lambda config=config, one=genotype, **how: train_network(config, DATA, one, **how))
+        assert_same_weights(network, alone)
+        assert [metrics for _, metrics, _ in told] == [metrics for _, metrics, _ in found]
+    resumes = [told[0][2] for told in reported]
+    for network, other in zip(together, train_networks(configs, DATA, GENOTYPES, resumes=resumes), strict=True):
+        assert_same_weights(network, other)
+
+
+def test_networks_of_different_configurations_are_not_trained_at_once():
+    with pytest.raises(ConfigError, match="seeds and genotypes alone"):
+        train_networks([config_of(), config_of(epochs=2)], DATA, GENOTYPES[:2])
+
+
+@pytest.mark.parametrize(
+    ("settings", "threads", "many"),
+    [
+        ({}, 1, AT_ONCE),
+        ({"channels": 32, "batch_size": 512}, 1, 1),
+        ({}, 2, 1),
+        ({"device": "cuda"}, 1, 1),
+        ({"drop_path": 0.1}, 1, 1),
+    ],
+)
+def test_several_at_once_where_it_is_faster_and_changes_nothing(settings, threads, many):
+    assert at_once(config_of(**settings), DATA, threads) == many
+    assert at_once(config_of(), blobs(size=16), 1) == 1
 
 
 def test_the_seed_decides_and_the_callers_random_states_are_untouched():
