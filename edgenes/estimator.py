@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import isqrt
 from typing import Any
 
 import numpy as np
 import torch
+from joblib import effective_n_jobs  # type: ignore[import-untyped]  # noqa: TID251  nothing is pickled by it
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
@@ -24,11 +24,10 @@ from edgenes.ensemble import Ensemble
 from edgenes.errors import ConfigError
 from edgenes.methods.baselines import METHODS
 from edgenes.methods.budget import Setting
-from edgenes.methods.trainer import LocalTrainer, Predicted
+from edgenes.methods.trainer import LocalTrainer, Member, Prediction, groups, train_members
 from edgenes.nn.network import Network, check_image_size
 from edgenes.selection import cross_fitted, select_ensemble
-from edgenes.space.genotype import Genotype, SearchSpace
-from edgenes.training.retraining import predict, train_network
+from edgenes.space.genotype import SearchSpace
 from edgenes.uncertainty import Abstention
 
 
@@ -138,8 +137,7 @@ class EdgeNESClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_image_size(setting.space, self.cells, data.image_size)
         trainer = _ParallelTrainer(data, self.n_jobs)
         pool, _ = METHODS.find(self.method).run(setting, trainer)
-        found = [trainer.retrain(member.config, member.genotype) for member in pool]
-        predictions = np.stack([each.probabilities for each in found])
+        predictions = np.stack([each.probabilities for each in trainer.retrain(pool)])
         how: dict[str, Any] = {
             "size": min(self.ensemble_size, len(pool)),
             "criterion": self.criterion,
@@ -151,7 +149,7 @@ class EdgeNESClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.cross_fit_ = cross_fitted(predictions, data.validation.labels, **how, calibration=self.calibration)
             rules = Abstention.rules(self.cross_fit_.probabilities, data.validation.labels)
         members = [pool[k] for k in chosen.members]
-        networks = [trainer.network(member.config, member.genotype) for member in members]
+        networks = [trainer.network(member) for member in members]
         configs = [member.config for member in members]
         self.ensemble_ = Ensemble.of(networks, configs, data, None, chosen.weights, chosen.calibration, rules)
         self.ensemble_.to(self.device)
@@ -240,58 +238,31 @@ def _range(X: NDArray[Any]) -> tuple[float, float]:
     return low, high if high > low else low + 1
 
 
-_Key = tuple[TrainingConfig, Genotype, str]
-"""What is trained, and the digest of what it is trained on."""
-
-
 class _ParallelTrainer(LocalTrainer):
-    """A trainer in several processes: what is waiting is trained when the first prediction of it is read."""
+    """A trainer in several processes, which keeps the networks."""
 
     def __init__(self, data: Dataset, n_jobs: int | None):
         super().__init__(data)
         self._n_jobs = n_jobs
-        self._waiting: dict[_Key, Dataset] = {}
-        self._done: dict[_Key, tuple[Network, NDArray[np.float64]]] = {}
+        self._done: dict[tuple[Member, str], tuple[Network, np.ndarray]] = {}
 
-    def network(self, config: TrainingConfig, genotype: Genotype) -> Network:
+    def network(self, member: Member) -> Network:
         """The network of a full retraining, on the CPU."""
-        return self.obtain((config, genotype, self.data.digest))[0]
+        return self._done[member, self.data.digest][0]
 
-    def obtain(self, key: _Key) -> tuple[Network, NDArray[np.float64]]:
-        """A network that was wanted, and its probabilities on V."""
-        if key not in self._done:
-            jobs = (delayed(_train)(config, genotype, data) for (config, genotype, _), data in self._waiting.items())
-            self._done.update(zip(self._waiting, Parallel(self._n_jobs)(jobs), strict=True))
-            self._waiting = {}
-        return self._done[key]
-
-    def _trained(self, config: TrainingConfig, genotype: Genotype, data: Dataset) -> Predicted:
-        key = (config, genotype, data.digest)
-        if key not in self._done:
-            self._waiting[key] = data
-        return _Awaited(self, key)
+    def _trained(self, members: Sequence[Member], data: Dataset) -> list[Prediction]:
+        missing = [each for each in dict.fromkeys(members) if (each, data.digest) not in self._done]
+        shares = groups(missing, data, effective_n_jobs(self._n_jobs), threads=1)
+        for group, found in zip(shares, Parallel(self._n_jobs)(delayed(_train)(g, data) for g in shares), strict=True):
+            self._done |= {(member, data.digest): each for member, each in zip(group, found, strict=True)}
+        return [Prediction(self._done[member, data.digest][1]) for member in members]
 
 
-@dataclass(frozen=True)
-class _Awaited:
-    """A prediction that is computed when it is read."""
-
-    trainer: _ParallelTrainer
-    key: _Key
-    seconds: float = 0.0
-
-    @property
-    def probabilities(self) -> NDArray[np.float64]:
-        return self.trainer.obtain(self.key)[1]
-
-
-def _train(config: TrainingConfig, genotype: Genotype, data: Dataset) -> tuple[Network, NDArray[np.float64]]:
-    """A trained network on the CPU, and its probabilities on V: in one thread, whose sums are the same everywhere."""
+def _train(members: Sequence[Member], data: Dataset) -> list[tuple[Network, np.ndarray]]:
+    """Trained networks on the CPU, and their probabilities on V: in one thread, whose sums are the same everywhere."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        network = train_network(config, data, genotype)
-        log_probabilities = predict(network, data.validation, data, config.device)
+        return [(network.cpu(), found) for network, found in train_members(members, data)]
     finally:
         torch.set_num_threads(threads)
-    return network.cpu(), np.exp(log_probabilities.astype(np.float64))

@@ -79,8 +79,7 @@ import pandas as pd
 
 from edgenes.methods.budget import Setting
 from edgenes.methods.catalogue import best_ensemble, hypernetwork_pool, random_nes
-from edgenes.methods.result import Member
-from edgenes.methods.trainer import Trainer
+from edgenes.methods.trainer import Member, Trainer
 from tune_jobs.experiments import Findings, Section, experiment_main, jobs_by_seed, trained
 from tune_jobs.report.interval_figures import lines_figure
 from tune_jobs.report.statistics import SHARE, compare, corrected, mean_text, one_test_set, sentence
@@ -150,8 +149,7 @@ def one_run(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     setting = replace(setting, training=replace(setting.training, epochs=job["retraining"]))
     points = []
     for curve, done, members in METHODS[job["method"]](setting, bench.trainer, job["epochs"]):
-        for member in members:
-            bench.trainer.retrain(member.config, member.genotype)
+        bench.trainer.retrain(members)
         points.append({"curve": curve, "epochs": done, "members": [member.to_dict() for member in members]})
     steps = max(1, len(bench.data.weights) // setting.search.batch_size)
     return {"points": points, "steps": steps, "note": f"{len(points)} points"}

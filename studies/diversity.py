@@ -43,8 +43,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from edgenes.methods.trainer import Member
 from edgenes.metrics import ensemble_probabilities, nll
-from edgenes.space.genotype import Genotype, deviate
+from edgenes.space.genotype import deviate
 from tune_jobs.experiments import (
     Findings,
     Section,
@@ -69,20 +70,20 @@ def measure_pairs(job: dict[str, Any], bench: Any) -> dict[str, Any]:
     most, rows = setting.space.max_edges, []
     for k, base in enumerate(setting.random_genotypes(job["bases"])):
         config = setting.training_config(base, epochs=setting.survey_epochs)
-        first = bench.trainer.survey(config, base).probabilities
-
-        def pair(partner: Genotype, shared: int, seed: int, seeds: str, config=config, first=first) -> None:
-            second = bench.trainer.survey(replace(config, seed=seed), partner).probabilities
-            rows.append({"shared": shared, "seeds": seeds, **_gain(first, second, bench.data.architecture.labels)})
-
+        pairs: list[tuple[int, str, Member]] = []
         for shared in range(most):
             generator = setting.generator("partners", k, shared)
             for _ in range(job["partners"]):
                 partner = deviate(base, most - shared, generator)
-                pair(partner, shared, setting.training_config(partner).seed, OWN)
-                pair(partner, shared, config.seed, EQUAL)
+                own = replace(config, seed=setting.training_config(partner).seed)
+                pairs += [(shared, OWN, Member(partner, own)), (shared, EQUAL, Member(partner, config))]
         for repeat in range(1, job["partners"] + 1):
-            pair(base, most, setting.training_config(base, repeat).seed, OWN)
+            again = replace(config, seed=setting.training_config(base, repeat).seed)
+            pairs.append((most, OWN, Member(base, again)))
+        first, *others = bench.trainer.survey([Member(base, config), *(member for _, _, member in pairs)])
+        for (shared, seeds, _), other in zip(pairs, others, strict=True):
+            gain = _gain(first.probabilities, other.probabilities, bench.data.architecture.labels)
+            rows.append({"shared": shared, "seeds": seeds, **gain})
     return {"pairs": rows, "note": f"{len(rows)} pairs"}
 
 

@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 
 from edgenes.methods.baselines import METHODS
-from edgenes.methods.result import Member
+from edgenes.methods.trainer import Member
 from edgenes.space.genotype import Genotype
 from edgenes.training.collapse import parameter_free
 from tune_jobs.experiments import Findings, Section, comparison_table, experiment_main, verdicts

@@ -63,6 +63,7 @@ from edgenes.data.batches import DeviceData
 from edgenes.errors import DivergedError
 from edgenes.methods.budget import Setting
 from edgenes.methods.cost import retraining_work
+from edgenes.methods.trainer import Member
 from edgenes.metrics import accuracy
 from edgenes.selection import cross_fitted
 from edgenes.space.genotype import Genotype, shared_edges
@@ -185,7 +186,7 @@ def _scored(
         TRUTH: setting.training_config(genotype, 1),
     }
     for name, config in retrainings.items():
-        retrained = bench.trainer.retrain(config, genotype)
+        (retrained,) = bench.trainer.retrain([Member(genotype, config)])
         found[name] = (retrained.probabilities, retraining_work(config, data).images + len(data.validation))
     return found
 

@@ -49,7 +49,7 @@ from edgenes.data.corruptions import CORRUPTIONS, SEVERITIES, STRANGE, corrupt
 from edgenes.data.dataset import Part
 from edgenes.detection import auroc
 from edgenes.methods.baselines import METHODS
-from edgenes.methods.result import Member
+from edgenes.methods.trainer import Member
 from edgenes.metrics import TINY, of_labels
 from edgenes.selection import calibrate
 from edgenes.space.genotype import shared_edges

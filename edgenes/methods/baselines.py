@@ -8,8 +8,7 @@ from edgenes.registry import Registry
 
 if TYPE_CHECKING:
     from edgenes.methods.budget import Setting
-    from edgenes.methods.result import Member
-    from edgenes.methods.trainer import Trainer
+    from edgenes.methods.trainer import Member, Trainer
 
 Found = tuple[list["Member"], list[int]]
 """A pool of fully retrained networks, and the positions of the ensemble's members in it."""

@@ -17,9 +17,9 @@ from edgenes.methods.baselines import METHODS, Baseline, Found
 from edgenes.methods.budget import Setting
 from edgenes.methods.cost import Work, retraining_work, search_work
 from edgenes.methods.halving import affordable_rungs, halve
-from edgenes.methods.result import Counted, Member, Outcome
+from edgenes.methods.result import Counted, Outcome
 from edgenes.methods.survey import guided_search
-from edgenes.methods.trainer import Trainer
+from edgenes.methods.trainer import Member, Trainer
 from edgenes.selection import select_ensemble
 from edgenes.space.genotype import Genotype, deviate, random_genotype
 from edgenes.space.hypernetwork import Hypernetwork, draw_candidates
@@ -44,8 +44,7 @@ def run_method(name: str, setting: Setting, trainer: Trainer) -> Outcome:
 
 
 def _predictions(pool: Sequence[Member], trainer: Trainer) -> np.ndarray:
-    found = [trainer.retrain(member.config, member.genotype) for member in pool]
-    return np.stack([each.probabilities for each in found])
+    return np.stack([each.probabilities for each in trainer.retrain(pool)])
 
 
 def best_ensemble(pool: list[Member], setting: Setting, trainer: Trainer) -> Found:

@@ -7,7 +7,7 @@ from edgenes.data.dataset import Dataset
 from edgenes.errors import ConfigError
 from edgenes.methods.budget import Setting
 from edgenes.methods.cost import Work, retraining_work
-from edgenes.methods.trainer import Trainer
+from edgenes.methods.trainer import Member, Trainer
 from edgenes.metrics import accuracy, nll
 from edgenes.space.genotype import Genotype
 
@@ -75,9 +75,8 @@ def halve(setting: Setting, trainer: Trainer, plan: list[Rung]) -> list[list[tup
     metric = nll if setting.criterion == "nll" else accuracy
     for rung in plan:
         configs = {one: setting.training_config(one, epochs=rung.epochs) for one in genotypes[: rung.genotypes]}
-        asked = {one: trainer.retrain(config, one) for one, config in configs.items()}
-        predicted = {one: each.probabilities for one, each in asked.items()}
-        losses = {one: sign * metric(probabilities, labels) for one, probabilities in predicted.items()}
+        asked = trainer.retrain([Member(one, config) for one, config in configs.items()])
+        losses = {one: sign * metric(each.probabilities, labels) for one, each in zip(configs, asked, strict=True)}
         genotypes = sorted(configs, key=losses.__getitem__)
         found.append([(one, configs[one]) for one in genotypes])
     return found

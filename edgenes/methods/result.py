@@ -2,32 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig, digest, from_dict, to_dict
+from edgenes.config import HypernetworkConfig, SearchConfig, digest
+from edgenes.data.dataset import Dataset
 from edgenes.methods.cost import Work, retraining_work, search_work
-from edgenes.methods.trainer import Predicted, Searched, TrainedHypernetwork, Trainer
+from edgenes.methods.trainer import Member, Predicted, Searched, TrainedHypernetwork, Trainer
 from edgenes.predictor import PerformancePredictor
 from edgenes.space.genotype import Genotype
-
-
-@dataclass(frozen=True)
-class Member:
-    """A retrained network: its genotype and how it was trained."""
-
-    genotype: Genotype
-    config: TrainingConfig
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"genotype": self.genotype.to_dict(), "config": to_dict(self.config)}
-
-    @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> "Member":
-        """The inverse of `to_dict`."""
-        return cls(Genotype.from_dict(value["genotype"]), from_dict(TrainingConfig, value["config"]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,17 +61,16 @@ class Counted:
         self._searches[digest(config, optimal.digest, guide and guide.digest)] = work
         return found
 
-    def retrain(self, config: TrainingConfig, genotype: Genotype) -> Predicted:
+    def retrain(self, members: Sequence[Member]) -> Sequence[Predicted]:
         """As `Trainer.retrain`."""
-        found = self._trainer.retrain(config, genotype)
-        self._retrainings[Member(genotype, config)] = retraining_work(config, self.data, found.seconds, genotype)
+        found = self._trainer.retrain(members)
+        self._retrainings |= _works(members, found, self.data)
         return found
 
-    def survey(self, config: TrainingConfig, genotype: Genotype) -> Predicted:
+    def survey(self, members: Sequence[Member]) -> Sequence[Predicted]:
         """As `Trainer.survey`."""
-        found = self._trainer.survey(config, genotype)
-        work = retraining_work(config, self.data.survey(), found.seconds, genotype)
-        self._surveyed[Member(genotype, config)] = work
+        found = self._trainer.survey(members)
+        self._surveyed |= _works(members, found, self.data.survey())
         return found
 
     def work(self, pool: Sequence[Member]) -> tuple[Work, Work]:
@@ -97,3 +79,8 @@ class Counted:
         short = [work for member, work in self._retrainings.items() if member not in kept]
         full = [work for member, work in self._retrainings.items() if member in kept]
         return sum([*self._searches.values(), *self._surveyed.values(), *short], Work()), sum(full, Work())
+
+
+def _works(members: Sequence[Member], found: Sequence[Predicted], data: Dataset) -> dict[Member, Work]:
+    pairs = zip(members, found, strict=True)
+    return {one: retraining_work(one.config, data, each.seconds, one.genotype) for one, each in pairs}

@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from edgenes.methods.budget import Setting
-from edgenes.methods.result import Member
-from edgenes.methods.trainer import Trainer
+from edgenes.methods.trainer import Member, Trainer
 from edgenes.metrics import nll
 from edgenes.predictor import PerformancePredictor
 from edgenes.space.choices import LEAST_SURVEY
@@ -83,8 +82,7 @@ def loss_on_h(member: Member, trainer: Trainer) -> float:
 
 def losses_on_h(members: Sequence[Member], trainer: Trainer) -> list[float]:
     """`loss_on_h` of each."""
-    found = [trainer.survey(member.config, member.genotype) for member in members]
-    return [nll(each.probabilities, trainer.data.architecture.labels) for each in found]
+    return [nll(each.probabilities, trainer.data.architecture.labels) for each in trainer.survey(members)]
 
 
 def guided_search(setting: Setting, trainer: Trainer) -> tuple[Genotype, PerformancePredictor]:

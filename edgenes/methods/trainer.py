@@ -6,14 +6,16 @@ worker of a cluster, where what was computed once is found again.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
-from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
+from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig, from_dict, to_dict
 from edgenes.data.dataset import Dataset
+from edgenes.nn.network import Network
 from edgenes.predictor import PerformancePredictor
 from edgenes.space.genotype import Genotype
 from edgenes.space.hypernetwork import Hypernetwork
@@ -22,7 +24,7 @@ from edgenes.training.bilevel import Report
 from edgenes.training.collapse import capped_genotype
 from edgenes.training.darts import search_genotype
 from edgenes.training.edgenes import train_hypernetwork, trained_control_error
-from edgenes.training.retraining import predict, train_network
+from edgenes.training.retraining import at_once, predict, train_networks
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,23 @@ class TrainedHypernetwork:
         return cls(trace, state["control_error"], state["seconds"])
 
 
+@dataclass(frozen=True)
+class Member:
+    """A retrained network: its genotype and how it was trained."""
+
+    genotype: Genotype
+    config: TrainingConfig
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"genotype": self.genotype.to_dict(), "config": to_dict(self.config)}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> "Member":
+        """The inverse of `to_dict`."""
+        return cls(Genotype.from_dict(value["genotype"]), from_dict(TrainingConfig, value["config"]))
+
+
 class Predicted(Protocol):
     """A retrained network's predictions on V (on H, of a survey)."""
 
@@ -95,11 +114,7 @@ class Predicted(Protocol):
 
 
 class Trainer(Protocol):
-    """Searches and trains on `data`, which holds no T.
-
-    A method that wants several predictions asks for all of them before it reads the first, and a trainer may compute
-    them together then.
-    """
+    """Searches and trains on `data`, which holds no T."""
 
     data: Dataset
 
@@ -111,11 +126,11 @@ class Trainer(Protocol):
     ) -> TrainedHypernetwork:
         """The hypernetwork of this configuration around the optimal genotype."""
 
-    def retrain(self, config: TrainingConfig, genotype: Genotype) -> Predicted:
-        """The genotype's network, trained from scratch on W and H."""
+    def retrain(self, members: Sequence[Member]) -> Sequence[Predicted]:
+        """The networks, trained from scratch on W and H; their configurations differ in their seeds alone."""
 
-    def survey(self, config: TrainingConfig, genotype: Genotype) -> Predicted:
-        """The genotype's network, trained from scratch on W alone, and its predictions on H."""
+    def survey(self, members: Sequence[Member]) -> Sequence[Predicted]:
+        """The networks, trained from scratch on W alone, and their predictions on H."""
 
 
 def traced_search(
@@ -201,18 +216,46 @@ class LocalTrainer:
         key = (config, optimal, None if guide is None else guide.digest)
         return self._once(key, lambda: traced_hypernetwork(config, self.data, optimal, guide=guide))
 
-    def retrain(self, config: TrainingConfig, genotype: Genotype) -> Predicted:
+    def retrain(self, members: Sequence[Member]) -> list[Prediction]:
         """As `Trainer.retrain`."""
-        return self._trained(config, genotype, self.data)
+        return self._trained(members, self.data)
 
-    def survey(self, config: TrainingConfig, genotype: Genotype) -> Predicted:
+    def survey(self, members: Sequence[Member]) -> list[Prediction]:
         """As `Trainer.survey`."""
-        return self._trained(config, genotype, self.data.survey())
+        return self._trained(members, self.data.survey())
 
-    def _trained(self, config: TrainingConfig, genotype: Genotype, data: Dataset) -> Predicted:
-        def train() -> Prediction:
-            network = train_network(config, data, genotype)
-            log_probabilities = predict(network, data.validation, data, config.device)
-            return Prediction(np.exp(log_probabilities.astype(np.float64)))
+    def _trained(self, members: Sequence[Member], data: Dataset) -> list[Prediction]:
+        missing = [each for each in dict.fromkeys(members) if (each, data.digest) not in self._found]
+        for group in groups(missing, data):
+            start = time.monotonic()
+            found = [probabilities for _, probabilities in train_members(group, data)]
+            seconds = (time.monotonic() - start) / len(group)
+            pairs = zip(group, found, strict=True)
+            self._found |= {(member, data.digest): Prediction(each, seconds) for member, each in pairs}
+        return [self._found[member, data.digest] for member in members]
 
-        return self._once((config, genotype, data.digest), train)
+
+def groups(
+    members: Sequence[Member], data: Dataset, workers: int = 1, threads: int | None = None
+) -> list[Sequence[Member]]:
+    """The networks in groups as equal as they can be, each to be trained at once, which `workers` share.
+
+    A worker has `threads` threads, by default those of this process.
+    """
+    alike: dict[TrainingConfig, list[Member]] = {}
+    for member in members:
+        alike.setdefault(replace(member.config, seed=0), []).append(member)
+    found: list[Sequence[Member]] = []
+    for config, each in alike.items():
+        rounds = -(-len(each) // (at_once(config, data, threads or torch.get_num_threads()) * workers))
+        count = min(len(each), rounds * workers)
+        found += [each[first::count] for first in range(count)]  # neighbours are alike, and cost alike
+    return found
+
+
+def train_members(members: Sequence[Member], data: Dataset) -> list[tuple[Network, np.ndarray]]:
+    """The networks, trained at once, and their probabilities (samples, classes) on V."""
+    networks = train_networks([each.config for each in members], data, [each.genotype for each in members])
+    pairs = zip(networks, members, strict=True)
+    predictions = [predict(network, data.validation, data, each.config.device) for network, each in pairs]
+    return list(zip(networks, (np.exp(each.astype(np.float64)) for each in predictions), strict=True))

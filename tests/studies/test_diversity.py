@@ -47,14 +47,14 @@ def test_the_pairs_of_a_search_have_every_distance_and_the_seeds_that_they_name(
     setting = setting_of(SearchSpace(2), survey=10, survey_epochs=1)
     bench = SimpleNamespace(trainer=LocalTrainer(blobs()), data=blobs(), of_seed=setting.of_seed)
     trained, survey = [], bench.trainer.survey
-    bench.trainer.survey = lambda config, genotype: trained.append((config, genotype)) or survey(config, genotype)
+    bench.trainer.survey = lambda members: trained.extend(members) or survey(members)
     rows = measure_pairs({"seed": 0, "bases": 1, "partners": 2}, bench)["pairs"]
     assert [(row["shared"], row["seeds"]) for row in rows] == [
         *[(shared, seeds) for shared in (0, 1) for _ in range(2) for seeds in (OWN, EQUAL)],
         *[(2, OWN)] * 2,
     ]
-    (first, base), *rest = trained
-    for row, (config, genotype) in zip(rows, rest, strict=True):
+    (base, first), *rest = ((member.genotype, member.config) for member in trained)
+    for row, (genotype, config) in zip(rows, rest, strict=True):
         assert (config.seed == first.seed) == (row["seeds"] == EQUAL)
         assert (genotype == base) == (row["shared"] == 2)
 

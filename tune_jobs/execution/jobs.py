@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from ray import tune
@@ -16,6 +17,7 @@ from edgenes.config import digest
 from edgenes.data.dataset import Dataset
 from edgenes.errors import CheckpointError
 from edgenes.methods.budget import Setting
+from edgenes.methods.trainer import Member, groups
 from tune_jobs.errors import Interrupted
 from tune_jobs.execution.run import Run, failure
 from tune_jobs.execution.speed import Speed
@@ -31,6 +33,8 @@ Job = dict[str, Any]
 """Plain values that a function turns into plain values; "name" is its own in its stage."""
 Function = Callable[..., dict[str, Any]]
 """`function(job, bench, **shared)` returns the job's result; "note" in it is shown when the job ends."""
+Ahead = Callable[[StoredTrainer, Sequence[Member]], None]
+"""How a trainer trains several networks at once."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,12 @@ def run_jobs(
     unit: str = "job",
     title: str | None = None,
     sound: Callable[[Job, dict[str, Any]], bool] = lambda job, result: True,
+    ahead: Ahead | None = None,
     **shared: Any,
 ) -> Results:
     """`function(job, bench, **shared)` of each job, in parallel; a job whose stored result is `sound` is not run again.
+
+    With `ahead` a worker takes a group of jobs, each with a network as its "member", and trains these at once first.
 
     Raises Interrupted if the run was stopped, and StudyError if a disk was full, after the other jobs have ended.
     """
@@ -89,17 +96,26 @@ def run_jobs(
     stored = [result is not None for result in found]
     if not missing:
         return Results(found, stored, [], commits)
-    with run.progress.stage(title or stage[:1].upper() + stage[1:], len(jobs), len(jobs) - len(missing), unit=unit):
+    shares = [[job] for job in missing]
+    if ahead is not None:
+        members = {member: job for job in missing for member in [Member.from_dict(job["member"])]}
+        threads = int(run.execution.cpus_per_trial)
+        shares = [[members[one] for one in group] for group in groups(list(members), run.data, run.slots, threads)]
+    named = {_name(share): len(share) for share in shares}
+    with run.progress.stage(
+        title or stage[:1].upper() + stage[1:], len(jobs), len(jobs) - len(missing), unit=unit, sizes=named
+    ):
         reports = run.tune(
             stage,
             job_worker,
-            {"job": tune.grid_search(list(range(len(missing))))},
-            _name_of([job["name"] for job in missing]),
+            {"job": tune.grid_search(list(range(len(shares))))},
+            _name_of(list(named)),
             {
                 "data": run.data_ref,
                 "stage": stage,
-                "jobs": missing,
+                "shares": shares,
                 "function": function,
+                "ahead": ahead,
                 "place": place,
                 "setting": setting,
                 "shared": shared,
@@ -108,11 +124,12 @@ def run_jobs(
         for report in reports:
             if report.status == Status.UNWRITABLE:
                 raise failure(report, f"a {unit}")
-        if len(reports) < len(missing) or any(report.status is None for report in reports):
+        if len(reports) < len(shares) or any(report.status is None for report in reports):
             raise Interrupted("stopped; what was finished is stored. Run the same command again to resume.")
     run.clean(stage)
     found = [_stored(place.files, stage, job, sound, commits) for job in jobs]
     failed = [report for report in reports if report.status == Status.FAILED]
+    failed += [Report.from_dict(each) for report in reports for each in report.attributes.get("failed", [])]
     return Results(found, stored, failed, commits)
 
 
@@ -125,16 +142,17 @@ def job_worker(
     config: dict[str, Any],
     data: Dataset,
     stage: str,
-    jobs: list[Job],
+    shares: list[list[Job]],
     function: Function,
+    ahead: Ahead | None,
     place: Workplace,
     setting: Setting,
     shared: dict[str, Any],
 ) -> None:
-    """The trainable of every stage: runs job number config["job"] and writes its result to a file."""
+    """The trainable of every stage: runs the jobs of share number config["job"] and writes their results to files."""
     use_resources()
     place = place.on_this_node()
-    job, device, reported = jobs[config["job"]], setting.search.device, 0
+    jobs, device, reported = shares[config["job"]], setting.search.device, 0
     speed = Speed(len(data.weights), device)
 
     def say(note: str, step: int = 0, steps: int = 0, metrics: dict[str, Any] | None = None) -> None:
@@ -144,15 +162,29 @@ def job_worker(
         send(Report(step=step or reported, steps=steps, note=note, metrics=measured))
         speed.restart()
 
-    def run() -> Report:
-        result = function(job, Bench(place.trainer(data, say), setting, place), **shared)
+    trainer = place.trainer(data, say)
+
+    def run(job: Job) -> Report:
+        result = function(job, Bench(trainer, setting, place), **shared)
         name = _result_name(stage, job)
         about = {"job": job, "device": device, "environment": environment()}
         write_json(place.files.folder / name, {**about, "result": result, "digest": digest(result)})
         place.files.publish(name)
         return Report(status=Status.COMPLETE, note=str(result.get("note", "")))
 
-    ended = outcome_of(run)
+    def run_all() -> Report:
+        if ahead is not None:
+            ahead(trainer, [Member.from_dict(job["member"]) for job in jobs])
+        failed = []
+        for job in jobs:
+            ended = outcome_of(partial(run, job))
+            if ended.status == Status.UNWRITABLE or len(jobs) == 1:
+                return ended
+            if ended.status == Status.FAILED:
+                failed.append(ended)
+        return Report(status=Status.COMPLETE, attributes={"failed": [each.to_dict() for each in failed]})
+
+    ended = outcome_of(run_all)
     send(replace(ended, step=reported + 1, steps=reported + 1))
 
 
@@ -175,6 +207,11 @@ def _stored(
             commits.add(str(stored["environment"]["commit"]))
             return result
     return None
+
+
+def _name(share: list[Job]) -> str:
+    """The name of a worker's share of the jobs."""
+    return share[0]["name"] + (f" and {len(share) - 1} more" if len(share) > 1 else "")
 
 
 def _name_of(names: list[str]) -> Callable[[Any], str]:

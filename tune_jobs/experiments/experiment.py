@@ -15,7 +15,7 @@ from edgenes.checkpoint import read_json, write_json
 from edgenes.data.dataset import Dataset, Part
 from edgenes.errors import CheckpointError, WriteError
 from edgenes.methods.budget import Setting
-from edgenes.methods.result import Member
+from edgenes.methods.trainer import Member
 from edgenes.metrics import ensemble_probabilities, summary
 from edgenes.training.bilevel import SEARCH_VERSION
 from edgenes.training.retraining import TRAINING_VERSION, predict

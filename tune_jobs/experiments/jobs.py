@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from edgenes.methods.budget import Setting
-from edgenes.methods.trainer import TrainedHypernetwork, Trainer
+from edgenes.methods.trainer import Member, TrainedHypernetwork, Trainer
 from edgenes.metrics import accuracy
 from edgenes.space.genotype import Genotype
 
@@ -30,7 +30,7 @@ def trained(setting: Setting, trainer: Trainer, **changes: Any) -> tuple[Genotyp
 
 def accuracy_of(genotype: Genotype, setting: Setting, bench: Any) -> float:
     """Accuracy on V of the genotype, fully retrained."""
-    found = bench.trainer.retrain(setting.training_config(genotype), genotype)
+    (found,) = bench.trainer.retrain([Member(genotype, setting.training_config(genotype))])
     return accuracy(found.probabilities, bench.data.validation.labels)
 
 

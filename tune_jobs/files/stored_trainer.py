@@ -1,7 +1,9 @@
 """The trainer of a study: what a method trains is found in the study's store, or trained now and stored there."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,17 +12,27 @@ import torch
 from edgenes.checkpoint import check_weights
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig, digest, to_dict
 from edgenes.data.dataset import Dataset
-from edgenes.methods.trainer import Prediction, Searched, TrainedHypernetwork, traced_hypernetwork, traced_search
+from edgenes.errors import WriteError
+from edgenes.methods.trainer import (
+    Member,
+    Prediction,
+    Searched,
+    TrainedHypernetwork,
+    groups,
+    traced_hypernetwork,
+    traced_search,
+)
 from edgenes.nn.network import Network
 from edgenes.predictor import PerformancePredictor
 from edgenes.space.genotype import Genotype, SearchSpace
 from edgenes.space.operations import OPERATIONS
 from edgenes.training.bilevel import SEARCH_VERSION, Report
 from edgenes.training.collapse import warn_of_collapse
-from edgenes.training.retraining import TRAINING_VERSION, make_network, predict, train_network
+from edgenes.training.retraining import TRAINING_VERSION, make_network, predict, train_network, train_networks
 from tune_jobs.files.artifact_store import Artifact, ArtifactStore, Kind
 from tune_jobs.files.layout import PREDICTIONS, SEARCHES
 
+log = logging.getLogger(__name__)
 Say = Callable[..., None]
 """`say(note)`, or `say(note, step=, steps=, metrics=)` after an epoch: hears what is being computed."""
 
@@ -123,37 +135,99 @@ class StoredTrainer:
         found = self.store.obtain(HYPERNETWORK, key, config.device, compute, cached=_shareable(config.space))
         return replace(found.value, seconds=found.seconds)
 
-    def retrain(self, config: TrainingConfig, genotype: Genotype) -> Prediction:
+    def retrain(self, members: Sequence[Member]) -> list[Prediction]:
         """As `Trainer.retrain`."""
-        found = self.candidate(config, genotype)
-        return Prediction(found.value.probabilities, found.seconds)
+        self.train_ahead(members)
+        found = [self.candidate(member.config, member.genotype) for member in members]
+        return [Prediction(each.value.probabilities, each.seconds) for each in found]
 
-    def survey(self, config: TrainingConfig, genotype: Genotype) -> Prediction:
+    def survey(self, members: Sequence[Member]) -> list[Prediction]:
         """As `Trainer.survey`."""
-        return StoredTrainer(self.data.survey(), self.store, self._say, weights=False).retrain(config, genotype)
+        return self._surveyor.retrain(members)
+
+    @cached_property
+    def _surveyor(self) -> "StoredTrainer":
+        """The trainer that trains on W alone and predicts H."""
+        return StoredTrainer(self.data.survey(), self.store, self._say, weights=False)
 
     def candidate(
         self, config: TrainingConfig, genotype: Genotype, teacher: Teacher | None = None
     ) -> Artifact[Retrained]:
         """The genotype's retrained network, as it is stored; with a teacher, trained on its probabilities."""
-        self._say(f"retraining for {config.epochs} epochs")
         targets = None if teacher is None else teacher.probabilities
 
         def compute(resume: dict | None, report: Report, accumulate: int) -> dict[str, Any]:
+            self._say(f"retraining for {config.epochs} epochs")
             how: dict[str, Any] = {"resume": resume, "report": report, "accumulate": accumulate, "targets": targets}
-            network = train_network(config, self.data, genotype, **how)
-            weights = {name: value.cpu() for name, value in network.state_dict().items()}
-            return {
-                "genotype": genotype.to_dict(),
-                "config": to_dict(config),
-                "data": self.data.digest,
-                "log_probabilities": torch.from_numpy(predict(network, self.data.validation, self.data, config.device)),
-                "weights": weights if self._weights else None,
-            }
+            return self._state(config, genotype, train_network(config, self.data, genotype, **how))
 
-        sound = has_weights if self._weights else lambda value: True
         key = candidate_key(config, self.data, genotype, teacher)
-        return self.store.obtain(CANDIDATE, key, config.device, compute, sound, _shareable(genotype.space))
+        return self.store.obtain(CANDIDATE, key, config.device, compute, self._sound, _shareable(genotype.space))
+
+    def train_ahead(self, members: Sequence[Member]) -> None:
+        """Train those of the networks at once that are missing, where that is faster: `candidate` then finds them.
+
+        Where one fails, all are left to `candidate`. Raises WriteError if a disk is full or read-only.
+        """
+        for group in groups(list(dict.fromkeys(members)), self.data):
+            if len(group) > 1:
+                try:
+                    self._train_group(group)
+                except WriteError:
+                    raise
+                except Exception as error:  # of one of them, which is then alone with it
+                    log.warning("%d networks are trained one by one, since at once they failed: %s", len(group), error)
+
+    def survey_ahead(self, members: Sequence[Member]) -> None:
+        """`train_ahead` on W alone."""
+        self._surveyor.train_ahead(members)
+
+    def _train_group(self, group: Sequence[Member]) -> None:
+        epochs = group[0].config.epochs
+
+        def compute(positions: list[int], resumes: list[dict | None], reports: list[Report]) -> list[dict[str, Any]]:
+            missing = [group[k] for k in positions]
+            states: list[dict[str, Any]] = [{}] * len(missing)
+            done = [-1 if resume is None else resume["epoch"] for resume in resumes]
+            for epoch in dict.fromkeys(done):  # one, unless a run was killed while it wrote checkpoints
+                alike = [k for k, each in enumerate(done) if each == epoch]
+                networks = train_networks(
+                    [missing[k].config for k in alike],
+                    self.data,
+                    [missing[k].genotype for k in alike],
+                    resumes=[resumes[k] for k in alike],
+                    reports=[
+                        self._told(reports[k], len(alike), epochs) if k == alike[0] else reports[k] for k in alike
+                    ],
+                )
+                for k, network in zip(alike, networks, strict=True):
+                    states[k] = self._state(missing[k].config, missing[k].genotype, network)
+            return states
+
+        keys = [candidate_key(each.config, self.data, each.genotype) for each in group]
+        how = (self._sound, _shareable(group[0].genotype.space))
+        self.store.obtain_together(CANDIDATE, keys, group[0].config.device, compute, *how)
+
+    def _told(self, report: Report, networks: int, epochs: int) -> Report:
+        def told(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:
+            self._say(f"retraining {networks} networks at once", step=epoch + 1, steps=epochs)
+            report(epoch, metrics, state)
+
+        return told
+
+    def _state(self, config: TrainingConfig, genotype: Genotype, network: Network) -> dict[str, Any]:
+        """What is stored of a trained network."""
+        weights = {name: value.cpu() for name, value in network.state_dict().items()}
+        return {
+            "genotype": genotype.to_dict(),
+            "config": to_dict(config),
+            "data": self.data.digest,
+            "log_probabilities": torch.from_numpy(predict(network, self.data.validation, self.data, config.device)),
+            "weights": weights if self._weights else None,
+        }
+
+    def _sound(self, retrained: Retrained) -> bool:
+        return has_weights(retrained) or not self._weights
 
     def _heard(self, what: str, config: SearchConfig, report: Report) -> Report:
         def heard(epoch: int, metrics: dict[str, float], state: dict[str, Any]) -> None:

@@ -5,7 +5,8 @@ import statistics
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -45,13 +46,22 @@ class _Table(Bars):
 class _Stage:
     """What one stage's jobs are doing and have done: running ones are rows of a table, shown or not."""
 
-    def __init__(self, title: str, total: int, earlier: int, unit: str, replaces_failed: bool, table: _Table):
-        self.title, self.total, self.unit = title, total, unit
+    def __init__(
+        self,
+        title: str,
+        total: int,
+        earlier: int,
+        unit: str,
+        replaces_failed: bool,
+        sizes: Mapping[str, int],
+        table: _Table,
+    ):
+        self.title, self.total, self.unit, self.sizes = title, total, unit, sizes
         self._earlier, self._replaces_failed = earlier, replaces_failed
         self.table = table
         self.row = table.add_task(f"{unit}s", total=total, completed=earlier, note="")
         self.running: dict[str, TaskID] = {}
-        self.ended: dict[str, str] = {}
+        self.ended: dict[str, Counter[str]] = {}
         self._seconds: list[float] = []
         self._at_once = 0
 
@@ -69,10 +79,11 @@ class _Stage:
         self._update()
         return self.task(name)
 
-    def end(self, name: str, state: str) -> float | None:
+    def end(self, name: str, state: str, failed: int) -> float | None:
         """Count how a job ended; returns the seconds it took, None if it had not begun."""
         task = self._drop(name)
-        self.ended[name] = state
+        self.ended[name] = Counter({state: self.sizes.get(name, 1) - failed})
+        self.ended[name]["failed"] += failed
         if task and state != "cached":
             self._seconds.append(task.elapsed)
         self._update()
@@ -85,12 +96,12 @@ class _Stage:
     @property
     def done(self) -> int:
         """Jobs that count towards `total`."""
-        failed = Counter(self.ended.values())["failed"] if self._replaces_failed else 0
-        return self._earlier + len(self.ended) - failed
+        counts = self._counts()
+        return self._earlier + counts.total() - (counts["failed"] if self._replaces_failed else 0)
 
     def outcomes(self) -> str:
         """How jobs ended, in words."""
-        counts = Counter(self.ended.values())
+        counts = self._counts()
         parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
         return ", ".join(parts + ([f"{self._earlier} from an earlier run"] if self._earlier else []))
 
@@ -100,11 +111,15 @@ class _Stage:
         A job costs the mean of those finished in this run. What is left is shared by as many jobs as have run at
         once, and is no shorter than the longest rest of any one of them.
         """
-        waiting = max(0, self.total - self.done - len(self.running))
+        together = sum(size - 1 for name, size in self.sizes.items() if name not in self.ended)
+        waiting = max(0, self.total - self.done - together - len(self.running))
         rests = [1 - task.percentage / 100 for task in self.table.tasks if task.id != self.row] + [1.0] * waiting
         if not self._seconds or not any(rests):
             return None
         return statistics.fmean(self._seconds) * max(sum(rests) / self._at_once, max(rests))
+
+    def _counts(self) -> Counter[str]:
+        return sum(self.ended.values(), Counter())
 
     def _drop(self, name: str) -> Task | None:
         """Take away a running job's row, and return it."""
@@ -136,7 +151,14 @@ class Progress:
 
     @contextlib.contextmanager
     def stage(
-        self, title: str, total: int, done: int = 0, *, unit: str = "trial", replaces_failed: bool = False
+        self,
+        title: str,
+        total: int,
+        done: int = 0,
+        *,
+        unit: str = "trial",
+        replaces_failed: bool = False,
+        sizes: Mapping[str, int] = MappingProxyType({}),
     ) -> Iterator[None]:
         """Show a stage while the block runs, and leave one line that sums it up unless the block raises.
 
@@ -144,9 +166,11 @@ class Progress:
             total: jobs that are to finish, `done` of which an earlier run has finished.
             unit: what one job is, in the singular.
             replaces_failed: a failed job is followed by another in its place, so that it does not count as done.
+            sizes: how many of `total` a row of this name stands for, 1 by default.
         """
         begun = self._clock()
-        stage = self._running = _Stage(_one_line(title), total, done, unit, replaces_failed, self._table())
+        sizes = {_one_line(name): size for name, size in sizes.items()}
+        stage = self._running = _Stage(_one_line(title), total, done, unit, replaces_failed, sizes, self._table())
         try:
             if not self._live:
                 earlier = f", {done} of them from an earlier run" if done else ""
@@ -176,10 +200,10 @@ class Progress:
             task.fields["spoke"] = now
             self._short_line(_joined(f"{job} at step {step}" + (f" of {of}" if of else ""), note))
 
-    def finished(self, job: str, state: str, note: str = "") -> None:
-        """A job ended as complete, cached, pruned or failed."""
+    def finished(self, job: str, state: str, note: str = "", failed: int = 0) -> None:
+        """A job ended as complete, cached, pruned or failed; of those for which its row stands so many `failed`."""
         stage, job, note = self._stage, _one_line(job), _one_line(note)
-        seconds, left = stage.end(job, state), stage.seconds_left()
+        seconds, left = stage.end(job, state, failed), stage.seconds_left()
         if not self._live:
             times = [] if seconds is None else [duration(seconds)]
             times += [] if left is None else [time_left(left)]

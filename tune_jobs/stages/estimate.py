@@ -9,14 +9,15 @@ import torch
 
 from edgenes.data.dataset import Dataset
 from edgenes.methods.catalogue import equal_count
-from edgenes.space.genotype import random_genotype
-from edgenes.training.retraining import train_network
+from edgenes.training.retraining import at_once, train_networks
 from tune_jobs.config.genotype_file import read_genotype
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.execution.footprint import dry_step, trial_footprint
 from tune_jobs.execution.resources import trials_on
 from tune_jobs.progress.text import size_text
 
+MEASURED = 4
+"""The most networks whose epoch is measured."""
 REPEATS = 3
 GUIDED_SECONDS = 2.0
 """What a hypernetwork takes whose guide is a predictor, whatever the images."""
@@ -82,11 +83,13 @@ def estimate(config: SweepConfig) -> str:
         loop, step = dry_step(setting, data)
         seconds = _seconds(step)
         search_epoch, measured = seconds * loop.steps, f"one step of the supernet {seconds * 1e3:.0f} ms, "
-    genotype = random_genotype(setting.space, torch.Generator().manual_seed(0))
     one_epoch = replace(setting.training, epochs=1)
+    genotypes = setting.random_genotypes(
+        min(MEASURED, at_once(one_epoch, data, execution.cpus_per_trial), setting.space.genotypes)
+    )
     start = time.perf_counter()
-    network = train_network(one_epoch, data, genotype)
-    epoch = time.perf_counter() - start
+    network, *_ = train_networks([one_epoch] * len(genotypes), data, genotypes)
+    epoch = (time.perf_counter() - start) / len(genotypes)
 
     full = full_retrainings(config)
     on_weights = epoch * len(data.weights) / len(data.training)

@@ -11,7 +11,7 @@ import optuna
 from edgenes.checkpoint import write_atomically, write_json
 from edgenes.data.dataset import Dataset
 from edgenes.methods.catalogue import equal_pool, seeds_pool
-from edgenes.methods.result import Member
+from edgenes.methods.trainer import Member
 from edgenes.selection import cross_fitted
 from edgenes.space.genotype import Genotype
 from tune_jobs.errors import StudyError
@@ -19,7 +19,7 @@ from tune_jobs.execution.jobs import Bench, Job, run_jobs
 from tune_jobs.execution.run import Run
 from tune_jobs.files.artifact_store import Artifact
 from tune_jobs.files.layout import FINALISTS, HYPERNETWORK
-from tune_jobs.files.stored_trainer import CANDIDATE, Retrained, candidate_key, has_weights
+from tune_jobs.files.stored_trainer import CANDIDATE, Retrained, StoredTrainer, candidate_key, has_weights
 from tune_jobs.moments import reached
 from tune_jobs.stages.hits import Hits
 from tune_jobs.study.context import StudyContext
@@ -190,6 +190,7 @@ def finalists_stage(
         retraining_jobs(entries),
         unit="retraining",
         sound=stored,
+        ahead=StoredTrainer.train_ahead,
     )
     for report in results.failed:
         run.progress.say(f"a retraining failed: {report.reason}")

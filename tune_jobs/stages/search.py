@@ -8,8 +8,8 @@ from edgenes.checkpoint import write_text
 from edgenes.methods.budget import Setting
 from edgenes.methods.cost import search_work
 from edgenes.methods.halving import best_by_halving
-from edgenes.methods.result import Member
 from edgenes.methods.survey import Measured, loss_on_h, optimal_genotype, survey
+from edgenes.methods.trainer import Member
 from edgenes.metrics import accuracy
 from edgenes.predictor import PerformancePredictor
 from edgenes.space.choices import LEAST_SURVEY
@@ -21,6 +21,7 @@ from tune_jobs.errors import StudyError
 from tune_jobs.execution.jobs import Bench, Job, run_jobs
 from tune_jobs.execution.run import Run
 from tune_jobs.files.layout import GENOTYPE, PREDICTOR
+from tune_jobs.files.stored_trainer import StoredTrainer
 from tune_jobs.files.workplace import Workplace
 from tune_jobs.study.saved import stored_genotype
 
@@ -66,7 +67,17 @@ def survey_stage(run: Run, place: Workplace, setting: Setting) -> PerformancePre
         stage = "survey" if k == 0 else f"survey-{k + 1}"
         jobs = [{"name": f"survey {member.genotype.digest[:8]}", "member": member.to_dict()} for member in members]
         title = "Survey" if k == 0 else f"Survey, round {k + 1} (genotypes that the predictor now calls best)"
-        results = run_jobs(run, place, setting, stage, survey_job, jobs, unit="short retraining", title=title)
+        results = run_jobs(
+            run,
+            place,
+            setting,
+            stage,
+            survey_job,
+            jobs,
+            unit="short retraining",
+            title=title,
+            ahead=StoredTrainer.survey_ahead,
+        )
         for report in results.failed:
             run.progress.say(f"a short retraining failed: {report.reason}")
         found = [(member, result["loss"]) for member, result in zip(members, results.found, strict=True) if result]
@@ -117,10 +128,11 @@ def search_job(job: Job, bench: Bench, baselines: bool) -> dict[str, Any]:
     if baselines:
         # Halving chose by the first retraining's score, which would flatter its choice.
         rivals = setting.random_genotypes(min(RANDOM_RIVALS, setting.space.genotypes))
-        scores = []
-        for one in (genotype, *rivals):
-            config = setting.training_config(one, repeat=int(halving), epochs=setting.short_epochs)
-            scores.append(accuracy(trainer.retrain(config, one).probabilities, bench.data.validation.labels))
+        members = [
+            Member(one, setting.training_config(one, repeat=int(halving), epochs=setting.short_epochs))
+            for one in (genotype, *rivals)
+        ]
+        scores = [accuracy(each.probabilities, bench.data.validation.labels) for each in trainer.retrain(members)]
         summary += (
             f" After {setting.short_epochs} epochs of retraining its validation accuracy is {scores[0]:.3f}; "
             f"{len(rivals)} random genotypes: mean {sum(scores[1:]) / len(rivals):.3f}, best {max(scores[1:]):.3f}."

@@ -12,6 +12,7 @@ from edgenes.config import TrainingConfig
 from edgenes.data.batches import DeviceData
 from edgenes.data.dataset import Dataset
 from edgenes.ensemble import Ensemble
+from edgenes.methods.trainer import Member
 from edgenes.metrics import accuracy
 from edgenes.space.hypernetwork import CONTROL_LIMIT, Candidate, control_curve
 from edgenes.training.edgenes import HypernetworkResult, train_hypernetwork
@@ -95,8 +96,11 @@ def run_trial(
     calibration = torch.arange(min(CALIBRATION_IMAGES, len(data.weights)))
     images, _ = DeviceData(data.weights, data, context.device).batch(calibration)
     predictions, hits, shared, rows = [], 0, 0, []
-    for k, candidate in enumerate(candidates):
-        pace, training = {}, setting.training_config(candidate.genotype, epochs=setting.short_epochs)
+    short = [setting.training_config(each.genotype, epochs=setting.short_epochs) for each in candidates]
+    if not context.prunes and (context.value != "one-shot" or trained.supernet is None):
+        trainer.train_ahead([Member(each.genotype, training) for each, training in zip(candidates, short, strict=True)])
+    for k, (candidate, training) in enumerate(zip(candidates, short, strict=True)):
+        pace: dict[str, float] = {}
         if context.value == "one-shot" and trained.supernet is not None:
             network = trained.supernet.as_network(candidate.genotype, images)
             probabilities = np.exp(predict(network, data.validation, data, context.device).astype(np.float64))

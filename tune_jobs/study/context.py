@@ -29,6 +29,8 @@ class StudyContext:
     """Whether a predictor guides the study's hypernetworks."""
     value: str = "retrained"
     prune_infeasible: bool = False
+    prunes: bool = False
+    """Whether a pruner may end a trial after any of its candidates."""
     seeds_per_candidate: int = 1
     calibration: str = "temperature"
     best_prefix: bool = False

@@ -170,6 +170,7 @@ def context_of(config: SweepConfig, place: Workplace, optimal: Genotype, device:
         config.guided,
         config.value,
         config.prune_infeasible,
+        config.pruner != "none",
         config.seeds_per_candidate,
         config.calibration,
         config.best_prefix,

@@ -57,7 +57,8 @@ class StageCallback(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         last = Report.from_dict(trial.last_result or {})
-        self._ended(trial, last.status or Status.PRUNED, last.reason or last.note or "")
+        failed = len(last.attributes.get("failed", []))
+        self._ended(trial, last.status or Status.PRUNED, last.reason or last.note or "", failed)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._ended(trial, Status.FAILED, _fault(trial))
@@ -71,9 +72,9 @@ class StageCallback(tune.Callback):
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         self._logs.close()
 
-    def _ended(self, trial: Trial, status: Status, note: str) -> None:
+    def _ended(self, trial: Trial, status: Status, note: str, failed: int = 0) -> None:
         name = self._name(trial)
-        self._progress.finished(name, Status.FAILED if status == Status.UNWRITABLE else status, note)
+        self._progress.finished(name, Status.FAILED if status == Status.UNWRITABLE else status, note, failed)
         self._metrics.ended(self._stage, name, status)
         self._logs.ended(name, status == Status.FAILED)
 

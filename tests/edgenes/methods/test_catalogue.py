@@ -15,9 +15,8 @@ from edgenes.methods.budget import Setting
 from edgenes.methods.catalogue import POOLED, deviations, run_method, with_cost
 from edgenes.methods.cost import Work, retraining_work, search_work
 from edgenes.methods.halving import affordable_rungs, rungs
-from edgenes.methods.result import Member
 from edgenes.methods.survey import guided_search
-from edgenes.methods.trainer import LocalTrainer, Prediction, Searched
+from edgenes.methods.trainer import LocalTrainer, Member, Prediction, Searched
 from edgenes.nn.network import Network
 from edgenes.selection import select_ensemble
 from edgenes.space.encoding import canonical
@@ -84,7 +83,7 @@ class TestEveryMethod:
     def test_its_members_are_trained_by_the_one_retraining(self, name, outcomes, trainer):
         for member, predicted in zip(outcomes[name].members, outcomes[name].predictions, strict=True):
             assert replace(member.config, seed=0) == SETTING.training
-            np.testing.assert_array_equal(trainer.retrain(member.config, member.genotype).probabilities, predicted)
+            np.testing.assert_array_equal(trainer.retrain([member])[0].probabilities, predicted)
 
     def test_another_trainer_gives_the_same(self, name, outcomes, another):
         again = run_method(name, SETTING, another)
@@ -125,7 +124,7 @@ class TestMethods:
     def test_the_best_ensemble_is_chosen_on_validation_images(self, outcomes, trainer, data):
         for name in ("random-nes", "random-d-nes", "edge-nes", "predicted", "predicted-deep-ens"):
             pool = outcomes[name].pool
-            predictions = np.stack([trainer.retrain(m.config, m.genotype).probabilities for m in pool])
+            predictions = np.stack([each.probabilities for each in trainer.retrain(pool)])
             best = select_ensemble(predictions, data.validation.labels, SETTING.size, SETTING.criterion)
             assert outcomes[name].members == tuple(pool[k] for k in best.members)
 
@@ -227,9 +226,9 @@ class Untrained:
     def search(self, config):
         return Searched((random_genotype(config.space, torch.Generator().manual_seed(config.seed)),) * config.epochs)
 
-    def retrain(self, config, genotype):
-        rng = np.random.default_rng(config.seed)
-        return Prediction(rng.dirichlet(np.ones(self.data.classes), len(self.data.validation)))
+    def retrain(self, members):
+        shape = np.ones(self.data.classes), len(self.data.validation)
+        return [Prediction(np.random.default_rng(each.config.seed).dirichlet(*shape)) for each in members]
 
 
 @pytest.mark.parametrize("name", POOLED)

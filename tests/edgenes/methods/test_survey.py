@@ -18,7 +18,7 @@ from edgenes.methods.survey import (
     round_sizes,
     survey,
 )
-from edgenes.methods.trainer import LocalTrainer
+from edgenes.methods.trainer import LocalTrainer, Member
 from edgenes.metrics import nll
 from edgenes.space.encoding import canonical
 from edgenes.space.genotype import Edge, SearchSpace, random_genotypes
@@ -60,7 +60,7 @@ def test_neither_v_nor_t_is_read():
     genotype, again = guided_search(SETTING, trainer)
     assert genotype == expected and again.digest == predictor.digest
     with pytest.raises(AssertionError, match="must not see"):
-        trainer.retrain(SETTING.training_config(genotype, epochs=1), genotype)
+        trainer.retrain([Member(genotype, SETTING.training_config(genotype, epochs=1))])
 
 
 def test_its_data_are_w_to_train_on_and_h_to_score_on():
@@ -71,7 +71,7 @@ def test_its_data_are_w_to_train_on_and_h_to_score_on():
     assert len({halves.digest, data.digest, blobs(seed=1).survey().digest, halves.survey().digest}) == 4
     trainer = LocalTrainer(data)
     member = fair_members(SETTING, 1)[0]
-    predicted = trainer.survey(member.config, member.genotype).probabilities
+    predicted = trainer.survey([member])[0].probabilities
     assert loss_on_h(member, trainer) == nll(predicted, data.architecture.labels)
 
 

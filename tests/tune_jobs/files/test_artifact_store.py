@@ -11,8 +11,9 @@ from torch import nn
 
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig
 from edgenes.data.dataset import build_dataset
-from edgenes.methods.trainer import LocalTrainer, Searched, TrainedHypernetwork
-from edgenes.space.genotype import SearchSpace, random_genotype
+from edgenes.errors import DivergedError, WriteError
+from edgenes.methods.trainer import LocalTrainer, Member, Searched, TrainedHypernetwork
+from edgenes.space.genotype import SearchSpace, random_genotype, random_genotypes
 from edgenes.space.operations import OPERATIONS, register_operation
 from edgenes.training.retraining import predict
 from tests.support.toys import blobs, seeded
@@ -44,6 +45,14 @@ KINDS = {"search": SEARCH, "hypernetwork": HYPERNETWORK, "candidate": CANDIDATE}
 TRAINING = CONFIGS["candidate"]
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as several networks are trained at once
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(params=KINDS)
 def kind(request):
     return request.param
@@ -60,7 +69,7 @@ def ask(one, kind, genotype=OPTIMAL, **changes):
         return one.search(config)
     if kind == "hypernetwork":
         return one.hypernetwork(config, genotype)
-    return one.retrain(config, genotype)
+    return one.retrain([Member(genotype, config)])[0]
 
 
 def bits(found):
@@ -257,3 +266,111 @@ def test_a_full_retraining_says_what_it_does(tmp_path):
     heard = []
     trainer(tmp_path, say=heard.append).candidate(TRAINING, OPTIMAL)
     assert heard == ["retraining for 2 epochs"]
+
+
+GROUP = [
+    Member(genotype, dataclasses.replace(TRAINING, seed=k))
+    for k, genotype in enumerate(random_genotypes(SPACE, 3, seeded(1)))
+]
+
+
+class TestTogether:
+    """Networks of a group are stored as if each had been trained alone."""
+
+    @pytest.fixture(autouse=True)
+    def trained(self, monkeypatch):
+        """How many networks were trained at once, each time."""
+        seen, real = [], stored_trainer.train_networks
+
+        def counted(configs, *arguments, **options):
+            seen.append(len(configs))
+            return real(configs, *arguments, **options)
+
+        monkeypatch.setattr(stored_trainer, "train_networks", counted)
+        return seen
+
+    def test_each_equals_the_one_trained_alone_and_counts_as_computed_once(self, tmp_path, trained, computed):
+        one = trainer(tmp_path / "a")
+        one.train_ahead([*GROUP, GROUP[0]])
+        assert trained == [3] and not computed
+        for member in GROUP:
+            found = one.candidate(member.config, member.genotype)
+            assert not found.cached and found.seconds > 0
+            assert one.candidate(member.config, member.genotype).cached
+            alone = trainer(tmp_path / "b").candidate(member.config, member.genotype)
+            assert np.array_equal(found.value.log_probabilities, alone.value.log_probabilities)
+            for name, weights in alone.value.weights.items():
+                assert torch.equal(found.value.weights[name], weights), name
+        assert computed == ["candidate"] * 3, "those of the other study"
+
+    def test_what_is_there_is_not_trained_again(self, tmp_path, trained):
+        cache = Cache(tmp_path / "cache")
+        trainer(tmp_path / "a", cache).train_ahead(GROUP[:2])
+        one = trainer(tmp_path / "b", cache)
+        one.candidate(GROUP[2].config, GROUP[2].genotype)
+        one.train_ahead(GROUP)
+        assert trained == [2]
+        shared = [one.candidate(member.config, member.genotype).shared for member in GROUP]
+        assert shared == [True, True, False]
+
+    @pytest.mark.parametrize("written", range(1, 7))
+    def test_an_interrupted_group_resumes_to_the_same_bits(self, tmp_path, monkeypatch, written):
+        """Stopped after so many of its checkpoints, which may be of two epochs."""
+        expected = [bits(each) for each in trainer(tmp_path / "a").retrain(GROUP)]
+        monkeypatch.setattr(artifact_store, "SAVE_EVERY", 0.0)
+        save, names = artifact_store.save_checkpoint, []
+
+        def stopping(path, name, state):
+            save(path, name, state)
+            names.append(path.name)
+            if len(names) == written:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(artifact_store, "save_checkpoint", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            trainer(tmp_path / "b").train_ahead(GROUP)
+        assert [bits(each) for each in trainer(tmp_path / "b").retrain(GROUP)] == expected
+        assert len(names) == 3 * (TRAINING.epochs + 1), "no epoch is repeated"
+        assert not list(tmp_path.rglob("*.unfinished"))
+
+    def test_one_that_fails_does_not_take_the_others_along(self, tmp_path, monkeypatch, computed):
+        real = stored_trainer.train_network
+
+        def diverging(configs, *arguments, **options):
+            raise DivergedError("the loss became nan")
+
+        def one_diverging(config, *arguments, **options):
+            if config == GROUP[1].config:
+                raise DivergedError("the loss became nan")
+            return real(config, *arguments, **options)
+
+        monkeypatch.setattr(stored_trainer, "train_networks", diverging)
+        monkeypatch.setattr(stored_trainer, "train_network", one_diverging)
+        one = trainer(tmp_path)
+        one.train_ahead(GROUP)
+        for k, member in enumerate(GROUP):
+            if k == 1:
+                with pytest.raises(DivergedError, match="nan"):
+                    one.candidate(member.config, member.genotype)
+            else:
+                assert not one.candidate(member.config, member.genotype).cached
+
+    def test_a_full_disk_is_not_the_networks_fault(self, tmp_path, monkeypatch):
+        def full(*_):
+            raise WriteError("no space")
+
+        monkeypatch.setattr(artifact_store, "save_checkpoint", full)
+        with pytest.raises(WriteError):
+            trainer(tmp_path).train_ahead(GROUP)
+
+    def test_what_another_worker_computes_is_left_to_it(self, tmp_path, trained):
+        one = trainer(tmp_path)
+        key = candidate_key(GROUP[1].config, DATA, GROUP[1].genotype)
+        with one.store._lock(CANDIDATE, key):
+            one.train_ahead(GROUP)
+        assert trained == [2] and one.store.find(CANDIDATE, key) is None
+
+    def test_it_says_how_far_it_is(self, tmp_path):
+        heard = []
+        trainer(tmp_path, say=lambda note, **steps: heard.append((note, steps))).train_ahead(GROUP)
+        assert heard == [("retraining 3 networks at once", {"step": k, "steps": 2}) for k in (1, 2)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgenes.errors import ConfigError, WriteError
-from edgenes.methods.trainer import LocalTrainer
+from edgenes.methods.trainer import LocalTrainer, Member
 from tests.tune_jobs.files.test_artifact_store import DATA, OPTIMAL, TRAINING
 from tune_jobs.errors import StudyError
 from tune_jobs.files import artifact_store, stored_trainer
@@ -119,7 +119,7 @@ class TestStoreOfTwoNodes:
         assert remote.exists(unfinished)
         found = nodes[1].candidate(TRAINING, OPTIMAL)
         assert epochs == list(range(TRAINING.epochs)) and not remote.exists(unfinished)
-        expected = LocalTrainer(DATA).retrain(TRAINING, OPTIMAL).probabilities
+        expected = LocalTrainer(DATA).retrain([Member(OPTIMAL, TRAINING)])[0].probabilities
         assert np.array_equal(found.value.probabilities, expected)
 
 

@@ -263,3 +263,14 @@ def test_dumb_terminals_get_lines(clock, monkeypatch):
     with progress.stage("Sweep", 1):
         progress.finished("trial 0", "complete")
     assert "\x1b" not in file.getvalue() and "[1/1] trial 0 complete" in file.getvalue()
+
+
+def test_a_row_may_stand_for_several_jobs(plain, clock):
+    progress, lines = plain
+    with progress.stage("Survey", 7, done=2, sizes={"first and 2 more": 3, "second and 1 more": 2}, unit="retraining"):
+        for name in ("first and 2 more", "second and 1 more"):
+            progress.started(name)
+            clock.now += 60
+            progress.finished(name, "complete", failed=int(name.startswith("second")))
+    assert lines()[2] == "[5/7] first and 2 more complete (1m 00s, about 1 min left)"
+    assert lines()[-1] == "✓ Survey: 7 retrainings (4 complete, 1 failed, 2 from an earlier run) in 2m 00s"

@@ -66,6 +66,7 @@ def test_the_survey_is_counted_where_a_predictor_guides(options, retrainings):
 
 def test_hours_follow_the_guide(monkeypatch):
     """With steps and epochs that take a second each."""
+    monkeypatch.setattr(module, "MEASURED", 1)
     monkeypatch.setattr(module, "_seconds", lambda work: 1.0)
     monkeypatch.setattr(module.time, "perf_counter", iter(range(100)).__next__)
     data = SweepConfig.of(**SMALL).load()
