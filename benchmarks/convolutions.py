@@ -2,7 +2,8 @@
 
 Forward and backward in turns in one process, CPU time of one thread. `plain` is torch's convolution with its own
 gradients, channels last; `ours` chooses by the rule of `edgenes/nn/depthwise.py`, here with the copies between both
-layouts, which a network of small images does not make. In a step `plain` is also torch's other layers.
+layouts, which a network of small images does not make. In a step `plain` is also torch's other layers and its own
+training step; `at once`: several networks together, a network's share.
 """
 
 import statistics
@@ -12,13 +13,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from unittest.mock import patch
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from benchmarks.printing import machine, table
+from edgenes.config import TrainingConfig
+from edgenes.data.dataset import Part, build_dataset
 from edgenes.nn import depthwise, layers
-from edgenes.nn.network import Network
+from edgenes.nn.together import Together
 from edgenes.space.genotype import SearchSpace, random_genotype
+from edgenes.training.retraining import AT_ONCE, Learner
 from tune_jobs.execution.worker import keep_freed_memory, leave_out_compiler
 
 
@@ -90,27 +95,47 @@ def retraining(size: int, image_channels: int, options: Options) -> list[str]:
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(options.batch, image_channels, size, size, generator=generator)
     labels = torch.randint(10, (options.batch,), generator=generator)
-    times: dict[str, list[float]] = {"plain": [], "ours": []}
-    for _ in range(options.genotypes):
-        network = Network(random_genotype(SearchSpace(), generator), image_channels, 10, 8, 2)
-        optimizer = torch.optim.SGD(network.parameters(), 0.025, 0.9, weight_decay=3e-4)
+    pixels = np.zeros((2, image_channels, size, size), np.uint8)
+    data = build_dataset("none", [str(k) for k in range(10)], *[Part(pixels, np.zeros(2, np.int64))] * 3)
+    config = TrainingConfig(channels=8, cells=2)
+    times: dict[str, list[float]] = {"plain": [], "ours": [], f"{AT_ONCE} at once": []}
+    for first in range(0, options.genotypes, AT_ONCE):
+        count = min(AT_ONCE, options.genotypes - first)
+        learners = [Learner(config, data, random_genotype(SearchSpace(), generator)) for _ in range(count)]
+        optimizers = [torch.optim.SGD(each.network.parameters(), 0.025, 0.9, weight_decay=3e-4) for each in learners]
+        single = [Together([each.network]) for each in learners]
+        many = Together([each.network for each in learners])
 
-        def step(network=network, optimizer=optimizer) -> None:
-            optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(network(images), labels).backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            optimizer.step()
+        def plain(learners=learners, optimizers=optimizers) -> None:
+            for learner, optimizer in zip(learners, optimizers, strict=True):
+                optimizer.zero_grad(set_to_none=True)
+                F.cross_entropy(learner.network(images), labels).backward()
+                torch.nn.utils.clip_grad_norm_(learner.network.parameters(), config.gradient_clip)
+                optimizer.step()
+
+        def ours(learners=learners, parts=single) -> None:
+            share = len(learners) // len(parts)
+            for k, part in enumerate(parts):
+                some = learners[k * share : (k + 1) * share]
+                for learner in some:
+                    learner.begin(0.025)
+                outputs = part([images] * len(some))
+                torch.stack([F.cross_entropy(output, labels) for output in outputs]).sum().backward()
+                for learner in some:
+                    learner.step()
 
         found: dict[str, list[float]] = {way: [] for way in times}
         for _ in range(5):
             with plain_layers():
-                found["plain"].append(seconds(step))
-            found["ours"].append(seconds(step))
+                spent = [seconds(plain)]
+            spent += [seconds(ours), seconds(lambda many=many: ours(parts=[many]))]
+            for values, each in zip(found.values(), spent, strict=True):
+                values.append(each)
         for way, values in found.items():
             times[way].append(1e3 * min(values))
-    means = {way: statistics.mean(values) for way, values in times.items()}
-    ratio = f"{means['plain'] / means['ours']:.2f}"
-    return [f"{size}x{size}x{image_channels}", *(f"{mean:.1f}" for mean in means.values()), ratio]
+    means = [sum(values) / options.genotypes for values in times.values()]
+    ratios = ", ".join(f"{means[0] / mean:.2f}" for mean in means[1:])
+    return [f"{size}x{size}x{image_channels}", *(f"{mean:.1f}" for mean in means), ratios]
 
 
 def main(options: Options) -> None:
@@ -123,5 +148,5 @@ def main(options: Options) -> None:
     print(table(header, convolutions(options)), flush=True)
     print(f"\nA retraining step, two cells, C=8, mean over {options.genotypes} random genotypes:\n", flush=True)
     rows = [retraining(size, channels, options) for size, channels in options.steps]
-    print(table(["images", "plain", "ours", "ratio"], rows))
+    print(table(["images", "plain", "ours", f"{AT_ONCE} at once", "ratios"], rows))
     print(f"\n{machine()} at the end")
