@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgenes.checkpoint import check_weights
+from edgenes.checkpoint import check_weights, is_unwritable
 from edgenes.config import HypernetworkConfig, SearchConfig, TrainingConfig, digest, to_dict
 from edgenes.data.dataset import Dataset
-from edgenes.errors import WriteError
 from edgenes.methods.trainer import (
     Member,
     Prediction,
@@ -173,9 +172,9 @@ class StoredTrainer:
             if len(group) > 1:
                 try:
                     self._train_group(group)
-                except WriteError:
-                    raise
-                except Exception as error:  # of one of them, which is then alone with it
+                except Exception as error:
+                    if is_unwritable(error):
+                        raise
                     log.warning("%d networks are trained one by one, since at once they failed: %s", len(group), error)
 
     def survey_ahead(self, members: Sequence[Member]) -> None:
