@@ -251,7 +251,7 @@ def _joined(*nodes: Tensor) -> Tensor:
 def _layers(makes: Value, reads: Value, module: nn.Module, size: Size, after: Size) -> Iterator[_Task]:
     """The tasks of a module that brings images of one size to another: its layers, up to each batch norm, if known."""
     if isinstance(module, nn.Identity):
-        yield _Task(makes, (reads,), lambda x: x)
+        yield _Task(makes, (reads,), lambda x: x.view_as(x))  # a value of its own, whose readers are counted apart
         return
     layers = tuple(module) if isinstance(module, nn.Sequential) else (module,)
     if not all(type(layer) in BESIDE for layer in layers):

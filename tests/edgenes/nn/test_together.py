@@ -16,6 +16,7 @@ CASES = {
     "one input a node": (SearchSpace(), {}),
     "two inputs a node": (SearchSpace(inputs_per_node=2), {}),
     "both cell types": (SearchSpace(nodes=2, inputs_per_node=2, cell_types=BOTH), {"cells": 3}),
+    "skips": (SearchSpace(nodes=5, operations=("skip_connect", "sep_conv_3x3")), {}),
     "as DARTS": (SearchSpace(nodes=2, cell_types=BOTH), {"cells": 4, "darts_layout": True, "auxiliary": True}),
     "larger images": (SearchSpace(), {"size": 16}),
     "odd images": (SearchSpace(), {"size": 7}),
