@@ -48,9 +48,9 @@ def joined(parts: list[Tensor]) -> Tensor:
     return torch.cat(parts, 1)
 
 
-def beside(weights: Sequence[Tensor]) -> Tensor:
-    """The weights of several layers as those of one."""
-    return weights[0] if len(weights) == 1 or weights[0] is None else torch.cat(list(weights))
+def beside(parts: Sequence[Tensor]) -> Tensor:
+    """Numbers of several layers, their weights or channels, one layer's after the other's; None where they have none."""
+    return parts[0] if len(parts) == 1 or parts[0] is None else torch.cat(list(parts))
 
 
 def subsample(x: Tensor, stride: int, first: int = 0) -> Tensor:
