@@ -49,7 +49,7 @@ def joined(parts: list[Tensor]) -> Tensor:
 
 
 def beside(parts: Sequence[Tensor]) -> Tensor:
-    """Numbers of several layers, their weights or channels, one layer's after the other's; None where they have none."""
+    """Weights or channels of several layers, one's after the other's; None where they have none."""
     return parts[0] if len(parts) == 1 or parts[0] is None else torch.cat(list(parts))
 
 
