@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from edgenes.errors import ConfigError
 from edgenes.selection.accuracy_bound import AccuracyBranches
-from edgenes.selection.heuristics import greedy
+from edgenes.selection.heuristics import greedy, top
 from edgenes.selection.nll_bound import NllBranches
-from edgenes.selection.problem import Array, Problem, Record, Selection, cutoff
+from edgenes.selection.problem import Array, Problem, Record, Selection
 
 MAX_BYTES = 2 * 2**30
 OPEN_NODES = 200_000
@@ -62,9 +62,7 @@ def exact(
             'method="greedy"'
         )
     if problem.size in (1, problem.candidates):
-        losses = problem.losses_with(np.zeros_like(problem.terms[0]), range(problem.candidates), 1)
-        members = range(problem.candidates) if problem.size > 1 else [np.flatnonzero(losses <= cutoff(losses.min()))[0]]
-        return problem.selection(members, proven=True)
+        return top(problem)
     deadline = time.monotonic() + max_seconds
     record = Record(problem)
     record.offer(greedy(problem).members)

@@ -38,7 +38,7 @@ def beam(problem: Problem, width: int = BEAM_WIDTH) -> Selection:
     for count in range(1, problem.size + 1):
         grown: dict[tuple[int, ...], float] = {}
         for _, members in kept:
-            total = _total(problem, members)
+            total = problem.total(members)
             rest = [k for k in range(problem.candidates) if k not in members]
             for k, loss in enumerate(problem.losses_with(total, rest, count)):
                 if np.isfinite(loss):
@@ -112,13 +112,6 @@ def _forward(problem: Problem, replacement: bool) -> list[int]:
         members.append(first_best(problem.losses_with(total, rest, count)))
         total = total + problem.terms[members[-1]]
     return members
-
-
-def _total(problem: Problem, members: tuple[int, ...]) -> Array:
-    total = np.zeros_like(problem.terms[0])
-    for k in members:
-        total += problem.terms[k]
-    return total
 
 
 def _single_losses(problem: Problem) -> Array:

@@ -106,13 +106,17 @@ class Problem:
             losses[k] = self.losses(total + self.terms[k], count)
         return losses
 
-    def loss(self, members: Iterable[int]) -> float:
-        """The canonical loss of a subset: its terms added one after the other in ascending order, as in the metric."""
+    def total(self, members: Iterable[int]) -> Array:
+        """The terms of these members, added one after the other."""
         total = np.zeros_like(self.terms[0])
-        members = sorted(members)
         for k in members:
             total += self.terms[k]
-        return float(self.losses(total, len(members)))
+        return total
+
+    def loss(self, members: Iterable[int]) -> float:
+        """The canonical loss of a subset: its terms added in ascending order, as in the metric."""
+        members = sorted(members)
+        return float(self.losses(self.total(members), len(members)))
 
     def value(self, loss: float) -> float:
         """The criterion's value of a loss."""

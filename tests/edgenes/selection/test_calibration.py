@@ -99,7 +99,7 @@ def test_the_best_prefix_is_the_best_of_all_sizes(method, criterion):
 
 @pytest.mark.parametrize(
     "value",
-    [{}, {"scale": [], "shift": []}, {"scale": [1.0], "shift": [0.0, 0.0]}, {"scale": ["a"], "shift": [0.0]}, 3],
+    [{"scale": [], "shift": []}, {"scale": [1.0], "shift": [0.0, 0.0]}, {"scale": ["a"], "shift": [0.0]}],
 )
 def test_what_is_no_calibration_is_refused(value):
     with pytest.raises(ConfigError, match="calibration"):
