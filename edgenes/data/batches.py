@@ -126,8 +126,6 @@ class DeviceData:
 
     def ordered(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in order, none augmented or left out: what predictions are made from."""
-        if batch_size < 1:
-            raise ConfigError(f"batch_size should be at least 1, got {batch_size}.")
         return (
             (self._normalise(images), labels)
             for images, labels in zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True)
@@ -137,8 +135,6 @@ class DeviceData:
         return images.float().mul_(self._scale).sub_(self._offset)
 
     def _training_size(self, batch_size: int) -> int:
-        if batch_size < 2 or len(self) < 2:
-            raise ConfigError(
-                f"batch norm needs at least 2 images a batch, got batch_size {batch_size} of {len(self)} images."
-            )
+        if len(self) < 2:
+            raise ConfigError(f"batch norm needs at least 2 images a batch, got a part of {len(self)} images.")
         return min(batch_size, len(self))

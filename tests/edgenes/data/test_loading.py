@@ -191,8 +191,6 @@ def test_w_and_h_share_the_memory_of_the_training_part(npz):
             assert own.ctypes.data == whole[start:].ctypes.data and own.flags.c_contiguous
     with pytest.raises(DataError, match="an image each"):
         dataclasses.replace(data, split=0)
-    with pytest.raises(DataError, match="one shape"):
-        build_dataset("toy", data.class_names, data.weights, load_data(npz(), image_size=4).weights, data.validation)
 
 
 def test_pickle_is_out_of_band_and_leaves_the_cached_views_out(npz):
@@ -438,10 +436,6 @@ def test_parts_and_data_sets_refuse_what_does_not_fit():
         build_dataset("toy", ("a", "b"), part, part, other)
     with pytest.raises(DataError, match=r"labels should be 0\.\.0, got 0\.\.1"):
         build_dataset("toy", ("a",), part, part, part)
-    with pytest.raises(DataError, match="1 channels"):
-        dataclasses.replace(data, mean=(0.0, 0.0))
-    with pytest.raises(DataError, match="std above 0"):
-        dataclasses.replace(data, std=(0.0,))
     assert issubclass(DataError, EdgeNESError)
 
 
