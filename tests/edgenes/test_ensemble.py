@@ -24,6 +24,7 @@ from edgenes.methods.catalogue import logistic_regression
 from edgenes.selection import Calibration
 from edgenes.space.genotype import SearchSpace
 from edgenes.training.retraining import train_network
+from tests.support.toys import assert_same, seeded
 
 SPACE = SearchSpace(nodes=2)
 
@@ -35,7 +36,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def ensemble(digits):
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded()
     configs = [TrainingConfig(channels=4, epochs=1, seed=seed) for seed in (0, 1)]
     networks = [train_network(config, digits, random_genotype(SPACE, generator)) for config in configs]
     return Ensemble.of(networks, configs, digits, {"dataset": "digits"})
@@ -67,19 +68,15 @@ def test_the_earlier_format_is_read(ensemble, tmp_path):
     old = {name: state[name] for name in state if name not in ("kind", "format", "weights_sha256")}
     save_checkpoint(tmp_path / "ensemble.pt", "ensemble", old | {"weights": weights, "card": json.dumps(ensemble.card)})
     loaded = Ensemble.load(tmp_path)
-    assert same_weights(loaded, ensemble) and loaded.card == ensemble.card
-
-
-def same_weights(one, other):
-    both = one.state_dict(), other.state_dict()
-    return both[0].keys() == both[1].keys() and all(torch.equal(both[0][name], both[1][name]) for name in both[0])
+    assert_same(loaded.state_dict(), ensemble.state_dict())
+    assert loaded.card == ensemble.card
 
 
 def test_one_network_twice_and_other_orders_in_memory_are_saved(ensemble, digits, tmp_path):
     network = pickle.loads(pickle.dumps(ensemble.networks[0])).to(memory_format=torch.channels_last)
     twice = Ensemble.of([network, network], ensemble.configs[:1] * 2, digits)
     twice.save(tmp_path)
-    assert same_weights(Ensemble.load(tmp_path), twice)
+    assert_same(Ensemble.load(tmp_path).state_dict(), twice.state_dict())
 
 
 def test_a_card_for_people_is_one_that_the_hub_reads(ensemble, digits, tmp_path):
@@ -107,7 +104,7 @@ def test_it_comes_from_a_folder_and_from_the_hub(ensemble, tmp_path):
     (refs / "main").write_text("0" * 40)
     kept = {"cache_dir": tmp_path, "local_files_only": True}
     for found in (Ensemble.from_pretrained(snapshot), Ensemble.from_pretrained("me/mine", **kept)):
-        assert same_weights(found, ensemble)
+        assert_same(found.state_dict(), ensemble.state_dict())
     for name in ("me/other", "no name at all"):
         with pytest.raises(CheckpointError, match=name):
             Ensemble.from_pretrained(name, **kept)
@@ -119,7 +116,7 @@ def test_it_is_pushed_whole(ensemble, tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "upload_folder", lambda folder_path, **_: shutil.copytree(folder_path, tmp_path / "repo"))
     assert ensemble.push_to_hub("me/mine") == "https://hub/me/mine"
     assert {path.name for path in (tmp_path / "repo").iterdir()} == {"config.json", "model.safetensors", "README.md"}
-    assert same_weights(Ensemble.load(tmp_path / "repo"), ensemble)
+    assert_same(Ensemble.load(tmp_path / "repo").state_dict(), ensemble.state_dict())
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="no name"):
         ensemble.push_to_hub("no name at all")
