@@ -53,14 +53,6 @@ def test_it_predicts_the_mean_of_its_members_on_raw_images(ensemble, digits):
     np.testing.assert_allclose(ensemble.predict(pixels(digits.validation)[..., 0]), mean, atol=1e-5)
 
 
-def test_a_saved_one_predicts_the_same(ensemble, digits, tmp_path):
-    ensemble.save(tmp_path)
-    loaded = Ensemble.load(tmp_path)
-    assert loaded.card == {"dataset": "digits"} and loaded.class_names == digits.class_names
-    assert np.array_equal(loaded.predict(pixels(digits.validation)), ensemble.predict(pixels(digits.validation)))
-    assert Ensemble.load(tmp_path / "model.safetensors").card == loaded.card
-
-
 def test_the_earlier_format_is_read(ensemble, tmp_path):
     ensemble.save(tmp_path / "now")
     state = json.loads((tmp_path / "now" / "config.json").read_text())
@@ -129,16 +121,6 @@ def test_without_the_extra_the_hub_says_what_to_install(ensemble, monkeypatch):
             ask()
 
 
-def test_weights_weigh_its_members_and_are_saved(ensemble, digits, tmp_path):
-    networks = list(ensemble.networks)
-    members = [np.exp(predict(network, digits.validation, digits)) for network in networks]
-    weighted = Ensemble.of(networks, ensemble.configs, digits, weights=(0.75, 0.25))
-    weighted.save(tmp_path)
-    for one in (weighted, Ensemble.load(tmp_path)):
-        expected = 0.75 * members[0] + 0.25 * members[1]
-        np.testing.assert_allclose(one.predict(pixels(digits.validation)), expected, atol=1e-5)
-
-
 @pytest.mark.parametrize("weights", [None, (0.75, 0.25)])
 def test_its_uncertainty_is_that_of_its_members_and_of_what_it_predicts(ensemble, digits, weights):
     networks = list(ensemble.networks)
@@ -152,17 +134,27 @@ def test_its_uncertainty_is_that_of_its_members_and_of_what_it_predicts(ensemble
 
 
 @pytest.mark.parametrize(
-    "calibration", [Calibration((2.0,), (0.0,)), Calibration((2.0,) * 10, (0.1,) * 5 + (0.0,) * 5)]
+    "calibration", [None, Calibration((2.0,), (0.0,)), Calibration((2.0,) * 10, (0.1,) * 5 + (0.0,) * 5)]
 )
-def test_its_calibration_is_applied_and_saved(ensemble, digits, tmp_path, calibration):
-    networks = list(ensemble.networks)
-    Ensemble.of(networks, ensemble.configs, digits, calibration=calibration).save(tmp_path)
+def test_its_weights_and_calibration_are_applied_and_saved(ensemble, digits, tmp_path, calibration):
+    networks, images = list(ensemble.networks), pixels(digits.validation)
+    one = Ensemble.of(networks, ensemble.configs, digits, ensemble.card, (0.75, 0.25), calibration)
+    one.save(tmp_path)
     loaded = Ensemble.load(tmp_path)
-    expected = calibration.apply(ensemble.predict(pixels(digits.validation)))
-    np.testing.assert_allclose(loaded.predict(pixels(digits.validation)), expected, atol=1e-5)
+    assert np.array_equal(loaded.predict(images), one.predict(images))
+    first, second = (np.exp(predict(network, digits.validation, digits)) for network in networks)
+    mean = 0.75 * first + 0.25 * second
+    expected = mean if calibration is None else calibration.apply(mean)
+    np.testing.assert_allclose(loaded.predict(images), expected, atol=1e-5)
     assert loaded.calibration == calibration
+    assert loaded.card == {"dataset": "digits"} and loaded.class_names == digits.class_names
+    assert Ensemble.load(tmp_path / "model.safetensors").card == loaded.card
+
+
+def test_a_calibration_of_other_classes_is_refused(ensemble, digits):
     with pytest.raises(ConfigError, match="calibration"):
-        Ensemble.of(networks, ensemble.configs, digits, calibration=Calibration((1.0,) * 3, (0.0,) * 3))
+        other = Calibration((1.0,) * 3, (0.0,) * 3)
+        Ensemble.of(list(ensemble.networks), ensemble.configs, digits, calibration=other)
 
 
 def test_it_abstains_by_the_rules_that_it_was_saved_with(ensemble, digits, tmp_path):

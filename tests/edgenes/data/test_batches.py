@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgenes.data.batches import DeviceData, cut_out, largest_shift, shift_and_flip
+from edgenes.data.batches import DeviceData, cut_out, shift_and_flip
 from edgenes.data.dataset import Part, build_dataset
 from edgenes.errors import ConfigError
 from tests.support.toys import seeded
@@ -63,10 +63,6 @@ def test_shift_and_flip_equals_one_image_at_a_time(batch, channels, height, widt
     flips = torch.rand(batch, generator=generator) < 0.5
     assert torch.equal(shift_and_flip(images, shifts, flips), one_by_one(images, shifts, flips))
     assert torch.equal(images, before)
-
-
-def test_largest_shift_is_an_eighth_and_at_least_one():
-    assert [largest_shift(size) for size in (1, 8, 15, 16, 28, 32)] == [1, 1, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("device", DEVICES)
