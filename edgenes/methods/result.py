@@ -21,18 +21,11 @@ class Outcome:
     before the first full retraining (searches, hypernetworks, short retrainings), `retraining` that of the pool.
     """
 
-    method: str
-    seed: int
     members: tuple[Member, ...]
     predictions: np.ndarray
     pool: tuple[Member, ...]
     search: Work
     retraining: Work
-
-    @property
-    def genotypes(self) -> list[Genotype]:
-        """The members' genotypes."""
-        return [member.genotype for member in self.members]
 
 
 class Counted:

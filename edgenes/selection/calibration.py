@@ -53,11 +53,6 @@ class Calibration:
         if not self.scale or len(self.scale) != len(self.shift) or not finite:
             raise ConfigError(f"a calibration has as many scales as shifts, got {shown(self.to_dict())}.")
 
-    @property
-    def temperature(self) -> float | None:
-        """The temperature; None where classes differ."""
-        return 1 / self.scale[0] if len(self.scale) == 1 else None
-
     def apply(self, probabilities: ArrayLike) -> Array:
         """Calibrated probabilities (samples, classes)."""
         logits = np.asarray(self.scale) * _logarithms(np.asarray(probabilities, np.float64)) + np.asarray(self.shift)

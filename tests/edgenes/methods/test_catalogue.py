@@ -61,18 +61,21 @@ def guided(trainer):
     return guided_search(SETTING, trainer)
 
 
+def genotypes(outcome):
+    return [member.genotype for member in outcome.members]
+
+
 @pytest.mark.parametrize("name", METHODS)
 class TestEveryMethod:
     def test_it_gives_an_ensemble_of_the_size_and_its_predictions(self, name, outcomes, data):
         found = outcomes[name]
-        assert found.method == name and found.seed == SETTING.seed
         assert len(found.members) == (1 if name in SINGLE else SETTING.size)
         assert found.predictions.shape == (len(found.members), len(data.validation), data.classes)
         np.testing.assert_allclose(found.predictions.sum(-1), 1, atol=1e-6)
         assert len(set(found.members)) == len(found.members) and set(found.members) <= set(found.pool)
         assert len({member.config.seed for member in found.members}) == len(found.members)  # none begin alike
         assert len(set(found.pool)) == len(found.pool) <= SETTING.candidates
-        assert all(genotype.space == SETTING.space for genotype in found.genotypes)
+        assert all(genotype.space == SETTING.space for genotype in genotypes(found))
 
     def test_its_networks_have_the_one_retraining_with_seeds_of_their_own(self, name, outcomes, trainer):
         for member, predicted in zip(outcomes[name].members, outcomes[name].predictions, strict=True):
@@ -126,10 +129,10 @@ class TestMethods:
     def test_darts_ens_runs_independent_searches(self, outcomes, trainer):
         configs = [SETTING.search_config(run) for run in range(SETTING.size)]
         assert len({config.seed for config in configs}) == SETTING.size
-        assert outcomes["darts-ens"].genotypes == [trainer.search(config).genotype for config in configs]
+        assert genotypes(outcomes["darts-ens"]) == [trainer.search(config).genotype for config in configs]
 
     def test_deep_ens_is_one_genotype_from_several_seeds(self, outcomes):
-        assert set(outcomes["deep-ens"].genotypes) == set(outcomes["darts"].genotypes)
+        assert set(genotypes(outcomes["deep-ens"])) == set(genotypes(outcomes["darts"]))
         assert outcomes["deep-ens"].members[0] == outcomes["darts"].members[0]
 
     def test_random_nes_and_nes_rs_have_one_pool(self, outcomes):
@@ -137,7 +140,7 @@ class TestMethods:
         assert outcomes["random"].members[0] == outcomes["random-nes"].pool[0]
 
     def test_deviations_spread_their_shared_edges(self, outcomes):
-        optimal = outcomes["darts"].genotypes[0]
+        optimal = genotypes(outcomes["darts"])[0]
         shared = [shared_edges(genotype, optimal) for genotype in deviations(optimal, SETTING, 5)]
         assert sorted(shared) == [0, 1, 2, 3, 4]
         assert len(set(deviations(optimal, SETTING, 30))) == 30
@@ -145,7 +148,7 @@ class TestMethods:
     def test_the_predicted_methods_take_the_predictors_genotypes(self, outcomes, guided):
         optimal, predictor = guided
         single, several, ensemble = (outcomes[f"predicted{end}"] for end in ("-single", "", "-deep-ens"))
-        assert single.genotypes == [optimal]
+        assert genotypes(single) == [optimal]
         assert {member.genotype for member in ensemble.pool} == {optimal} and single.pool[0] == ensemble.pool[0]
         best = predictor.best(SETTING.candidates, SETTING.generator("predicted"))
         assert [member.genotype for member in several.pool] == best
@@ -161,7 +164,7 @@ class TestMethods:
         assert outcomes["edge-nes-supernet"].pool != outcomes["edge-nes"].pool
 
     def test_edges_searches_each_lambda_by_itself(self, outcomes, trainer):
-        optimal = outcomes["darts"].genotypes[0]
+        optimal = genotypes(outcomes["darts"])[0]
         assert optimal in [member.genotype for member in outcomes["edges"].pool]
         found = trainer.hypernetwork(SETTING.hypernetwork_config(1, lam=2.0), optimal)
         assert found.hypernetwork.genotype(2.0) in [member.genotype for member in outcomes["edges"].pool]
@@ -230,7 +233,7 @@ class Untrained:
 def test_a_larger_pool_costs_as_many_operations_as_another_method(name, data):
     """On average over seeds: a genotype costs a third more or less than another."""
     asked, spent = 12 * retraining_work(SETTING.training, data, genotype=SETTING.space).operations, []
-    for seed in range(4):
+    for seed in range(2):
         setting = with_cost(SETTING.of_seed(seed), name, data, asked)
         assert setting == replace(SETTING, seed=seed, candidates=setting.candidates)
         outcome = run_method(name, setting, Untrained(data))
