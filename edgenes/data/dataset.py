@@ -145,8 +145,11 @@ def build_dataset(
     *,
     flip: bool = False,
 ) -> Dataset:
-    """A Dataset of these parts, with its mean, std and digest. Raises an error if they do not fit."""
+    """A Dataset of these parts, with its mean, std and digest. Raises DataError if they do not fit."""
     pair = (weights, architecture)
+    shapes = sorted({part.images.shape[1:] for part in pair})
+    if len(shapes) > 1:
+        raise DataError(f"all parts should hold square images of one shape (C, H, H), got {shapes}.")
     # One block of memory, so that neither a worker's W and H nor its `training` is a copy of the other.
     training = Part(*(np.concatenate([getattr(part, name) for part in pair]) for name in ("images", "labels")))
     counts = _pixel_counts(training.images)

@@ -63,6 +63,8 @@ def load_data(
     source = _read(name_or_path, root, download, image_size, skip_broken).checked(image_size)
     pixels, labels = source.train_images, source.train_labels
     if images is not None and images < len(labels):
+        if images < 1:
+            raise DataError(f"images should be at least 1, got {images}.")
         share = images / len(labels)
         used, _ = split_indices(labels, (share, 1 - share), seed=0)
         pixels, labels = pixels[used], labels[used]
