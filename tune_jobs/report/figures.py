@@ -3,7 +3,7 @@
 The figures have a height and no width: they fill the page they are put in, from 400 pixels up.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -75,18 +75,8 @@ def _trial_text(trial: Mapping[str, Any]) -> str:
     return "<br>".join(lines + [f"{n}: {trial[n]:.3g}" for n in names if pd.notna(trial.get(n))])
 
 
-def members_frame(results: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """What is compared, in the order given: columns name, validation, test, test_standard_error.
-
-    The first is the one the study is about. Values that were not measured are NaN.
-    """
-    numbers = ["validation", "test", "test_standard_error"]
-    frame = pd.DataFrame([dict(result) for result in results])
-    return frame.reindex(columns=["name", *numbers]).astype(dict.fromkeys(numbers, float))
-
-
 def ensemble_figure(frame: pd.DataFrame) -> go.Figure:
-    """Test accuracy of a `members_frame`'s rows as dots with one standard error, and a line at the first.
+    """Test accuracy of the rows of `comparison` as dots with one standard error, and a line at the first.
 
     The validation accuracy is an open dot beside it.
     """

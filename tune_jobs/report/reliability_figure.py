@@ -12,11 +12,6 @@ COLOURS = {"before": VERMILLION, "after": BLUE}
 PARTS = {"validation": "circle-open", "test": "circle", "all": "circle"}
 
 
-def reliability_frame(record: dict[str, Any]) -> pd.DataFrame:
-    """A row for each bin of confidence that has images: part, when, low, high, images, confidence, accuracy."""
-    return pd.DataFrame(record["reliability"])
-
-
 def reliability_section(record: dict[str, Any]) -> Section:
     """The diagram, with what was fitted and what it gained on V in words."""
     gain, error = record["nll_gain"], record["nll_gain_error"]
@@ -32,11 +27,14 @@ def reliability_section(record: dict[str, Any]) -> Section:
         for part, both in record["scores"].items()
         for when, numbers in both.items()
     ]
-    return Section("Calibration", text, reliability_figure(reliability_frame(record)), pd.DataFrame(scores))
+    return Section("Calibration", text, reliability_figure(pd.DataFrame(record["reliability"])), pd.DataFrame(scores))
 
 
 def reliability_figure(frame: pd.DataFrame) -> go.Figure:
-    """Accuracy against confidence, a dot for each bin, its size by its images; on the dotted line both are equal."""
+    """Accuracy against confidence, a dot for each bin, its size by its images; on the dotted line both are equal.
+
+    frame: a row for each bin of confidence that has images: part, when, low, high, images, confidence, accuracy.
+    """
     figure = go.Figure()
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dot"}, showlegend=False)
     for (part, when), rows in frame.groupby(["part", "when"], sort=False):
