@@ -20,7 +20,6 @@ class ExperimentConfig(StudyConfig):
     NAME: ClassVar[str] = "experiment"
     PAPERS_COUNT: ClassVar[bool] = True
     """Whether its results are numbers of shared edges, as the paper counts them."""
-    """The study's name, and the first part of its folder's."""
     SMOKE: ClassVar[dict[str, Any]] = {**StudyConfig.SMOKE, "seeds": 2}
     CHANGEABLE: ClassVar[frozenset[str]] = StudyConfig.CHANGEABLE | {"seeds"}
 

@@ -29,8 +29,8 @@ _RECORD = {"host": (str,), "pid": (int,), "started": (str,), "heartbeat": (int, 
 class Lease:
     """A JSON file that names the process that holds it, and a thread that touches it while that process lives."""
 
-    def __init__(self, file: Path, stale: float = STALE, host: str | None = None):
-        self.host = host or socket.gethostname()
+    def __init__(self, file: Path, stale: float = STALE):
+        self.host = socket.gethostname()
         self._file, self._stale = file, stale
         self._token = uuid.uuid4().hex
         self._stop = threading.Event()
@@ -109,14 +109,14 @@ class Lease:
 
 
 @contextlib.contextmanager
-def study_lock(folder: Path, stale: float = STALE, host: str | None = None) -> Iterator[Lease]:
+def study_lock(folder: Path, stale: float = STALE) -> Iterator[Lease]:
     """Hold the study in `folder`; the `check` of what is yielded raises StudyError once it is held no more.
 
     The lease of a dead process of this host is taken over at once. A driver on another host, whose file lock this one
     may not see on a network file system, is respected until its heartbeat has been missing for `stale` seconds.
     Raises StudyError, naming the other driver, if there is one.
     """
-    lease = Lease(Path(folder) / DRIVER, stale, host)
+    lease = Lease(Path(folder) / DRIVER, stale)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         # The lock file is never deleted: a second driver could lock a new one of the same name.

@@ -8,7 +8,7 @@ import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 
@@ -78,10 +78,6 @@ class Remote:
             return False
         return self._kind(name) == FileType.Directory
 
-    def exists(self, name: str) -> bool:
-        """Whether there is a file of this name."""
-        return self._kind(name) == FileType.File
-
     def _kind(self, name: str) -> FileType:
         with self.reaching():
             return self.filesystem.get_file_info(self.path(name)).type
@@ -134,10 +130,6 @@ class Remote:
                 f"the storage path {self.url} cannot be read or written: {_reason(error)}. All that was finished is "
                 "stored; when that is mended, run the same command again."
             ) from error
-
-    def below(self, name: str) -> "Remote":
-        """The folder `name` in here."""
-        return replace(self, name=posixpath.join(self.name, name))
 
 
 def _reason(error: BaseException) -> str:
@@ -206,10 +198,10 @@ class StudyFiles:
         if self.remote is not None:
             self.remote.write(name, (self.folder / name).read_bytes())
 
-    def fetch_all(self, folder: str, suffix: str = "") -> None:
+    def fetch_all(self, folder: str, suffix: str) -> None:
         """Fetch each file of a folder whose name ends so, if it is not here."""
         for name in self.remote.entries(folder) if self.remote is not None else ():
-            if name.endswith(suffix) and self.remote.exists(name):
+            if name.endswith(suffix):
                 self.fetch(name)
 
     def forget(self, name: str) -> None:
@@ -217,7 +209,3 @@ class StudyFiles:
         (self.folder / name).unlink(missing_ok=True)
         if self.remote is not None:
             self.remote.remove(name)
-
-    def below(self, name: str) -> "StudyFiles":
-        """The files in the folder `name`."""
-        return StudyFiles(self.folder / name, self.remote and self.remote.below(name))

@@ -44,7 +44,8 @@ def end(process):
 @pytest.fixture
 def elsewhere(tmp_path):
     """The lease of a driver on another host, whose file lock this host does not see."""
-    lease = Lease(tmp_path / DRIVER, stale=0.6, host="elsewhere")
+    lease = Lease(tmp_path / DRIVER, stale=0.6)
+    lease.host = "elsewhere"
     lease.write()
     lease.begin()
     yield lease
@@ -96,7 +97,8 @@ def test_another_hosts_driver_is_respected_while_its_heart_beats_and_replaced_af
 def test_a_driver_that_slept_through_a_takeover_notices_and_leaves_the_other_alone(tmp_path):
     with study_lock(tmp_path, stale=0.4) as sleeper:
         sleeper.check()
-        other = Lease(tmp_path / DRIVER, host="elsewhere")
+        other = Lease(tmp_path / DRIVER)
+        other.host = "elsewhere"
         other.write()
         with pytest.raises(StudyError, match="elsewhere"):
             sleeper.check()
