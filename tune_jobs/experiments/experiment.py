@@ -34,8 +34,8 @@ from tune_jobs.report.findings import Findings, write_findings
 from tune_jobs.study.folder import prepare_folder, study_files, write_errors
 from tune_jobs.study.optuna_study import check_settings
 from tune_jobs.study.result import read_test, test_reads
-from tune_jobs.watch.callbacks import Watch
 from tune_jobs.watch.loggers import check_loggers
+from tune_jobs.watch.metrics import Metrics
 from tune_jobs.watch.names import job_config
 
 JOBS_VERSION = 2
@@ -119,8 +119,7 @@ def run_experiment(
         identifier = _identify(config, data)
         files = study_files(folder, config.execution.storage_path, identifier)
         with ray_cluster(config.execution, job_config(folder, data.name), progress) as nodes, terminations():
-            watch = Watch(folder, config.execution.log)
-            run = Run(config.execution, data, progress, presence.check, nodes, files, watch)
+            run = Run(config.execution, data, progress, presence.check, nodes, files, Metrics(folder.name))
             run.check_resources()
             progress.say(f"Data: {data.name}, {len(data.training)} training images, {len(data.validation)} for V.")
             setting = config.setting(run.device)
