@@ -17,7 +17,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
 from edgenes.checkpoint import write_atomically
 from edgenes.errors import ConfigError, WriteError
-from edgenes.parsing import shown
+from edgenes.parsing import reason, shown
 from tune_jobs.errors import StudyError
 from tune_jobs.files.layout import OWNER
 
@@ -33,7 +33,7 @@ def _open(url: str) -> tuple[FileSystem, str]:
     except (ArrowException, OSError) as error:
         raise ConfigError(
             f"--storage-path must be an absolute folder, or a URL that pyarrow's file systems take, such as "
-            f"s3://BUCKET/PREFIX; {url} is none: {_reason(error)}."
+            f"s3://BUCKET/PREFIX; {url} is none: {reason(error)}."
         ) from error
 
 
@@ -127,13 +127,9 @@ class Remote:
             yield
         except (ArrowException, OSError) as error:
             raise WriteError(
-                f"the storage path {self.url} cannot be read or written: {_reason(error)}. All that was finished is "
+                f"the storage path {self.url} cannot be read or written: {reason(error)}. All that was finished is "
                 "stored; when that is mended, run the same command again."
             ) from error
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def join_remote(url: str, name: str, study: str) -> Remote:

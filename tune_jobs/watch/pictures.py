@@ -40,14 +40,10 @@ def trial_note(ended: Report, config: SweepConfig) -> str:
     found = ended.attributes
     error = "" if ended.control_error is None else f"control error {ended.control_error:.2f} edges"
     if ended.status == Status.COMPLETE:
-        spread = f" ± {found['standard_error']:.3f}" if "standard_error" in found else ""
         fit = "allowed" if ended.control_error <= CONTROL_LIMIT else "too much to win"
-        words = [f"**{ended.value:.3f}{spread}**", f"{error} ({fit})"]
-        if "pool_size" in found:
-            words.append(f"{config.budget.ensemble_size} of {found['pool_size']} candidates")
-        if "seconds" in found:
-            words.append(f"{found['seconds']:.0f} s")
-        return ", ".join(words) + "."
+        members = f"{config.budget.ensemble_size} of {found['pool_size']} candidates"
+        value = f"**{ended.value:.3f} ± {found['standard_error']:.3f}**"
+        return f"{value}, {error} ({fit}), {members}, {found['seconds']:.0f} s."
     reason = str(ended.reason).rstrip(".")
     word = "Pruned" if ended.status == Status.PRUNED else "Failed"
     return f"{word}: {reason}." + (f" Its {error}." if error else "")
