@@ -57,9 +57,8 @@ def model_rows(ensembles: Sequence[str]) -> dict[str, slice]:
     return {name: slice(k, k + 1) for k, name in enumerate(ensembles)} | {MEMBER: slice(len(ensembles), None)}
 
 
-def write(out: Path, evaluation: Evaluation) -> Path:
-    """Write index.html and its tables into a folder; returns the page."""
-    severities, conditions = severity_frame(evaluation), condition_frame(evaluation)
+def write(out: Path, evaluation: Evaluation, severities: pd.DataFrame, conditions: pd.DataFrame) -> Path:
+    """Write index.html and its tables, the frames of severities and conditions too, into a folder; returns the page."""
     curve, confusions = risk_frame(evaluation), confusion_frame(evaluation)
     mistakes = mistake_frame(evaluation)
     clean = severities.iloc[0]
