@@ -142,11 +142,11 @@ class _MLflow:
 
     @cached_property
     def _client(self) -> Any:
+        (self._folder / MLFLOW).mkdir(exist_ok=True)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would begin when MLflow is imported
         from mlflow import MlflowClient  # takes seconds
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
-        (self._folder / MLFLOW).mkdir(exist_ok=True)
         return MlflowClient(tracking_uri(self._folder))
 
     @cached_property
