@@ -57,8 +57,8 @@ class Lease:
                 return now is not None
         return False
 
-    def write(self) -> None:
-        """Take the file, whoever holds it."""
+    def take(self) -> None:
+        """Take the file, whoever holds it, and start its heartbeat."""
         record = {
             "host": self.host,
             "pid": os.getpid(),
@@ -67,9 +67,6 @@ class Lease:
             "token": self._token,
         }
         write_json(self._file, record)
-
-    def begin(self) -> None:
-        """Start the heartbeat of a file that was taken."""
         self._thread.start()
 
     def check(self) -> None:
@@ -85,8 +82,7 @@ class Lease:
     def end(self) -> None:
         """Stop the heartbeat, and remove the file if it is still this process's."""
         self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._thread.join()
         with contextlib.suppress(OSError):  # a folder that turned read-only keeps it; the next one replaces it
             if self.holds():
                 self._file.unlink()
@@ -133,8 +129,7 @@ def study_lock(folder: Path, stale: float = STALE) -> Iterator[Lease]:
         other = lease.holder()
         if other and other.get("host") != lease.host and lease.taken():
             raise StudyError(_refusal(folder, other))
-        lease.write()
-        lease.begin()
+        lease.take()
         try:
             yield lease
         finally:

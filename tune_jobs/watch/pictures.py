@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna_dashboard import get_note, save_note
 
 from edgenes.space.genotype import Genotype
 from edgenes.space.hypernetwork import CONTROL_LIMIT
@@ -104,8 +105,6 @@ class Album:
 
 def note_once(of: optuna.Study | optuna.Trial, text: str) -> None:
     """Give a study, or a trial, a note as optuna-dashboard shows it, unless there is one."""
-    from optuna_dashboard import get_note, save_note  # takes a second, which the tools need not spend
-
     if not get_note(of):
         save_note(of, text)
 
@@ -115,20 +114,14 @@ def note_choice(study: optuna.Study, numbers: Mapping[str, int]) -> None:
 
     The notes' other words stay; a trial that an earlier result named loses its name. What goes wrong is only logged.
     """
-    from optuna_dashboard import get_note, save_note
-
-    def save(of: optuna.Study | optuna.Trial, text: str) -> None:
-        if text != get_note(of):
-            save_note(of, text)
-
     try:
         earlier, trials = [study.user_attrs.get(name) for name in NAMES], study.get_trials(deepcopy=False)
         for number in {*numbers.values(), *(n for n in earlier if isinstance(n, int) and 0 <= n < len(trials))}:
             trial = optuna.Trial(study, trials[number]._trial_id)
             tag = " ".join(f"**{NAMES[name]}.**" for name, named in numbers.items() if named == number)
-            save(trial, (f"{tag}\n\n" if tag else "") + _TAG.sub("", get_note(trial)))
+            save_note(trial, (f"{tag}\n\n" if tag else "") + _TAG.sub("", get_note(trial)))
         line = " ".join(f"{NAMES[name]}: trial {number}." for name, number in numbers.items())
-        save(study, _LINE.sub("", get_note(study)).rstrip() + f"\n\n{line}\n")
+        save_note(study, _LINE.sub("", get_note(study)).rstrip() + f"\n\n{line}\n")
         for name, number in numbers.items():
             study.set_user_attr(name, number)
     except Exception as error:  # no note fails a study
@@ -137,7 +130,5 @@ def note_choice(study: optuna.Study, numbers: Mapping[str, int]) -> None:
 
 def copy_notes(source: optuna.Study, copy: optuna.Study) -> None:
     """Give each trial of a copied study its own note: they are kept under the trials' ids, which are new ones."""
-    from optuna_dashboard import get_note, save_note
-
     for old, new in zip(source.get_trials(deepcopy=False), copy.get_trials(deepcopy=False), strict=False):
         save_note(optuna.Trial(copy, new._trial_id), get_note(optuna.Trial(source, old._trial_id)))

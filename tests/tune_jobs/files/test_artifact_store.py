@@ -82,6 +82,21 @@ def bits(found):
     return found.probabilities.tobytes()
 
 
+def stop_after(monkeypatch, count):
+    """Stop when so many checkpoints are saved, of each epoch; returns the epochs of all, None of what is finished."""
+    save, epochs = artifact_store.save_checkpoint, []
+
+    def stopping(path, name, state):
+        save(path, name, state)
+        epochs.append(state.get("epoch"))
+        if len(epochs) == count:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(artifact_store, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(artifact_store, "save_checkpoint", stopping)
+    return epochs
+
+
 def file(folder, kind):
     (path,) = (folder / KINDS[kind].folder).glob("*.pt")
     return path
@@ -125,23 +140,11 @@ class TestEveryKind:
 
     @pytest.mark.parametrize("last", [0, 1])
     def test_an_interrupted_one_resumes_to_the_same_bits(self, tmp_path, kind, monkeypatch, last):
-        monkeypatch.setattr(artifact_store, "SAVE_EVERY", 0.0)
-        save, epochs = artifact_store.save_checkpoint, []
-
-        class Stopped(Exception):
-            pass
-
-        def stopping(path, name, state):
-            save(path, name, state)
-            epochs.append(state.get("epoch"))
-            if epochs == list(range(last + 1)):
-                raise Stopped
-
-        monkeypatch.setattr(artifact_store, "save_checkpoint", stopping)
-        with pytest.raises(Stopped):
+        saved = stop_after(monkeypatch, last + 1)
+        with pytest.raises(KeyboardInterrupt):
             ask(trainer(tmp_path / "a"), kind, epochs=3)
         found = ask(trainer(tmp_path / "a"), kind, epochs=3)
-        assert epochs == [0, 1, 2, None], "no epoch is repeated"
+        assert saved == [0, 1, 2, None], "no epoch is repeated"
         assert bits(found) == bits(ask(LocalTrainer(DATA), kind, epochs=3))
         assert not list(tmp_path.rglob("*.unfinished"))
 
@@ -181,30 +184,10 @@ class TestEveryKind:
         cache.trim(0)
         assert bits(ask(trainer(tmp_path / "b"), kind)) == bits(first) and len(computed) == 2, "a study is whole"
 
-    def test_what_decides_the_last_bits_is_in_the_caches_name(self, tmp_path, kind, computed, monkeypatch):
-        cache, real = Cache(tmp_path / "cache"), artifact_store.numerics
-        ask(trainer(tmp_path / "a", cache), kind, epochs=1)
-        for k, name in enumerate(real("cpu")):
-            with monkeypatch.context() as patch:
-                patch.setattr(artifact_store, "numerics", lambda device, name=name: real(device) | {name: "another"})
-                ask(trainer(tmp_path / str(k), cache), kind, epochs=1)
-            assert len(computed) == k + 2, name
-        newer = dataclasses.replace(KINDS[kind], version=KINDS[kind].version + 1)
-        monkeypatch.setattr(stored_trainer, newer.name.upper(), newer)
-        ask(trainer(tmp_path / "newer", cache), kind, epochs=1)
-        assert len(computed) == len(real("cpu")) + 2
-
     def test_one_that_was_begun_elsewhere_is_the_studys_alone(self, tmp_path, kind, monkeypatch):
         cache, real = Cache(tmp_path / "cache"), artifact_store.numerics
-        save = artifact_store.save_checkpoint
-
-        def stopping(path, name, state):
-            save(path, name, state)
-            raise KeyboardInterrupt
-
         with monkeypatch.context() as patch:
-            patch.setattr(artifact_store, "SAVE_EVERY", 0)
-            patch.setattr(artifact_store, "save_checkpoint", stopping)
+            stop_after(patch, 1)
             patch.setattr(artifact_store, "numerics", lambda device: real(device) | {"processor": "another"})
             with pytest.raises(KeyboardInterrupt):
                 ask(trainer(tmp_path / "a", cache), kind)
@@ -215,6 +198,19 @@ class TestEveryKind:
         remote = Remote(str(tmp_path / "shared"), "study", "one")
         found = [ask(trainer(tmp_path / node, remote=remote), kind) for node in ("a", "b")]
         assert computed == [kind] and bits(found[0]) == bits(found[1])
+
+
+def test_what_decides_the_last_bits_is_in_the_caches_name(tmp_path, computed, monkeypatch):
+    cache, real = Cache(tmp_path / "cache"), artifact_store.numerics
+    ask(trainer(tmp_path / "a", cache), "candidate", epochs=1)
+    for k, name in enumerate(real("cpu")):
+        with monkeypatch.context() as patch:
+            patch.setattr(artifact_store, "numerics", lambda device, name=name: real(device) | {name: "another"})
+            ask(trainer(tmp_path / str(k), cache), "candidate", epochs=1)
+        assert len(computed) == k + 2, name
+    monkeypatch.setattr(stored_trainer, "CANDIDATE", dataclasses.replace(CANDIDATE, version=CANDIDATE.version + 1))
+    ask(trainer(tmp_path / "newer", cache), "candidate", epochs=1)
+    assert len(computed) == len(real("cpu")) + 2
 
 
 def test_a_training_that_fits_only_in_parts_is_the_studys_alone(tmp_path, monkeypatch):
@@ -313,24 +309,15 @@ class TestTogether:
         shared = [one.candidate(member.config, member.genotype).shared for member in GROUP]
         assert shared == [True, True, False]
 
-    @pytest.mark.parametrize("written", range(1, 7))
+    @pytest.mark.parametrize("written", [1, 3, 4, 6])
     def test_an_interrupted_group_resumes_to_the_same_bits(self, tmp_path, monkeypatch, written):
-        """Stopped after so many of its checkpoints, which may be of two epochs."""
-        expected = [bits(each) for each in trainer(tmp_path / "a").retrain(GROUP)]
-        monkeypatch.setattr(artifact_store, "SAVE_EVERY", 0.0)
-        save, names = artifact_store.save_checkpoint, []
-
-        def stopping(path, name, state):
-            save(path, name, state)
-            names.append(path.name)
-            if len(names) == written:
-                raise KeyboardInterrupt
-
-        monkeypatch.setattr(artifact_store, "save_checkpoint", stopping)
+        """Stopped after so many of its checkpoints: of some networks, of all, of two epochs, of the last epoch."""
+        saved = stop_after(monkeypatch, written)
         with pytest.raises(KeyboardInterrupt):
-            trainer(tmp_path / "b").train_ahead(GROUP)
-        assert [bits(each) for each in trainer(tmp_path / "b").retrain(GROUP)] == expected
-        assert len(names) == 3 * (TRAINING.epochs + 1), "no epoch is repeated"
+            trainer(tmp_path).train_ahead(GROUP)
+        found = trainer(tmp_path).retrain(GROUP)
+        assert len(saved) == 3 * (TRAINING.epochs + 1), "no epoch is repeated"
+        assert list(map(bits, found)) == list(map(bits, LocalTrainer(DATA).retrain(GROUP)))
         assert not list(tmp_path.rglob("*.unfinished"))
 
     def test_one_that_fails_does_not_take_the_others_along(self, tmp_path, monkeypatch, computed):

@@ -7,9 +7,8 @@ import pytest
 
 from edgenes.errors import ConfigError, WriteError
 from edgenes.methods.trainer import LocalTrainer, Member
-from tests.tune_jobs.files.test_artifact_store import DATA, OPTIMAL, TRAINING
+from tests.tune_jobs.files.test_artifact_store import DATA, OPTIMAL, TRAINING, stop_after
 from tune_jobs.errors import StudyError
-from tune_jobs.files import artifact_store, stored_trainer
 from tune_jobs.files.artifact_store import ArtifactStore
 from tune_jobs.files.stored_trainer import StoredTrainer, candidate_key, has_weights
 from tune_jobs.files.study_files import Remote, StudyFiles, join_remote
@@ -98,26 +97,13 @@ class TestStoreOfTwoNodes:
         assert found.cached and has_weights(found.value)
 
     def test_a_training_that_lost_its_node_continues_at_the_other(self, nodes, remote, monkeypatch):
-        monkeypatch.setattr(artifact_store, "SAVE_EVERY", 0)
-        real, epochs, stops = stored_trainer.train_network, [], [0]
-
-        def train(*args, report, **options):
-            def counting(epoch, metrics, state):
-                epochs.append(epoch)
-                report(epoch, metrics, state)
-                if epoch in stops:
-                    stops.clear()
-                    raise KeyboardInterrupt
-
-            return real(*args, report=counting, **options)
-
-        monkeypatch.setattr(stored_trainer, "train_network", train)
+        saved = stop_after(monkeypatch, 2)  # before the second epoch is published
         with pytest.raises(KeyboardInterrupt):
             nodes[0].candidate(TRAINING, OPTIMAL)
         unfinished = f"predictions/{candidate_key(TRAINING, DATA, OPTIMAL)}.unfinished"
         assert remote.read(unfinished) is not None
         found = nodes[1].candidate(TRAINING, OPTIMAL)
-        assert epochs == list(range(TRAINING.epochs)) and remote.read(unfinished) is None
+        assert saved == [0, 1, 1, None] and remote.read(unfinished) is None
         expected = LocalTrainer(DATA).retrain([Member(OPTIMAL, TRAINING)])[0].probabilities
         assert np.array_equal(found.value.probabilities, expected)
 
