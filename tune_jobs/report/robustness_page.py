@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from edgenes.detection import risk_coverage
+from tune_jobs.report.figures import reliability_figure
 from tune_jobs.report.image_scores import BEFORE, DEEP, ENSEMBLE, MEMBER, ImageScores, measured
 from tune_jobs.report.page import Drawing, Section, write_page
-from tune_jobs.report.reliability_figure import reliability_figure
 from tune_jobs.report.style import BLUE, GREEN, GREY, VERMILLION, style
 
 COLOURS = {ENSEMBLE: VERMILLION, BEFORE: GREY, DEEP: GREEN, MEMBER: BLUE}

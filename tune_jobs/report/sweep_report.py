@@ -19,10 +19,15 @@ from tune_jobs.progress.text import duration
 from tune_jobs.report.cell_drawing import cell_frame, cell_svg
 from tune_jobs.report.comparison import NAMES, comparison, member_rows, origin
 from tune_jobs.report.control_drawing import control_frame, control_svg
-from tune_jobs.report.figures import ensemble_figure, weight_figure, weight_frame
+from tune_jobs.report.figures import (
+    ensemble_figure,
+    predictor_frame,
+    predictor_section,
+    reliability_section,
+    weight_figure,
+    weight_frame,
+)
 from tune_jobs.report.page import Drawing, Section, write_page
-from tune_jobs.report.predictor_figures import predictor_frame, predictor_section
-from tune_jobs.report.reliability_figure import reliability_section
 from tune_jobs.report.style import with_error
 from tune_jobs.study.optuna_study import METRICS, study_objectives
 from tune_jobs.study.trials import own_trials, trials_frame
