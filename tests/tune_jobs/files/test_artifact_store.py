@@ -1,6 +1,7 @@
 """One suite for every kind of artifact: computed once, resumed bit for bit, a damaged file computed again, shared."""
 
 import dataclasses
+import functools
 import logging
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,7 +19,7 @@ from edgenes.space.operations import OPERATIONS, register_operation
 from edgenes.training.retraining import predict
 from tests.support.toys import blobs, seeded
 from tune_jobs.files import artifact_store, stored_trainer
-from tune_jobs.files.artifact_store import ArtifactStore
+from tune_jobs.files.artifact_store import ArtifactStore, cache_name, computed_with
 from tune_jobs.files.cache import Cache
 from tune_jobs.files.stored_trainer import (
     CANDIDATE,
@@ -125,13 +126,21 @@ class TestEveryKind:
         assert computed == [kind] and again.seconds == first.seconds > 0
         assert bits(first) == bits(again) == bits(ask(LocalTrainer(DATA), kind))
 
-    def test_whatever_decides_it_is_in_its_key(self, tmp_path, kind, computed):
+    def test_whatever_decides_it_is_in_its_key(self, tmp_path, kind, monkeypatch):
+        keys = []
+
+        def obtain(store, kind, key, *rest, **options):
+            keys.append(key)
+            raise LookupError
+
+        monkeypatch.setattr(ArtifactStore, "obtain", obtain)
+        changes = [{}, {"seed": 9}, {"epochs": 1}, {"channels": 4}] + [{"genotype": OTHER}] * (kind != "search")
         one = trainer(tmp_path)
-        ask(one, kind), ask(one, kind, seed=9), ask(one, kind, epochs=1), ask(one, kind, channels=4)
-        if kind != "search":
-            ask(one, kind, genotype=OTHER)
-        StoredTrainer(blobs(seed=1), one.store).search(CONFIGS["search"])
-        assert len(computed) == (5 if kind == "search" else 6)
+        asked = [(one, change) for change in changes] + [(StoredTrainer(blobs(seed=1), one.store), {})]
+        for each, change in asked:
+            with pytest.raises(LookupError):
+                ask(each, kind, **change)
+        assert len(set(keys)) == len(asked)
 
     def test_two_workers_at_once_compute_it_once(self, tmp_path, kind, computed):
         with ThreadPoolExecutor(2) as pool:
@@ -200,17 +209,16 @@ class TestEveryKind:
         assert computed == [kind] and bits(found[0]) == bits(found[1])
 
 
-def test_what_decides_the_last_bits_is_in_the_caches_name(tmp_path, computed, monkeypatch):
-    cache, real = Cache(tmp_path / "cache"), artifact_store.numerics
-    ask(trainer(tmp_path / "a", cache), "candidate", epochs=1)
-    for k, name in enumerate(real("cpu")):
-        with monkeypatch.context() as patch:
-            patch.setattr(artifact_store, "numerics", lambda device, name=name: real(device) | {name: "another"})
-            ask(trainer(tmp_path / str(k), cache), "candidate", epochs=1)
-        assert len(computed) == k + 2, name
-    monkeypatch.setattr(stored_trainer, "CANDIDATE", dataclasses.replace(CANDIDATE, version=CANDIDATE.version + 1))
-    ask(trainer(tmp_path / "newer", cache), "candidate", epochs=1)
-    assert len(computed) == len(real("cpu")) + 2
+def test_what_decides_the_last_bits_is_in_the_caches_name(monkeypatch):
+    def name(kind=CANDIDATE):
+        return cache_name(kind, "key", computed_with(kind, "cpu"))
+
+    real = artifact_store.numerics("cpu")
+    names = {name(), name(dataclasses.replace(CANDIDATE, version=CANDIDATE.version + 1))}
+    for changed in real:
+        monkeypatch.setattr(artifact_store, "numerics", lambda device, changed=changed: real | {changed: "another"})
+        names.add(name())
+    assert len(names) == len(real) + 2
 
 
 def test_a_training_that_fits_only_in_parts_is_the_studys_alone(tmp_path, monkeypatch):
@@ -270,6 +278,12 @@ GROUP = [
 ]
 
 
+@functools.cache
+def uninterrupted():
+    """The bits of the group's networks."""
+    return list(map(bits, LocalTrainer(DATA).retrain(GROUP)))
+
+
 class TestTogether:
     """Networks of a group are stored as if each had been trained alone."""
 
@@ -317,7 +331,7 @@ class TestTogether:
             trainer(tmp_path).train_ahead(GROUP)
         found = trainer(tmp_path).retrain(GROUP)
         assert len(saved) == 3 * (TRAINING.epochs + 1), "no epoch is repeated"
-        assert list(map(bits, found)) == list(map(bits, LocalTrainer(DATA).retrain(GROUP)))
+        assert list(map(bits, found)) == uninterrupted()
         assert not list(tmp_path.rglob("*.unfinished"))
 
     def test_one_that_fails_does_not_take_the_others_along(self, tmp_path, monkeypatch, computed):

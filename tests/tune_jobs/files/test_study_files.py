@@ -16,7 +16,7 @@ from tune_jobs.files.study_files import Remote, StudyFiles, join_remote
 STUDY = "0123456789abcdef"
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.e2e)])
 def url(request, tmp_path):
     if request.param == "folder":
         return str(tmp_path / "shared %20folder")

@@ -73,8 +73,8 @@ def test_the_note_of_a_study_names_data_commit_and_what_is_not_the_default():
 
 
 @pytest.fixture
-def study(tmp_path):
-    return optuna.create_study(storage=f"sqlite:///{tmp_path / 'study.db'}")
+def study():
+    return optuna.create_study()
 
 
 @pytest.fixture
