@@ -11,6 +11,8 @@ import sqlalchemy
 import torch
 from alembic.script import ScriptDirectory
 
+from tune_jobs.execution.process import leave_out_compiler
+
 os.environ["EDGENES_CACHE"] = "off"  # no test takes from the user's own, and those that compare start cold
 
 # Ray reads these while it is imported.
@@ -24,6 +26,7 @@ os.environ.update(
 )
 
 
+leave_out_compiler()  # as a worker does: a process's first training would import it for seconds
 os.fsync = lambda file: None  # no power fails here, and a wait for the disk is most of a small test's time
 
 

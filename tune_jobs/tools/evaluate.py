@@ -99,7 +99,8 @@ def run(command: Evaluate) -> dict[str, Any]:
         ensemble.class_names,
         notes=notes,
     )
-    page = write(command.out, evaluation)
+    severities, by_condition = severity_frame(evaluation), condition_frame(evaluation)
+    page = write(command.out, evaluation, severities, by_condition)
     return {
         "page": str(page),
         "ensemble": digest,
@@ -107,8 +108,8 @@ def run(command: Evaluate) -> dict[str, Any]:
         "part": clean.part,
         "images": len(clean.labels),
         "cached": cached,
-        "severities": severity_frame(evaluation).to_dict("records"),
-        "conditions": condition_frame(evaluation).to_dict("records"),
+        "severities": severities.to_dict("records"),
+        "conditions": by_condition.to_dict("records"),
         "ood": ood,
         "notes": notes,
     }
