@@ -156,7 +156,7 @@ def test_a_full_folder_and_a_link_are_no_new_folder(finished, archive, tmp_path)
 def test_an_existing_file_and_one_in_the_study_are_refused(finished, archive, tmp_path):
     content = archive.read_bytes()
     for path, words in (
-        (archive, "exists"),
+        (archive, "not overwritten"),
         (finished / "x.tar", "lies in the study"),
         (tmp_path / "a/b", "cannot be packed"),
     ):

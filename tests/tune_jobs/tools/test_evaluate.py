@@ -47,7 +47,7 @@ def test_validation_images_and_their_corruptions_are_scored_and_computed_once(fi
         product(("noise", "inverted"), ("ensemble", "deep ensemble"), ("epistemic", "entropy"))
     )
     assert 'src="data:image/png;base64,' in (tmp_path / "out" / "index.html").read_text()
-    monkeypatch.setattr(evaluate, "corrupt", None)
+    monkeypatch.setattr(evaluate, "corrupt", pytest.fail)
     monkeypatch.setattr(evaluate, "save_checkpoint", None)
     again = command.run()
     assert again["cached"] == 10 and again["conditions"] == answer["conditions"] and again["ood"] == answer["ood"]
