@@ -128,22 +128,18 @@ def test_a_trial_whose_values_cannot_be_is_a_note(study):
     assert answer["sound"] and "trial 3 will be FAIL" in answer["notes"][0] and "got 4" in answer["notes"][0]
 
 
-class TestDriver:
-    def test_a_dead_one_and_its_trial_are_notes(self, tmp_path):
-        folder = begun_study(tmp_path / "study").folder
-        with open(folder / "trials" / "0000.jsonl", "a") as file:
-            file.write('{"step": 3, "lo')  # the record that it was writing
-        record = {"host": socket.gethostname(), "pid": 2**22 + 1, "started": "2026-01-01T00:00:00+00:00"}
-        (folder / DRIVER).write_text(json.dumps(record))
+def test_a_dead_driver_and_its_trial_are_notes_and_a_living_one_is_no_news(tmp_path):
+    folder = begun_study(tmp_path / "study").folder
+    with study_lock(folder):
         answer = examined(folder)
-        assert answer["sound"] and not answer["driven"]
-        assert "no longer drives" in answer["notes"][0] and "trial 0 is RUNNING without a driver" in answer["notes"][1]
-
-    def test_a_living_one_is_no_news(self, tmp_path):
-        folder = begun_study(tmp_path / "study").folder
-        with study_lock(folder):
-            answer = examined(folder)
-        assert answer["driven"] and answer["sound"] and answer["notes"] == []
+    assert answer["driven"] and answer["sound"] and answer["notes"] == []
+    with open(folder / "trials" / "0000.jsonl", "a") as file:
+        file.write('{"step": 3, "lo')  # the record that it was writing
+    record = {"host": socket.gethostname(), "pid": 2**22 + 1, "started": "2026-01-01T00:00:00+00:00"}
+    (folder / DRIVER).write_text(json.dumps(record))
+    answer = examined(folder)
+    assert answer["sound"] and not answer["driven"]
+    assert "no longer drives" in answer["notes"][0] and "trial 0 is RUNNING without a driver" in answer["notes"][1]
 
 
 def test_before_its_first_trial_a_study_needs_no_files(tmp_path):
