@@ -22,11 +22,11 @@ IMAGES = np.random.default_rng(1).integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """An ensemble of two untrained networks, weighted and calibrated."""
-    space, config = SearchSpace(nodes=2), TrainingConfig(channels=4, cells=1)
+    """An ensemble of one untrained network, calibrated."""
+    config = TrainingConfig(channels=4, cells=1)
     torch.manual_seed(0)
-    networks = [make_network(config, random_genotype(space, seeded(k)), 1, 3).eval() for k in (0, 1)]
-    ensemble = Ensemble.of(networks, [config] * 2, blobs(), None, (0.75, 0.25), Calibration((2.0,), (0.0,)))
+    network = make_network(config, random_genotype(SearchSpace(nodes=2), seeded(0)), 1, 3)
+    ensemble = Ensemble.of([network], [config], blobs(), calibration=Calibration((2.0,), (0.0,)))
     place = tmp_path_factory.mktemp("study") / "ensemble"
     ensemble.save(place)
     return place
@@ -44,7 +44,7 @@ def test_a_program_of_torch(folder, tmp_path, capsys):
     program = torch.export.load(tmp_path / "e.pt2").module()
     for count in (1, 5):
         probabilities, entropy, members = program(torch.from_numpy(IMAGES[:count]))
-        assert probabilities.shape == (count, 3) and members.shape == (2, count, 3)
+        assert probabilities.shape == (count, 3) and members.shape == (1, count, 3)
     check(folder, IMAGES, probabilities.detach().numpy(), entropy.detach().numpy())
 
 

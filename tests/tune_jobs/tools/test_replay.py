@@ -135,10 +135,6 @@ class TestTolerance:
         assert answer["tolerance"] == 0.02 and ("another then" if change else "missing") in why
         assert replay(study, 0, capsys, "--tolerance", 0)[1]["tolerance"] == 0
 
-    def test_a_negative_one_is_refused(self, finished, capsys):
-        assert main(["replay", str(finished), "0", "--tolerance=-1"]) == 1
-        assert "--tolerance" in capsys.readouterr().err
-
 
 class TestStates:
     def test_a_trial_that_the_pruner_stopped_is_replayed_to_that_step(self, tmp_path, capsys):
