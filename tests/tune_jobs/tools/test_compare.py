@@ -11,7 +11,6 @@ from scipy import stats
 
 from edgenes.checkpoint import write_json
 from tests.support.tiny_study import begin_study, finish_study, run_trials
-from tune_jobs.__main__ import main
 from tune_jobs.files.curves import read_curve
 from tune_jobs.study.saved import open_saved
 from tune_jobs.tools.compare import curves_of
@@ -30,13 +29,8 @@ def studies(finished, tmp_path_factory):
     return {"first": finished, "budget": budget.folder, "other": other.folder}
 
 
-def compare(a, b, capsys, *options):
-    assert main(["compare", str(a), str(b), "--json", *map(str, options)]) == 0
-    return json.loads(capsys.readouterr().out)
-
-
-def test_trials_of_equal_number_parameters_and_seed_are_pairs(studies, capsys):
-    answer = compare(studies["first"], studies["budget"], capsys)
+def test_trials_of_equal_number_parameters_and_seed_are_pairs(studies, answered):
+    answer = answered("compare", studies["first"], studies["budget"])
     assert answer["pairing"]["paired"] and answer["pairing"]["same_seed"]
     assert (answer["pairing"]["pairs"], answer["pairing"]["complete"]) == (3, [3, 4])
     assert "3 of the same number and parameters, the same seed each" in answer["pairing"]["text"]
@@ -55,8 +49,8 @@ def test_trials_of_equal_number_parameters_and_seed_are_pairs(studies, capsys):
     assert (rows["loss"]["mean_a"], rows["loss"]["mean_b"]) == (pytest.approx(last[0]), pytest.approx(last[1]))
 
 
-def test_without_two_pairs_all_trials_are_compared_as_groups(studies, capsys):
-    answer = compare(studies["first"], studies["other"], capsys)
+def test_without_two_pairs_all_trials_are_compared_as_groups(studies, answered):
+    answer = answered("compare", studies["first"], studies["other"])
     assert not answer["pairing"]["paired"]
     assert "3 of A and 3 of B: only 1 trial" in answer["pairing"]["text"]
     assert [(row["number"], row["paired"]) for row in answer["trials"]] == [
@@ -70,21 +64,21 @@ def test_without_two_pairs_all_trials_are_compared_as_groups(studies, capsys):
     assert "the data differ" in notes and "settings differ (" in notes
 
 
-def test_a_copy_differs_in_its_environment_at_most(studies, tmp_path, capsys):
+def test_a_copy_differs_in_its_environment_at_most(studies, tmp_path, answered):
     shutil.copytree(studies["first"], tmp_path / "copy")
-    answer = compare(studies["first"], tmp_path / "copy", capsys)
+    answer = answered("compare", studies["first"], tmp_path / "copy")
     assert answer["settings"] == []
     assert {row["conclusion"] for row in answer["differences"]} == {"equal"}
     assert answer["conclusion"].startswith("Value of the trials: equal (3 pairs).")
     path = tmp_path / "copy" / "environment.json"
     write_json(path, json.loads(path.read_text()) | {"platform": "another"})
-    answer = compare(studies["first"], tmp_path / "copy", capsys)
+    answer = answered("compare", studies["first"], tmp_path / "copy")
     assert [(row["setting"], row["b"]) for row in answer["settings"]] == [("platform", "another")]
     assert "ran in other environments" in " ".join(answer["notes"])
 
 
-def test_settings_and_results_of_two_finished_studies(studies, capsys):
-    answer = compare(studies["first"], studies["budget"], capsys)
+def test_settings_and_results_of_two_finished_studies(studies, answered):
+    answer = answered("compare", studies["first"], studies["budget"])
     found = {row["setting"]: (row["a"], row["b"]) for row in answer["settings"]}
     assert found.pop("dataset") == tuple(str(studies[n] / "blobs.npz") for n in ("first", "budget"))
     assert found == {"hypernetwork_epochs": (3, 2), "trials": (3, 4), "finalists": (2, 1)}
@@ -97,16 +91,15 @@ def test_settings_and_results_of_two_finished_studies(studies, capsys):
     assert "not over seeds" in answer["conclusion"]
 
 
-def test_a_study_without_trials_has_nothing_to_compare(studies, tmp_path, capsys):
-    assert main(["compare", str(studies["first"]), str(begin_study(tmp_path).folder)]) == 0
-    assert "No value to compare: both studies need a complete trial." in capsys.readouterr().out
+def test_a_study_without_trials_has_nothing_to_compare(studies, tmp_path, told):
+    said = told("compare", studies["first"], begin_study(tmp_path).folder)
+    assert "No value to compare: both studies need a complete trial." in said
 
 
-def test_text_and_page_show_settings_trials_differences_results_and_the_conclusion(studies, tmp_path, capsys):
+def test_text_and_page_show_settings_trials_differences_results_and_the_conclusion(studies, tmp_path, told):
     folder = tmp_path / "a <b> & c"
     shutil.copytree(studies["budget"], folder)
-    assert main(["compare", str(studies["first"]), str(folder), "--out", str(tmp_path / "page.html")]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = told("compare", studies["first"], folder, "--out", tmp_path / "page.html").splitlines()
     assert any(re.fullmatch(r" *hypernetwork_epochs +3 +2", line) for line in lines)
     assert sum(line.strip().startswith("value of the trial ") for line in lines) == 1
     assert sum(line.strip().startswith("EdgeNES ensemble ") for line in lines) == 1
@@ -133,8 +126,7 @@ def test_the_curves_are_those_recorded(studies):
     assert list(median.y) == frames["A"].groupby("step")["loss"].median().dropna().tolist()
 
 
-def test_only_a_page_is_written(studies, tmp_path, capsys):
+def test_only_a_page_is_written(studies, tmp_path, refused):
     (tmp_path / "trials.csv").write_text("mine")
-    assert main(["compare", str(studies["first"]), str(studies["budget"]), "--out", str(tmp_path / "trials.csv")]) == 1
-    assert "--out names the page to write" in " ".join(capsys.readouterr().err.split())
-    assert (tmp_path / "trials.csv").read_text() == "mine"
+    message = refused("compare", studies["first"], studies["budget"], "--out", tmp_path / "trials.csv")
+    assert "--out names the page to write" in message and (tmp_path / "trials.csv").read_text() == "mine"

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,23 +34,12 @@ ARGUMENTS = ("--dataset", "digits", "--trials", "4", "--out", HARD)
 def no_settings(monkeypatch):
     for name in (VARIABLE, "RAY_AUTH_MODE", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
 
 
 @pytest.fixture
-def submit(capsys, monkeypatch):
-    """Runs the command; returns exit status, standard output, standard error."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*words):
-        try:
-            status = main(["submit", *map(str, words)])
-        except SystemExit as stop:  # tyro's own refusals
-            status = stop.code
-        said = capsys.readouterr()
-        assert "Traceback" not in said.out + said.err
-        return status, said.out, said.err
-
-    return run
+def submit(tool):
+    return partial(tool, "submit")
 
 
 def answer(submit, target, *arguments):
@@ -207,11 +197,9 @@ def test_a_job_is_sent_the_packages_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_cluster_file_is_printed_byte_for_byte(name, capsys):
-    assert main(["cluster-file", name]) == 0
-    assert capsys.readouterr().out == (CLUSTER / FILES[name]).read_text()
-    assert main(["cluster-file", name, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["text"] == (CLUSTER / FILES[name]).read_text()
+def test_a_cluster_file_is_printed_byte_for_byte(name, told, answered):
+    content = (CLUSTER / FILES[name]).read_text()
+    assert told("cluster-file", name) == answered("cluster-file", name)["text"] == content
 
 
 TINY = (
