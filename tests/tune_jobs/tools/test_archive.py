@@ -221,7 +221,8 @@ class TestBegun:
             assert one.system_attrs == other.system_attrs and one.intermediate_values == other.intermediate_values
         assert mine.study.user_attrs == theirs.study.user_attrs
         assert get_note(optuna.Trial(mine.study, mine.trials()[0]._trial_id)) == "the note"
-        assert Doctor(study=tmp_path / "elsewhere").run()["sound"]
+        for options in ({"study": tmp_path / "elsewhere"}, {"study": begun.folder, "storage": storage}):
+            assert Doctor(**options).run()["sound"]
 
 
 @pytest.mark.parametrize(

@@ -41,12 +41,11 @@ def test_it_is_trained_on_the_ensembles_answers_to_w_and_h_and_scored_on_v(study
     assert np.array_equal(logs[0], logs[1]) and not np.array_equal(logs[0], logs[2])
 
 
-def test_it_is_trained_once_for_an_ensemble_and_tools_read_it(study, tmp_path, answered, refused, told):
+def test_it_is_trained_once_for_an_ensemble_and_not_overwritten(study, tmp_path, answered, refused):
     first = answered("distill", study)
     again = answered("distill", study / "ensemble", "--out", tmp_path / "copy")
     assert again["cached"] and again["validation"]["distilled"]["nll"] == first["validation"]["distilled"]["nll"]
     assert "not overwritten" in refused("distill", study)
-    told("evaluate", first["folder"], "--out", tmp_path / "page")
 
 
 def test_the_member_with_the_largest_weight_comes_first_and_of_equals_the_best(ensemble):

@@ -5,7 +5,6 @@ import re
 import shutil
 import socket
 
-import optuna
 import pytest
 import torch
 
@@ -28,9 +27,9 @@ KINDS = [
 ]
 
 
-def examined(folder, **options):
+def examined(folder):
     before = {name: (folder / name).read_bytes() for name in contents(folder).files}
-    command = Doctor(study=folder, **options)
+    command = Doctor(study=folder)
     answer = command.run()
     json.dumps(answer, allow_nan=False)
     assert command.status(answer) == (0 if answer["sound"] else 1)
@@ -39,8 +38,8 @@ def examined(folder, **options):
     return answer
 
 
-def wrong(folder, **options):
-    return [finding["file"] for finding in examined(folder, **options)["findings"]]
+def wrong(folder):
+    return [finding["file"] for finding in examined(folder)["findings"]]
 
 
 def test_a_finished_study_is_sound(study):
@@ -106,13 +105,6 @@ def test_a_file_of_another_version_is_left(study):
     torch.save({**torch.load(path, weights_only=True), "format": 99}, path)
     [finding] = examined(study)["findings"]
     assert "format 99" in finding["what"] and finding["to_do"].startswith("leave it")
-
-
-def test_a_study_kept_elsewhere_is_read_there(study, tmp_path):
-    storage, own = f"sqlite:///{tmp_path / 'shared.db'}", f"sqlite:///{study / 'study.db'}"
-    optuna.copy_study(from_study_name="anneal", from_storage=own, to_storage=storage, to_study_name="study")
-    (study / "study.db").unlink()
-    assert wrong(study, storage=storage) == []
 
 
 def test_what_dead_processes_left_is_a_note(study):

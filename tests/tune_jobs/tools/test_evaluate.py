@@ -54,9 +54,16 @@ def test_validation_images_and_their_corruptions_are_scored_and_computed_once(fi
     assert str(tmp_path / "out") in command.text(again)
 
 
-def test_the_deep_ensemble_beside_it_is_the_one_that_the_study_scored(study, tmp_path):
-    command = Evaluate(ensemble=study, out=tmp_path / "out", part="test")
-    found = {row["model"]: row for row in command.run()["severities"]}
+def test_the_deep_ensemble_beside_it_is_the_one_that_the_study_scored_and_each_test_read_is_recorded(
+    study, own, tmp_path
+):
+    name = own[0].card["config"]["dataset"]
+    command = Evaluate(ensemble=study / "ensemble", out=tmp_path / "out", dataset=name, part="test")
+    before = len((study / TEST_READS).read_text().splitlines())
+    answer = command.run()
+    assert answer["part"] == "test" and answer["images"] == len(own[1].test)
+    assert len((study / TEST_READS).read_text().splitlines()) == before + 1
+    found = {row["model"]: row for row in answer["severities"]}
     told = read_json(study / "result.json")["baseline"]["optimal_ensemble"]["test"]
     assert {name: found["deep ensemble"][name] for name in ("accuracy", "nll", "ece", "brier")} == pytest.approx(
         {name: told[name] for name in ("accuracy", "nll", "ece", "brier")}, abs=1e-4
@@ -66,14 +73,6 @@ def test_the_deep_ensemble_beside_it_is_the_one_that_the_study_scored(study, tmp
     answer = command.run()
     assert "deep ensemble" not in {row["model"] for row in answer["severities"]}
     assert len(answer["notes"]) == 2
-
-
-def test_test_images_of_the_study_are_read_by_name_and_the_read_is_recorded(study, own, tmp_path):
-    name = own[0].card["config"]["dataset"]
-    before = len((study / TEST_READS).read_text().splitlines())
-    answer = Evaluate(ensemble=study / "ensemble", out=tmp_path / "out", dataset=name, part="test").run()
-    assert answer["part"] == "test" and answer["images"] == len(own[1].test)
-    assert len((study / TEST_READS).read_text().splitlines()) == before + 1
 
 
 def test_other_data_are_matched_by_the_names_of_their_classes(finished, own, tmp_path):
