@@ -88,7 +88,7 @@ def run(command: Reselect) -> dict[str, Any]:
 
 
 def asked_for(command: Reselect, saved: SavedStudy) -> dict[str, Any]:
-    """The command's settings, the study's where it gives none; raises ConfigError for a range that cannot be."""
+    """The command's settings, the study's where it gives none; raises ConfigError for what cannot be."""
     budget = saved.config.budget
     own = {
         "size": budget.ensemble_size,
@@ -98,9 +98,12 @@ def asked_for(command: Reselect, saved: SavedStudy) -> dict[str, Any]:
         "calibration": saved.config.calibration,
     }
     given = {name: getattr(command, name) for name in own}
+    asked = {name: own[name] if value is None else value for name, value in given.items()}
+    if asked["size"] > asked["candidates"]:
+        raise ConfigError(f"--size {asked['size']} is more than --candidates {asked['candidates']}: draw more.")
     return {
         "lambda": list(parse_range(command.lambdas, saved.config.space.max_edges)),
-        **{name: own[name] if value is None else value for name, value in given.items()},
+        **asked,
         "best_prefix": command.best_prefix,
         "select_under": command.select_under,
     }

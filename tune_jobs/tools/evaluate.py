@@ -29,7 +29,7 @@ from tune_jobs.study.result import read_test, test_reads
 from tune_jobs.study.saved import open_saved
 from tune_jobs.tools.commands import Evaluate
 from tune_jobs.tools.folder import data_options, ensemble_file, study_of
-from tune_jobs.tools.machine import progress_line
+from tune_jobs.tools.machine import choose_device, progress_line
 
 DETECTORS = "uncertainties of strange images"
 
@@ -60,7 +60,7 @@ def run(command: Evaluate) -> dict[str, Any]:
     """Score the ensemble on each condition, and write the page and its tables."""
     path = ensemble_file(command.ensemble.absolute())
     ensemble, digest = Ensemble.load(path), file_digest(path)
-    device = "cuda" if command.device != "cpu" and torch.cuda.is_available() else "cpu"
+    device = choose_device(None, command.device)
     clean = labelled(command, ensemble, path)
     deep, why = deep_of(path, len(ensemble.networks), device, clean.data)
     models, notes = Models(ensemble.to(device), deep), [*clean.notes, *why]

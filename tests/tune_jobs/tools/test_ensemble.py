@@ -177,7 +177,7 @@ class TestRefused:
         "options, why",
         [
             (["--trial", "3"], "no trial 3: it has 3"),
-            (["--size", "4"], "an ensemble of 4 cannot be chosen from 3 candidates"),
+            (["--size", "4"], "--size 4 is more than --candidates 3"),
             (["--size", "0"], "size must be a number of at least 1, got 0"),
             (["--selection", "bean"], "Did you mean 'beam'?"),
             (["--lambda", "2:9"], "--lambda must be LOW:HIGH within 0:2"),

@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from edgenes import Ensemble, load_data, metrics
@@ -75,7 +76,8 @@ def test_the_deep_ensemble_beside_it_is_the_one_that_the_study_scored_and_each_t
     assert len(answer["notes"]) == 2
 
 
-def test_other_data_are_matched_by_the_names_of_their_classes(finished, own, tmp_path):
+def test_other_data_are_matched_by_the_names_of_their_classes(finished, own, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     ensemble, data = own
     names = np.array(data.class_names)
     order = np.random.default_rng(0).permutation(len(names))
@@ -90,6 +92,8 @@ def test_other_data_are_matched_by_the_names_of_their_classes(finished, own, tmp
     assert command.run()["images"] == len(arrays["x_train"]) + len(arrays["x_test"])
     with pytest.raises(ConfigError, match="training images"):
         replace(command, dataset=None).run()
+    with pytest.raises(ConfigError, match="--device cuda"):
+        replace(command, device="cuda").run()
     np.savez(tmp_path / "other.npz", **arrays | {"class_names": np.array([f"class {name}" for name in names])})
     with pytest.raises(DataError, match="--ood"):
         Evaluate(ensemble=finished, out=tmp_path / "out", dataset=str(tmp_path / "other.npz")).run()
