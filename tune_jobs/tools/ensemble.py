@@ -100,7 +100,9 @@ def asked_for(command: Reselect, saved: SavedStudy) -> dict[str, Any]:
     given = {name: getattr(command, name) for name in own}
     asked = {name: own[name] if value is None else value for name, value in given.items()}
     if asked["size"] > asked["candidates"]:
-        raise ConfigError(f"--size {asked['size']} is more than --candidates {asked['candidates']}: draw more.")
+        raise ConfigError(
+            f"--size {asked['size']} is more than --candidates {asked['candidates']}: draw more, or choose fewer."
+        )
     return {
         "lambda": list(parse_range(command.lambdas, saved.config.space.max_edges)),
         **asked,
