@@ -45,6 +45,8 @@ def run(command: Compare) -> dict[str, Any]:
     if command.out is not None and command.out.suffix != ".html":
         raise StudyError(f"--out names the page to write, such as compare.html; got {command.out}.")
     a, b = open_saved(command.a, command.storage_a), open_saved(command.b, command.storage_b)
+    if a.folder.resolve() == b.folder.resolve():
+        raise StudyError(f"{a.folder} is given twice: a comparison takes two studies.")
     curves = {"A": curves_of(a), "B": curves_of(b)}
     trials = paired_trials(measured_trials(a, curves["A"]), measured_trials(b, curves["B"]))
     pairs = int((trials["paired"] & trials["value A"].notna() & trials["value B"].notna()).sum())

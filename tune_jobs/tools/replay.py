@@ -12,6 +12,7 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from edgenes.checkpoint import load_checkpoint
+from edgenes.errors import ConfigError
 from tune_jobs.errors import StudyError
 from tune_jobs.execution.worker import outcome_of
 from tune_jobs.files.curves import CurveWriter, read_curve
@@ -49,6 +50,8 @@ Numbers = dict[tuple[int | None, str], Any]
 
 def run(command: Replay) -> dict[str, Any]:
     """Run the trial again and compare."""
+    if command.tolerance is not None and not 0 <= command.tolerance < math.inf:
+        raise ConfigError(f"--tolerance must be a number of at least 0, got {command.tolerance!r}.")
     saved = open_saved(command.study, command.storage).with_data(command.dataset, command.root)
     trial = find_trial(saved, command.trial)
     device, before = choose_device(saved, command.device), recorded_device(saved)

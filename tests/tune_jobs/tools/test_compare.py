@@ -126,6 +126,10 @@ def test_the_curves_are_those_recorded(studies):
     assert list(median.y) == frames["A"].groupby("step")["loss"].median().dropna().tolist()
 
 
+def test_a_study_is_not_compared_with_itself(studies, refused):
+    assert "is given twice" in refused("compare", studies["first"], studies["first"])
+
+
 def test_only_a_page_is_written(studies, tmp_path, refused):
     (tmp_path / "trials.csv").write_text("mine")
     message = refused("compare", studies["first"], studies["budget"], "--out", tmp_path / "trials.csv")

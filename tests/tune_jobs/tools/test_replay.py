@@ -137,6 +137,9 @@ class TestTolerance:
         assert answer["tolerance"] == 0.02 and ("another then" if change else "missing") in why
         assert replay(study, 0, "--tolerance", 0)[1]["tolerance"] == 0
 
+    def test_a_negative_one_is_refused(self, finished, refused):
+        assert "--tolerance" in refused("replay", finished, 0, "--tolerance=-1")
+
 
 class TestStates:
     def test_a_trial_that_the_pruner_stopped_is_replayed_to_that_step(self, tmp_path, replay):
