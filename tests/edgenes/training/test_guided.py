@@ -47,7 +47,7 @@ def trained(space=SPACE, guide=None, optimal=None, **changes):
     """(guide, optimal, result); the data are None, since none is looked at."""
     guide = Planted(space) if guide is None else guide
     optimal = random_genotype(space, seeded(3)) if optimal is None else optimal
-    config = HypernetworkConfig(space=space, **changes)
+    config = HypernetworkConfig(**{"space": space, "epochs": 20} | changes)
     return guide, optimal, train_hypernetwork(config, None, optimal, guide=guide)
 
 
