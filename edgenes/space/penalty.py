@@ -41,20 +41,6 @@ def _exact(logits: ArchitectureLogits, optimal: Genotype, lam: Tensor, either_in
     return bias.square() + (square - mean.square()).sum((-2, -1))
 
 
-def _gumbel(
-    logits: ArchitectureLogits,
-    optimal: Genotype,
-    lam: Tensor,
-    temperature: float,
-    generator: torch.Generator,
-    either_input: bool,
-) -> Tensor:
-    """(lambda - <optimal, GS(logits)>)^2 with one Gumbel-softmax sample, as printed in eq. (2.3)."""
-    operations, edges = gumbel_weights(logits, optimal.space, temperature, generator)
-    share = (operations * _optimal_mask(optimal, operations, either_input)).sum(-1) * edges
-    return (lam - share.sum((-2, -1))).square()
-
-
 def shared_edge_penalty(
     logits: ArchitectureLogits,
     optimal: Genotype,
@@ -90,4 +76,7 @@ def shared_edge_penalty(
         return _exact(logits, optimal, lam, either_input)
     if temperature <= 0 or generator is None:
         raise ConfigError(f"the gumbel estimator needs a temperature > 0 and a generator, got {temperature}.")
-    return _gumbel(logits, optimal, lam, temperature, generator, either_input)
+    # (lambda - <optimal, GS(logits)>)^2, as printed in eq. (2.3)
+    operations, edges = gumbel_weights(logits, space, temperature, generator)
+    share = (operations * _optimal_mask(optimal, operations, either_input)).sum(-1) * edges
+    return (lam - share.sum((-2, -1))).square()

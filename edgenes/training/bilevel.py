@@ -6,6 +6,7 @@ state back as `resume` continues as if nothing had happened, bit for bit on the 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -122,22 +123,19 @@ class Bilevel:
         noise = self.generator.get_state()
         leaves = _leaves(logits)
 
-        def loss(images: Tensor, labels: Tensor) -> Callable[[], Tensor]:
-            def run() -> Tensor:
-                self.generator.set_state(noise)
-                with autocast(config):
-                    output = self.supernet.relaxed(
-                        images, ArchitectureLogits(*leaves), config.forward, temperature, self.generator
-                    )
-                    return F.cross_entropy(output, labels)
-
-            return run
+        def loss(images: Tensor, labels: Tensor) -> Tensor:
+            self.generator.set_state(noise)
+            with autocast(config):
+                output = self.supernet.relaxed(
+                    images, ArchitectureLogits(*leaves), config.forward, temperature, self.generator
+                )
+                return F.cross_entropy(output, labels)
 
         found, value = unrolled_gradient(
             self.parameters,
             leaves,
-            loss(*batch),
-            loss(images, labels),
+            partial(loss, *batch),
+            partial(loss, images, labels),
             cosine(config.learning_rate, self.step, config.epochs * self.steps),
         )
         return _with_gradient(logits, found), value

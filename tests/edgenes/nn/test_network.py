@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from edgenes.errors import ConfigError
-from edgenes.nn.network import Network, OverlappingPool, calibrate, cell_layout, check_image_size
+from edgenes.nn.network import Network, OverlappingPool, cell_layout, check_image_size
 from edgenes.nn.supernet import Supernet, straight_through
 from edgenes.space.choices import FORWARDS
 from edgenes.space.genotype import Edge, Genotype, SearchSpace, random_genotype
@@ -191,17 +191,6 @@ def test_a_genotypes_network_predicts_each_image_on_its_own(options):
     assert torch.allclose(together, alone, atol=1e-5)
     # On the calibration images it is the supernet's own pass, but for the n / (n - 1) of the variance.
     assert torch.allclose(network(calibration), supernet.sampled(calibration, genotype), atol=0.05)
-
-
-def test_calibration_replaces_what_was_there():
-    genotype = random_genotype(SearchSpace(nodes=1), seeded())
-    network = initialised(0, lambda: Network(genotype, 2, 3, 4, 1))
-    images = 5 + 3 * torch.randn(32, 2, 8, 8, generator=seeded(3))
-    network.stem(1e3 * images)
-    calibrate(network, images)
-    convolved = network.stem[0](images)
-    assert torch.allclose(network.stem[1].running_mean, convolved.mean((0, 2, 3)), atol=1e-4)
-    assert torch.allclose(network.stem[1].running_var, convolved.var((0, 2, 3)), rtol=1e-4)
 
 
 @EVERY_SPACE

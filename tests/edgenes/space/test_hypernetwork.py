@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from edgenes.errors import ConfigError
 from edgenes.space.genotype import SearchSpace, deviate, random_genotype
 from edgenes.space.hypernetwork import Hypernetwork, control_curve, control_error, draw_candidates
-from tests.support.toys import genotypes, one_hot_logits, random_logits, seeded, spaces
+from tests.support.toys import genotypes, one_hot_logits, seeded, spaces
 
 SPACE = SearchSpace(nodes=2, cell_types=("normal", "reduction"))
 
@@ -154,15 +154,7 @@ def test_genotypes_at_a_lambda_are_its_argmax_and_its_samples():
     with torch.no_grad():
         hypernetwork.alpha *= 10
         hypernetwork.beta *= 10
-    assert set(hypernetwork.sample_genotypes(4, 5, seeded())) == {optimal}
-    logits = random_logits(SPACE)
-    with torch.no_grad():
-        hypernetwork.alpha.copy_(logits.alpha.expand_as(hypernetwork.alpha))
-        hypernetwork.beta.copy_(logits.beta.expand_as(hypernetwork.beta))
-    drawn = hypernetwork.sample_genotypes(1.5, 8, seeded())
-    assert len(drawn) == 8
-    assert len(set(drawn)) > 4
-    assert drawn == hypernetwork.sample_genotypes(1.5, 8, seeded())
+    assert hypernetwork.sample_genotypes(4, 5, seeded()) == [optimal] * 5
 
 
 # --- candidates -----------------------------------------------------------------------------------------------------
