@@ -283,11 +283,10 @@ def _auxiliary_head(width: int, classes: int, pool: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def calibrate(network: nn.Module, images: Tensor) -> None:
-    """Set batch norm's running statistics to those of one pass over `images`; leaves the network in eval mode."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a cumulative average: after one pass, the pass's own statistics
+    """Give a new network's batch norms the statistics of one pass over `images`; leaves it in eval mode."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # a cumulative average: after one pass, the pass's own statistics
     network.train()
     network(images)
     network.eval()

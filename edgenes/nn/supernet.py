@@ -12,12 +12,11 @@ from edgenes.nn.network import Backbone, Cell, Mix, Network, calibrate, choices,
 from edgenes.space.genotype import Genotype, SearchSpace
 from edgenes.space.logits import (
     ArchitectureLogits,
-    gumbel_noise,
+    gumbel_logits,
     gumbel_weights,
     harden,
-    incoming,
-    node_logits,
-    successive_top,
+    largest_choice,
+    relaxed_weights,
 )
 
 
@@ -188,17 +187,10 @@ def straight_through(
     logits: ArchitectureLogits, space: SearchSpace, temperature: float, generator: torch.Generator
 ) -> tuple[Genotype, Tensor]:
     """A genotype drawn by Gumbel-softmax and gates (types, nodes, k): 1 forward, the relaxation's gradient backward."""
-    noisy_alpha = (logits.alpha + gumbel_noise(logits.alpha, generator)) / temperature
-    noisy_beta = (logits.beta + gumbel_noise(logits.beta, generator)) / temperature
-    scores = node_logits(noisy_beta, space)
-    edge, _ = incoming(space)
-    inputs = scores.detach().topk(space.inputs_per_node, dim=-1).indices.sort(-1).values
-    edges = edge.to(inputs.device).expand(*inputs.shape[:-1], -1).gather(-1, inputs)
+    noisy = gumbel_logits(logits, temperature, generator)
+    of_operations, of_edges = relaxed_weights(noisy, space)
+    edges, operations = largest_choice(of_operations.detach(), noisy.beta.detach(), space)
     types = torch.arange(edges.shape[0], device=edges.device).view(-1, 1, 1)
-    operation_weights = noisy_alpha.softmax(-1)[types, edges]  # (types, nodes, k, operations)
-    best = operation_weights.detach().argmax(-1)
-    of_edges = successive_top(scores, space.inputs_per_node).gather(-1, inputs)
-    of_operations = operation_weights.gather(-1, best.unsqueeze(-1)).squeeze(-1)
-    one = torch.ones_like(of_edges)
-    genotype = Genotype.from_indices(space, edges.tolist(), best.tolist())
-    return genotype, harden(of_edges, one) * harden(of_operations, one)
+    genotype = Genotype.from_indices(space, edges.tolist(), operations.tolist())
+    one = of_edges.new_ones(())
+    return genotype, harden(of_edges[types, edges], one) * harden(of_operations[types, edges, operations], one)

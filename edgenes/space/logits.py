@@ -37,10 +37,6 @@ class ArchitectureLogits:
         """The same values outside the graph."""
         return ArchitectureLogits(self.alpha.detach(), self.beta.detach())
 
-    def __getitem__(self, index: int) -> "ArchitectureLogits":
-        """One element of the batch."""
-        return ArchitectureLogits(self.alpha[index], self.beta[index])
-
 
 @lru_cache
 def incoming(space: SearchSpace) -> tuple[Tensor, Tensor]:
@@ -96,11 +92,20 @@ def gumbel_weights(
 
     A node's edge weights sum to `inputs_per_node`. Jang et al. (2016); GS in eqs. (2.1) and (2.3).
     """
-    alpha = ((logits.alpha + gumbel_noise(logits.alpha, generator)) / temperature).softmax(-1)
-    noisy = (logits.beta + gumbel_noise(logits.beta, generator)) / temperature
-    per_node = successive_top(node_logits(noisy, space), space.inputs_per_node)
+    return relaxed_weights(gumbel_logits(logits, temperature, generator), space)
+
+
+def gumbel_logits(logits: ArchitectureLogits, temperature: float, generator: torch.Generator) -> ArchitectureLogits:
+    """The logits with Gumbel noise, divided by the temperature."""
+    alpha = (logits.alpha + gumbel_noise(logits.alpha, generator)) / temperature
+    return ArchitectureLogits(alpha, (logits.beta + gumbel_noise(logits.beta, generator)) / temperature)
+
+
+def relaxed_weights(noisy: ArchitectureLogits, space: SearchSpace) -> tuple[Tensor, Tensor]:
+    """The `gumbel_weights` of logits with noise."""
+    per_node = successive_top(node_logits(noisy.beta, space), space.inputs_per_node)
     _, missing = incoming(space)
-    return alpha, per_node[..., ~missing]  # row by row, which is the order of the edges
+    return noisy.alpha.softmax(-1), per_node[..., ~missing]  # row by row, which is the order of the edges
 
 
 def harden(weights: Tensor, chosen: Tensor) -> Tensor:
@@ -112,15 +117,13 @@ Choice = tuple[Tensor, Tensor]
 """(edges, operations) of genotypes, each (genotypes, types, nodes, inputs_per_node) int64, as `Genotype.indices`."""
 
 
-def _decide(alpha: Tensor, beta: Tensor, space: SearchSpace, noise: tuple[Tensor, Tensor] | None) -> Choice:
-    """Each batch element's choice by the largest logits, after adding `noise`."""
-    if noise is not None:
-        alpha, beta = alpha + noise[0], beta + noise[1]
+def largest_choice(alpha: Tensor, beta: Tensor, space: SearchSpace) -> Choice:
+    """The choice by the largest logits, of each batch element if there is a batch."""
     edge, _ = incoming(space)
     inputs = node_logits(beta, space).topk(space.inputs_per_node, dim=-1).indices.sort(-1).values
-    edges = edge.expand(*inputs.shape[:-1], -1).gather(-1, inputs)  # (batch, types, nodes, k)
-    best = alpha.argmax(-1)  # (batch, types, edges)
-    return edges, best.gather(-1, edges.flatten(2)).view_as(edges)
+    edges = edge.to(inputs.device).expand(*inputs.shape[:-1], -1).gather(-1, inputs)  # ([batch,] types, nodes, k)
+    best = alpha.argmax(-1)  # ([batch,] types, edges)
+    return edges, best.gather(-1, edges.flatten(-2)).view_as(edges)
 
 
 def _genotypes(space: SearchSpace, choice: Choice) -> list[Genotype]:
@@ -130,7 +133,7 @@ def _genotypes(space: SearchSpace, choice: Choice) -> list[Genotype]:
 def argmax_genotype(logits: ArchitectureLogits, space: SearchSpace) -> Genotype:
     """The genotype of the largest logits: each node's best inputs by beta, each input's best operation by alpha."""
     alpha, beta = logits.alpha.detach().cpu(), logits.beta.detach().cpu()
-    return _genotypes(space, _decide(alpha[None], beta[None], space, None))[0]
+    return _genotypes(space, largest_choice(alpha[None], beta[None], space))[0]
 
 
 def sample_genotypes(
@@ -154,7 +157,7 @@ def sample_choice(
 ) -> Choice:
     """One genotype for each element of the logits' batch, drawn as `sample_genotypes` does, as indices on the CPU."""
     alpha, beta = logits.alpha.detach().cpu() / temperature, logits.beta.detach().cpu() / temperature
-    return _decide(alpha, beta, space, (gumbel_noise(alpha, generator), gumbel_noise(beta, generator)))
+    return largest_choice(alpha + gumbel_noise(alpha, generator), beta + gumbel_noise(beta, generator), space)
 
 
 def pair_probabilities(beta: Tensor, space: SearchSpace) -> Tensor:

@@ -7,6 +7,7 @@ from edgenes.errors import ConfigError
 from edgenes.space.choices import ESTIMATORS
 from edgenes.space.genotype import Genotype, SearchSpace
 from edgenes.space.logits import ArchitectureLogits, gumbel_weights, incoming, node_logits, pair_probabilities
+from edgenes.validation import check_choice
 
 
 def _optimal_mask(optimal: Genotype, like: Tensor, either_input: bool) -> Tensor:
@@ -40,20 +41,6 @@ def _exact(logits: ArchitectureLogits, optimal: Genotype, lam: Tensor, either_in
     return bias.square() + (square - mean.square()).sum((-2, -1))
 
 
-def _gumbel(
-    logits: ArchitectureLogits,
-    optimal: Genotype,
-    lam: Tensor,
-    temperature: float,
-    generator: torch.Generator,
-    either_input: bool,
-) -> Tensor:
-    """(lambda - <optimal, GS(logits)>)^2 with one Gumbel-softmax sample, as printed in eq. (2.3)."""
-    operations, edges = gumbel_weights(logits, optimal.space, temperature, generator)
-    share = (operations * _optimal_mask(optimal, operations, either_input)).sum(-1) * edges
-    return (lam - share.sum((-2, -1))).square()
-
-
 def shared_edge_penalty(
     logits: ArchitectureLogits,
     optimal: Genotype,
@@ -83,11 +70,13 @@ def shared_edge_penalty(
     space: SearchSpace = optimal.space
     if logits.alpha.shape[-3:] != (len(space.cell_types), len(space.edges), len(space.operations)):
         raise ConfigError("the logits and the optimal genotype are of different search spaces.")
+    check_choice("estimator", estimator, ESTIMATORS)
     lam = torch.as_tensor(lam, dtype=logits.alpha.dtype, device=logits.alpha.device)
     if estimator == "exact":
         return _exact(logits, optimal, lam, either_input)
-    if estimator != "gumbel":
-        raise ConfigError(f"estimator must be one of {', '.join(ESTIMATORS)}, got {estimator!r}.")
     if temperature <= 0 or generator is None:
         raise ConfigError(f"the gumbel estimator needs a temperature > 0 and a generator, got {temperature}.")
-    return _gumbel(logits, optimal, lam, temperature, generator, either_input)
+    # (lambda - <optimal, GS(logits)>)^2, as printed in eq. (2.3)
+    operations, edges = gumbel_weights(logits, space, temperature, generator)
+    share = (operations * _optimal_mask(optimal, operations, either_input)).sum(-1) * edges
+    return (lam - share.sum((-2, -1))).square()

@@ -4,12 +4,10 @@ The theorem's model: the path of a weight step and each of the N members share s
 architecture of Lambda edges, mu and nu_1 .. nu_N of them, all N + 1 numbers drawn independently from p(lambda).
 Nothing else is shared. Two things are left open there, and both decide the result:
 
-`lambdas`, what p(lambda) is, and what it means for a number of edges.
-  whole     U{1..Lambda}, the theorem's. Exactly lambda edges are shared; never none.
-  interval  U[0, Lambda], the experiments'. A number of edges is whole, lambda is not: each edge of the optimal
+`interval`, what p(lambda) is, and what it means for a number of edges.
+  False     U{1..Lambda}, the theorem's. Exactly lambda edges are shared; never none.
+  True      U[0, Lambda], the experiments'. A number of edges is whole, lambda is not: each edge of the optimal
             architecture is shared with probability lambda / Lambda, so lambda is their expected number.
-  rounded   U[0, Lambda], and exactly the nearest whole number of edges is shared: the genotypes by argmax of a
-            hypernetwork that controls perfectly. 0 and Lambda come half as often as the numbers between.
 
 `nested`, which edges they are.
   False     any, independently for the path and each member: the theorem's. The overlap is mu * nu / Lambda on average.
@@ -25,11 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgenes.errors import ConfigError
-from edgenes.space.genotype import Edge, Genotype
-from edgenes.validation import check_choice
-
-LAMBDAS = ("whole", "interval", "rounded")
+from edgenes.space.genotype import Genotype
 
 
 class EdgeCounts(NamedTuple):
@@ -39,30 +33,20 @@ class EdgeCounts(NamedTuple):
     distinct: float | NDArray[np.integer]
 
 
-def expected_edges(members: int, max_edges: int, lambdas: str = "whole", nested: bool = False) -> EdgeCounts:
+def expected_edges(members: int, max_edges: int, interval: bool = False, nested: bool = False) -> EdgeCounts:
     """E[m] in closed form; `summed` is eq. (2.4), N (Lambda + 1)^2 / (4 Lambda), for the defaults.
 
-    interval: N Lambda / 4, nested N Lambda / 3. Nested whole: N (Lambda + 1)(2 Lambda + 1) / (6 Lambda); nested
-    rounded: N (Lambda / 3 - 1 / (12 Lambda)). Raises ConfigError for `lambdas` that are none of LAMBDAS.
+    interval: N Lambda / 4, nested N Lambda / 3. Nested alone: N (Lambda + 1)(2 Lambda + 1) / (6 Lambda).
     """
-    check_choice("lambdas", lambdas, LAMBDAS)
     if not nested:
-        mean = (max_edges + 1) / 2 if lambdas == "whole" else max_edges / 2
+        mean = max_edges / 2 if interval else (max_edges + 1) / 2
         share = mean / max_edges  # of a member that holds a given edge
         return EdgeCounts(members * mean**2 / max_edges, mean * (1 - (1 - share) ** members))
-    if lambdas == "interval":  # E min(mu, nu) and E min(mu, max nu), integrals of polynomials
+    if interval:  # E min(mu, nu) and E min(mu, max nu), integrals of polynomials
         return EdgeCounts(members * max_edges / 3, max_edges * (0.5 - 1 / ((members + 1) * (members + 2))))
     # The k-th edge is shared if at least k are: tail[k - 1] is that probability, for k = 1..Lambda.
-    tail = (np.arange(max_edges, 0, -1) - (0.0 if lambdas == "whole" else 0.5)) / max_edges
+    tail = np.arange(max_edges, 0, -1) / max_edges
     return EdgeCounts(members * float((tail**2).sum()), float((tail * (1 - (1 - tail) ** members)).sum()))
-
-
-def speedup(edges: float, max_edges: int) -> float:
-    """Eq. (2.5): edges of the ensemble updated a step, against the Lambda that a step of DartsEns updates at most.
-
-    DartsEns trains one search at a time, so only one member's edges. Above 1 the theorem promises a faster search.
-    """
-    return edges / max_edges
 
 
 def updated_edges(paths: Iterable[Genotype], ensemble: Sequence[Genotype]) -> EdgeCounts:
@@ -71,24 +55,9 @@ def updated_edges(paths: Iterable[Genotype], ensemble: Sequence[Genotype]) -> Ed
     An edge is a cell type, node, input and operation, as in `shared_edges`; pools and skips count, as in the theorem,
     though they have no weights to update.
     Of independent searches (DartsEns) a path updates its own search's member alone: count with an ensemble of that one.
-    Raises ConfigError if there is no member or no path, or if they are not of one search space.
+    All genotypes are of one search space.
     """
-    sets = _edge_sets(ensemble)
+    sets = [genotype.edge_set for genotype in ensemble]
     union = frozenset().union(*sets)
-    counts = []
-    for path in paths:
-        if path.space != ensemble[0].space:
-            raise ConfigError(f"a path is of another search space: {path.space}, not {ensemble[0].space}.")
-        counts.append((sum(len(path.edge_set & edges) for edges in sets), len(path.edge_set & union)))
-    if not counts:
-        raise ConfigError("there are no paths to count on: pass a list's append as on_path to the search first.")
+    counts = [(sum(len(path.edge_set & edges) for edges in sets), len(path.edge_set & union)) for path in paths]
     return EdgeCounts(*np.array(counts).T)
-
-
-def _edge_sets(ensemble: Sequence[Genotype]) -> list[frozenset[tuple[int, int, Edge]]]:
-    if not ensemble:
-        raise ConfigError("an ensemble needs at least one genotype, got none.")
-    spaces = {genotype.space for genotype in ensemble}
-    if len(spaces) > 1:
-        raise ConfigError(f"the ensemble's genotypes must be of one search space, got {len(spaces)}.")
-    return [genotype.edge_set for genotype in ensemble]

@@ -6,6 +6,7 @@ state back as `resume` continues as if nothing had happened, bit for bit on the 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -94,10 +95,17 @@ class Bilevel:
         leaves = _leaves(logits)
         found = [torch.zeros_like(leaf) for leaf in leaves]
         value = torch.zeros((), device=config.device)
+        inner = ArchitectureLogits(*leaves)
         for piece, of_piece, share in micro_batches(images, labels, self.accumulate):
-            loss, piece_value = self._architecture_loss(
-                ArchitectureLogits(*leaves), piece, of_piece, temperature, scored
-            )
+            with autocast(config):
+                if scored:
+                    loss, piece_value = score_loss(
+                        self.supernet, inner, piece, of_piece, config.paths, temperature, self.generator
+                    )
+                else:
+                    output = self.supernet.relaxed(piece, inner, config.forward, temperature, self.generator)
+                    loss = F.cross_entropy(output, of_piece)
+                    piece_value = loss.detach()
             for total, gradient in zip(found, torch.autograd.grad(loss * share, leaves), strict=True):
                 total += gradient
             value += share * piece_value
@@ -115,36 +123,22 @@ class Bilevel:
         noise = self.generator.get_state()
         leaves = _leaves(logits)
 
-        def loss(images: Tensor, labels: Tensor) -> Callable[[], Tensor]:
-            def run() -> Tensor:
-                self.generator.set_state(noise)
-                with autocast(config):
-                    output = self.supernet.relaxed(
-                        images, ArchitectureLogits(*leaves), config.forward, temperature, self.generator
-                    )
-                    return F.cross_entropy(output, labels)
-
-            return run
+        def loss(images: Tensor, labels: Tensor) -> Tensor:
+            self.generator.set_state(noise)
+            with autocast(config):
+                output = self.supernet.relaxed(
+                    images, ArchitectureLogits(*leaves), config.forward, temperature, self.generator
+                )
+                return F.cross_entropy(output, labels)
 
         found, value = unrolled_gradient(
             self.parameters,
             leaves,
-            loss(*batch),
-            loss(images, labels),
+            partial(loss, *batch),
+            partial(loss, images, labels),
             cosine(config.learning_rate, self.step, config.epochs * self.steps),
         )
         return _with_gradient(logits, found), value
-
-    def _architecture_loss(
-        self, logits: ArchitectureLogits, images: Tensor, labels: Tensor, temperature: float, scored: bool
-    ) -> tuple[Tensor, Tensor]:
-        config = self.config
-        with autocast(config):
-            if scored:
-                return score_loss(self.supernet, logits, images, labels, config.paths, temperature, self.generator)
-            output = self.supernet.relaxed(images, logits, config.forward, temperature, self.generator)
-            loss = F.cross_entropy(output, labels)
-        return loss, loss.detach()
 
     def weight_step(self, images: Tensor, labels: Tensor, logits: ArchitectureLogits, temperature: float) -> Tensor:
         """One SGD step on a batch of W, along one path (or mixture) of the architecture; returns its cross-entropy."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from edgenes.config import NetworkConfig
 from edgenes.errors import OutOfMemoryError
+from edgenes.parsing import reason
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -54,25 +55,21 @@ def with_less_memory(
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        reason = _first_line(error)
+        why = reason(error)
     # Outside of the handler: the exception's frames held what is to be freed.
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    log.warning("Out of memory (%s): once more from the start, with half the batch at a time.", reason)
+    log.warning("Out of memory (%s): once more from the start, with half the batch at a time.", why)
     try:
-        return run(None, 2), {"reason": reason, "accumulate": 2}
+        return run(None, 2), {"reason": why, "accumulate": 2}
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(
-            f"out of memory, with half the batch too: {_first_line(error)}. Lower batch_size or "
+            f"out of memory, with half the batch too: {reason(error)}. Lower batch_size or "
             "channels, of the search too, or give a trial more of the device."
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def autocast(config: NetworkConfig) -> torch.autocast:

@@ -43,11 +43,6 @@ class FairPaths:
         return Genotype(self.space, tuple(cells))
 
 
-@torch.no_grad()
-def _path_losses(supernet: Supernet, paths: list[Genotype], images: Tensor, labels: Tensor) -> Tensor:
-    return torch.stack([F.cross_entropy(logits, labels) for logits in supernet.along(images, paths)])
-
-
 def score_loss(
     supernet: Supernet,
     logits: ArchitectureLogits,
@@ -64,7 +59,8 @@ def score_loss(
     """
     drawn = sample_genotypes(logits, supernet.space, paths, generator, temperature)
     distinct = list(dict.fromkeys(drawn))  # the same path on the same batch has the same loss
-    losses = _path_losses(supernet, distinct, images, labels)
+    with torch.no_grad():
+        losses = torch.stack([F.cross_entropy(output, labels) for output in supernet.along(images, distinct)])
     losses = losses[[distinct.index(path) for path in drawn]]
     advantages = (losses - losses.mean()) * paths / (paths - 1)
     log_probabilities = log_probability(logits, supernet.space, drawn, temperature)

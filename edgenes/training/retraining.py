@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from edgenes.config import TrainingConfig
 from edgenes.data.batches import DeviceData
 from edgenes.data.dataset import Dataset, Part
-from edgenes.errors import ConfigError, DivergedError
+from edgenes.errors import ConfigError
 from edgenes.nn.layers import SMALL
 from edgenes.nn.network import Network, check_image_size
 from edgenes.nn.together import Together
 from edgenes.space.genotype import Genotype
 from edgenes.space.operations import OPERATIONS
-from edgenes.training.bilevel import Report, initialised
+from edgenes.training.bilevel import Report, check_finite, initialised
 from edgenes.training.memory import autocast, micro_batches
 from edgenes.training.schedules import cosine
 
@@ -142,15 +142,12 @@ def train_networks(
                 totals += shares[0] * losses.detach()
             for learner in learners:
                 learner.step()
-        means = (totals / steps).tolist()
-        if not all(abs(mean) < float("inf") for mean in means):
-            worst = next(mean for mean in means if not abs(mean) < float("inf"))
-            raise DivergedError(
-                f"retraining: the loss became {worst} in epoch {epoch}. Lower the learning rate, or check the images."
-            )
-        for learner, mean, report in zip(learners, means, reports or [], strict=False):
+        metrics = [{"loss": mean} for mean in (totals / steps).tolist()]
+        for each in metrics:
+            check_finite(each, epoch, "retraining")
+        for learner, each, report in zip(learners, metrics, reports or [], strict=False):
             if report is not None:
-                report(epoch, {"loss": mean}, {"epoch": epoch, "accumulate": accumulate, **learner.state()})
+                report(epoch, each, {"epoch": epoch, "accumulate": accumulate, **learner.state()})
     return [learner.network.eval() for learner in learners]
 
 

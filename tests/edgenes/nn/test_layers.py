@@ -66,6 +66,7 @@ def test_only_training_on_the_cpu_in_full_precision_takes_the_way_of_small_image
         assert not is_small(x)
 
 
+@pytest.mark.slow  # it imports torch's compiler
 def test_an_export_has_torchs_layers():
     network = nn.Sequential(Pointwise(2, 4), Norm(4), AveragePool(2)).eval()
     program = torch.export.export(network, (torch.zeros(3, 2, 8, 8),))

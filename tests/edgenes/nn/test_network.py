@@ -2,14 +2,16 @@
 
 import pytest
 import torch
+from torch import nn
 
 from edgenes.errors import ConfigError
-from edgenes.nn.network import Network, calibrate, cell_layout, check_image_size
+from edgenes.nn.network import Network, OverlappingPool, cell_layout, check_image_size
 from edgenes.nn.supernet import Supernet, straight_through
 from edgenes.space.choices import FORWARDS
 from edgenes.space.genotype import Edge, Genotype, SearchSpace, random_genotype
 from edgenes.space.logits import ArchitectureLogits, gumbel_weights
 from edgenes.space.operations import DARTS_OPERATIONS
+from edgenes.space.published import published_genotype
 from edgenes.training.bilevel import initialised
 from tests.support.toys import one_hot_logits, random_logits, seeded
 
@@ -174,9 +176,10 @@ def test_every_relaxed_pass_moves_the_architecture_on_the_edges_it_used(forward)
     assert beta[:, :2].abs().max() < 1e-9
 
 
-def test_a_genotypes_network_predicts_each_image_on_its_own():
+@pytest.mark.parametrize("options", [{}, {"darts_layout": True}, {"parts": 4}], ids=str)
+def test_a_genotypes_network_predicts_each_image_on_its_own(options):
     space, cells = SPACES[3]
-    supernet = initialised(0, lambda: Supernet(space, 2, 3, 4, cells))
+    supernet = initialised(0, lambda: Supernet(space, 2, 3, 4, cells, **options))
     genotype = random_genotype(space, seeded(1))
     calibration = torch.randn(64, 2, 8, 8, generator=seeded(3))
     before = torch.get_rng_state()
@@ -188,17 +191,6 @@ def test_a_genotypes_network_predicts_each_image_on_its_own():
     assert torch.allclose(together, alone, atol=1e-5)
     # On the calibration images it is the supernet's own pass, but for the n / (n - 1) of the variance.
     assert torch.allclose(network(calibration), supernet.sampled(calibration, genotype), atol=0.05)
-
-
-def test_calibration_replaces_what_was_there():
-    genotype = random_genotype(SearchSpace(nodes=1), seeded())
-    network = initialised(0, lambda: Network(genotype, 2, 3, 4, 1))
-    images = 5 + 3 * torch.randn(32, 2, 8, 8, generator=seeded(3))
-    network.stem(1e3 * images)
-    calibrate(network, images)
-    convolved = network.stem[0](images)
-    assert torch.allclose(network.stem[1].running_mean, convolved.mean((0, 2, 3)), atol=1e-4)
-    assert torch.allclose(network.stem[1].running_var, convolved.var((0, 2, 3)), rtol=1e-4)
 
 
 @EVERY_SPACE
@@ -273,3 +265,40 @@ def test_the_auxiliary_head_speaks_in_training_only_and_sees_the_cells_before_it
     outputs[1].square().sum().backward()
     reached = [any(p.grad is not None and p.grad.any() for p in cell.parameters()) for cell in network.cells]
     assert reached == [True] * (at + 1) + [False] * (cells - at - 1)
+
+
+# --- as DARTS's code builds them ------------------------------------------------------------------------------------
+
+
+def published(name, channels, cells, **layout):
+    with torch.device("meta"):
+        return Network(published_genotype(name), 3, 10, channels, cells, auxiliary=True, **layout)
+
+
+@pytest.mark.parametrize(("name", "count"), [("DARTS_V2", 3_349_342), ("PC_DARTS_CIFAR", 3_634_678)])
+def test_published_networks_have_the_parameters_that_were_published(name, count):
+    named = published(name, 36, 20, darts_layout=True).named_parameters()
+    assert sum(p.numel() for key, p in named if "auxiliary" not in key) == count  # as DARTS counts
+
+
+def test_the_stem_is_three_times_as_wide_and_retrained_pools_have_no_norm():
+    darts, ours = published("DARTS_V2", 4, 3, darts_layout=True), published("DARTS_V2", 4, 3)
+    assert (darts.stem[0].out_channels, ours.stem[0].out_channels) == (12, 4)
+
+    def number(network, kind):
+        return sum(isinstance(module, kind) for module in network.cells.modules())
+
+    assert number(darts, nn.MaxPool2d) == number(ours, nn.MaxPool2d) == 2 * 5
+    assert number(ours, nn.BatchNorm2d) - number(darts, nn.BatchNorm2d) == 2 * 5
+
+
+def test_the_auxiliary_pool_overlaps_as_in_darts():
+    images = torch.randn(2, 3, 8, 8, generator=seeded())
+    assert torch.allclose(OverlappingPool()(images), nn.functional.avg_pool2d(images, 5, 3), atol=1e-6)
+    assert all(OverlappingPool()(torch.ones(1, 1, size, size)).shape[2:] == (2, 2) for size in range(2, 40))
+
+
+def test_a_supernet_of_this_layout_keeps_the_pools_norms():
+    supernets = [Supernet(SPACES[3][0], 2, 3, 4, 3, darts_layout=layout) for layout in (True, False)]
+    norms = [sum(isinstance(each, nn.BatchNorm2d) for each in one.modules()) for one in supernets]
+    assert norms[0] == norms[1]

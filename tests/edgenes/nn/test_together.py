@@ -55,7 +55,7 @@ def one_by_one(networks, images):
 @pytest.mark.parametrize("case", CASES)
 def test_a_network_learns_the_same_whatever_is_beside_it(case):
     space, options = CASES[case]
-    alone, beside = (learnt(networks_of(space, 7, **options), run) for run in (one_by_one, at_once))
+    alone, beside = (learnt(networks_of(space, 4, **options), run) for run in (one_by_one, at_once))
     for one, other in zip(alone, beside, strict=True):
         for x, y in zip(one, other, strict=True):
             assert (x is None) == (y is None)

@@ -4,40 +4,36 @@ import itertools
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgenes.nn.network import Network
-from edgenes.space.encoding import canonical, canonical_arrays, features, from_arrays, from_choice, to_arrays
+from edgenes.space.encoding import canonical, canonical_arrays, features, from_arrays, to_arrays
 from edgenes.space.genotype import CELL_TYPES, Edge, Genotype, SearchSpace, random_genotypes
-from edgenes.space.logits import sample_choice
-from tests.support.toys import enumerate_genotypes, random_logits, seeded, spaces
+from tests.support.toys import enumerate_genotypes, seeded, spaces
 
 POOL, SKIP = "max_pool_3x3", "skip_connect"
 
 
 def renumberings(cell):
-    """Every admissible (order, cell) of the same graph: `order[new]` is the node's old number."""
+    """Every admissible numbering of the same graph."""
     for order in itertools.permutations(range(len(cell))):
         new = {0: 0, 1: 1} | {old + 2: place + 2 for place, old in enumerate(order)}
         renumbered = tuple(tuple(sorted(Edge(new[e.input], e.operation) for e in cell[old])) for old in order)
         if all(edge.input < place + 2 for place, node in enumerate(renumbered) for edge in node):
-            yield order, renumbered
+            yield renumbered
 
 
 def function(genotype):
     """What the genotype computes, by brute force: the least of all its numberings, for each cell type."""
-    return tuple(min(cell for _, cell in renumberings(each)) for each in genotype.cells)
+    return tuple(min(renumberings(each)) for each in genotype.cells)
 
 
 @pytest.mark.parametrize("operations", [(SKIP,), (POOL, SKIP)])
 @pytest.mark.parametrize("inputs_per_node", [1, 2])
 def test_every_numbering_of_the_nodes_has_one_canonical_form(inputs_per_node, operations):
     space = SearchSpace(4, inputs_per_node, CELL_TYPES, operations)
-    few = min(200, space.genotypes)
-    for genotype in random_genotypes(space, few, seeded(1)):
-        normal, reduction = ([cell for _, cell in renumberings(each)] for each in genotype.cells)
+    for genotype in random_genotypes(space, 60, seeded(1)):
+        normal, reduction = (list(renumberings(each)) for each in genotype.cells)
         longest = max(len(normal), len(reduction))
         pairs = zip(itertools.islice(itertools.cycle(normal), longest), itertools.cycle(reduction), strict=False)
         same = [Genotype(space, pair) for pair in pairs]
@@ -82,14 +78,6 @@ def test_arrays_give_the_genotypes_back_and_features_see_the_canonical_form(spac
         assert one.shape[0] == len(genotypes) and np.isfinite(one).all()
 
 
-@pytest.mark.parametrize("inputs_per_node", [1, 2])
-def test_a_drawn_choice_is_the_genotype_that_it_names(inputs_per_node):
-    space = SearchSpace(3, inputs_per_node, CELL_TYPES)
-    choice = sample_choice(random_logits(space, batch=(6,)), space, seeded())
-    named = [Genotype.from_indices(space, e, o) for e, o in zip(*(each.tolist() for each in choice), strict=True)]
-    assert from_arrays(space, *from_choice(space, choice)) == named
-
-
 def test_features_count_what_they_name():
     """Two nodes in a chain, 0 -> pool -> skip, by hand."""
     space = SearchSpace(2, operations=(POOL, "sep_conv_3x3"))
@@ -101,35 +89,3 @@ def test_features_count_what_they_name():
     edge[0, 0] = edge[4, 1] = 1
     chains, pairs = [0, 1, 0, 0], [1, 1, 1]
     assert fine[0].tolist() == [*edge.ravel(), *chains, *pairs]
-
-
-def test_networks_of_one_function_answer_alike():
-    """Two numberings of one cell of two inputs a node, the weights of each node carried over."""
-    space = SearchSpace(3, 2, ("normal",), ("sep_conv_3x3", SKIP))
-    conv = "sep_conv_3x3"
-    cell = ((Edge(0, conv), Edge(1, SKIP)), (Edge(1, conv), Edge(0, conv)), (Edge(2, SKIP), Edge(3, conv)))
-    order, renumbered = next((o, c) for o, c in renumberings(cell) if o == (1, 0, 2))
-    one, other = (Genotype(space, (each,)) for each in (cell, renumbered))
-    assert one != other and canonical(one) == canonical(other)
-
-    torch.manual_seed(0)
-    channels = 4
-    networks = [Network(genotype, 1, 3, channels, 1).eval() for genotype in (one, other)]
-    moved, kept = {}, networks[0].state_dict()
-    new = {0: 0, 1: 1} | {old + 2: place + 2 for place, old in enumerate(order)}
-    for name, value in kept.items():
-        parts = name.split(".")
-        if "operations" in parts:
-            at = parts.index("operations") + 1
-            node, source = space.edges[int(parts[at])]
-            parts[at] = str(space.edge(new[node + 2] - 2, new[source]))
-        moved[".".join(parts)] = value
-    columns = [old * channels + k for old in order for k in range(channels)]
-    moved["classifier.weight"] = kept["classifier.weight"][:, columns]
-    images = torch.rand(5, 1, 8, 8, generator=seeded())
-    networks[1].load_state_dict(moved)
-    answers = [network(images) for network in networks]
-    assert answers[0].std() > 1e-3
-    torch.testing.assert_close(answers[0], answers[1])
-    networks[1].load_state_dict(moved | {"classifier.weight": kept["classifier.weight"]})
-    assert not torch.allclose(answers[0], networks[1](images)), "the order of the nodes matters to the weights"

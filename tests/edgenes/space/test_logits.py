@@ -20,7 +20,7 @@ from edgenes.space.logits import (
     sample_genotypes,
     successive_top,
 )
-from tests.support.toys import enumerate_genotypes, genotypes, one_hot_logits, random_logits, seeded, spaces
+from tests.support.toys import enumerate_genotypes, genotypes, one_hot_logits, random_logits, seeded
 
 ONE = SearchSpace(nodes=2, operations=("skip_connect", "max_pool_3x3", "avg_pool_3x3"))
 TWO = replace(ONE, inputs_per_node=2)
@@ -66,7 +66,7 @@ def test_probabilities_sum_to_one_and_equal_a_draw_by_hand(space, temperature):
 def test_samples_come_as_often_as_their_probability_says(space, temperature):
     logits = random_logits(space, seed=3)
     every = enumerate_genotypes(space)
-    n = 6000
+    n = 4500
     counts = Counter(sample_genotypes(logits, space, n, seeded(1), temperature))
     expected = (n * log_probability(logits, space, every, temperature).exp()).double()
     observed = torch.tensor([counts[g] for g in every], dtype=torch.float64)
@@ -76,17 +76,6 @@ def test_samples_come_as_often_as_their_probability_says(space, temperature):
     statistic = ((observed - expected) ** 2 / expected)[common].sum().item()
     freedom = common.sum().item() - 1
     assert abs(statistic - freedom) < 4 * math.sqrt(2 * freedom)
-
-
-@SMALL
-def test_log_probability_has_the_gradient_of_its_values(space):
-    logits = random_logits(space, seed=4, dtype=torch.float64)
-    chosen = enumerate_genotypes(space)[::7]
-
-    def of(alpha, beta):
-        return log_probability(ArchitectureLogits(alpha, beta), space, chosen, 0.7)
-
-    assert torch.autograd.gradcheck(of, (logits.alpha.requires_grad_(), logits.beta.requires_grad_()))
 
 
 @settings(max_examples=30, deadline=None)
@@ -103,21 +92,6 @@ def test_one_hot_logits_choose_their_genotype_for_certain(genotype):
     assert torch.allclose(edges, (hot.beta > 0).float(), atol=1e-5)
     for kind, edge in zip(*torch.nonzero(hot.beta > 0, as_tuple=True), strict=True):
         assert torch.allclose(operations[kind, edge], (hot.alpha[kind, edge] > 0).float(), atol=1e-5)
-
-
-@settings(max_examples=30, deadline=None)
-@given(space=spaces(4), seed=st.integers(0, 1000), temperature=st.sampled_from([0.05, 0.3, 1.0, 5.0]))
-def test_relaxed_weights_sum_to_the_number_of_edges_and_lie_between_0_and_1(space, seed, temperature):
-    logits = random_logits(space, seed, batch=(3,))
-    operations, edges = gumbel_weights(logits, space, temperature, seeded(seed))
-    assert operations.shape == logits.alpha.shape
-    assert edges.shape == logits.beta.shape
-    assert torch.allclose(operations.sum(-1), torch.ones(operations.shape[:-1]), atol=1e-5)
-    for node in range(space.nodes):
-        own = [position for position, (j, _) in enumerate(space.edges) if j == node]
-        assert torch.allclose(edges[..., own].sum(-1), torch.tensor(float(space.inputs_per_node)), atol=1e-4)
-    assert edges.min() >= 0
-    assert edges.max() <= 1 + 1e-5
 
 
 @pytest.mark.parametrize("space", [ONE, TWO], ids=["one input", "two inputs"])
@@ -164,10 +138,7 @@ def test_hardened_weights_are_hard_forward_and_soft_backward():
     assert torch.equal(soft, straight)
 
 
-def test_logits_have_one_shape_and_a_batch_is_indexed_by_its_first_axis():
+def test_logits_have_one_shape():
     for alpha, beta in (((1, 5, 7), (1, 4)), ((5, 7), (5,))):
         with pytest.raises(ConfigError, match="alpha"):
             ArchitectureLogits(torch.zeros(alpha), torch.zeros(beta))
-    logits = random_logits(ONE, batch=(4,))
-    assert logits.batched and not logits[2].batched
-    assert torch.equal(logits[2].alpha, logits.alpha[2]) and torch.equal(logits[2].beta, logits.beta[2])

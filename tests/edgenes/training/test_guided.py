@@ -10,7 +10,7 @@ from edgenes.config import HypernetworkConfig
 from edgenes.errors import ConfigError, DivergedError
 from edgenes.space.encoding import to_arrays
 from edgenes.space.genotype import SearchSpace, random_genotype, random_genotypes, shared_edges
-from edgenes.space.logits import log_probability
+from edgenes.space.logits import ArchitectureLogits, log_probability
 from edgenes.training.edgenes import train_hypernetwork
 from edgenes.training.guided import Guided
 from tests.support.toys import (
@@ -47,7 +47,7 @@ def trained(space=SPACE, guide=None, optimal=None, **changes):
     """(guide, optimal, result); the data are None, since none is looked at."""
     guide = Planted(space) if guide is None else guide
     optimal = random_genotype(space, seeded(3)) if optimal is None else optimal
-    config = HypernetworkConfig(space=space, **changes)
+    config = HypernetworkConfig(**{"space": space, "epochs": 20} | changes)
     return guide, optimal, train_hypernetwork(config, None, optimal, guide=guide)
 
 
@@ -60,8 +60,9 @@ def test_the_gradient_is_that_of_the_expected_loss(inputs_per_node):
     losses = torch.from_numpy(guide.predict_arrays(*to_arrays(space, every)))
     logits = random_logits(space, 3, 0.5, (2,), torch.float64)
     leaves = (logits.alpha.requires_grad_(), logits.beta.requires_grad_())
+    each = zip(*leaves, strict=True)
     expected = torch.stack(
-        [(log_probability(logits[k], space, every, temperature).exp() * losses).sum() for k in (0, 1)]
+        [(log_probability(ArchitectureLogits(*one), space, every, temperature).exp() * losses).sum() for one in each]
     )
     exact = torch.cat([g.flatten() for g in torch.autograd.grad(expected.mean(), leaves)])
 

@@ -69,15 +69,11 @@ def test_it_is_the_derivative_of_the_unrolled_objective():
 
 
 @pytest.mark.parametrize("forward", ["mixture", "gdas", "sampled"])
-def test_a_search_with_it_repeats_itself_and_is_not_the_first_order_s(forward):
-    data = blobs()
-    config = {"space": SearchSpace(nodes=1), "channels": 2, "epochs": 2, "batch_size": 32, "warmup": 0.0}
+def test_a_search_with_it_is_not_the_first_order_s(forward):
+    config = {"space": SearchSpace(nodes=1), "channels": 2, "epochs": 1, "batch_size": 32, "warmup": 0.0}
     config |= {"forward": forward, "gradient": "straight_through" if forward == "sampled" else "score"}
-    one, again = (search_genotype(SearchConfig(**config, second_order=True), data).logits for _ in range(2))
-    other = search_genotype(SearchConfig(**config), data).logits
-    assert torch.equal(one.alpha, again.alpha)
-    assert torch.equal(one.beta, again.beta)
-    assert not torch.equal(one.alpha, other.alpha)
+    second, first = (search_genotype(SearchConfig(**config, second_order=order), blobs()) for order in (True, False))
+    assert not torch.equal(second.logits.alpha, first.logits.alpha)
 
 
 def test_score_paths_have_no_second_order():
