@@ -124,7 +124,7 @@ def finish_study(saved: SavedStudy) -> dict:
     """Retrain the finalists, choose the hypernetwork and the ensemble, and leave a result, which is returned."""
     config, context, data = saved.config, saved.context(), saved.data()
     finalists = saved.finalists()
-    entries = [entry for finalist in finalists for entry in finalist_members(context, finalist)]
+    entries = [entry for finalist in finalists for entry in finalist_members(context, finalist.number)]
     entries += [*optimal_members(context), *random_members(context)]
     trainer = context.place.trainer(data)
     for entry in entries:
@@ -132,14 +132,14 @@ def finish_study(saved: SavedStudy) -> dict:
     best, table = choose_finalist(context, data, finalists)
     path = saved.folder / HYPERNETWORK
     path.parent.mkdir()
-    shutil.copyfile(context.hypernetwork(best.number), path)
-    write_json(saved.folder / FINALISTS, {"chosen": best.number, "finalists": table})
-    job = {"name": "final ensemble", "hypernetwork": file_digest(path)}
+    shutil.copyfile(context.hypernetwork(best), path)
+    write_json(saved.folder / FINALISTS, {"chosen": best, "finalists": table})
+    job = {"name": "final ensemble", "trial": best, "hypernetwork": file_digest(path)}
     bench = Bench(trainer, context.setting, context.place)
-    outcome = ensemble_job(job, bench, data.test, context, best, True, {"config": config.to_dict()})
+    outcome = ensemble_job(job, bench, data.test, context, True, {"config": config.to_dict()})
     result = {
-        **choice(saved.study, best.number),
-        "feasible": feasible(saved.study.trials[best.number]),
+        **choice(saved.study, best),
+        "feasible": feasible(saved.study.trials[best]),
         **outcome,
         "trials": config.trials,
         "optimal": saved.optimal.to_dict(),

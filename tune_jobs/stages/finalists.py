@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.trial import FrozenTrial
 
 from edgenes.checkpoint import write_atomically, write_json
 from edgenes.data.dataset import Dataset
@@ -23,8 +24,8 @@ from tune_jobs.files.stored_trainer import CANDIDATE, Retrained, StoredTrainer, 
 from tune_jobs.moments import reached
 from tune_jobs.stages.hits import Hits
 from tune_jobs.study.context import StudyContext
-from tune_jobs.study.finalists import Finalist, finalist_entries
-from tune_jobs.study.trials import best_trial
+from tune_jobs.study.trials import feasible
+from tune_jobs.study.trials import finalists as finalists_of
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ class Entry:
     lam: float | None = None
 
 
-def finalist_members(context: StudyContext, finalist: Finalist) -> list[Entry]:
+def finalist_members(context: StudyContext, trial: int) -> list[Entry]:
     """The candidates of a finalist, each with every seed."""
-    return with_every_seed(context, [(each.genotype, each.lam) for each in finalist.candidates(context)])
+    return with_every_seed(context, [(each.genotype, each.lam) for each in context.candidates_of(trial)])
 
 
 def optimal_members(context: StudyContext) -> list[Entry]:
@@ -126,23 +127,23 @@ def retraining_jobs(entries: Sequence[Entry]) -> list[Job]:
     return list(jobs.values())
 
 
-def choose_finalist(context: StudyContext, data: Dataset, entries: list[Finalist]) -> tuple[Finalist, list[dict]]:
-    """The finalist whose pool gives the best ensemble on V by the study's criterion, cross-fitted, and all values.
+def choose_finalist(context: StudyContext, data: Dataset, finalists: list[FrozenTrial]) -> tuple[int, list[dict]]:
+    """The trial whose pool gives the best ensemble on V by the study's criterion, cross-fitted, and all values.
 
     Ties go to the better value in the sweep, in whose order the finalists come. Raises StudyError if no finalist
     has enough retrained candidates.
     """
     setting, labels = context.setting, data.validation.labels
     table, best = [], None
-    for finalist in entries:
-        pool = pool_of(context, data, with_optimal(context, finalist_members(context, finalist)))
-        row = {"trial": finalist.number, "sweep_value": finalist.value, "networks": len(pool.records)}
+    for finalist in finalists:
+        pool = pool_of(context, data, with_optimal(context, finalist_members(context, finalist.number)))
+        row = {"trial": finalist.number, "sweep_value": finalist.values[0], "networks": len(pool.records)}
         if len(pool.records) >= setting.size:
             found = cross_fitted(pool.predictions, labels, **context.selecting)
             row |= {"accuracy": found.accuracy, "standard_error": found.standard_error, "nll": found.nll}
             loss = found.nll if setting.criterion == "nll" else -found.accuracy
             if best is None or loss < best[0]:
-                best = loss, finalist
+                best = loss, finalist.number
         table.append(row)
     if best is None:
         raise StudyError(
@@ -154,18 +155,18 @@ def choose_finalist(context: StudyContext, data: Dataset, entries: list[Finalist
 
 def finalists_stage(
     run: Run, context: StudyContext, study: optuna.Study, finalists: int, baselines: bool
-) -> tuple[Finalist, bool, Hits]:
+) -> tuple[int, bool, Hits]:
     """Stage 3: retrain the finalists' candidates fully, in parallel, and choose the best hypernetwork on V.
 
-    Returns it, whether it is feasible, and how many retrainings were there before.
+    Returns the number of its trial, whether it is feasible, and how many retrainings were there before.
     """
-    chosen = finalist_entries(study, finalists, context.setting.seed)
+    chosen = finalists_of(study, finalists)
     if not chosen:
         raise StudyError(
             "no trial of the sweep is complete: every one was pruned. Lower --ensemble-size, leave out "
             "--prune-infeasible or --pruner, or add --trials."
         )
-    _, allowed = best_trial(study)
+    allowed = feasible(chosen[0])
     if not allowed:
         run.progress.say("No trial is feasible: the one with the least control error is taken.")
     if finalists == 1 and len(study.get_trials(deepcopy=False)) > 1:
@@ -174,7 +175,7 @@ def finalists_stage(
             "worse ensemble. --finalists 3 compares three after full retraining."
         )
     data, store = run.data.without_test(), context.place.store
-    entries = with_optimal(context, [entry for finalist in chosen for entry in finalist_members(context, finalist)])
+    entries = with_optimal(context, [entry for trial in chosen for entry in finalist_members(context, trial.number)])
     entries += random_members(context) if baselines else []
 
     def stored(job: Job, result: dict[str, Any]) -> bool:
@@ -196,8 +197,8 @@ def finalists_stage(
         run.progress.say(f"a retraining failed: {report.reason}")
     reached("choice of the hypernetwork")
     best, table = choose_finalist(context, data, chosen)
-    content = context.hypernetwork(best.number).read_bytes()
+    content = context.hypernetwork(best).read_bytes()
     write_atomically(run.folder / HYPERNETWORK, lambda file: file.write(content))
     context.place.files.publish(HYPERNETWORK)
-    write_json(run.folder / FINALISTS, {"chosen": best.number, "finalists": table})
+    write_json(run.folder / FINALISTS, {"chosen": best, "finalists": table})
     return best, allowed, Hits.of(results)

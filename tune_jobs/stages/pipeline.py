@@ -189,7 +189,7 @@ def _stages(run: Run, config: SweepConfig, study: optuna.Study, place: Workplace
     reached("sweep finished")
     with _timed(folder, "finalists"):
         best, allowed, full = finalists_stage(run, context, study, config.finalists, config.baselines)
-    named = choice(study, best.number)
+    named = choice(study, best)
     run.watch.note_choice({name: trial["number"] for name, trial in named.items()})
     reached("finalists finished")
     candidates = {"sweep": sweep_hits(study), "finalists": full}

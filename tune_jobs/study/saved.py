@@ -24,10 +24,10 @@ from tune_jobs.files.layout import CONFIG, DATABASE, EXPERIMENT, GENOTYPE, STAGE
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.files.workplace import Workplace
 from tune_jobs.study.context import StudyContext
-from tune_jobs.study.finalists import Finalist, finalist_entries
 from tune_jobs.study.folder import check_owner
 from tune_jobs.study.limits import planned_trials
 from tune_jobs.study.storage import plain_reason, resolve, sqlite_url, storage_file, storage_from, storage_reference
+from tune_jobs.study.trials import finalists
 
 FORMAT = 2
 """Of config.json. In format 1 the candidates of an ensemble shared one training seed."""
@@ -128,10 +128,10 @@ class SavedStudy:
             reason = plain_reason(error, storage_url(self.config))
             raise StudyError(f"the trials of the study cannot be read: {reason}. See what doctor says.") from None
 
-    def finalists(self) -> list[Finalist]:
+    def finalists(self) -> list[FrozenTrial]:
         """The finalists of the trials that are complete now; [] as long as none is. Raises StudyError as `trials`."""
         self.trials()
-        return finalist_entries(self.study, self.config.finalists, self.config.seed)
+        return finalists(self.study, self.config.finalists)
 
     def context(self, device: str = "cpu") -> StudyContext:
         """What the trials of the study share."""

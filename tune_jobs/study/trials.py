@@ -64,7 +64,7 @@ def feasible(trial: FrozenTrial) -> bool:
 
 
 def finalists(study: optuna.Study, n: int) -> list[FrozenTrial]:
-    """The `n` best complete trials that are feasible, best value first; if none is, those of least control error.
+    """The `n` best complete trials that are feasible, best value first; if none is, the one of least control error.
 
     Ties go to the lower number. Trials that came by `add_trial` are none: they have no hypernetwork.
     """
@@ -72,7 +72,7 @@ def finalists(study: optuna.Study, n: int) -> list[FrozenTrial]:
     allowed = [trial for trial in complete if feasible(trial)]
     if allowed:
         return sorted(allowed, key=lambda trial: (-trial.values[0], trial.number))[:n]
-    return sorted(complete, key=lambda trial: (trial.constraints.get(CONSTRAINT, math.inf), trial.number))[:n]
+    return sorted(complete, key=lambda trial: (trial.constraints.get(CONSTRAINT, math.inf), trial.number))[:1]
 
 
 def best_trial(study: optuna.Study) -> tuple[FrozenTrial, bool] | None:

@@ -154,7 +154,7 @@ def full_retrainings(saved: SavedStudy) -> dict[str, Entry]:
     """
     context = saved.context()
     data: Any = _Digest(saved.data_digest)
-    finalists = saved.finalists()
+    finalists = [trial.number for trial in saved.finalists()]
     entries = with_optimal(context, [entry for each in finalists for entry in finalist_members(context, each)])
     entries += random_members(context) if saved.config.baselines else []
     return {candidate_key(entry.member.config, data, entry.member.genotype): entry for entry in entries}

@@ -6,6 +6,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
+from optuna.trial import create_trial
 
 from edgenes.data.dataset import build_dataset
 from edgenes.ensemble import Ensemble
@@ -33,7 +34,7 @@ from tune_jobs.stages.finalists import (
     with_optimal,
 )
 from tune_jobs.study import result as results
-from tune_jobs.study.finalists import Finalist
+from tune_jobs.study.context import StudyContext
 from tune_jobs.study.saved import context_of
 
 _BLOBS = blobs()
@@ -57,20 +58,21 @@ def make_study(folder, **changes):
     for number in (4, 7):
         hypernetwork = Hypernetwork(config.space, 3, False, "corrected", seeded(number))
         hypernetwork.save(folder / hypernetwork_path(number))
-        finalists.append(Finalist(number, number, 0.5))
+        finalists.append(create_trial(value=0.5))
+        finalists[-1].number = number
     return context, finalists
 
 
-def choose(context, finalist):
-    """Put the finalist's hypernetwork where the chosen one belongs; returns its digest."""
+def choose(context, trial):
+    """Put the trial's hypernetwork where the chosen one belongs; returns its digest."""
     path = context.folder / HYPERNETWORK
     path.parent.mkdir()
-    shutil.copyfile(context.hypernetwork(finalist.number), path)
+    shutil.copyfile(context.hypernetwork(trial), path)
     return file_digest(path)
 
 
 def members(context, finalists):
-    return [entry for finalist in finalists for entry in finalist_members(context, finalist)]
+    return [entry for finalist in finalists for entry in finalist_members(context, finalist.number)]
 
 
 def retrain(context, entries):
@@ -78,10 +80,10 @@ def retrain(context, entries):
         context.place.trainer(DATA).candidate(entry.member.config, entry.member.genotype)
 
 
-def final(context, finalist, digest):
+def final(context, trial, digest):
     """The final trial, as its worker runs it."""
     bench = Bench(context.place.trainer(DATA), context.setting, context.place)
-    return ensemble_job({"hypernetwork": digest}, bench, DATA.test, context, finalist, True, {})
+    return ensemble_job({"trial": trial, "hypernetwork": digest}, bench, DATA.test, context, True, {})
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +101,7 @@ def trained(tmp_path_factory):
 class TestJobs:
     def test_each_retraining_comes_once_under_a_name_of_its_own(self, tmp_path):
         context, finalists = make_study(tmp_path, seeds_per_candidate=2)
-        shared = finalists[0].candidates(context)[0].genotype
+        shared = context.candidates_of(4)[0].genotype
         context = dataclasses.replace(context, optimal=shared)  # a baseline that a finalist has already
         entries = [*members(context, finalists), *optimal_members(context), *random_members(context)]
         jobs = retraining_jobs([*entries, *members(context, finalists)])
@@ -132,26 +134,27 @@ class TestChoice:
         context, labels = dataclasses.replace(trained.context, setting=setting), DATA.validation.labels
         chosen, table = choose_finalist(context, DATA, trained.finalists)
         for row, finalist in zip(table, trained.finalists, strict=True):
-            entries = [*finalist_members(context, finalist), *optimal_members(context)]
+            entries = [*finalist_members(context, finalist.number), *optimal_members(context)]
             predictions = pool_of(context, DATA, entries).predictions
             expected = cross_fitted(predictions, labels, 2, criterion, calibration="temperature")
             assert (row["accuracy"], row["nll"]) == (expected.accuracy, expected.nll)
             assert (row["trial"], row["networks"]) == (finalist.number, 5)
         best = min(table, key=lambda row: row["nll"] if criterion == "nll" else -row["accuracy"])
-        assert chosen.number == best["trial"]
+        assert chosen == best["trial"]
         assert choose_finalist(context, DATA.without_test(), trained.finalists) == (chosen, table)
 
-    def test_a_tie_goes_to_the_finalist_that_comes_first(self, trained):
-        twin = dataclasses.replace(trained.chosen, value=0.4)
-        for order in ([trained.chosen, twin], [twin, trained.chosen]):
-            assert choose_finalist(trained.context, DATA, order)[0] == order[0]
+    def test_a_tie_goes_to_the_finalist_that_comes_first(self, trained, monkeypatch):
+        drawn = trained.context.candidates_of(trained.chosen)
+        monkeypatch.setattr(StudyContext, "candidates_of", lambda context, trial: drawn)
+        for order in (trained.finalists, trained.finalists[::-1]):
+            assert choose_finalist(trained.context, DATA, order)[0] == order[0].number
 
     def test_finalists_with_failed_retrainings_cannot_win(self, tmp_path):
         context, finalists = make_study(tmp_path)
         with pytest.raises(StudyError, match="no finalist has 2 retrained candidates"):
             choose_finalist(context, DATA, finalists)
         retrain(context, members(context, finalists[1:]))
-        assert choose_finalist(context, DATA, finalists)[0] == finalists[1]
+        assert choose_finalist(context, DATA, finalists)[0] == 7
 
 
 class TestTest:
@@ -181,7 +184,7 @@ class TestEnsemble:
 
     def test_members_are_candidates_of_the_finalist_or_the_optimal_genotype(self, trained):
         optimal = trained.context.optimal
-        drawn = {c.genotype.digest: (c.lam, c.genotype) for c in trained.chosen.candidates(trained.context)}
+        drawn = {c.genotype.digest: (c.lam, c.genotype) for c in trained.context.candidates_of(trained.chosen)}
         assert trained.result["selection"]["networks"] == 5
         for row in trained.result["members"]:
             lam, genotype = drawn.get(row["digest"], (None, optimal))
@@ -189,8 +192,8 @@ class TestEnsemble:
             assert row["shared"] == shared_edges(genotype, optimal)
 
     def test_a_candidate_that_is_the_optimal_genotype_is_in_the_pool_once(self, tmp_path):
-        context, finalists = make_study(tmp_path)
-        candidates = finalist_members(context, finalists[0])
+        context, _ = make_study(tmp_path)
+        candidates = finalist_members(context, 4)
         context = dataclasses.replace(context, optimal=candidates[1].member.genotype)
         pool = with_optimal(context, candidates)
         assert pool[:3] == candidates and len({entry.member for entry in pool}) == len(pool) == 4
@@ -216,10 +219,10 @@ class TestEnsemble:
         assert best["validation"]["nll"] == min(row["validation"]["nll"] for row in trained.result["members"])
 
     def test_another_file_than_the_chosen_hypernetwork_is_refused_before_the_test_is_read(self, tmp_path):
-        context, finalists = make_study(tmp_path)
-        choose(context, finalists[0])
+        context, _ = make_study(tmp_path)
+        choose(context, 4)
         with pytest.raises(CheckpointError, match="is not the hypernetwork that was chosen"):
-            final(context, finalists[0], file_digest(context.hypernetwork(7)))
+            final(context, 4, file_digest(context.hypernetwork(7)))
         assert results.test_reads(tmp_path) == 0
 
 

@@ -70,8 +70,7 @@ class TestChoice:
         assert answer["asked"]["selection"] == method
         context, data = saved.context(), saved.data()
         number = json.loads((study / FINALISTS).read_text())["chosen"]
-        [winner] = [finalist for finalist in saved.finalists() if finalist.number == number]
-        pool = pool_of(context, data, with_optimal(context, finalist_members(context, winner)))
+        pool = pool_of(context, data, with_optimal(context, finalist_members(context, number)))
         labels = data.validation.labels
         chosen = select_ensemble(pool.predictions, labels, 2, "nll", method, calibration="temperature")
         digests = [pool.entries[k].member.genotype.digest for k in chosen.members]
@@ -89,8 +88,7 @@ class TestChoice:
         saved = open_saved(study)
         context, clean = saved.context(), saved.data()
         number = json.loads((study / FINALISTS).read_text())["chosen"]
-        [winner] = [finalist for finalist in saved.finalists() if finalist.number == number]
-        pool = pool_of(context, clean, with_optimal(context, finalist_members(context, winner)))
+        pool = pool_of(context, clean, with_optimal(context, finalist_members(context, number)))
         data, mixed = tool.with_corruptions(context, clean, pool)
         part, count = data.validation, len(clean.validation)
         assert len(part) == 2 * count and (part.images[:count] == clean.validation.images).all()
