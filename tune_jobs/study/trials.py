@@ -8,7 +8,6 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from tune_jobs.files.layout import hypernetwork_path
 from tune_jobs.study.space import CONSTRAINT, with_derived
 
 IDENTIFIER = "files"
@@ -27,12 +26,7 @@ def origin(identifier: str | None, number: int) -> str:
 
 def is_own(trial: FrozenTrial, identifier: str | None) -> bool:
     """Whether a driver of the study ran the trial; others came by `add_trial`, and have no files."""
-    noted = trial.user_attrs.get(ORIGIN)
-    if noted is not None:
-        return noted == origin(identifier, trial.number)
-    # Earlier versions noted no origin.
-    saved = trial.user_attrs.get("hypernetwork")
-    return "attempts" in trial.user_attrs and saved in (None, hypernetwork_path(trial.number))
+    return trial.user_attrs.get(ORIGIN) == origin(identifier, trial.number)
 
 
 def own_trials(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
