@@ -89,22 +89,21 @@ def run_trials(saved: SavedStudy, stop_after=None, dies=False, pruner=None) -> N
 
     def report(seen, _state=None):
         stop = searcher.judge("ray", seen.to_dict())
-        curves.append(*searcher.record("ray", seen.to_dict()))
+        curves.append(*searcher.record("ray"))
         if stop or seen.step == stop_after:
             raise Gone
 
     while isinstance(asked := searcher.suggest("ray"), dict):
         try:
-            last = run_trial(context, data, asked["trial"], asked["seed"], asked["params"], report)
-            report(last)
+            report(run_trial(context, data, asked["trial"], asked["seed"], asked["params"], report))
         except Gone:
             if stop_after is not None and not dies:
                 return
             searcher.on_trial_complete("ray", error=dies)
             continue
         except ArithmeticError as error:
-            last = Report(status=Status.FAILED, reason=str(error), traceback="Traceback")
-        searcher.on_trial_complete("ray", last.to_dict())
+            searcher.judge("ray", Report(status=Status.FAILED, reason=str(error), traceback="Traceback").to_dict())
+        searcher.on_trial_complete("ray")
 
 
 def begun_study(folder) -> SavedStudy:
