@@ -9,7 +9,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
-from edgenes.checkpoint import write_atomically, write_json
+from edgenes.checkpoint import write_bytes, write_json
 from edgenes.data.dataset import Dataset
 from edgenes.methods.catalogue import equal_pool, seeds_pool
 from edgenes.methods.trainer import Member
@@ -197,8 +197,7 @@ def finalists_stage(
         run.progress.say(f"a retraining failed: {report.reason}")
     reached("choice of the hypernetwork")
     best, table = choose_finalist(context, data, chosen)
-    content = context.hypernetwork(best).read_bytes()
-    write_atomically(run.folder / HYPERNETWORK, lambda file: file.write(content))
+    write_bytes(run.folder / HYPERNETWORK, context.hypernetwork(best).read_bytes())
     context.place.files.publish(HYPERNETWORK)
     write_json(run.folder / FINALISTS, {"chosen": best, "finalists": table})
     return best, allowed, Hits.of(results)

@@ -55,7 +55,7 @@ def test_warnings_of_the_run_come_with_its_outcome_and_only_those():
 PLACE = "ray/sweep-1/trial-0-x"
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.e2e)])
 def shared(request, tmp_path):
     """What driver and workers share, with three checkpoints of a trial in it."""
     url = str(tmp_path)

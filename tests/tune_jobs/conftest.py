@@ -1,4 +1,4 @@
-"""One finished study for all tests of the commands, and a copy of it for each test that alters it."""
+"""One finished study for the tests of what ends a study and of the commands, and a copy for each that alters it."""
 
 import json
 import shutil
