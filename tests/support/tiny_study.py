@@ -18,7 +18,7 @@ from tune_jobs.files.layout import CONFIG, FINALISTS, GENOTYPE, HYPERNETWORK, PR
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.messages import Report, Status
 from tune_jobs.stages.ensemble import ensemble_job
-from tune_jobs.stages.finalists import choose_finalist, finalist_members, optimal_members, random_members
+from tune_jobs.stages.finalists import all_members, choose_finalist
 from tune_jobs.stages.pipeline import open_optuna
 from tune_jobs.stages.trial import run_trial
 from tune_jobs.study.samplers import make_sampler
@@ -123,10 +123,8 @@ def finish_study(saved: SavedStudy) -> dict:
     """Retrain the finalists, choose the hypernetwork and the ensemble, and leave a result, which is returned."""
     config, context, data = saved.config, saved.context(), saved.data()
     finalists = saved.finalists()
-    entries = [entry for finalist in finalists for entry in finalist_members(context, finalist.number)]
-    entries += [*optimal_members(context), *random_members(context)]
     trainer = context.place.trainer(data)
-    for entry in entries:
+    for entry in all_members(context, finalists, baselines=True):
         trainer.candidate(entry.member.config, entry.member.genotype)
     best, table = choose_finalist(context, data, finalists)
     path = saved.folder / HYPERNETWORK

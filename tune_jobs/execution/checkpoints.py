@@ -18,11 +18,6 @@ STATE = "state.pt"
 """The file in a checkpoint."""
 
 
-def _checkpoints(shared: Remote, place: str) -> list[str]:
-    """The checkpoints in a trial's folder, oldest first, as Ray names them."""
-    return [name for name in shared.entries(place) if posixpath.basename(name).startswith("checkpoint_")]
-
-
 def resume_state(noted: str | None, shared: Remote, device: str) -> dict[str, Any] | None:
     """The newest sound checkpoint: Tune's own after a worker died, then the `noted` one of the shared files, or None.
 
@@ -30,7 +25,8 @@ def resume_state(noted: str | None, shared: Remote, device: str) -> dict[str, An
     """
     own = tune.get_checkpoint()
     for newest in filter(None, (own and shared.name_of(own.path), noted)):
-        beside = _checkpoints(shared, posixpath.dirname(newest))
+        place = posixpath.dirname(newest)
+        beside = [name for name in shared.entries(place) if name.startswith(f"{place}/checkpoint_")]
         for name in (newest, *(older for older in reversed(beside) if older < newest)):
             try:
                 with tune.Checkpoint(shared.path(name), shared.filesystem).as_directory() as folder:

@@ -2,11 +2,13 @@
 
 import gc
 import logging
+import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +40,11 @@ def use_resources() -> None:
     torch.set_num_threads(max(1, int(cpus)))
 
 
-class _Collected(logging.Handler):
-    """Warnings of the code that runs: a worker's own log is seen by nobody."""
-
-    def __init__(self):
-        super().__init__(logging.WARNING)
-        self.texts: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(record.getMessage())
-
-
 def outcome_of(run: Callable[[], Report]) -> Report:
     """What `run` returns, with the warnings it logged; if it raises, that it failed, or that a disk is unwritable."""
-    collected, loggers = _Collected(), [logging.getLogger(name) for name in ("edgenes", "tune_jobs")]
+    loggers = [logging.getLogger(name) for name in ("edgenes", "tune_jobs")]
+    collected = BufferingHandler(sys.maxsize)  # a worker's own log is seen by nobody
+    collected.setLevel(logging.WARNING)
     for logger in loggers:
         logger.addHandler(collected)
     try:
@@ -67,7 +60,7 @@ def outcome_of(run: Callable[[], Report]) -> Report:
     finally:
         for logger in loggers:
             logger.removeHandler(collected)
-    return replace(outcome, warnings=collected.texts)
+    return replace(outcome, warnings=[record.getMessage() for record in collected.buffer])
 
 
 def send(report: Report) -> None:

@@ -69,6 +69,12 @@ def with_every_seed(context: StudyContext, genotypes: Sequence[tuple[Genotype, f
     ]
 
 
+def all_members(context: StudyContext, finalists: Sequence[FrozenTrial], baselines: bool) -> list[Entry]:
+    """All full retrainings of a study with these finalists; some may be the same."""
+    candidates = [entry for trial in finalists for entry in finalist_members(context, trial.number)]
+    return with_optimal(context, candidates) + (random_members(context) if baselines else [])
+
+
 @dataclass(frozen=True)
 class Pool:
     """Fully retrained networks from which an ensemble is chosen: what they are and what they predict on V."""
@@ -175,8 +181,6 @@ def finalists_stage(
             "worse ensemble. --finalists 3 compares three after full retraining."
         )
     data, store = run.data.without_test(), context.place.store
-    entries = with_optimal(context, [entry for trial in chosen for entry in finalist_members(context, trial.number)])
-    entries += random_members(context) if baselines else []
 
     def stored(job: Job, result: dict[str, Any]) -> bool:
         found = store.find(CANDIDATE, result["key"])
@@ -188,7 +192,7 @@ def finalists_stage(
         context.setting,
         "finalists",
         retrain_job,
-        retraining_jobs(entries),
+        retraining_jobs(all_members(context, chosen, baselines)),
         unit="retraining",
         sound=stored,
         ahead=StoredTrainer.train_ahead,
