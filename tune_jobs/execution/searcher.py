@@ -103,7 +103,6 @@ class StudySearcher(Searcher):
         self._check()
         if self.unwritable:
             return Searcher.FINISHED
-        self._give_up_orphans()
         if failed_trials(self._study) >= self._max_failures:
             return Searcher.FINISHED
         while self._orphans:
@@ -256,16 +255,12 @@ class StudySearcher(Searcher):
         trial.set_user_attr("stalled_attempts", trial.user_attrs.get("stalled_attempts", 0) + 1)
         return attempt
 
-    def _give_up_orphans(self) -> None:
-        for orphan in list(self._orphans):
-            if orphan.user_attrs.get("stalled_attempts", 0) >= MAX_ATTEMPTS:
-                self._orphans.remove(orphan)
-                reason = f"lost its process {MAX_ATTEMPTS} times without a new checkpoint in between"
-                self._tell(self._asker.again(orphan), Report(status=Status.FAILED, reason=reason))
-
     def _refused(self, trial: optuna.Trial) -> bool:
-        """Whether a person gave the trial values that cannot be, which makes it a FAIL."""
-        reason = misfit(self._asker.stored(trial), self._space)
+        """Whether the trial is a FAIL at once: its values cannot be, or it has lost too many processes."""
+        stored = self._asker.stored(trial)
+        reason = misfit(stored, self._space)
+        if stored.user_attrs.get("stalled_attempts", 0) >= MAX_ATTEMPTS:
+            reason = f"lost its process {MAX_ATTEMPTS} times without a new checkpoint in between"
         if reason is not None:
             self._tell(trial, Report(status=Status.FAILED, reason=reason))
         return reason is not None
