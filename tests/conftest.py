@@ -11,6 +11,8 @@ import sqlalchemy
 import torch
 from alembic.script import ScriptDirectory
 
+from tune_jobs.execution.process import leave_out_compiler
+
 os.environ["EDGENES_CACHE"] = "off"  # no test takes from the user's own, and those that compare start cold
 
 # Ray reads these while it is imported.
@@ -23,6 +25,8 @@ os.environ.update(
     TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
 )
 
+
+leave_out_compiler()  # as in a worker: its import takes more than a second of each process
 
 os.fsync = lambda file: None  # no power fails here, and a wait for the disk is most of a small test's time
 

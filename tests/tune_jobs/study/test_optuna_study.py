@@ -140,12 +140,8 @@ class TestSpace:
         assert config.t_end <= config.t_start * (1 + 1e-12)
 
 
-class TestSeeds:
-    @given(st.lists(st.integers(0, 10**6), min_size=2, max_size=2, unique=True))
-    def test_seeds_have_31_bits_and_differ(self, numbers):
-        one, two = (stable_seed(0, number, "trial") for number in numbers)
-        assert one != two and 0 <= one < 2**31
-        assert stable_seed(0, 1) == 507656083  # the same on every machine, today and tomorrow
+def test_a_seed_is_the_same_on_every_machine_today_and_tomorrow():
+    assert stable_seed(0, 1) == 507656083
 
 
 class TestPruners:
