@@ -89,16 +89,11 @@ def open_study(
 
 def _check_identity(study: optuna.Study, asked: Mapping[str, Any], defaults: Mapping[str, Any] | None) -> None:
     stored = study_identity(study)
-    directions = [direction.name.lower() for direction in study.directions]
-    if directions != [DIRECTIONS[objective] for objective in asked["objectives"]]:
-        raise StudyError(
-            f"The study {study.study_name!r} was begun to {' and '.join(directions)}, which does not fit the "
-            f"objectives {', '.join(asked['objectives'])}. Give its objectives, or another folder with --out."
-        )
     if stored is None:
-        if study.get_trials(deepcopy=False):
+        directions = [direction.name.lower() for direction in study.directions]
+        if study.get_trials(deepcopy=False) or directions != [DIRECTIONS[name] for name in asked["objectives"]]:
             raise StudyError(
-                f"The study {study.study_name!r} holds trials but no record of its settings, so another "
+                f"The study {study.study_name!r} holds trials or objectives but no record of its settings, so another "
                 f"program made it. Choose another folder with --out."
             )
         return  # created a moment ago, perhaps by a process that died before it could say more

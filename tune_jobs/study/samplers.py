@@ -96,8 +96,7 @@ class AvoidFailures(BaseSampler):
         return params
 
     def _draw(self, study: Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-        inferred = self._inner.infer_relative_search_space(study, trial)
-        jointly = {name: distribution for name, distribution in inferred.items() if name in search_space}
+        jointly = self._inner.infer_relative_search_space(study, trial)
         params = dict(self._inner.sample_relative(study, trial, jointly))
         for name, distribution in search_space.items():
             if name not in params:
@@ -108,9 +107,6 @@ class AvoidFailures(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         return self._inner.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        self._inner.after_trial(study, trial, state, values)
 
 
 def make_sampler(name: str, seed: int, startup: int = 10) -> BaseSampler:

@@ -185,7 +185,7 @@ class TestIdentity:
             ({"identity": {"data": "xyz", "epochs": (1, 2)}}, "data: stored 'abc', asked 'xyz'"),
             ({"identity": {"data": "abc"}}, "epochs"),
             ({"space": search_space("both")}, "space of estimator"),
-            ({"objectives": ("value", "control")}, "value, control"),
+            ({"objectives": ("value", "control")}, "objectives: stored"),
         ]:
             with pytest.raises(StudyError, match=told):
                 open_study("s", url, **(asked | change))
