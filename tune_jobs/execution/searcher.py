@@ -4,6 +4,7 @@ The study is the only memory. A driver may die at any point: the next one finds 
 them from their checkpoints, and asks for the rest. Ray's own state is never restored.
 """
 
+import contextlib
 import logging
 import posixpath
 from collections.abc import Callable, Mapping
@@ -19,11 +20,11 @@ from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.utils.util import unflatten_dict  # type: ignore[attr-defined]
 
+from edgenes.errors import WriteError
 from edgenes.space.hypernetwork import CONTROL_LIMIT
 from tune_jobs.errors import StudyError
-from tune_jobs.execution.checkpoints import remove_earlier
-from tune_jobs.files.layout import curve_path
-from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.files.layout import RAY, curve_path
+from tune_jobs.files.study_files import Remote, StudyFiles
 from tune_jobs.messages import Report, Status, finite
 from tune_jobs.moments import reached
 from tune_jobs.study.asking import Asker
@@ -180,7 +181,7 @@ class StudySearcher(Searcher):
         running.checkpoints += 1
         if running.checkpoints <= 2:  # Ray keeps this driver's two newest; beside the first, those of a driver before
             earlier = [before] if before and running.checkpoints == 1 else []
-            remove_earlier(self._shared, running.trial.number, {posixpath.dirname(each) for each in (name, *earlier)})
+            _remove_earlier(self._shared, running.trial.number, {posixpath.dirname(each) for each in (name, *earlier)})
         reached("checkpoint recorded")
 
     def note_retry(self, trial_id: str) -> None:
@@ -271,6 +272,15 @@ class StudySearcher(Searcher):
             return noted
         _log.warning("Trial %d starts over: its checkpoint %s is not among the study's files.", trial.number, noted)
         return None
+
+
+def _remove_earlier(shared: Remote, trial: int, keep: set[str]) -> None:
+    """Remove what drivers before kept of a trial under Ray's folder: all its folders but those to keep."""
+    with contextlib.suppress(WriteError):  # what is left costs space and no more
+        for run in shared.entries(RAY):
+            for place in shared.entries(run):
+                if posixpath.basename(place).startswith(f"trial-{trial}-") and place not in keep:
+                    shared.remove(place)
 
 
 def _refuse_restore() -> None:

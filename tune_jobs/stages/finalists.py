@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from edgenes.checkpoint import write_bytes, write_json
 from edgenes.data.dataset import Dataset
@@ -16,13 +16,12 @@ from edgenes.methods.trainer import Member
 from edgenes.selection import cross_fitted
 from edgenes.space.genotype import Genotype
 from tune_jobs.errors import StudyError
-from tune_jobs.execution.jobs import Bench, Job, run_jobs
+from tune_jobs.execution.jobs import Bench, Job, Results, run_jobs
 from tune_jobs.execution.run import Run
 from tune_jobs.files.artifact_store import Artifact
 from tune_jobs.files.layout import FINALISTS, HYPERNETWORK
 from tune_jobs.files.stored_trainer import CANDIDATE, Retrained, StoredTrainer, candidate_key, has_weights
 from tune_jobs.moments import reached
-from tune_jobs.stages.hits import Hits
 from tune_jobs.study.context import StudyContext
 from tune_jobs.study.trials import feasible
 from tune_jobs.study.trials import finalists as finalists_of
@@ -157,6 +156,41 @@ def choose_finalist(context: StudyContext, data: Dataset, finalists: list[Frozen
             "lower --channels or --batch-size, and run the command again."
         )
     return best[1], table
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Retrainings that were needed, those of them that were found, and of these the ones from another study."""
+
+    asked: int = 0
+    found: int = 0
+    shared: int = 0
+
+    @classmethod
+    def of(cls, results: Results) -> "Hits":
+        """The hits among the retrainings of a stage."""
+        there = [(result, before) for result, before in zip(results.found, results.stored, strict=True) if result]
+        found = sum(before or result["cached"] for result, before in there)
+        return cls(len(results.found), found, sum(result["shared"] for result, _ in there))
+
+    def __add__(self, other: "Hits") -> "Hits":
+        return Hits(self.asked + other.asked, self.found + other.found, self.shared + other.shared)
+
+    def __str__(self) -> str:
+        if not self.asked:
+            return "none retrained"
+        text = f"{self.asked} needed, {self.found} of them ({self.found / self.asked:.0%}) found in the cache"
+        return f"{text}, {self.shared} by another study" if self.shared else text
+
+
+def sweep_hits(study: optuna.Study) -> Hits:
+    """The hits of a sweep's complete trials, over all drivers; a pruned trial does not record its own."""
+    total = Hits()
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        kept = trial.user_attrs
+        if "shared_hits" in kept:  # else no candidate was retrained
+            total += Hits(kept["pool_size"], kept["cache_hits"], kept["shared_hits"])
+    return total
 
 
 def finalists_stage(

@@ -39,8 +39,7 @@ from tune_jobs.moments import reached
 from tune_jobs.progress.display import Progress
 from tune_jobs.stages.ensemble import ensemble_stage
 from tune_jobs.stages.estimate import prediction_bytes
-from tune_jobs.stages.finalists import finalists_stage
-from tune_jobs.stages.hits import sweep_hits
+from tune_jobs.stages.finalists import finalists_stage, sweep_hits
 from tune_jobs.stages.search import search_stage
 from tune_jobs.stages.sweep import sweep_stage
 from tune_jobs.stages.warm_start import earlier_study, take_search, teach

@@ -8,8 +8,7 @@ import torch
 
 from edgenes.checkpoint import save_checkpoint
 from edgenes.errors import DivergedError, WriteError
-from tune_jobs.execution.checkpoints import resume_state
-from tune_jobs.execution.worker import outcome_of
+from tune_jobs.execution.worker import outcome_of, resume_state
 from tune_jobs.files.study_files import Remote
 from tune_jobs.messages import Report
 
