@@ -156,9 +156,9 @@ def die_in(storage, method, after=0):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def expected(tmp_path_factory):
     """The parameters of a study whose driver nobody killed."""
-    folder = tmp_path_factory.mktemp("undisturbed")
+    folder = tmp_path_factory.mktemp("expected")
     driver = Driver(f"journal:{folder}/study.log", folder)
     driver.run()
     return [trial.params for trial in driver.study.trials]
@@ -167,7 +167,7 @@ def undisturbed(tmp_path_factory):
 KILLS = ("asking", "suggested", "running", "reported", "telling", "told")
 
 
-def restart_after(kill, storage, folder, undisturbed):
+def restart_after(kill, storage, folder, expected):
     """Kill a driver, start another one, and compare the study with the undisturbed one."""
     with pytest.raises(Killed):
         Driver(storage, folder).run(kill)
@@ -175,7 +175,7 @@ def restart_after(kill, storage, folder, undisturbed):
     configs = again.run()
     trials = again.study.trials
     assert states(again.study) == ["COMPLETE"] * BUDGET
-    assert [trial.params for trial in trials] == undisturbed
+    assert [trial.params for trial in trials] == expected
     assert len({json.dumps(trial.params) for trial in trials}) == BUDGET
     assert [trial.user_attrs["attempts"] for trial in trials] == [
         2 if number == 3 and kill not in ("asking", "told") else 1 for number in range(BUDGET)
@@ -214,16 +214,16 @@ STRICT = pytest.mark.filterwarnings(
 @STRICT
 class TestKilledDriver:
     @pytest.mark.parametrize("kill", KILLS)
-    def test_a_restarted_study_is_the_undisturbed_one(self, tmp_path, undisturbed, kill):
-        restart_after(kill, log(tmp_path), tmp_path, undisturbed)
+    def test_a_restarted_study_is_the_undisturbed_one(self, tmp_path, expected, kill):
+        restart_after(kill, log(tmp_path), tmp_path, expected)
 
     @pytest.mark.parametrize("kill", ["asking", "telling"])  # the two that die within a call of the storage
-    def test_a_database_keeps_it_as_well(self, tmp_path, undisturbed, kill):
-        restart_after(kill, database(tmp_path), tmp_path, undisturbed)
+    def test_a_database_keeps_it_as_well(self, tmp_path, expected, kill):
+        restart_after(kill, database(tmp_path), tmp_path, expected)
 
     @pytest.mark.parametrize("kill", ["asking", "telling"])
-    def test_a_server_keeps_it_as_well(self, postgres_database, tmp_path, undisturbed, kill):
-        restart_after(kill, postgres_database, tmp_path, undisturbed)
+    def test_a_server_keeps_it_as_well(self, postgres_database, tmp_path, expected, kill):
+        restart_after(kill, postgres_database, tmp_path, expected)
 
     def test_killed_at_every_trial_it_still_ends(self, tmp_path):
         for victim in range(BUDGET):
