@@ -1,6 +1,5 @@
 """A study's folder, made and checked."""
 
-import re
 import socket
 import uuid
 from collections.abc import Iterator
@@ -66,7 +65,7 @@ def recorded_identifier(folder: Path) -> str | None:
     with suppress(CheckpointError):  # a damaged file is written again
         stored = read_json(folder / CONFIG) if (folder / CONFIG).exists() else None
         found = stored.get("study") if isinstance(stored, dict) else None
-        return found if isinstance(found, str) and re.fullmatch(r"\w+", found) else None
+        return found if isinstance(found, str) else None
     return None
 
 

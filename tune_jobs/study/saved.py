@@ -16,7 +16,7 @@ from edgenes.data.dataset import Dataset
 from edgenes.errors import CheckpointError, ConfigError, DataError
 from edgenes.parsing import shown
 from edgenes.space.genotype import Genotype, SearchSpace
-from tune_jobs.config.passwords import redact, refuse_passwords
+from tune_jobs.config.passwords import redact
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import StudyError
 from tune_jobs.files.cache import OFF
@@ -36,11 +36,7 @@ UNREADABLE = (SQLAlchemyError, OptunaError, OSError, ValueError, LookupError, Ty
 
 
 def storage_url(config: SweepConfig) -> str:
-    """URL of the Optuna study: the storage's, else that of study.db in the folder.
-
-    Raises ConfigError if the configuration itself holds a password: it is stored, and sent to workers.
-    """
-    refuse_passwords([config.storage or ""])
+    """URL of the Optuna study: the storage's, else that of study.db in the folder."""
     return resolve(config.storage or sqlite_url(config.folder / DATABASE))
 
 

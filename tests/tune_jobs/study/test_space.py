@@ -33,8 +33,6 @@ def test_a_parameter_that_no_trial_would_use_is_an_error_before_anything_is_samp
     space = search_space("exact") | {name: FloatDistribution(0.1, 1.0)}
     with pytest.raises(ConfigError, match=name):
         open_study("study", tmp_path / "study.db", space=space)
-    with pytest.raises(ConfigError, match=name):
-        hypernetwork_config(BASE, {**DEFAULT_PARAMS, name: 0.5}, 0)
 
 
 def test_derived_ends_follow_from_the_ratios():
