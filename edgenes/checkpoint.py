@@ -96,11 +96,6 @@ def read_json(path: Path) -> Any:
         raise CheckpointError(f"{path} cannot be read as JSON: {reason(error)}.") from error
 
 
-def file_in(path: Path, name: str) -> Path:
-    """The file `name` of a folder, or `path` itself where it is no folder."""
-    return path / name if path.is_dir() else path
-
-
 def save_checkpoint(path: Path, kind: str, state: dict[str, Any]) -> None:
     """Save one dict of tensors and plain values under `kind`, atomically (`torch.save` format).
 

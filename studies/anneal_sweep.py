@@ -44,7 +44,7 @@ def _summary(config: SweepConfig, result: dict) -> None:
     from tune_jobs.report.comparison import comparison
     from tune_jobs.study.saved import storage_url
     from tune_jobs.study.storage import storage_reference
-    from tune_jobs.watch.callbacks import optuna_command
+    from tune_jobs.watch.names import optuna_command
 
     out = Console(emoji=False)
     folder = config.folder

@@ -65,7 +65,6 @@ from tune_jobs.experiments import (
     slope_frame,
     verdicts,
 )
-from tune_jobs.experiments.experiment import test_part
 from tune_jobs.experiments.methods import label, method_comparisons, run_methods
 from tune_jobs.files.stored_trainer import network_of
 from tune_jobs.report.image_scores import BEFORE, ENSEMBLE, ImageScores, detected, detectors
@@ -114,9 +113,9 @@ def study(experiment: Any) -> Findings:
     return findings(*(result_frame(jobs, results, name, ["method", "seed"]) for name in rows))
 
 
-def on_worse(job: dict[str, Any], bench: Any, test: Any) -> dict[str, Any]:
+def on_worse(job: dict[str, Any], bench: Any, test: Part) -> dict[str, Any]:
     """Scores of an ensemble on T, its corruptions and strange images, and of pairs of the networks in its pool."""
-    part, pool, chosen = test_part(test), [Member.from_dict(each) for each in job["networks"]], job["members"]
+    pool, chosen = [Member.from_dict(each) for each in job["networks"]], job["members"]
     found = [bench.trainer.candidate(each.config, each.genotype).value for each in pool]
     networks = [network_of(one, each.config, bench.data, each.genotype) for one, each in zip(found, pool, strict=True)]
     v = np.mean([found[k].probabilities for k in chosen], 0)
@@ -124,22 +123,22 @@ def on_worse(job: dict[str, Any], bench: Any, test: Any) -> dict[str, Any]:
 
     def outputs(images: np.ndarray) -> np.ndarray:
         """Log-probabilities (networks, images, classes)."""
-        shown = Part(images, part.labels)
+        shown = Part(images, test.labels)
         device = pool[0].config.device
         return np.stack([predict(network, shown, bench.data, device) for network in networks])
 
     conditions, of_label, models = [], [], model_rows([ENSEMBLE, BEFORE])
     for corruption, severity in [("clean", 0), *product(CORRUPTIONS, SEVERITIES)]:
-        images = corrupt(part.images, corruption, severity) if severity else part.images
+        images = corrupt(test.images, corruption, severity) if severity else test.images
         every = np.exp(outputs(images).astype(np.float64))
-        of_label.append(np.maximum(of_labels(every, part.labels), TINY))
+        of_label.append(np.maximum(of_labels(every, test.labels), TINY))
         members = every[chosen]
-        scores = ImageScores.of([calibration.apply(members.mean(0)), members.mean(0), *members], part.labels)
+        scores = ImageScores.of([calibration.apply(members.mean(0)), members.mean(0), *members], test.labels)
         about = {"corruption": corruption, "severity": severity}
         conditions += [{**about, "model": name, **quality(scores, rows)} for name, rows in models.items()]
-    known, strange = detectors(Uncertainty.of(outputs(part.images)[chosen])), []
+    known, strange = detectors(Uncertainty.of(outputs(test.images)[chosen])), []
     for name, make in STRANGE.items():
-        strange += detected(name, known, detectors(Uncertainty.of(outputs(make(part.images))[chosen])))
+        strange += detected(name, known, detectors(Uncertainty.of(outputs(make(test.images))[chosen])))
     pairs = []
     for a, b in combinations(range(len(pool)), 2) if len(pool) > len(chosen) else ():
         both = np.concatenate(of_label[1:], 1)[[a, b]]

@@ -26,8 +26,7 @@ os.environ.update(
 )
 
 
-leave_out_compiler()  # as in a worker: its import takes more than a second of each process
-
+leave_out_compiler()  # as a worker does: a process's first training would import it for seconds
 os.fsync = lambda file: None  # no power fails here, and a wait for the disk is most of a small test's time
 
 

@@ -81,8 +81,8 @@ def run_command(
 
     status = 2  # of what the command line says
     try:
-        refuse_passwords(sys.argv[1:] if arguments is None else arguments)
         given = sys.argv[1:] if arguments is None else arguments
+        refuse_passwords(given)
         config = parsed(kind, given, description=description.partition("\n")[0])
         status = 1
         quiet_ray(local=not (config.execution.address or os.environ.get("RAY_ADDRESS")))

@@ -10,11 +10,6 @@ from edgenes.data.dataset import Dataset, Part
 from edgenes.errors import ConfigError
 
 
-def largest_shift(image_size: int) -> int:
-    """Pixels by which an image of `image_size` rows may be shifted: an eighth of it (4 of 32, 1 of 8)."""
-    return max(1, image_size // 8)
-
-
 def shift_and_flip(images: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
     """Mirror some images of a batch and move each by whole pixels; what moves in from outside is zero.
 
@@ -69,7 +64,7 @@ class DeviceData:
         self._scale = (1 / (255 * std)).float().to(self.device)
         self._offset = (mean / std).float().to(self.device)
         self._flip = dataset.flip
-        self._shift = largest_shift(dataset.image_size)
+        self._shift = max(1, dataset.image_size // 8)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -83,8 +78,8 @@ class DeviceData:
     ) -> tuple[Tensor, Tensor]:
         """Images (B, C, H, W) float32 and labels (B,) int64 at `indices` (B,), a CPU tensor.
 
-        `augment` shifts each image by up to `largest_shift` pixels, filling with the mean colour, and flips
-        half of them where the data set allows it; it needs a CPU `generator`, else ConfigError. `cutout` then cuts
+        `augment` shifts each image by up to an eighth of its side, filling with the mean colour, and flips half
+        of them where the data set allows it; it needs a CPU `generator`, else ConfigError. `cutout` then cuts
         out a square of that share of an image's side.
         """
         at = indices.to(self.device, non_blocking=True)
@@ -126,8 +121,6 @@ class DeviceData:
 
     def ordered(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in order, none augmented or left out: what predictions are made from."""
-        if batch_size < 1:
-            raise ConfigError(f"batch_size should be at least 1, got {batch_size}.")
         return (
             (self._normalise(images), labels)
             for images, labels in zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True)
@@ -137,8 +130,6 @@ class DeviceData:
         return images.float().mul_(self._scale).sub_(self._offset)
 
     def _training_size(self, batch_size: int) -> int:
-        if batch_size < 2 or len(self) < 2:
-            raise ConfigError(
-                f"batch norm needs at least 2 images a batch, got batch_size {batch_size} of {len(self)} images."
-            )
+        if len(self) < 2:
+            raise ConfigError(f"batch norm needs at least 2 images a batch, got a part of {len(self)} images.")
         return min(batch_size, len(self))

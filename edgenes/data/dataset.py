@@ -89,11 +89,6 @@ class Dataset:
         shapes = sorted({part.images.shape[1:] for part in parts})
         if len(shapes) != 1 or shapes[0][1] != shapes[0][2]:
             raise DataError(f"all parts should hold square images of one shape (C, H, H), got {shapes}.")
-        if len(self.mean) != self.channels or len(self.std) != self.channels or min(self.std) <= 0:
-            raise DataError(
-                f"mean and std should have a value for each of {self.channels} channels, std above 0, got "
-                f"{self.mean} and {self.std}."
-            )
         for part in parts:
             if part.labels.min() < 0 or part.labels.max() >= self.classes:
                 raise DataError(

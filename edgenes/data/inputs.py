@@ -25,7 +25,8 @@ def as_images(given: Any, image_size: int, channels: int, resized: bool = False)
     if pictures and all(map(_is_picture, pictures)):
         array = _read(pictures, image_size, channels)
     else:
-        if isinstance(given, Tensor) and given.dtype == torch.uint8 and given.shape[1:] == _shape(image_size, channels):
+        right = (image_size, image_size, channels)
+        if isinstance(given, Tensor) and given.dtype == torch.uint8 and given.shape[1:] == right:
             return given  # on whatever device it is
         array = _array(given)
         array = _laid_out(array, _size(array, channels) if resized else (image_size, image_size), channels)
@@ -40,10 +41,6 @@ def as_images(given: Any, image_size: int, channels: int, resized: bool = False)
     if pixels.shape[1:3] != (image_size, image_size):
         pixels = resize(pixels, image_size)
     return torch.from_numpy(np.require(pixels, requirements=["C", "W"]))  # torch takes no negative strides
-
-
-def _shape(image_size: int, channels: int) -> tuple[int, int, int]:
-    return image_size, image_size, channels
 
 
 def _is_picture(given: Any) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgenes.data.npz import array_names, read_npz
+from edgenes.data.npz import read_npz
 from edgenes.data.source import Source
 from edgenes.data.split import split_indices
 from edgenes.errors import DataError
@@ -77,10 +77,9 @@ def read_file(path: Path) -> Source:
 
     MedMNIST's names of arrays are known too: its train and val images are the training images.
     """
-    present = array_names(path)
-    if NAMES[0] not in present and set(MEDMNIST) <= set(present):
-        return _medmnist(path)
-    held = read_npz(path, NAMES, optional=("class_names",))
+    held = read_npz(path, NAMES, optional=("class_names",), other=MEDMNIST)
+    if MEDMNIST[0] in held:
+        return _medmnist(path, held)
     class_names, texts = None, held.get("class_names")
     if texts is not None:
         if texts.ndim != 1 or texts.dtype.kind not in "US":
@@ -92,8 +91,7 @@ def read_file(path: Path) -> Source:
     return Source(path.stem, class_names, held["x_train"], held["y_train"], held["x_test"], held["y_test"])
 
 
-def _medmnist(path: Path) -> Source:
-    held = read_npz(path, MEDMNIST)
+def _medmnist(path: Path, held: dict[str, np.ndarray]) -> Source:
     if held["train_images"].shape[1:] != held["val_images"].shape[1:]:
         raise DataError(f"train_images and val_images in {path} differ in shape: give both the same.")
     log.warning("%s: train_images and val_images of MedMNIST are the training images.", path.stem)

@@ -51,8 +51,6 @@ class Setting:
         SELECTION_METHODS.find(self.selection)
         if self.size > self.candidates:
             raise ConfigError(f"an ensemble of {self.size} cannot be chosen from {self.candidates} candidates.")
-        if self.search.space != self.hypernetwork.space:
-            raise ConfigError("search and hypernetwork are of different search spaces.")
         if self.candidates > self.space.genotypes:
             raise ConfigError(f"candidates must be at most {self.space.genotypes} genotypes, got {self.candidates}.")
 

@@ -33,14 +33,8 @@ def run_method(name: str, setting: Setting, trainer: Trainer) -> Outcome:
     counted = Counted(trainer)
     pool, chosen = METHODS.find(name).run(setting, counted)
     members = tuple(pool[k] for k in chosen)
-    return Outcome(
-        method=name,
-        seed=setting.seed,
-        members=members,
-        predictions=_predictions(members, counted),
-        pool=tuple(pool),
-        **dict(zip(("search", "retraining"), counted.work(pool), strict=True)),
-    )
+    predictions = _predictions(members, counted)
+    return Outcome(members, predictions, tuple(pool), *counted.work(pool))
 
 
 def _predictions(pool: Sequence[Member], trainer: Trainer) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from edgenes.config import HypernetworkConfig, SearchConfig, digest
 from edgenes.data.dataset import Dataset
 from edgenes.methods.cost import Work, retraining_work, search_work
-from edgenes.methods.trainer import Member, Predicted, Searched, TrainedHypernetwork, Trainer
+from edgenes.methods.trainer import Member, Prediction, Searched, TrainedHypernetwork, Trainer
 from edgenes.predictor import PerformancePredictor
 from edgenes.space.genotype import Genotype
 
@@ -21,18 +21,11 @@ class Outcome:
     before the first full retraining (searches, hypernetworks, short retrainings), `retraining` that of the pool.
     """
 
-    method: str
-    seed: int
     members: tuple[Member, ...]
     predictions: np.ndarray
     pool: tuple[Member, ...]
     search: Work
     retraining: Work
-
-    @property
-    def genotypes(self) -> list[Genotype]:
-        """The members' genotypes."""
-        return [member.genotype for member in self.members]
 
 
 class Counted:
@@ -61,13 +54,13 @@ class Counted:
         self._searches[digest(config, optimal.digest, guide and guide.digest)] = work
         return found
 
-    def retrain(self, members: Sequence[Member]) -> Sequence[Predicted]:
+    def retrain(self, members: Sequence[Member]) -> list[Prediction]:
         """As `Trainer.retrain`."""
         found = self._trainer.retrain(members)
         self._retrainings |= _works(members, found, self.data)
         return found
 
-    def survey(self, members: Sequence[Member]) -> Sequence[Predicted]:
+    def survey(self, members: Sequence[Member]) -> list[Prediction]:
         """As `Trainer.survey`."""
         found = self._trainer.survey(members)
         self._surveyed |= _works(members, found, self.data.survey())
@@ -81,6 +74,6 @@ class Counted:
         return sum([*self._searches.values(), *self._surveyed.values(), *short], Work()), sum(full, Work())
 
 
-def _works(members: Sequence[Member], found: Sequence[Predicted], data: Dataset) -> dict[Member, Work]:
+def _works(members: Sequence[Member], found: Sequence[Prediction], data: Dataset) -> dict[Member, Work]:
     pairs = zip(members, found, strict=True)
     return {one: retraining_work(one.config, data, each.seconds, one.genotype) for one, each in pairs}

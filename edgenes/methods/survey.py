@@ -75,13 +75,8 @@ def optimal_genotype(predictor: PerformancePredictor) -> Genotype:
     return predictor.genotypes[int(both.argmin())]
 
 
-def loss_on_h(member: Member, trainer: Trainer) -> float:
-    """NLL on H of the network, trained on W alone."""
-    return losses_on_h([member], trainer)[0]
-
-
 def losses_on_h(members: Sequence[Member], trainer: Trainer) -> list[float]:
-    """`loss_on_h` of each."""
+    """NLL on H of each network, trained on W alone."""
     return [nll(each.probabilities, trainer.data.architecture.labels) for each in trainer.survey(members)]
 
 

@@ -101,16 +101,15 @@ class Member:
         return cls(Genotype.from_dict(value["genotype"]), from_dict(TrainingConfig, value["config"]))
 
 
-class Predicted(Protocol):
-    """A retrained network's predictions on V (on H, of a survey)."""
+@dataclass(frozen=True)
+class Prediction:
+    """A retrained network's predictions on V (on H, of a survey), and the seconds of its training.
 
-    @property
-    def probabilities(self) -> np.ndarray:
-        """(samples, classes), float64, rows sum to 1."""
+    `probabilities` are (samples, classes), float64, rows sum to 1.
+    """
 
-    @property
-    def seconds(self) -> float:
-        """Seconds of its training."""
+    probabilities: np.ndarray
+    seconds: float = 0.0
 
 
 class Trainer(Protocol):
@@ -126,10 +125,10 @@ class Trainer(Protocol):
     ) -> TrainedHypernetwork:
         """The hypernetwork of this configuration around the optimal genotype."""
 
-    def retrain(self, members: Sequence[Member]) -> Sequence[Predicted]:
+    def retrain(self, members: Sequence[Member]) -> list[Prediction]:
         """The networks, trained from scratch on W and H; their configurations differ in their seeds alone."""
 
-    def survey(self, members: Sequence[Member]) -> Sequence[Predicted]:
+    def survey(self, members: Sequence[Member]) -> list[Prediction]:
         """The networks, trained from scratch on W alone, and their predictions on H."""
 
 
@@ -182,14 +181,6 @@ def traced_hypernetwork(
     train_hypernetwork(config, data, optimal, resume=resume, report=noted, accumulate=accumulate, guide=guide)
     error = trained_control_error(config, Hypernetwork.from_state(trace[-1]), optimal)
     return TrainedHypernetwork(tuple(trace), error)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Predictions of a retrained network, and the seconds of its training."""
-
-    probabilities: np.ndarray
-    seconds: float = 0.0
 
 
 class LocalTrainer:

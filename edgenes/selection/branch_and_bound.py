@@ -4,16 +4,14 @@ import heapq
 import time
 from itertools import count
 from math import comb
-from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgenes.errors import ConfigError
 from edgenes.selection.accuracy_bound import AccuracyBranches
-from edgenes.selection.heuristics import greedy
+from edgenes.selection.heuristics import greedy, top
 from edgenes.selection.nll_bound import NllBranches
-from edgenes.selection.problem import Array, Problem, Record, Selection, cutoff
+from edgenes.selection.problem import Problem, Record, Selection
 
 MAX_BYTES = 2 * 2**30
 OPEN_NODES = 200_000
@@ -21,17 +19,8 @@ OPEN_NODES = 200_000
 NODE_BYTES = 250
 
 
-class Branches(Protocol):
-    """The subsets of a problem as a tree: a node is a prefix of positions, its children add a later one."""
-
-    batch: int
-    root_bound: float
-
-    def expand(self, prefixes: NDArray[Any]) -> tuple[Array, NDArray[Any]]:
-        """Loss bounds and prefixes of the children that may still win; whole subsets go to the record instead."""
-
-
 BRANCHES: dict[str, type[NllBranches] | type[AccuracyBranches]] = {"nll": NllBranches, "accuracy": AccuracyBranches}
+"""The subsets of a problem as a tree: a node is a prefix of positions, its children add a later one."""
 
 
 def exact_memory(shape: tuple[int, ...], size: int, criterion: str = "nll") -> int:
@@ -62,9 +51,7 @@ def exact(
             'method="greedy"'
         )
     if problem.size in (1, problem.candidates):
-        losses = problem.losses_with(np.zeros_like(problem.terms[0]), range(problem.candidates), 1)
-        members = range(problem.candidates) if problem.size > 1 else [np.flatnonzero(losses <= cutoff(losses.min()))[0]]
-        return problem.selection(members, proven=True)
+        return top(problem)
     deadline = time.monotonic() + max_seconds
     record = Record(problem)
     record.offer(greedy(problem).members)
@@ -76,7 +63,7 @@ def exact(
 
 def _search(
     problem: Problem,
-    branches: Branches,
+    branches: NllBranches | AccuracyBranches,
     record: Record,
     deadline: float,
 ) -> float | None:

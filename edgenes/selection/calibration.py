@@ -49,14 +49,9 @@ class Calibration:
     shift: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        numbers = [*self.scale, *self.shift]
-        if not self.scale or len(self.scale) != len(self.shift) or not all(map(_is_number, numbers)):
+        finite = all(type(each) is float and isfinite(each) for each in (*self.scale, *self.shift))
+        if not self.scale or len(self.scale) != len(self.shift) or not finite:
             raise ConfigError(f"a calibration has as many scales as shifts, got {shown(self.to_dict())}.")
-
-    @property
-    def temperature(self) -> float | None:
-        """The temperature; None where classes differ."""
-        return 1 / self.scale[0] if len(self.scale) == 1 else None
 
     def apply(self, probabilities: ArrayLike) -> Array:
         """Calibrated probabilities (samples, classes)."""
@@ -69,18 +64,8 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Calibration:
-        """The inverse of `to_dict`; raises ConfigError for anything else."""
-        if not isinstance(value, dict) or value.keys() != {"scale", "shift"} or not all(map(_is_list, value.values())):
-            raise ConfigError(f"a calibration has scale and shift, got {shown(value)}.")
+        """The inverse of `to_dict`; raises ConfigError for other numbers, and what Python raises for other values."""
         return cls(tuple(value["scale"]), tuple(value["shift"]))
-
-
-def _is_list(value: Any) -> bool:
-    return type(value) is list
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) is float and isfinite(value)
 
 
 def calibrate(probabilities: ArrayLike, labels: ArrayLike, method: str = "temperature") -> Calibration | None:

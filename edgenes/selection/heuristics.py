@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from edgenes import metrics
-from edgenes.errors import ConfigError
 from edgenes.selection.problem import Array, Problem, Selection, first_best
 
 BEAM_WIDTH = 10
@@ -32,13 +31,11 @@ def greedy_with_replacement(problem: Problem) -> Selection:
 
 def beam(problem: Problem, width: int = BEAM_WIDTH) -> Selection:
     """Forward selection that keeps the `width` best subsets of each size."""
-    if width < 1:
-        raise ConfigError(f"width must be at least 1 subset, got {width}.")
     kept: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
     for count in range(1, problem.size + 1):
         grown: dict[tuple[int, ...], float] = {}
         for _, members in kept:
-            total = _total(problem, members)
+            total = problem.total(members)
             rest = [k for k in range(problem.candidates) if k not in members]
             for k, loss in enumerate(problem.losses_with(total, rest, count)):
                 if np.isfinite(loss):
@@ -54,8 +51,6 @@ def diverse(problem: Problem, trade_off: float = 0.5) -> Selection:
     Disagreement is the share of samples on which two members predict different classes, averaged over all pairs;
     with `trade_off` 0 this is `top`. The loss is in nats or in shares of samples.
     """
-    if not 0 <= trade_off < np.inf:
-        raise ConfigError(f"trade_off must be a number of at least 0, got {trade_off}.")
     alone, votes = _single_losses(problem), problem.predictions.argmax(-1)
     members = [first_best(alone)]
     apart = np.zeros(problem.candidates)  # disagreement with each member, added up
@@ -112,13 +107,6 @@ def _forward(problem: Problem, replacement: bool) -> list[int]:
         members.append(first_best(problem.losses_with(total, rest, count)))
         total = total + problem.terms[members[-1]]
     return members
-
-
-def _total(problem: Problem, members: tuple[int, ...]) -> Array:
-    total = np.zeros_like(problem.terms[0])
-    for k in members:
-        total += problem.terms[k]
-    return total
 
 
 def _single_losses(problem: Problem) -> Array:

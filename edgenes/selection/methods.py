@@ -15,7 +15,7 @@ from edgenes.selection.heuristics import beam, diverse, greedy, greedy_with_repl
 from edgenes.selection.problem import Problem, Selection, first_best
 
 SECONDS_PER_PREFIX = 3e-5
-SECONDS_PER_VALUE = {"nll": 1e-8, "accuracy": 1e-8}
+SECONDS_PER_VALUE = 1e-8
 """Costs that the estimate of an exact selection is made of: those of scoring every subset on one core. They are
 constants and not a timing, so that whether a selection is exact does not depend on the machine or its load."""
 
@@ -31,9 +31,7 @@ def exact_seconds(shape: tuple[int, ...], size: int, criterion: str) -> float:
     """Estimated seconds, on one core, in which every subset of predictions of this shape can be scored."""
     candidates, samples, classes = shape
     values = samples * (classes if criterion == "accuracy" else 1)
-    return (
-        comb(candidates, size - 1) * SECONDS_PER_PREFIX + comb(candidates, size) * values * SECONDS_PER_VALUE[criterion]
-    )
+    return comb(candidates, size - 1) * SECONDS_PER_PREFIX + comb(candidates, size) * values * SECONDS_PER_VALUE
 
 
 Choose = Callable[..., Selection]
@@ -86,9 +84,9 @@ def select_ensemble(
     Predictions are (candidates, samples, classes), labels (samples,). `calibration`, one of `CALIBRATIONS`, is fitted
     to the chosen ensemble on the same images. With `best_prefix` the best of all sizes up to `size` is taken, the
     smallest of equal ones; it is proven if each size is. `options` are the method's: of `exact`
-    `max_seconds` (3600), after which it returns the best found, its bound and gap and no proof, `progress` and
-    `max_bytes`; of `auto` `max_seconds` (60), the estimate up to which it is exact, else greedy; `width` of `beam`,
-    `trade_off` of `diverse`.
+    `max_seconds` (3600), after which it returns the best found, its bound and gap and no proof, and `max_bytes`; of
+    `auto` `max_seconds` (60), the estimate up to which it is exact, else greedy; `width` of `beam`, `trade_off` of
+    `diverse`.
 
     Raises ConfigError for inputs of another shape, range or kind.
 

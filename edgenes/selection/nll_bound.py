@@ -88,7 +88,8 @@ class NllBranches:
             if step:
                 target = np.zeros(allowed.shape)
                 np.put_along_axis(target, np.argpartition(-gains, missing - 1, axis=1)[:, :missing], 1, axis=1)
-                rest = _line_search(sums, rest, target @ self.likelihoods)
+                direction = target @ self.likelihoods - rest
+                rest = rest + _share(sums + rest, direction) * direction
             total = sums + rest
             constant, slack = _constant(sums, total, self.size)
             gains = np.where(allowed, (1 / total) @ self.likelihoods.T / total.shape[1], -np.inf)
@@ -168,8 +169,3 @@ def _share(total: Array, direction: Array) -> Array:
         rising = (direction / (total + middle * direction)).mean(1, keepdims=True) > 0
         low, high = np.where(rising, middle, low), np.where(rising, high, middle)
     return low
-
-
-def _line_search(sums: Array, rest: Array, target: Array) -> Array:
-    direction = target - rest
-    return rest + _share(sums + rest, direction) * direction

@@ -69,10 +69,7 @@ class Problem:
         check_choice("criterion", criterion, CRITERIA)
         predictions = metrics.check_predictions(predictions)
         labels = metrics.check_labels(labels, *predictions.shape[1:])
-        try:
-            size = operator.index(size)
-        except TypeError:
-            raise ConfigError(f"size must be a whole number of members; got {size!r}") from None
+        size = operator.index(size)
         if not 1 <= size <= len(predictions):
             raise ConfigError(
                 f"size must be in 1..{len(predictions)}, the number of candidates; got {size}: "
@@ -106,13 +103,17 @@ class Problem:
             losses[k] = self.losses(total + self.terms[k], count)
         return losses
 
-    def loss(self, members: Iterable[int]) -> float:
-        """The canonical loss of a subset: its terms added one after the other in ascending order, as in the metric."""
+    def total(self, members: Iterable[int]) -> Array:
+        """The terms of these members, added one after the other."""
         total = np.zeros_like(self.terms[0])
-        members = sorted(members)
         for k in members:
             total += self.terms[k]
-        return float(self.losses(total, len(members)))
+        return total
+
+    def loss(self, members: Iterable[int]) -> float:
+        """The canonical loss of a subset: its terms added in ascending order, as in the metric."""
+        members = sorted(members)
+        return float(self.losses(self.total(members), len(members)))
 
     def value(self, loss: float) -> float:
         """The criterion's value of a loss."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgenes.checkpoint import check_weights, file_in, load_checkpoint, save_checkpoint
+from edgenes.checkpoint import check_weights, load_checkpoint, save_checkpoint
 from edgenes.errors import CheckpointError, ConfigError
 from edgenes.parsing import reason, shown
 from edgenes.space.choices import INTERPOLATIONS
@@ -96,7 +96,9 @@ class Hypernetwork(nn.Module):
 
         Raises CheckpointError if it is missing or damaged.
         """
-        path = file_in(Path(path), "hypernetwork.pt")
+        path = Path(path)
+        if path.is_dir():
+            path = path / "hypernetwork.pt"
         state = load_checkpoint(path, "hypernetwork")
         try:
             return cls.from_state(state)

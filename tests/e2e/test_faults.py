@@ -1,5 +1,6 @@
 """Faults in real studies as processes; tests/faults/soak.py has all the others."""
 
+import re
 import shutil
 import signal
 import subprocess
@@ -46,6 +47,10 @@ def test_a_dead_worker_and_a_trial_that_diverges_cost_nothing_else_and_a_second_
         meanwhile=meanwhile,
     )
     assert (ended.status, ended.fired) == (0, [True, True]), ended.errors
+    sweep = ended.output[ended.output.index("Sweep: 2 trials") : ended.output.index("✓ Sweep")].splitlines()
+    assert all(re.match(r"Sweep|trial \d|\[\d/2\] trial \d|best so far", line) for line in sweep), "Ray says nothing"
+    assert any("tried again: The actor is dead because its worker process has died." in line for line in sweep)
+    assert re.fullmatch(r"Trial \d failed: .*\n", ended.errors)
     [(status, errors, addresses, processes)] = seen
     assert status == 1 and any(f"process {pid} on" in errors for pid in processes)
     assert addresses and addresses <= LOOPBACK

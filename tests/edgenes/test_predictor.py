@@ -12,7 +12,7 @@ from edgenes.predictor import PerformancePredictor, rank_correlation
 from edgenes.space.choices import LEAST_SURVEY
 from edgenes.space.encoding import canonical
 from edgenes.space.genotype import CELL_TYPES, Edge, Genotype, SearchSpace, random_genotypes
-from edgenes.space.operations import OPERATIONS, register_operation
+from edgenes.space.operations import register_operation
 from tests.support.toys import enumerate_genotypes, seeded
 
 SMALL = SearchSpace(2, operations=("max_pool_3x3", "skip_connect", "sep_conv_3x3"))
@@ -46,9 +46,9 @@ def fitted(space, loss, count=100, seed=0, **options):
     ("space", "along_edges"),
     [
         pytest.param(SearchSpace(), 0, id="paper, additive"),
-        pytest.param(SearchSpace(3, 2, CELL_TYPES), 0, id="both cells, additive"),
+        pytest.param(SearchSpace(2, 1, CELL_TYPES), 0, id="both cells, additive"),
         pytest.param(SearchSpace(), 1.5, id="paper, pairwise"),
-        pytest.param(SearchSpace(3, 2), 1.5, id="two inputs, pairwise"),
+        pytest.param(SearchSpace(2, 2), 1.5, id="two inputs, pairwise"),
     ],
 )
 def test_a_planted_loss_is_recovered_from_100_observations(space, along_edges):
@@ -70,16 +70,16 @@ def test_a_rank_correlation_is_spearmans_with_an_interval_that_noise_seldom_esca
     found = rank_correlation(first, second)
     assert found.value == pytest.approx(spearmanr(first, second)[0])
     assert found.low < found.value < found.high
-    draws = [rank_correlation(*rng.normal(size=(2, 48))) for _ in range(300)]
-    assert 0 < sum(each.above_chance for each in draws) <= 15
-    assert 0 < sum(each.high < 0 for each in draws) <= 15
+    draws = [rank_correlation(*rng.normal(size=(2, 48))) for _ in range(100)]
+    assert 0 < sum(each.above_chance for each in draws) <= 5
+    assert 0 < sum(each.high < 0 for each in draws) <= 5
     assert rank_correlation(np.ones(9), np.arange(9.0)).value == 0
 
 
 def test_noise_is_called_chance():
     """By cross-validation the noise's correlation is a little below 0, as each fold's mean errs to the other side."""
     draws = []
-    for seed in range(16):
+    for seed in range(6):
         losses = np.random.default_rng(seed).lognormal(size=40)
         genotypes = random_genotypes(SMALL, 40, seeded(seed))
         draws.append(PerformancePredictor(SMALL).fit(genotypes, losses).rank_correlation)
@@ -116,8 +116,7 @@ def test_genotypes_of_one_function_have_one_prediction():
     assert len(np.unique(mean)) > 1
 
 
-def test_an_operation_of_the_users_own_counts_as_any_other(monkeypatch):
-    monkeypatch.setattr(OPERATIONS, "_entries", dict(OPERATIONS))  # for this test alone
+def test_an_operation_of_the_users_own_counts_as_any_other():
     register_operation("own", lambda channels, stride, affine, track: nn.AvgPool2d(3, stride, 1), parameter_free=True)
     space = SearchSpace(3, operations=("skip_connect", "sep_conv_3x3", "own"))
     predictor = fitted(space, lambda genotype: 4 - str(genotype).count("own"))
@@ -125,7 +124,7 @@ def test_an_operation_of_the_users_own_counts_as_any_other(monkeypatch):
     assert predictor.rank_correlation.value > 0.9
 
 
-@pytest.mark.parametrize("space", [SearchSpace(), SearchSpace(2, 2, CELL_TYPES)])
+@pytest.mark.parametrize("space", [SearchSpace(2), SearchSpace(1, 2, CELL_TYPES)])
 def test_a_file_gives_the_same_predictor_to_the_last_bit(tmp_path, space):
     predictor = fitted(space, planted(space, 0, 1), count=30, same_inputs=True)
     predictor.save(tmp_path / "predictor.json")

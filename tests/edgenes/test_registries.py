@@ -24,11 +24,9 @@ REGISTRIES = {
 
 
 @pytest.fixture(params=REGISTRIES)
-def registry(request, monkeypatch):
+def registry(request):
     """A registry as the package fills it, and the function that adds to it."""
-    found, register = REGISTRIES[request.param]
-    monkeypatch.setattr(found, "_entries", dict(found))
-    return found, register
+    return REGISTRIES[request.param]
 
 
 def test_an_own_entry_comes_last_and_may_be_replaced(registry):
@@ -64,11 +62,6 @@ def test_a_name_is_a_text(registry, name):
 
 class TestUses:
     """An own entry where it is named. (`nn/test_operations.py` has those of operations.)"""
-
-    @pytest.fixture(autouse=True)
-    def restored(self, monkeypatch):
-        for found, _ in REGISTRIES.values():
-            monkeypatch.setattr(found, "_entries", dict(found))
 
     def test_a_source_is_loaded_with_its_root_and_flip(self):
         calls = []

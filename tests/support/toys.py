@@ -115,7 +115,7 @@ def assert_same(one, other):
     """Equal to the last bit, through dicts and lists."""
     assert type(one) is type(other)
     if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
+        assert one.dtype == other.dtype and torch.equal(one, other)
     elif isinstance(one, dict):
         assert one.keys() == other.keys()
         for key in one:

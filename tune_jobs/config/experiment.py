@@ -20,7 +20,6 @@ class ExperimentConfig(StudyConfig):
     NAME: ClassVar[str] = "experiment"
     PAPERS_COUNT: ClassVar[bool] = True
     """Whether its results are numbers of shared edges, as the paper counts them."""
-    """The study's name, and the first part of its folder's."""
     SMOKE: ClassVar[dict[str, Any]] = {**StudyConfig.SMOKE, "seeds": 2}
     CHANGEABLE: ClassVar[frozenset[str]] = StudyConfig.CHANGEABLE | {"seeds"}
 
@@ -47,10 +46,10 @@ class ExperimentConfig(StudyConfig):
             check_at_most(self.search, self.space.max_edges, "max_parameter_free")
         self.setting("cpu")  # each configuration checks its own fields
 
-    def setting(self, device: str, seed: int = 0) -> Setting:
-        """The budgets of one seed."""
+    def setting(self, device: str) -> Setting:
+        """The budgets, of seed 0."""
         annealing = {name: getattr(self, name) for name in ("c_start", "c_end", "t_start", "t_end")}
-        return setting_of(self.networks, self.budget, self.search, device, seed, **annealing)
+        return setting_of(self.networks, self.budget, self.search, device, 0, **annealing)
 
 
 @dataclass(frozen=True, kw_only=True)

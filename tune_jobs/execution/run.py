@@ -26,7 +26,10 @@ from tune_jobs.files.layout import RAY
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.messages import Report, Status
 from tune_jobs.progress.display import Progress
-from tune_jobs.watch.callbacks import Watch
+from tune_jobs.watch.loggers import Logs
+from tune_jobs.watch.metrics import Metrics
+from tune_jobs.watch.names import named
+from tune_jobs.watch.stage_callback import StageCallback
 
 # Ray's usage statistics, which are off, import MLflow and W&B where they are installed: 2.8 s of CPU a driver.
 usage.tag_callbacks = lambda callbacks: False
@@ -42,7 +45,7 @@ class Run:
     check: Callable[[], None]
     nodes: list[dict[str, float]]
     files: StudyFiles
-    watch: Watch
+    metrics: Metrics
     footprint: Footprint | None = None
 
     @property
@@ -125,8 +128,9 @@ class Run:
             trainable = when_memory_is_free(trainable, self.gpus, needed)
         trainable = tune.with_parameters(with_own_entries(trainable), **parameters, own=own_entries())
         trainable = tune.with_resources(trainable, self.asked)
-        trainable = self.watch.trainable(trainable, stage, name_of, reused)
-        watching = self.watch.callback(self.progress, stage, name_of, describe)
+        trainable = named(trainable, self.folder.name, stage, name_of, reused)
+        logs = Logs(self.execution.log, self.folder, stage)
+        watching = StageCallback(self.progress, self.metrics, logs, stage, name_of, describe)
         tuner = tune.Tuner(
             trainable,
             param_space=space,

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 
 from edgenes.checkpoint import read_json, write_json
 from edgenes.data.dataset import Dataset, Part
@@ -35,8 +34,8 @@ from tune_jobs.report.findings import Findings, write_findings
 from tune_jobs.study.folder import prepare_folder, study_files, write_errors
 from tune_jobs.study.optuna_study import check_settings
 from tune_jobs.study.result import read_test, test_reads
-from tune_jobs.watch.callbacks import Watch
 from tune_jobs.watch.loggers import check_loggers
+from tune_jobs.watch.metrics import Metrics
 from tune_jobs.watch.names import job_config
 
 JOBS_VERSION = 2
@@ -81,30 +80,25 @@ class Experiment:
         return dict(zip(ensembles, self.on_test(scored, jobs), strict=True))
 
     def on_test(self, function: Function, jobs: Sequence[Job]) -> list[dict[str, Any]]:
-        """`function(job, bench, test=)` of each job, `test_part(test)` is T; once, as `evaluate`."""
+        """`function(job, bench, test=)` of each job, `test` being T; once, as `evaluate`."""
         missing, test = unfinished(self.place, "test", jobs), None
         if missing:
             purpose = f"{len(missing)} ensembles, all chosen before"
-            test = ray.put(read_test(self.run.data, self.place.files, purpose))
+            test = read_test(self.run.data, self.place.files, purpose)
         return self.map("test", function, jobs, test=test)
 
 
-def scored(job: Job, bench: Bench, test: Any) -> dict[str, Any]:
+def scored(job: Job, bench: Bench, test: Part) -> dict[str, Any]:
     """Scores on T of an ensemble and of its members."""
-    part, predictions = test_part(test), []
+    predictions = []
     for member in map(Member.from_dict, job["members"]):
         found = bench.trainer.candidate(member.config, member.genotype)
         network = network_of(found.value, member.config, bench.data, member.genotype)
-        predictions.append(np.exp(predict(network, part, bench.data, member.config.device).astype(np.float64)))
+        predictions.append(np.exp(predict(network, test, bench.data, member.config.device).astype(np.float64)))
     return {
-        "ensemble": summary(ensemble_probabilities(np.stack(predictions)), part.labels),
-        "members": [summary(each, part.labels) for each in predictions],
+        "ensemble": summary(ensemble_probabilities(np.stack(predictions)), test.labels),
+        "members": [summary(each, test.labels) for each in predictions],
     }
-
-
-def test_part(test: Any) -> Part:
-    """T, as a job has it of `Experiment.on_test`."""
-    return ray.get(test) if isinstance(test, ray.ObjectRef) else test
 
 
 def run_experiment(
@@ -125,8 +119,7 @@ def run_experiment(
         identifier = _identify(config, data)
         files = study_files(folder, config.execution.storage_path, identifier)
         with ray_cluster(config.execution, job_config(folder, data.name), progress) as nodes, terminations():
-            watch = Watch(folder, config.execution.log)
-            run = Run(config.execution, data, progress, presence.check, nodes, files, watch)
+            run = Run(config.execution, data, progress, presence.check, nodes, files, Metrics(folder.name))
             run.check_resources()
             progress.say(f"Data: {data.name}, {len(data.training)} training images, {len(data.validation)} for V.")
             setting = config.setting(run.device)

@@ -65,8 +65,8 @@ class Artifact(Generic[T]):
     out_of_memory: dict[str, Any] | None = None
 
 
-def read_artifact(kind: Kind[T], path: Path, key: str | None = None) -> tuple[Artifact[T], dict[str, Any]]:
-    """The artifact in a file, and what it was computed with; `key` is by default the one that the file names.
+def read_artifact(kind: Kind[T], path: Path, key: str | None = None) -> Artifact[T]:
+    """The artifact in a file; `key` is by default the one that the file names.
 
     Raises CheckpointError if the file is damaged, holds another artifact than its name says, or none of this kind.
     """
@@ -77,8 +77,7 @@ def read_artifact(kind: Kind[T], path: Path, key: str | None = None) -> tuple[Ar
         if type(state["seconds"]) not in (int, float) or type(state["out_of_memory"]) not in (dict, type(None)):
             raise TypeError("seconds and out_of_memory")
         value = kind.read(state)
-        found = Artifact(state["key"], value, state["seconds"], True, out_of_memory=state["out_of_memory"])
-        return found, state["computed"]
+        return Artifact(state["key"], value, state["seconds"], True, out_of_memory=state["out_of_memory"])
     except _UNREADABLE as error:
         raise CheckpointError(f"{path} holds no whole {kind.name}.") from error
 
@@ -105,7 +104,7 @@ class ArtifactStore:
         if not path.exists():
             return None
         try:
-            return read_artifact(kind, path, key)[0]
+            return read_artifact(kind, path, key)
         except CheckpointError as error:
             log.warning("%s It is renamed to .damaged, and computed again.", error)
             path.replace(path.with_suffix(".damaged"))
@@ -192,26 +191,15 @@ class ArtifactStore:
 
     def _from_cache(self, kind: Kind[T], key: str, device: str, sound: Callable[[T], bool]) -> Artifact[T] | None:
         """The cache's artifact, copied into the study's folder; None if there is none that is sound."""
-        computed = computed_with(kind, device)
-
-        def read(path: Path) -> Artifact[T]:
-            found, with_what = read_artifact(kind, path, key)
-            if with_what != computed:
-                raise CheckpointError(f"{path} holds another {kind.name} than its name says.")
-            return found
-
         if self.cache is None:
             return None
-        name = cache_name(kind, key, computed)
-        there = self.cache.find(name, read)
+        name = cache_name(kind, key, computed_with(kind, device))
+        there = self.cache.find(name, lambda path: read_artifact(kind, path, key))
         if there is None or not sound(there.value) or not self.cache.copy_to(name, self.path(kind, key)):
-            return None
-        found = self.find(kind, key)
-        if found is None:
             return None
         self.files.publish(f"{kind.folder}/{key}.pt")
         self.files.forget(f"{kind.folder}/{key}.unfinished")
-        return replace(found, shared=True)
+        return replace(self.find(kind, key), shared=True)
 
 
 class _Pace:

@@ -29,8 +29,8 @@ _RECORD = {"host": (str,), "pid": (int,), "started": (str,), "heartbeat": (int, 
 class Lease:
     """A JSON file that names the process that holds it, and a thread that touches it while that process lives."""
 
-    def __init__(self, file: Path, stale: float = STALE, host: str | None = None):
-        self.host = host or socket.gethostname()
+    def __init__(self, file: Path, stale: float = STALE):
+        self.host = socket.gethostname()
         self._file, self._stale = file, stale
         self._token = uuid.uuid4().hex
         self._stop = threading.Event()
@@ -57,8 +57,8 @@ class Lease:
                 return now is not None
         return False
 
-    def write(self) -> None:
-        """Take the file, whoever holds it."""
+    def take(self) -> None:
+        """Take the file, whoever holds it, and start its heartbeat."""
         record = {
             "host": self.host,
             "pid": os.getpid(),
@@ -67,9 +67,6 @@ class Lease:
             "token": self._token,
         }
         write_json(self._file, record)
-
-    def begin(self) -> None:
-        """Start the heartbeat of a file that was taken."""
         self._thread.start()
 
     def check(self) -> None:
@@ -85,8 +82,7 @@ class Lease:
     def end(self) -> None:
         """Stop the heartbeat, and remove the file if it is still this process's."""
         self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._thread.join()
         with contextlib.suppress(OSError):  # a folder that turned read-only keeps it; the next one replaces it
             if self.holds():
                 self._file.unlink()
@@ -109,14 +105,14 @@ class Lease:
 
 
 @contextlib.contextmanager
-def study_lock(folder: Path, stale: float = STALE, host: str | None = None) -> Iterator[Lease]:
+def study_lock(folder: Path, stale: float = STALE) -> Iterator[Lease]:
     """Hold the study in `folder`; the `check` of what is yielded raises StudyError once it is held no more.
 
     The lease of a dead process of this host is taken over at once. A driver on another host, whose file lock this one
     may not see on a network file system, is respected until its heartbeat has been missing for `stale` seconds.
     Raises StudyError, naming the other driver, if there is one.
     """
-    lease = Lease(Path(folder) / DRIVER, stale, host)
+    lease = Lease(Path(folder) / DRIVER, stale)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         # The lock file is never deleted: a second driver could lock a new one of the same name.
@@ -133,8 +129,7 @@ def study_lock(folder: Path, stale: float = STALE, host: str | None = None) -> I
         other = lease.holder()
         if other and other.get("host") != lease.host and lease.taken():
             raise StudyError(_refusal(folder, other))
-        lease.write()
-        lease.begin()
+        lease.take()
         try:
             yield lease
         finally:

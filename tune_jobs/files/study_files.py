@@ -8,7 +8,7 @@ import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 
@@ -17,7 +17,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
 from edgenes.checkpoint import write_atomically
 from edgenes.errors import ConfigError, WriteError
-from edgenes.parsing import shown
+from edgenes.parsing import reason, shown
 from tune_jobs.errors import StudyError
 from tune_jobs.files.layout import OWNER
 
@@ -33,7 +33,7 @@ def _open(url: str) -> tuple[FileSystem, str]:
     except (ArrowException, OSError) as error:
         raise ConfigError(
             f"--storage-path must be an absolute folder, or a URL that pyarrow's file systems take, such as "
-            f"s3://BUCKET/PREFIX; {url} is none: {_reason(error)}."
+            f"s3://BUCKET/PREFIX; {url} is none: {reason(error)}."
         ) from error
 
 
@@ -77,10 +77,6 @@ class Remote:
         if self.local and not Path(self.path(name)).resolve().is_relative_to(Path(self.path()).resolve()):
             return False
         return self._kind(name) == FileType.Directory
-
-    def exists(self, name: str) -> bool:
-        """Whether there is a file of this name."""
-        return self._kind(name) == FileType.File
 
     def _kind(self, name: str) -> FileType:
         with self.reaching():
@@ -131,17 +127,9 @@ class Remote:
             yield
         except (ArrowException, OSError) as error:
             raise WriteError(
-                f"the storage path {self.url} cannot be read or written: {_reason(error)}. All that was finished is "
+                f"the storage path {self.url} cannot be read or written: {reason(error)}. All that was finished is "
                 "stored; when that is mended, run the same command again."
             ) from error
-
-    def below(self, name: str) -> "Remote":
-        """The folder `name` in here."""
-        return replace(self, name=posixpath.join(self.name, name))
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def join_remote(url: str, name: str, study: str) -> Remote:
@@ -206,10 +194,10 @@ class StudyFiles:
         if self.remote is not None:
             self.remote.write(name, (self.folder / name).read_bytes())
 
-    def fetch_all(self, folder: str, suffix: str = "") -> None:
+    def fetch_all(self, folder: str, suffix: str) -> None:
         """Fetch each file of a folder whose name ends so, if it is not here."""
         for name in self.remote.entries(folder) if self.remote is not None else ():
-            if name.endswith(suffix) and self.remote.exists(name):
+            if name.endswith(suffix):
                 self.fetch(name)
 
     def forget(self, name: str) -> None:
@@ -217,7 +205,3 @@ class StudyFiles:
         (self.folder / name).unlink(missing_ok=True)
         if self.remote is not None:
             self.remote.remove(name)
-
-    def below(self, name: str) -> "StudyFiles":
-        """The files in the folder `name`."""
-        return StudyFiles(self.folder / name, self.remote and self.remote.below(name))

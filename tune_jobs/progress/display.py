@@ -25,10 +25,6 @@ WIDTH = 100
 """Columns that a plain line of a running job keeps to."""
 
 
-def _one_line(text: str) -> str:
-    return one_line(text, None)
-
-
 def _joined(head: str, tail: str) -> str:
     return f"{head}: {tail}" if tail else head
 
@@ -169,8 +165,8 @@ class Progress:
             sizes: how many of `total` a row of this name stands for, 1 by default.
         """
         begun = self._clock()
-        sizes = {_one_line(name): size for name, size in sizes.items()}
-        stage = self._running = _Stage(_one_line(title), total, done, unit, replaces_failed, sizes, self._table())
+        sizes = {one_line(name, None): size for name, size in sizes.items()}
+        stage = self._running = _Stage(one_line(title, None), total, done, unit, replaces_failed, sizes, self._table())
         try:
             if not self._live:
                 earlier = f", {done} of them from an earlier run" if done else ""
@@ -183,14 +179,14 @@ class Progress:
 
     def started(self, job: str, description: str = "") -> None:
         """A job began, or began again after it was lost."""
-        job, description = _one_line(job), _one_line(description)
+        job, description = one_line(job, None), one_line(description, None)
         again = self._stage.begin(job, description or "starting")
         if not self._live:
             self._short_line(_joined(f"{job} started{' again' if again else ''}", description))
 
     def step(self, job: str, step: int, of: int, note: str = "") -> None:
         """A job is at step `step` of `of` (0: unknown); `note` says what it is doing. Ignored if the job has ended."""
-        stage, job, note, now = self._stage, _one_line(job), _one_line(note), self._clock()
+        stage, job, note, now = self._stage, one_line(job, None), one_line(note, None), self._clock()
         if job in stage.ended:
             return
         if job not in stage.running:
@@ -202,7 +198,7 @@ class Progress:
 
     def finished(self, job: str, state: str, note: str = "", failed: int = 0) -> None:
         """A job ended as complete, cached, pruned or failed; of those for which its row stands so many `failed`."""
-        stage, job, note = self._stage, _one_line(job), _one_line(note)
+        stage, job, note = self._stage, one_line(job, None), one_line(note, None)
         seconds, left = stage.end(job, state, failed), stage.seconds_left()
         if not self._live:
             times = [] if seconds is None else [duration(seconds)]
@@ -214,16 +210,15 @@ class Progress:
 
     def best(self, text: str) -> None:
         """The best result so far."""
-        table, text = self._stage.table, f"best so far: {_one_line(text)}"
+        table, text = self._stage.table, f"best so far: {one_line(text, None)}"
         if not self._live and text != table.best:
             self.say(text)
         table.best = text
 
     def say(self, text: str) -> None:
         """Leave a line: a warning, a decision, a result."""
-        text = _one_line(text)
-        with contextlib.suppress(LookupError):  # an encoding that Python does not know
-            text = text.encode(self._console.encoding, "replace").decode(self._console.encoding)
+        text = one_line(text, None)
+        text = text.encode(self._console.encoding, "replace").decode(self._console.encoding)
         # A pipe has no width: whoever reads it, wraps.
         self._console.print(Text(text), soft_wrap=not self._live)
 

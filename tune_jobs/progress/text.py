@@ -42,7 +42,7 @@ def time_left(seconds: float) -> str:
     return f"about {round(hours)} hours left" if hours < 48 else f"about {round(hours / 24)} days left"
 
 
-def aligned(rows: Sequence[Sequence[str]], indent: int = 2, left: int = 1) -> str:
+def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
     """Rows of cells as lines whose columns are aligned: the first `left` to the left, the others to the right."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
 
@@ -50,7 +50,7 @@ def aligned(rows: Sequence[Sequence[str]], indent: int = 2, left: int = 1) -> st
         cells = [
             cell.ljust(w) if k < left else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))
         ]
-        return (" " * indent + "  ".join(cells)).rstrip()
+        return ("  " + "  ".join(cells)).rstrip()
 
     return "\n".join(map(line, rows))
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from edgenes.detection import risk_coverage
+from tune_jobs.report.figures import reliability_figure
 from tune_jobs.report.image_scores import BEFORE, DEEP, ENSEMBLE, MEMBER, ImageScores, measured
 from tune_jobs.report.page import Drawing, Section, write_page
-from tune_jobs.report.reliability_figure import reliability_figure
 from tune_jobs.report.style import BLUE, GREEN, GREY, VERMILLION, style
 
 COLOURS = {ENSEMBLE: VERMILLION, BEFORE: GREY, DEEP: GREEN, MEMBER: BLUE}
@@ -57,9 +57,8 @@ def model_rows(ensembles: Sequence[str]) -> dict[str, slice]:
     return {name: slice(k, k + 1) for k, name in enumerate(ensembles)} | {MEMBER: slice(len(ensembles), None)}
 
 
-def write(out: Path, evaluation: Evaluation) -> Path:
-    """Write index.html and its tables into a folder; returns the page."""
-    severities, conditions = severity_frame(evaluation), condition_frame(evaluation)
+def write(out: Path, evaluation: Evaluation, severities: pd.DataFrame, conditions: pd.DataFrame) -> Path:
+    """Write index.html and its tables, the frames of severities and conditions too, into a folder; returns the page."""
     curve, confusions = risk_frame(evaluation), confusion_frame(evaluation)
     mistakes = mistake_frame(evaluation)
     clean = severities.iloc[0]

@@ -51,7 +51,5 @@ def style(figure: go.Figure, title: str | None, height: int) -> None:
 
 
 def with_error(value: float, error: float) -> str:
-    """A value and its standard error to three decimals, as far as they are known."""
-    if pd.isna(value):
-        return "not measured"
+    """A value and its standard error, where that is known, to three decimals."""
     return f"{value:.3f}" + ("" if pd.isna(error) else f" ± {error:.3f}")

@@ -19,10 +19,15 @@ from tune_jobs.progress.text import duration
 from tune_jobs.report.cell_drawing import cell_frame, cell_svg
 from tune_jobs.report.comparison import NAMES, comparison, member_rows, origin
 from tune_jobs.report.control_drawing import control_frame, control_svg
-from tune_jobs.report.figures import ensemble_figure, members_frame, weight_figure, weight_frame
+from tune_jobs.report.figures import (
+    ensemble_figure,
+    predictor_frame,
+    predictor_section,
+    reliability_section,
+    weight_figure,
+    weight_frame,
+)
 from tune_jobs.report.page import Drawing, Section, write_page
-from tune_jobs.report.predictor_figures import predictor_frame, predictor_section
-from tune_jobs.report.reliability_figure import reliability_frame, reliability_section
 from tune_jobs.report.style import with_error
 from tune_jobs.study.optuna_study import METRICS, study_objectives
 from tune_jobs.study.trials import own_trials, trials_frame
@@ -31,19 +36,19 @@ from tune_jobs.study.trials import own_trials, trials_frame
 def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> Path:
     """Write report/index.html and its CSV files in the study's folder; returns the page's path."""
     trials = trials_frame(study)
-    if "pruned_value" in trials:
-        trials["value"] = trials["value"].fillna(trials["pruned_value"])
+    trials["value"] = trials["value"].fillna(trials["pruned_value"])
     ran = trials[
         trials["number"].isin([trial.number for trial in own_trials(study)])
     ]  # and not those that others added
     best = study.get_trials(deepcopy=False)[result["chosen"]["number"]]
     rows = comparison(result)
     genotypes = _genotypes(result)
-    optimal, either_input = genotypes["Optimal genotype"], _either_input(result)
+    optimal, either_input = genotypes["Optimal genotype"], result["config"]["either_input"]
     frames = {
         "weights": weight_frame(ran),
         "control": control_frame(best.user_attrs["control_curve"], best.user_attrs.get("candidates", [])),
         "comparison": pd.DataFrame(rows),
+        "reliability": pd.DataFrame(result["calibration"]["reliability"]),
         "members": pd.DataFrame(member_rows(result)),
         "cells": pd.concat(
             cell_frame(genotype, optimal, either_input).assign(cell=title) for title, genotype in genotypes.items()
@@ -55,8 +60,6 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
         frames["importances"] = pd.DataFrame(importances.items(), columns=["parameter", "importance"])
     path = folder / PREDICTOR
     predictor = PerformancePredictor.load(path) if path.exists() else None
-    if "calibration" in result:  # an older study has none
-        frames["reliability"] = reliability_frame(result["calibration"])
     if predictor is not None:
         frames["predictor"] = predictor_frame(predictor)
     sections = [
@@ -64,7 +67,7 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
             "The ensemble and its baselines",
             "Each dot is the test accuracy, its bar one standard error over the test images. Differences below two "
             "standard errors may be chance.",
-            ensemble_figure(members_frame(rows)),
+            ensemble_figure(frames["comparison"]),
             _table(rows),
         ),
         Section(
@@ -72,7 +75,7 @@ def write_report(folder: Path, study: optuna.Study, result: dict[str, Any]) -> P
             "Networks of the ensemble, chosen on V; dashed edges are not in the optimal genotype.",
             table=_members(result, genotypes),
         ),
-        *([reliability_section(result["calibration"])] if "calibration" in result else []),
+        reliability_section(result["calibration"]),
         *([] if predictor is None else [predictor_section(predictor)]),
         Section(
             "Accuracy against the penalty's weight c",
@@ -128,15 +131,14 @@ def _headline(result: dict[str, Any]) -> list[str]:
         f"error {result['control_error']:.2f}), the best of the finalists after full retraining. The best of the "
         f"sweep, after short ones, was trial {result['best_of_sweep']['number']}."
     ]
-    if result["config"].get("smoke_test"):
+    if result["config"]["smoke_test"]:
         sentences.insert(0, "A smoke test: its networks are hardly trained, so that its numbers mean nothing.")
     if result.get("ended"):
         sentences.append(f"The sweep ended after {result['trials']} trials: {result['ended']}.")
     if not result["feasible"]:
         sentences.append("No trial was feasible: the one with the least control error was taken.")
-    if "seconds" in result:
-        stages = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in result["seconds"].items())
-        sentences.append(f"The study took {duration(sum(result['seconds'].values()))}: {stages}.")
+    stages = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in result["seconds"].items())
+    sentences.append(f"The study took {duration(sum(result['seconds'].values()))}: {stages}.")
     rivals = [row for row in comparison(result) if row["name"] == NAMES["random_ensemble"]]
     if rivals:
         difference = test - rivals[0]["test"]
@@ -166,12 +168,9 @@ def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
 def _members(result: dict[str, Any], genotypes: dict[str, Genotype]) -> pd.DataFrame:
     """The members' table, each with a small picture of its cells."""
     optimal, *cells = genotypes.values()
-    drawings = [Drawing(cell_svg(cell, optimal, either_input=_either_input(result))) for cell in cells]
+    either_input = result["config"]["either_input"]
+    drawings = [Drawing(cell_svg(cell, optimal, either_input=either_input)) for cell in cells]
     return _table(member_rows(result)).assign(cell=drawings)
-
-
-def _either_input(result: dict[str, Any]) -> bool:
-    return result["config"].get("either_input", False)  # an older study has none
 
 
 def _genotypes(result: dict[str, Any]) -> dict[str, Genotype]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 
 from edgenes.checkpoint import write_json
 from edgenes.data.dataset import Dataset
@@ -46,7 +48,7 @@ from tune_jobs.stages.warm_start import earlier_study, take_search, teach
 from tune_jobs.study.enqueued import enqueued
 from tune_jobs.study.folder import HOME, check_owner, home_of, identify, prepare_folder, study_files, write_errors
 from tune_jobs.study.limits import planned_trials
-from tune_jobs.study.optuna_study import open_study
+from tune_jobs.study.optuna_study import METRICS, open_study
 from tune_jobs.study.postgres_lock import database_lock
 from tune_jobs.study.result import archive_result, finished
 from tune_jobs.study.saved import (
@@ -60,9 +62,9 @@ from tune_jobs.study.saved import (
 from tune_jobs.study.space import search_space
 from tune_jobs.study.storage import storage_reference
 from tune_jobs.study.trials import IDENTIFIER, choice, finished_trials
-from tune_jobs.watch.callbacks import Watch, optuna_command
-from tune_jobs.watch.loggers import check_loggers
-from tune_jobs.watch.names import job_config
+from tune_jobs.watch.loggers import check_loggers, log_result
+from tune_jobs.watch.metrics import Metrics
+from tune_jobs.watch.names import job_config, optuna_command
 
 
 @dataclass(frozen=True)
@@ -132,8 +134,7 @@ def run_sweep(config: SweepConfig, data: Dataset | None = None, progress: Progre
 
         job = job_config(folder, data.name)
         with ray_cluster(config.execution, job, progress) as nodes, terminations():  # after Ray has set its own handler
-            watch = Watch(folder, config.execution.log, study)
-            run = Run(config.execution, data, progress, check, nodes, files, watch)
+            run = Run(config.execution, data, progress, check, nodes, files, Metrics(folder.name, study))
             run.check_resources()
             *_, predictions = prediction_bytes(config, data)
             progress.say(f"Data: {data.name}; {predictions}.")
@@ -145,7 +146,7 @@ def run_sweep(config: SweepConfig, data: Dataset | None = None, progress: Progre
         result |= {"seconds": stage_seconds(folder), "config": config.to_dict(), **environment()}
         from tune_jobs.report.sweep_report import write_report  # plotly would delay the start
 
-        watch.log_result(result)
+        log_result(config.execution.log, folder, result)
         reached("results complete")
         write_report(folder, study, result)
         reached("report written")
@@ -160,7 +161,7 @@ def open_optuna(config: SweepConfig, data: Dataset, url: str) -> optuna.Study:
     def claim(study: optuna.Study) -> None:
         identify(study, check_owner(study, config.folder, redact(url), inside=config.storage is None))
 
-    return open_study(
+    study = open_study(
         study_name(config),
         url,
         space=search_space(config.search.estimator),
@@ -173,6 +174,10 @@ def open_optuna(config: SweepConfig, data: Dataset, url: str) -> optuna.Study:
         enqueue=[enqueued(params, search_space(config.search.estimator)) for params in config.enqueued],
         claim=claim,
     )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names([METRICS[name] for name in config.objectives])
+    return study
 
 
 def _stages(run: Run, config: SweepConfig, study: optuna.Study, place: Workplace) -> dict[str, Any]:
@@ -189,7 +194,9 @@ def _stages(run: Run, config: SweepConfig, study: optuna.Study, place: Workplace
     with _timed(folder, "finalists"):
         best, allowed, full = finalists_stage(run, context, study, config.finalists, config.baselines)
     named = choice(study, best)
-    run.watch.note_choice({name: trial["number"] for name, trial in named.items()})
+    from tune_jobs.watch.pictures import note_choice  # plotly and boto3 would delay the start
+
+    note_choice(study, {name: trial["number"] for name, trial in named.items()})
     reached("finalists finished")
     candidates = {"sweep": sweep_hits(study), "finalists": full}
     for stage, hits in candidates.items():

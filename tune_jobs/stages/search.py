@@ -8,7 +8,7 @@ from edgenes.checkpoint import write_text
 from edgenes.methods.budget import Setting
 from edgenes.methods.cost import search_work
 from edgenes.methods.halving import best_by_halving
-from edgenes.methods.survey import Measured, loss_on_h, optimal_genotype, survey
+from edgenes.methods.survey import Measured, losses_on_h, optimal_genotype, survey
 from edgenes.methods.trainer import Member
 from edgenes.metrics import accuracy
 from edgenes.predictor import PerformancePredictor
@@ -97,7 +97,7 @@ def survey_stage(run: Run, place: Workplace, setting: Setting) -> PerformancePre
 
 def survey_job(job: Job, bench: Bench) -> dict[str, Any]:
     """Retrain a genotype shortly on W and score it on H."""
-    loss = loss_on_h(Member.from_dict(job["member"]), bench.trainer)
+    [loss] = losses_on_h([Member.from_dict(job["member"])], bench.trainer)
     return {"loss": loss, "note": f"loss {loss:.3f}"}
 
 

@@ -14,6 +14,7 @@ from tune_jobs.execution.recording import RecordCallback, StudyPruning
 from tune_jobs.execution.run import Run
 from tune_jobs.execution.searcher import StudySearcher
 from tune_jobs.execution.worker import CHECKPOINT_SECONDS, Reporter, outcome_of, resume_state, send, use_resources
+from tune_jobs.files.environment import commit
 from tune_jobs.files.layout import TRIALS_TABLE
 from tune_jobs.messages import Report
 from tune_jobs.progress.display import Progress
@@ -61,6 +62,10 @@ def sweep_stage(run: Run, config: SweepConfig, study: optuna.Study, context: Stu
         return time.monotonic() - begin
 
     if finished_trials(study) < config.trials and not ended_early(config, study, seconds()):
+        # Only now: plotly, boto3 and optuna-dashboard would delay a study's start.
+        from tune_jobs.watch.pictures import Album, note_once, study_note
+
+        note_once(study, study_note(config, commit()))
         startup = max(4, config.trials // 4)
         cap = max(4, config.trials // 2) + failed_trials(study)
         searcher = StudySearcher(
@@ -72,7 +77,7 @@ def sweep_stage(run: Run, config: SweepConfig, study: optuna.Study, context: Stu
             files=run.files,
             check=run.check,
             ended=lambda: limit(config, study, seconds()) is not None,
-            before_tell=run.watch.album(config, context.optimal),
+            before_tell=Album(config, context.optimal),
         )
         with run.progress.stage(
             "Sweep", config.trials, min(finished_trials(study), config.trials), replaces_failed=True

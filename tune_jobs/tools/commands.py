@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
+from edgenes.selection import CALIBRATIONS, CRITERIA
 from tune_jobs.tools.cluster_file import FILES
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -156,12 +157,12 @@ class Reselect(WithData, StudyCommand):
     selection: str | None = None
     """Method that chooses the members: exact, beam, diverse, greedy, greedy-with-replacement, top or weighted; auto is
     exact where that takes about a minute at most, else greedy; by default the study's."""
-    calibration: str | None = None
-    """none, temperature or vector; by default the study's."""
+    calibration: Literal[*CALIBRATIONS] | None = None
+    """By default the study's."""
     best_prefix: bool = False
     """Take the best ensemble of all sizes up to --size."""
-    criterion: str | None = None
-    """nll or accuracy; by default the study's."""
+    criterion: Literal[*CRITERIA] | None = None
+    """By default the study's."""
     select_under: Literal["clean", "shift"] = "clean"
     """Images that choose and calibrate: V, or with shift V and a corrupted picture of each of its images."""
     device: Device = "auto"

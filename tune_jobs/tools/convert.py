@@ -14,7 +14,7 @@ from edgenes.metrics import summary
 from tune_jobs.errors import StudyError
 from tune_jobs.progress.text import aligned
 from tune_jobs.tools.commands import Convert
-from tune_jobs.tools.folder import channels_last, data_of, ensemble_file
+from tune_jobs.tools.folder import channels_last, data_of, ensemble_file, new_place
 
 IMAGES = 8
 TOLERANCE = 1e-5
@@ -27,8 +27,7 @@ def run(command: Convert) -> dict[str, Any]:
     if command.int8 and command.to != "onnx":
         raise ConfigError("--int8 is of ONNX only: give --to onnx.")
     ensemble = Ensemble.load(ensemble_file(command.ensemble))
-    if command.out.exists():
-        raise StudyError(f"{command.out} is there already, and is not overwritten: give another --out, or remove it.")
+    new_place(command.out)
     data = data_of(ensemble, command.dataset, command.root) if command.int8 else None
     shape = (ensemble.image_size, ensemble.image_size, ensemble.mean.shape[1])
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, *shape), dtype=np.uint8)

@@ -19,7 +19,7 @@ from tune_jobs.progress.text import aligned
 from tune_jobs.stages.trial import milliseconds
 from tune_jobs.study.saved import open_saved
 from tune_jobs.tools.commands import Distill
-from tune_jobs.tools.folder import channels_last, ensemble_file, study_of
+from tune_jobs.tools.folder import channels_last, ensemble_file, new_place, study_of
 from tune_jobs.tools.machine import choose_device, progress_line, threads
 
 
@@ -42,9 +42,7 @@ def run(command: Distill) -> dict[str, Any]:
     config = replace(config, device=device, epochs=config.epochs if command.epochs is None else command.epochs)
     about = {"ensemble": teacher, "member": number + 1, "epochs": config.epochs}
     name = f"distilled-{teacher[:8]}-member-{number + 1}-epochs-{config.epochs}"
-    target = (command.out or study / "ensembles" / name).absolute()
-    if target.exists():
-        raise StudyError(f"{target} is there already, and is not overwritten: give another --out, or remove it.")
+    target = new_place(command.out or study / "ensembles" / name)
 
     method = saved.config.calibration
 

@@ -79,12 +79,10 @@ Finding = dict[str, str]
 def run(command: Doctor) -> dict[str, Any]:
     """Read every file of the study; {"folder", "driven", "sound", "findings", "notes"}."""
     folder = Path(command.study).absolute()
-    if not folder.is_dir():
-        raise StudyError(f"there is no study in {folder}: give the folder that --out named, or runs/anneal-DATASET.")
     refuse_experiment(folder)
     check_version(folder)
     if not any((folder / name).exists() for name in (CONFIG, DATABASE, "trials", "search")):
-        raise StudyError(f"there is no study in {folder}: it holds none of a study's files.")
+        raise StudyError(f"there is no study in {folder}: give the folder that --out named, or runs/anneal-DATASET.")
     holder = driver(folder)
     driven = holder is not None and holder["state"] == "alive"
     notes = []

@@ -10,10 +10,8 @@ from edgenes.checkpoint import read_json
 from edgenes.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from edgenes.data.dataset import Dataset, Part
 from edgenes.errors import CheckpointError, ConfigError, DivergedError
-from edgenes.selection import CALIBRATIONS, CRITERIA, METHODS
 from edgenes.space.hypernetwork import Hypernetwork
 from edgenes.training.retraining import predict
-from edgenes.validation import check_choice
 from tune_jobs.errors import StudyError
 from tune_jobs.files.layout import FINALISTS, HYPERNETWORK, file_digest
 from tune_jobs.files.stored_trainer import CANDIDATE, network_of
@@ -26,6 +24,7 @@ from tune_jobs.study.optuna_study import study_seed, trial_seed
 from tune_jobs.study.result import read_result, read_test, test_reads
 from tune_jobs.study.saved import SavedStudy, open_saved
 from tune_jobs.tools.commands import Reselect
+from tune_jobs.tools.folder import new_place
 from tune_jobs.tools.machine import Show, choose_device, progress_line, threads
 
 
@@ -44,9 +43,7 @@ def run(command: Reselect) -> dict[str, Any]:
     )
     number, path = find_hypernetwork(saved, context, command.trial)
     wanted["trial"] = number
-    target = (command.out or saved.folder / "ensembles" / folder_name(wanted)).absolute()
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise StudyError(f"{target} is there already, and is not overwritten: give another --out, or remove it.")
+    target = new_place(command.out or saved.folder / "ensembles" / folder_name(wanted))
     digest = file_digest(path)
     drawn = context.candidates(Hypernetwork.load(path), trial_seed(study_seed(saved.study), number), low, high)
     if len(drawn) < size:
@@ -92,26 +89,23 @@ def run(command: Reselect) -> dict[str, Any]:
 
 def asked_for(command: Reselect, saved: SavedStudy) -> dict[str, Any]:
     """The command's settings, the study's where it gives none; raises ConfigError for what cannot be."""
-    config = saved.config
-    for option, number in (("--size", command.size), ("--candidates", command.candidates)):
-        if number is not None and number < 1:
-            raise ConfigError(f"{option} must be at least 1, got {number}.")
-    size, count = command.size or config.budget.ensemble_size, command.candidates or config.budget.candidates
-    if size > count:
-        raise ConfigError(f"--size {size} is more than --candidates {count}: draw more, or choose fewer.")
-    named = {
-        "criterion": command.criterion or config.budget.criterion,
-        "selection": command.selection or config.budget.selection,
-        "calibration": command.calibration or config.calibration,
+    budget = saved.config.budget
+    own = {
+        "size": budget.ensemble_size,
+        "candidates": budget.candidates,
+        "criterion": budget.criterion,
+        "selection": budget.selection,
+        "calibration": saved.config.calibration,
     }
-    for (option, value), known in zip(named.items(), (CRITERIA, tuple(METHODS), CALIBRATIONS), strict=True):
-        check_choice(f"--{option}", value, known)
-    lambdas = list(parse_range(command.lambdas, config.space.max_edges))
+    given = {name: getattr(command, name) for name in own}
+    asked = {name: own[name] if value is None else value for name, value in given.items()}
+    if asked["size"] > asked["candidates"]:
+        raise ConfigError(
+            f"--size {asked['size']} is more than --candidates {asked['candidates']}: draw more, or choose fewer."
+        )
     return {
-        "lambda": lambdas,
-        "size": size,
-        "candidates": count,
-        **named,
+        "lambda": list(parse_range(command.lambdas, saved.config.space.max_edges)),
+        **asked,
         "best_prefix": command.best_prefix,
         "select_under": command.select_under,
     }

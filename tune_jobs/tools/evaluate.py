@@ -1,7 +1,7 @@
 """An ensemble on labelled data, on corrupted images and on strange ones, with a page."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from edgenes.data.dataset import Dataset, Part
 from edgenes.data.images import resize
 from edgenes.ensemble import Ensemble
 from edgenes.errors import CheckpointError, ConfigError, DataError
-from tune_jobs.config.data import DataOptions
 from tune_jobs.errors import StudyError
 from tune_jobs.files.layout import file_digest
 from tune_jobs.files.study_files import StudyFiles
@@ -29,8 +28,8 @@ from tune_jobs.stages.ensemble import deep_ensemble
 from tune_jobs.study.result import read_test, test_reads
 from tune_jobs.study.saved import open_saved
 from tune_jobs.tools.commands import Evaluate
-from tune_jobs.tools.folder import ensemble_file, study_of
-from tune_jobs.tools.machine import progress_line
+from tune_jobs.tools.folder import data_options, ensemble_file, study_of
+from tune_jobs.tools.machine import choose_device, progress_line
 
 DETECTORS = "uncertainties of strange images"
 
@@ -53,14 +52,15 @@ class Condition:
     name: str
     severity: int
     digest: str
-    make: Callable[[], tuple[np.ndarray, np.ndarray]]
+    labels: np.ndarray
+    make: Callable[[], np.ndarray]
 
 
 def run(command: Evaluate) -> dict[str, Any]:
     """Score the ensemble on each condition, and write the page and its tables."""
     path = ensemble_file(command.ensemble.absolute())
     ensemble, digest = Ensemble.load(path), file_digest(path)
-    device = "cuda" if command.device != "cpu" and torch.cuda.is_available() else "cpu"
+    device = choose_device(None, command.device)
     clean = labelled(command, ensemble, path)
     deep, why = deep_of(path, len(ensemble.networks), device, clean.data)
     models, notes = Models(ensemble.to(device), deep), [*clean.notes, *why]
@@ -78,8 +78,7 @@ def run(command: Evaluate) -> dict[str, Any]:
             found = ImageScores.load(stored)
             cached += found is not None
             if found is None:
-                pictures, truth = each.make()
-                found = ImageScores.of(models.of(pictures)[0], truth)
+                found = ImageScores.of(models.of(each.make())[0], each.labels)
                 found.save(stored)
             scores[each.name, each.severity] = found
         for k, name in enumerate(command.ood, start=len(conditions) + 1):
@@ -99,7 +98,8 @@ def run(command: Evaluate) -> dict[str, Any]:
         ensemble.class_names,
         notes=notes,
     )
-    page = write(command.out, evaluation)
+    severities, by_condition = severity_frame(evaluation), condition_frame(evaluation)
+    page = write(command.out, evaluation, severities, by_condition)
     return {
         "page": str(page),
         "ensemble": digest,
@@ -107,8 +107,8 @@ def run(command: Evaluate) -> dict[str, Any]:
         "part": clean.part,
         "images": len(clean.labels),
         "cached": cached,
-        "severities": severity_frame(evaluation).to_dict("records"),
-        "conditions": condition_frame(evaluation).to_dict("records"),
+        "severities": severities.to_dict("records"),
+        "conditions": by_condition.to_dict("records"),
         "ood": ood,
         "notes": notes,
     }
@@ -119,15 +119,9 @@ def labelled(command: Evaluate, ensemble: Ensemble, path: Path) -> Labelled:
 
     The test images of the ensemble's own study are read only by name, and the read is recorded in the study's folder.
     """
-    config = ensemble.card.get("config", {})
-    own = command.dataset in (None, config.get("dataset"))
-    if own and not config:
-        raise ConfigError("the ensemble does not say which data it is of: give --dataset.")
-    asked = {each.name: config[each.name] for each in fields(DataOptions) if each.name in config} if own else {}
-    asked |= {"dataset": command.dataset} if command.dataset else {}
-    asked |= {"root": command.root} if command.root else {}
-    asked |= {"skip_broken": True} if command.skip_broken else {}
-    data = DataOptions(**asked | {"download": command.download, "image_size": ensemble.image_size}).load()
+    own = command.dataset in (None, ensemble.card.get("config", {}).get("dataset"))
+    asked = {name: getattr(command, name) for name in ("dataset", "root", "download", "skip_broken")}
+    data = data_options(ensemble, own, **asked).load()
     unknown = [name for name in data.class_names if name not in ensemble.class_names]
     if unknown:
         raise DataError(
@@ -183,55 +177,47 @@ def shifted(command: Evaluate, ensemble: Ensemble, images: np.ndarray, labels: n
         digest = key(images, labels, file_digest(Path(corruptions.__file__)))
         for name in CORRUPTIONS:
             for severity in SEVERITIES:
-                make = partial(_corrupted, images, labels, name, severity)
-                yield Condition(name, severity, digest, make)
-
-
-def _corrupted(images: np.ndarray, labels: np.ndarray, name: str, severity: int) -> tuple[np.ndarray, np.ndarray]:
-    return corrupt(images, name, severity), labels
+                yield Condition(name, severity, digest, labels, partial(corrupt, images, name, severity))
 
 
 def published(folder: Path, ensemble: Ensemble) -> Iterator[Condition]:
     """Those of the fifteen corruptions that lie in a folder of CIFAR-10-C or CIFAR-100-C; raises DataError."""
-    labels = _array(folder / "labels.npy", 1)
-    names = [name for name in CORRUPTIONS if (folder / f"{name}.npy").exists()]
-    if not names or not len(labels) or len(labels) % len(SEVERITIES):
+    paths = {name: folder / f"{name}.npy" for name in ("labels", *CORRUPTIONS)}
+    arrays = {name: _array(path) for name, path in paths.items() if path.exists() or name == "labels"}
+    labels = arrays.pop("labels")
+    odd = [name for name, a in arrays.items() if a.dtype != np.uint8 or a.ndim != 4 or len(a) != labels.size]
+    if not arrays or odd or not labels.size or labels.size % len(SEVERITIES):
         raise DataError(
-            f"{folder} should hold NAME.npy of CIFAR-10-C or CIFAR-100-C, fog.npy for one, and labels.npy with as many "
-            f"labels for each of 5 severities; got {len(labels)} labels and {len(names)} known names."
+            f"{folder} should hold NAME.npy of CIFAR-10-C or CIFAR-100-C, fog.npy for one, uint8 (N, 32, 32, 3), and "
+            f"labels.npy with as many labels for each of 5 severities; got {labels.size} labels and {len(arrays)} "
+            "known names" + "".join(f", {name}.npy {arrays[name].dtype} {arrays[name].shape}" for name in odd)
         )
     if labels.min() < 0 or labels.max() >= len(ensemble.class_names):
         raise DataError(f"labels.npy has the label {labels.max()}, the ensemble {len(ensemble.class_names)} classes.")
-    each = len(labels) // len(SEVERITIES)
-    for name in names:
-        pictures = _array(folder / f"{name}.npy", 4)
-        if pictures.dtype != np.uint8 or len(pictures) != len(labels):
-            raise DataError(f"{folder / name}.npy should be uint8 ({len(labels)}, 32, 32, 3), got {pictures.shape}.")
+    each = labels.size // len(SEVERITIES)
+    for name, pictures in arrays.items():
         for severity in SEVERITIES:
             rows = slice((severity - 1) * each, severity * each)
-            make = partial(_published, pictures[rows], labels[rows].astype(np.int64), ensemble)
-            yield Condition(name, severity, key(pictures[rows], labels[rows]), make)
+            make = partial(_published, pictures[rows], ensemble)
+            yield Condition(name, severity, key(pictures[rows], labels[rows]), labels[rows].astype(np.int64), make)
 
 
-def _published(pictures: np.ndarray, labels: np.ndarray, ensemble: Ensemble) -> tuple[np.ndarray, np.ndarray]:
-    return fitted(resize(pictures, ensemble.image_size).transpose(0, 3, 1, 2), ensemble), labels
+def _published(pictures: np.ndarray, ensemble: Ensemble) -> np.ndarray:
+    return fitted(resize(pictures, ensemble.image_size).transpose(0, 3, 1, 2), ensemble)
 
 
-def _array(path: Path, axes: int) -> np.ndarray:
+def _array(path: Path) -> np.ndarray:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path} cannot be read as an array of numpy ({error}).") from error
-    if array.ndim != axes:
-        raise DataError(f"{path} should have {axes} axes, got {array.shape}.")
-    return array
 
 
 def strange(name: str, command: Evaluate, ensemble: Ensemble, images: np.ndarray) -> np.ndarray:
     """Images (N, C, S, S) that the ensemble was not made for: made of known ones, or the test part of other data."""
     if name in STRANGE:
         return STRANGE[name](images)
-    options = DataOptions(dataset=name, root=command.root, download=command.download, image_size=ensemble.image_size)
+    options = data_options(ensemble, own=False, dataset=name, root=command.root, download=command.download)
     return fitted(options.load().test.images, ensemble)
 
 

@@ -27,7 +27,7 @@ from tune_jobs.progress.text import size_text
 from tune_jobs.study.saved import SavedStudy, open_saved, storage_url, study_name
 from tune_jobs.study.storage import SQLITE_TIMEOUT, plain_reason, storage_file, storage_from
 from tune_jobs.tools.commands import Export
-from tune_jobs.tools.folder import contents
+from tune_jobs.tools.folder import contents, new_place
 from tune_jobs.watch.pictures import copy_notes
 
 KIND, FORMAT = "edgenes-study", 1
@@ -37,9 +37,7 @@ CHECKPOINT = r"ray/[^/]+/trial-({})-[^/]+/checkpoint_\d+/.+"
 
 def run(command: Export) -> dict[str, Any]:
     """Write the archive; the study may be running."""
-    saved, target = open_saved(command.study, command.storage), command.archive.absolute()
-    if target.exists():
-        raise StudyError(f"{target} exists: remove it, or give another name.")
+    saved, target = open_saved(command.study, command.storage), new_place(command.archive)
     if target.is_relative_to(saved.folder):
         raise StudyError(f"{target} lies in the study itself: give a file outside of {saved.folder}.")
     try:
@@ -68,13 +66,10 @@ def trials_text(trials: dict[str, int]) -> str:
 
 
 def travels(name: str) -> bool:
-    """Whether an archive may hold a file of this name beside the database."""
+    """Whether an archive holds a file of this name, beside the database and checkpoints."""
     own = name in (DRIVER, MANIFEST) or name.endswith(".lock") or is_temporary(name) or is_damaged(name)
     # Other programs than ours write these logs and databases, and libraries that trust them read them: they stay.
-    alien = name.startswith(("mlflow/", "wandb/")) or re.fullmatch(r"study\.db(-\w+)?", name)
-    if own or alien:
-        return False
-    return not name.startswith("ray/") or re.fullmatch(CHECKPOINT.format(r"\d+"), name) is not None
+    return not own and re.match(r"(mlflow|wandb|ray)/|study\.db(-\w+)?\Z", name) is None
 
 
 def _pack(saved: SavedStudy, work: Path) -> dict[str, Any]:
@@ -92,7 +87,7 @@ def _pack(saved: SavedStudy, work: Path) -> dict[str, Any]:
     left_out += [f"{name}: MLflow's own database is not exported" for name in found.matching(r"mlflow/.*")]
     left_out += [f"{name}: W&B's own log is not exported" for name in found.matching(r"wandb/.*\.wandb")]
     storage = storage_file(storage_url(saved.config))
-    files = [name for name in found.files if travels(name) and not name.startswith("ray/")]
+    files = [name for name in found.files if travels(name)]
     digests: dict[str, dict[str, str]] = {}
     with tarfile.open(work / "archive.tar", "w", format=tarfile.PAX_FORMAT) as tar:
         for name in (DATABASE, *checkpoints, *files):

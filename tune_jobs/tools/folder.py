@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from edgenes.data.dataset import Dataset
 from edgenes.ensemble import Ensemble
 from edgenes.errors import ConfigError, DataError
 from tune_jobs.config.data import DataOptions
+from tune_jobs.errors import StudyError
 from tune_jobs.files.layout import CONFIG, DRIVER, ENSEMBLE_FOLDER
 from tune_jobs.files.lease import STALE, read_driver
 from tune_jobs.files.stored_trainer import candidate_key
@@ -32,9 +34,30 @@ def ensemble_file(place: Path) -> Path:
     return ensemble_files.ensemble_file(inside if inside.is_dir() else place)
 
 
+def new_place(path: Path) -> Path:
+    """`path`, absolute, for what is to be written there; raises StudyError if anything but an empty folder is there."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise StudyError(f"{path} is there already, and is not overwritten: give another name, or remove it.")
+    return path.absolute()
+
+
 def study_of(ensemble: Path) -> Path | None:
     """The folder of the study in which a file of an ensemble lies, if it lies in one."""
     return next((folder for folder in ensemble.parents[1:3] if (folder / CONFIG).exists()), None)
+
+
+def data_options(ensemble: Ensemble, own: bool, **options: Any) -> DataOptions:
+    """How data are read for the ensemble: as in its study if they are its `own`, but for `options` that are given.
+
+    Nothing is downloaded unless they say so. Raises ConfigError where nothing says which data.
+    """
+    config = ensemble.card.get("config", {}) if own else {}
+    found = {each.name: config[each.name] for each in fields(DataOptions) if each.name in config}
+    found |= {"download": False, "image_size": ensemble.image_size}
+    found |= {name: value for name, value in options.items() if value}
+    if "dataset" not in found:
+        raise ConfigError("the ensemble does not say which data it is of: give --dataset.")
+    return DataOptions(**found)
 
 
 def data_of(ensemble: Ensemble, dataset: str | None = None, root: Path | None = None) -> Dataset:
@@ -42,14 +65,7 @@ def data_of(ensemble: Ensemble, dataset: str | None = None, root: Path | None = 
 
     Raises ConfigError where neither says which, DataError where the images or classes are others.
     """
-    config = ensemble.card.get("config", {})
-    if not (dataset or config):
-        raise ConfigError("the ensemble does not say which data it is of: give --dataset.")
-    options = {each.name: config[each.name] for each in fields(DataOptions) if each.name in config}
-    options |= {"image_size": ensemble.image_size, "download": False}
-    options |= {"dataset": dataset} if dataset else {}
-    options |= {"root": root} if root else {}
-    data = DataOptions(**options).load().without_test()
+    data = data_options(ensemble, own=True, dataset=dataset, root=root).load().without_test()
     if data.class_names != ensemble.class_names or data.channels != ensemble.mean.shape[1]:
         raise DataError(
             f"{data.name} has {data.classes} classes and images of {data.channels} channels that are not those of the "
@@ -68,7 +84,6 @@ def channels_last(images: np.ndarray) -> np.ndarray:
 class Contents:
     """Files below a folder, {name with /: bytes}, and what is neither a file nor a folder; links are not followed."""
 
-    folder: Path
     files: dict[str, int]
     others: list[str]
 
@@ -95,7 +110,7 @@ def contents(folder: Path) -> Contents:
                 files[path.relative_to(folder).as_posix()] = status.st_size
             elif not stat.S_ISDIR(status.st_mode):
                 others.append(path.relative_to(folder).as_posix())
-    return Contents(folder, files, others)
+    return Contents(files, others)
 
 
 def driver(folder: Path) -> dict[str, Any] | None:
@@ -113,7 +128,7 @@ def driver(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None  # it ended in this very moment
     state = "alive" if abs(age) < STALE else "silent"  # a clock that was put back may have left it in the future
-    if record.get("host") == socket.gethostname() and not _runs(record.get("pid")):
+    if record.get("host") == socket.gethostname() and not _runs(record.get("pid", 0)):
         state = "dead"
     try:
         seconds = (datetime.now(UTC) - datetime.fromisoformat(record.get("started"))).total_seconds()
@@ -128,23 +143,14 @@ def driver(folder: Path) -> dict[str, Any] | None:
     }
 
 
-def _runs(pid: Any) -> bool:
-    if not isinstance(pid, int) or pid <= 0:
-        return False
+def _runs(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        pass
+        return True
     return True
-
-
-@dataclass(frozen=True)
-class _Digest:
-    """What a prediction's key needs of a data set."""
-
-    digest: str
 
 
 def full_retrainings(saved: SavedStudy) -> dict[str, Entry]:
@@ -153,6 +159,6 @@ def full_retrainings(saved: SavedStudy) -> dict[str, Entry]:
     Raises CheckpointError if a finalist's hypernetwork is missing or damaged.
     """
     context = saved.context()
-    data: Any = _Digest(saved.data_digest)
+    data: Any = SimpleNamespace(digest=saved.data_digest)  # what a key needs of a data set
     entries = all_members(context, saved.finalists(), saved.config.baselines)
     return {candidate_key(entry.member.config, data, entry.member.genotype): entry for entry in entries}

@@ -45,14 +45,14 @@ def recorded_device(saved: SavedStudy) -> str:
     return "cuda" if recorded_environment(saved.folder).get("gpus") and execution.gpus_per_trial != 0 else "cpu"
 
 
-def choose_device(saved: SavedStudy, asked: str) -> str:
-    """The device to compute on; "auto" is the study's own, or the CPU where that is not there. Raises ConfigError."""
+def choose_device(saved: SavedStudy | None, asked: str) -> str:
+    """The device to compute on; "auto" is the study's own, without a study a GPU, else the CPU. Raises ConfigError."""
     there = torch.cuda.is_available()
     if asked == "cuda" and not there:
         raise ConfigError("--device cuda needs a GPU that PyTorch can use, and there is none here: leave it out.")
     if asked != "auto":
         return asked
-    return "cuda" if there and recorded_device(saved) == "cuda" else "cpu"
+    return "cuda" if there and (saved is None or recorded_device(saved) == "cuda") else "cpu"
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import math
 import re
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from edgenes.checkpoint import load_checkpoint
-from edgenes.errors import CheckpointError, ConfigError, EdgeNESError
+from edgenes.errors import ConfigError
 from tune_jobs.errors import StudyError
+from tune_jobs.execution.worker import outcome_of
 from tune_jobs.files.curves import CurveWriter, read_curve
 from tune_jobs.files.layout import PREDICTOR, curve_path
 from tune_jobs.files.study_files import StudyFiles
@@ -110,8 +112,6 @@ def record_of(saved: SavedStudy, trial: FrozenTrial) -> tuple[Curve, Outcome, li
     attributes, path = trial.user_attrs, saved.context().hypernetwork(trial.number)
     if trial.state == TrialState.RUNNING and not curve:
         raise StudyError(f"trial {trial.number} is running and has recorded nothing yet: try again later.")
-    if not curve:
-        notes.append("the trial's curve is missing or empty: only the outcome is compared")
     if attributes.get("out_of_memory"):
         notes.append("the trial ran out of memory and continued in smaller pieces: its replay may differ")
     outcome: Outcome = {"state": trial.state.name}
@@ -131,7 +131,7 @@ def record_of(saved: SavedStudy, trial: FrozenTrial) -> tuple[Curve, Outcome, li
     return curve, outcome, notes
 
 
-class _Enough(Exception):
+class _Enough(BaseException):
     """The replay has reached the end of the record."""
 
 
@@ -155,23 +155,20 @@ def run_again(saved: SavedStudy, trial: FrozenTrial, device: str, recorded: Curv
 
         outcome: Outcome = {}
         try:
-            ended = run_trial(context, data, trial.number, seed, with_derived(trial.params), report)
-            writer.append(path, ended.record())
-            settled = ended.settled()
+            run = partial(run_trial, context, data, trial.number, seed, with_derived(trial.params), report)
+            ended = outcome_of(run).settled()
+            if ended.status is Status.UNWRITABLE:  # this folder's disk is full, which says nothing about the trial
+                raise StudyError(ended.reason)
+            if ended.step is not None:
+                writer.append(path, ended.record())
             outcome = {name: ended.attributes[name] for name in ATTRIBUTES if name in ended.attributes}
-            outcome["state"] = _STATES[settled.status]
-            if settled.status is Status.COMPLETE:
-                outcome["value"] = settled.value
+            outcome["state"] = _STATES[ended.status]
+            if ended.status is Status.COMPLETE:
+                outcome["value"] = ended.value
             else:
-                outcome["reason"] = settled.reason
+                outcome["reason"] = ended.reason
         except _Enough:
             outcome = {} if last is not None else {"state": "PRUNED"}
-        except CheckpointError:  # this folder's disk is full, which says nothing about the trial
-            raise
-        except EdgeNESError as error:
-            outcome = {"state": "FAIL", "reason": str(error)}
-        except Exception as error:  # the trial's own failure, perhaps the recorded one
-            outcome = {"state": "FAIL", "reason": f"{type(error).__name__}: {error}"}
         file = context.hypernetwork(trial.number)
         if file.exists():
             outcome["hypernetwork"] = load_checkpoint(file, "hypernetwork")

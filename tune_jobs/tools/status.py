@@ -97,7 +97,7 @@ def _retrainings(saved: SavedStudy) -> dict[str, int]:
 
 def _has_weights(path: Path) -> bool:
     try:
-        return has_weights(read_artifact(CANDIDATE, path)[0].value)
+        return has_weights(read_artifact(CANDIDATE, path).value)
     except CheckpointError:
         return False
 

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -149,13 +148,9 @@ def authenticated(call: Call, target: str) -> Call:
 def _asks_for_token(dashboard: str) -> bool:
     try:
         urllib.request.urlopen(f"{dashboard.rstrip('/')}/api/version", timeout=10).close()  # noqa: S310
-    except urllib.error.HTTPError as error:
-        if error.code in (401, 403):
-            return True
-        raise StudyError(
-            f"no Ray dashboard at {dashboard}: it answers {error.code} {error.reason}. Give its dashboard's address."
-        ) from None
     except (OSError, ValueError) as error:
+        if getattr(error, "code", None) in (401, 403):
+            return True
         why = getattr(error, "reason", error)
         raise StudyError(f"no Ray cluster at {dashboard}: {why}. Give the address of its dashboard.") from None
     return False

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgenes.errors import ConfigError
+from edgenes.parsing import reason
 from tune_jobs.files.layout import MLFLOW, TENSORBOARD, WANDB
 from tune_jobs.messages import Report
 
@@ -79,8 +80,8 @@ class Logs:
                 getattr(logger, method)(*arguments)
             except Exception as error:  # any of a library's or server's: no log may end a study
                 del self._loggers[kind]
-                reason = str(error).strip().partition("\n")[0]
-                _log.warning("--log %s ends here: %s: %s. The study continues.", kind, type(error).__name__, reason)
+                fault = f"{type(error).__name__}: {reason(error)}"
+                _log.warning("--log %s ends here: %s. The study continues.", kind, fault)
 
 
 def log_result(kinds: Iterable[str], folder: Path, result: Mapping[str, Any]) -> None:
@@ -141,11 +142,11 @@ class _MLflow:
 
     @cached_property
     def _client(self) -> Any:
+        (self._folder / MLFLOW).mkdir(exist_ok=True)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would begin when MLflow is imported
         from mlflow import MlflowClient  # takes seconds
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
-        (self._folder / MLFLOW).mkdir(exist_ok=True)
         return MlflowClient(tracking_uri(self._folder))
 
     @cached_property
@@ -205,7 +206,7 @@ class _Wandb:
         try:
             return "online" if self._wandb.login(prompt=False) else "offline"
         except self._wandb.Error as error:
-            _log.warning("--log wandb is offline, in %s: %s", self._folder / WANDB, str(error).partition("\n")[0])
+            _log.warning("--log wandb is offline, in %s: %s", self._folder / WANDB, reason(error))
             return "offline"
 
     def started(self, trial: str, config: Mapping[str, Any]) -> None:

@@ -38,7 +38,7 @@ class Metrics:
     the endpoint, for which Ray has no call: it leaves out a gauge whose value is NaN.
     """
 
-    def __init__(self, name: str, study: optuna.Study | None, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, name: str, study: optuna.Study | None = None, clock: Callable[[], float] = time.monotonic):
         self._study, self._clock = study, clock
         self._name = name.encode("unicode_escape").decode()  # Ray's tags are ASCII, and a line of the endpoint is one
         self._gauges = {metric: Gauge(metric, text, _TRIAL) for metric, (_, text) in TRIAL_GAUGES.items()}

@@ -1,5 +1,7 @@
-"""Readable names on Ray's dashboard: of the job, of a stage's actors, and of the trial that a worker is at."""
+"""Readable names on Ray's dashboard: of the job, a stage's actors, a worker's trial; the command for Optuna's one."""
 
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,9 @@ from ray._raylet import setproctitle  # type: ignore[attr-defined]
 from ray.job_config import JobConfig
 from ray.tune.trainable.function_trainable import wrap_function
 
+from tune_jobs.config.passwords import has_password
 from tune_jobs.files.environment import commit
+from tune_jobs.files.layout import ARTIFACTS
 
 
 def job_config(folder: Path, dataset: str) -> JobConfig:
@@ -51,3 +55,14 @@ def named(trainable: Callable, study: str, stage: str, name_of: Callable[[Any], 
 
     Named.__name__ = Named.__qualname__ = trainable.__name__
     return Named
+
+
+def optuna_command(folder: Path, storage: str) -> str:
+    """The command line that shows the study in optuna-dashboard, with its pictures."""
+    here = Path(sys.executable)  # `python` alone may be another one than the environment's
+    here = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
+    artifacts = f"--artifact-dir {shlex.quote(str(folder / ARTIFACTS))}"
+    if has_password(storage):
+        private = "(in it: [optuna_dashboard] storage = URL; a password has no place in a command)"
+        return f"{here.with_name('optuna-dashboard')} {artifacts} --from-config FILE   {private}"
+    return f"{here.with_name('optuna-dashboard')} {shlex.quote(storage)} {artifacts}"

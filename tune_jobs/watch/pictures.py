@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna_dashboard import get_note, save_note
 
 from edgenes.space.genotype import Genotype
 from edgenes.space.hypernetwork import CONTROL_LIMIT
@@ -40,14 +41,10 @@ def trial_note(ended: Report, config: SweepConfig) -> str:
     found = ended.attributes
     error = "" if ended.control_error is None else f"control error {ended.control_error:.2f} edges"
     if ended.status == Status.COMPLETE:
-        spread = f" ± {found['standard_error']:.3f}" if "standard_error" in found else ""
         fit = "allowed" if ended.control_error <= CONTROL_LIMIT else "too much to win"
-        words = [f"**{ended.value:.3f}{spread}**", f"{error} ({fit})"]
-        if "pool_size" in found:
-            words.append(f"{config.budget.ensemble_size} of {found['pool_size']} candidates")
-        if "seconds" in found:
-            words.append(f"{found['seconds']:.0f} s")
-        return ", ".join(words) + "."
+        members = f"{config.budget.ensemble_size} of {found['pool_size']} candidates"
+        value = f"**{ended.value:.3f} ± {found['standard_error']:.3f}**"
+        return f"{value}, {error} ({fit}), {members}, {found['seconds']:.0f} s."
     reason = str(ended.reason).rstrip(".")
     word = "Pruned" if ended.status == Status.PRUNED else "Failed"
     return f"{word}: {reason}." + (f" Its {error}." if error else "")
@@ -108,8 +105,6 @@ class Album:
 
 def note_once(of: optuna.Study | optuna.Trial, text: str) -> None:
     """Give a study, or a trial, a note as optuna-dashboard shows it, unless there is one."""
-    from optuna_dashboard import get_note, save_note  # takes a second, which the tools need not spend
-
     if not get_note(of):
         save_note(of, text)
 
@@ -119,20 +114,14 @@ def note_choice(study: optuna.Study, numbers: Mapping[str, int]) -> None:
 
     The notes' other words stay; a trial that an earlier result named loses its name. What goes wrong is only logged.
     """
-    from optuna_dashboard import get_note, save_note
-
-    def save(of: optuna.Study | optuna.Trial, text: str) -> None:
-        if text != get_note(of):
-            save_note(of, text)
-
     try:
         earlier, trials = [study.user_attrs.get(name) for name in NAMES], study.get_trials(deepcopy=False)
         for number in {*numbers.values(), *(n for n in earlier if isinstance(n, int) and 0 <= n < len(trials))}:
             trial = optuna.Trial(study, trials[number]._trial_id)
             tag = " ".join(f"**{NAMES[name]}.**" for name, named in numbers.items() if named == number)
-            save(trial, (f"{tag}\n\n" if tag else "") + _TAG.sub("", get_note(trial)))
+            save_note(trial, (f"{tag}\n\n" if tag else "") + _TAG.sub("", get_note(trial)))
         line = " ".join(f"{NAMES[name]}: trial {number}." for name, number in numbers.items())
-        save(study, _LINE.sub("", get_note(study)).rstrip() + f"\n\n{line}\n")
+        save_note(study, _LINE.sub("", get_note(study)).rstrip() + f"\n\n{line}\n")
         for name, number in numbers.items():
             study.set_user_attr(name, number)
     except Exception as error:  # no note fails a study
@@ -141,7 +130,5 @@ def note_choice(study: optuna.Study, numbers: Mapping[str, int]) -> None:
 
 def copy_notes(source: optuna.Study, copy: optuna.Study) -> None:
     """Give each trial of a copied study its own note: they are kept under the trials' ids, which are new ones."""
-    from optuna_dashboard import get_note, save_note
-
     for old, new in zip(source.get_trials(deepcopy=False), copy.get_trials(deepcopy=False), strict=False):
         save_note(optuna.Trial(copy, new._trial_id), get_note(optuna.Trial(source, old._trial_id)))

@@ -49,6 +49,45 @@ def load(caplog):
     return run
 
 
+@pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("RGBA", 3), ("P", 3), ("L", 1), ("LA", 1), ("1", 1)])
+def test_pictures_are_grey_if_all_are_else_rgb(pets, mode, channels):
+    for file in pets.rglob("*.png"):
+        Image.open(file).convert(mode).save(file)
+    data = load_data(pets)
+    assert (data.name, data.class_names, data.channels) == ("pets", ("cat", "dog"), channels)
+    assert np.bincount(data.test.labels).tolist() == [2, 2]
+    assert len(data.training) + len(data.validation) == 12
+    pixels = np.asarray(Image.open(pets / "test/dog/0.png").convert("L" if channels == 1 else "RGB"))
+    assert np.array_equal(data.test.images[2].transpose(1, 2, 0), pixels.reshape(6, 6, channels))
+
+
+def test_differing_sizes_need_image_size(pets):
+    wide = pets / "train/cat/1.png"
+    Image.open(wide).resize((7, 6)).save(wide)
+    with pytest.raises(DataError, match=r"differ in size.*6x6.*7x6.*image_size"):
+        load_data(pets)
+    data = load_data(pets, image_size=6)
+    assert data.image_size == 6
+    right = np.asarray(Image.open(pets / "test/cat/0.png"))
+    assert np.array_equal(data.test.images[0].transpose(1, 2, 0), right)  # left alone
+
+
+def test_folders_that_hold_no_data_set(pets):
+    with pytest.raises(DataError, match="train/CLASS/"):
+        load_data(pets / "train" / "cat")
+    for file in (pets / "train" / "dog").iterdir():
+        file.unlink()
+    with pytest.raises(DataError, match=r"least 5 training images; .*'dog' \(label 1\): 0"):
+        load_data(pets)
+    for file in pets.rglob("*.png"):
+        file.unlink()
+    with pytest.raises(DataError, match="no pictures"):
+        load_data(pets)
+    (pets / "test" / "dog").rename(pets / "test" / "cow")
+    with pytest.raises(DataError, match="cow, dog"):
+        load_data(pets)
+
+
 @pytest.mark.parametrize("orientation", TRANSFORMS)
 @pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
 def test_pictures_are_upright_by_their_exif_orientation(tmp_path, ending, orientation):
@@ -224,6 +263,12 @@ def test_broken_pictures_are_left_out_and_listed_where_the_user_says_so(pets, lo
             path.write_bytes(content)
         with pytest.raises(DataError, match="none of 19"):
             load(pets, skip_broken=True)
+
+
+def test_a_sixteen_bit_picture_among_others_is_refused_not_clipped(pets):
+    Image.fromarray(np.full((6, 6), 40000, np.uint16)).save(pets / "train" / "cat" / "deep.png")
+    with pytest.raises(DataError, match=r"deep\.png .*8 bits"):
+        load_data(pets)
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])

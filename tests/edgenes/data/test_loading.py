@@ -45,25 +45,6 @@ def npz(tmp_path):
     return write
 
 
-@pytest.fixture
-def folder(tmp_path):
-    def write(mode="RGB", sizes=((6, 6),)):
-        rng = np.random.default_rng(0)
-        number = 0
-        for half, count in (("train", 6), ("test", 2)):
-            for name in ("cat", "dog"):
-                place = tmp_path / "pets" / half / name
-                place.mkdir(parents=True)
-                for _ in range(count):
-                    width, height = sizes[number % len(sizes)]
-                    pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-                    Image.fromarray(pixels).convert(mode).save(place / f"{number:03}.png")
-                    number += 1
-        return tmp_path / "pets"
-
-    return write
-
-
 # --- the split ------------------------------------------------------------------------------------
 
 
@@ -147,14 +128,10 @@ def test_npz_is_split_as_promised(npz):
     assert np.array_equal(data.test.labels, held["y_test"])
 
 
-@pytest.mark.parametrize("labels", [np.uint8, np.int32, ">i8"])
-def test_npz_compressed_grey_without_names(tmp_path, labels):
-    held = small_arrays(shape=(5, 5))
-    held = {name: array.astype(labels) if name[0] == "y" else array for name, array in held.items()}
-    np.savez_compressed(tmp_path / "grey.npz", **held)
+def test_npz_compressed_grey_without_names(tmp_path):
+    np.savez_compressed(tmp_path / "grey.npz", **small_arrays(shape=(5, 5)))
     data = load_data(str(tmp_path / "grey.npz"))
     assert (data.channels, data.class_names) == (1, ("0", "1", "2"))
-    assert data.weights.labels.dtype == np.int64
 
 
 def test_mean_and_std_are_those_of_the_training_images_and_a_constant_channel_can_be_divided_by(npz):
@@ -191,8 +168,6 @@ def test_w_and_h_share_the_memory_of_the_training_part(npz):
             assert own.ctypes.data == whole[start:].ctypes.data and own.flags.c_contiguous
     with pytest.raises(DataError, match="an image each"):
         dataclasses.replace(data, split=0)
-    with pytest.raises(DataError, match="one shape"):
-        build_dataset("toy", data.class_names, data.weights, load_data(npz(), image_size=4).weights, data.validation)
 
 
 def test_pickle_is_out_of_band_and_leaves_the_cached_views_out(npz):
@@ -228,29 +203,6 @@ def test_image_size_makes_squares_of_both_halves(npz):
     data = load_data(npz(**held), image_size=4)
     assert data.image_size == 4
     assert data.test.images.shape == (12, 3, 4, 4)
-
-
-@pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("RGBA", 3), ("P", 3), ("L", 1), ("LA", 1), ("1", 1)])
-def test_folder_of_pictures(folder, mode, channels):
-    path = folder(mode)
-    data = load_data(path)
-    assert (data.name, data.class_names, data.channels) == ("pets", ("cat", "dog"), channels)
-    assert np.bincount(data.test.labels).tolist() == [2, 2]
-    assert len(data.training) + len(data.validation) == 12
-    with Image.open(sorted((path / "test" / "dog").iterdir())[0]) as picture:
-        pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB")).reshape(6, 6, channels)
-    assert np.array_equal(data.test.images[2].transpose(1, 2, 0), pixels)
-
-
-def test_folder_of_differing_sizes_needs_image_size(folder):
-    path = folder(sizes=((6, 6), (7, 6)))
-    with pytest.raises(DataError, match=r"differ in size.*6x6.*7x6.*image_size"):
-        load_data(path)
-    data = load_data(path, image_size=6)
-    assert data.image_size == 6
-    with Image.open(sorted((path / "test" / "cat").iterdir())[0]) as picture:
-        assert picture.size == (6, 6)  # already right, so left alone
-        assert np.array_equal(data.test.images[0].transpose(1, 2, 0), np.asarray(picture))
 
 
 def write_fashionmnist(root, classes=10):
@@ -316,11 +268,11 @@ def test_absent_path(tmp_path, monkeypatch, name):
         load_data(name)
 
 
-@pytest.mark.parametrize("keep", [None, 0, 0.5, 0.99])
+@pytest.mark.parametrize("keep", [0.5, 0.99])
 def test_a_file_that_is_no_whole_npz(npz, keep):
     path = npz()
     whole = path.read_bytes()
-    path.write_bytes(b"\x89PNG" * 100 if keep is None else whole[: int(keep * len(whole))])
+    path.write_bytes(whole[: int(keep * len(whole))])
     with pytest.raises(DataError, match=path.name):
         load_data(path)
 
@@ -343,20 +295,13 @@ def pixels(*shape, dtype=np.uint8):
 WRONG = {
     "an array absent": ({"y_train": None}, "y_train"),
     "floats": ({"x_train": small_arrays()["x_train"] - np.float32(128)}, r"x_train.*float32"),
-    "wide integers": ({"x_test": small_arrays()["x_test"] * np.int64(10**6)}, r"x_test.*int64"),
     "flat images": ({"x_train": pixels(30, 36)}, r"x_train.*\(30, 36\)"),
     "no pixels": ({"x_train": pixels(30, 0, 0)}, r"x_train.*\(30, 0, 0\)"),
     "channels first": ({"x_train": pixels(30, 3, 6, 6)}, r"x_train.*transpose\(0, 2, 3, 1\)"),
     "other channels": ({"x_test": pixels(12, 6, 6)}, "channels and x_test 1"),
     "other size": ({"x_test": pixels(12, 7, 7, 3)}, "x_test 7x7.*image_size"),
     "not square": (small_arrays(shape=(6, 9, 3)), "square.*6x9.*image_size"),
-    "fewer labels": ({"y_train": np.zeros(29, int)}, "y_train has 29"),
     "more labels": ({"y_test": np.zeros(13, int)}, "y_test has 13"),
-    "labels of three axes": ({"y_train": np.zeros((30, 1, 1), int)}, "y_train.*reshape"),
-    "float labels": ({"y_train": np.full(30, 0.5)}, "y_train holds 0.5"),
-    "text labels in a half": ({"y_train": np.array(["a"] * 30)}, "y_train is <U1 and y_test int64"),
-    "negative label": ({"y_train": np.repeat([-1, 0, 1], 10)}, "y_train.*-1"),
-    "label beyond int64": ({"y_test": np.full(12, 2**63, np.uint64)}, "y_test.*9223372036854775808"),
     "test label unknown": ({"y_test": np.repeat([0, 1, 3], 4)}, r"'3' \(label 3\): 0"),
     "labels from one in a half": ({"y_train": np.repeat([1, 2, 3], 10)}, r"'0' \(label 0\): 0"),
     "gap in a half": ({"y_train": np.repeat([0, 1, 3], 10)}, r"'2' \(label 2\): 0"),
@@ -397,30 +342,6 @@ def test_image_size_and_seed_have_a_least_value(wrong):
         load_data("digits", **wrong)
 
 
-def test_folders_that_hold_no_data_set(folder, tmp_path):
-    with pytest.raises(DataError, match="train/CLASS/"):
-        load_data(tmp_path)
-    path = folder()
-    for file in (path / "train" / "dog").iterdir():
-        file.unlink()
-    with pytest.raises(DataError, match=r"least 5 training images; .*'dog' \(label 1\): 0"):
-        load_data(path)
-    for file in path.rglob("*.png"):
-        file.unlink()
-    with pytest.raises(DataError, match="no pictures"):
-        load_data(path)
-    (path / "test" / "dog").rename(path / "test" / "cow")
-    with pytest.raises(DataError, match="cow, dog"):
-        load_data(path)
-
-
-def test_sixteen_bit_picture_is_refused_not_clipped(folder):
-    path = folder()
-    Image.fromarray(np.full((6, 6), 40000, np.uint16)).save(path / "train" / "cat" / "deep.png")
-    with pytest.raises(DataError, match=r"deep\.png .*8 bits"):
-        load_data(path)
-
-
 def test_parts_and_data_sets_refuse_what_does_not_fit():
     images, labels = np.zeros((4, 1, 6, 6), np.uint8), np.array([0, 1, 0, 1])
     part = Part(images, labels)
@@ -438,10 +359,6 @@ def test_parts_and_data_sets_refuse_what_does_not_fit():
         build_dataset("toy", ("a", "b"), part, part, other)
     with pytest.raises(DataError, match=r"labels should be 0\.\.0, got 0\.\.1"):
         build_dataset("toy", ("a",), part, part, part)
-    with pytest.raises(DataError, match="1 channels"):
-        dataclasses.replace(data, mean=(0.0, 0.0))
-    with pytest.raises(DataError, match="std above 0"):
-        dataclasses.replace(data, std=(0.0,))
     assert issubclass(DataError, EdgeNESError)
 
 

@@ -13,7 +13,7 @@ from edgenes.methods.survey import (
     best_members,
     fair_members,
     guided_search,
-    loss_on_h,
+    losses_on_h,
     optimal_genotype,
     round_sizes,
     survey,
@@ -72,7 +72,7 @@ def test_its_data_are_w_to_train_on_and_h_to_score_on():
     trainer = LocalTrainer(data)
     member = fair_members(SETTING, 1)[0]
     predicted = trainer.survey([member])[0].probabilities
-    assert loss_on_h(member, trainer) == nll(predicted, data.architecture.labels)
+    assert losses_on_h([member], trainer)[0] == nll(predicted, data.architecture.labels)
 
 
 @pytest.mark.parametrize("space", [SearchSpace(), SearchSpace(3, 2, ("normal", "reduction"))])

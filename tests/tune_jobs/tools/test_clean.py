@@ -2,13 +2,12 @@
 
 import json
 import os
-import shutil
 
 import pytest
 
 from edgenes import Ensemble
 from edgenes.errors import CheckpointError
-from tests.support.tiny_study import begin_study, change_options, finish_study, run_trials
+from tests.support.tiny_study import begin_study, change_options
 from tune_jobs import run_sweep
 from tune_jobs.errors import StudyError
 from tune_jobs.files.layout import hypernetwork_path
@@ -79,22 +78,6 @@ def test_it_is_still_sound_finished_and_has_its_ensemble(littered):
     assert run_sweep(open_saved(littered).config).values == result
 
 
-def test_more_trials_go_on_to_the_numbers_of_a_study_that_was_not_cleaned(finished, littered, tmp_path):
-    plain = shutil.copytree(finished, tmp_path / "plain")
-    Clean(study=littered).run()
-    results = []
-    for folder in (plain, littered):
-        saved = change_options(folder, trials=5)
-        old = saved.finalists()
-        run_trials(saved)
-        # more trials only push trials out of the finalists: no old trial needs a removed prediction
-        assert {f.number for f in saved.finalists()} <= {f.number for f in old} | {3, 4}
-        shutil.rmtree(folder / "hypernetwork")
-        results.append(finish_study(saved))
-    clean, kept = results[1], results[0]
-    assert clean["members"] == kept["members"] and clean["chosen"] == kept["chosen"]
-
-
 class TestRefused:
     def unchanged(self, folder, error, words):
         before = contents(folder).files
@@ -103,10 +86,8 @@ class TestRefused:
         assert {name: size for name, size in contents(folder).files.items() if name != "driver.lock"} == before
 
     def test_a_study_that_is_not_finished_or_has_got_more_trials(self, littered, tmp_path):
-        saved = begin_study(tmp_path / "begun")
-        run_trials(saved, stop_after=2)
         change_options(littered, trials=9)
-        for folder in (saved.folder, littered):
+        for folder in (begin_study(tmp_path / "begun").folder, littered):
             self.unchanged(folder, StudyError, "is not finished")
 
     def test_a_driven_study(self, littered):

@@ -10,100 +10,78 @@ import pytest
 from scipy import stats
 
 from edgenes.checkpoint import write_json
-from tests.support.tiny_study import begin_study, change_options, finish_study, run_trials
-from tune_jobs.__main__ import main
+from tests.support.tiny_study import begin_study, finish_study, run_trials
 from tune_jobs.files.curves import read_curve
 from tune_jobs.study.saved import open_saved
 from tune_jobs.tools.compare import curves_of
 from tune_jobs.tools.compare_page import CURVES, curves_figure
 
 
-def make(folder, finished=True, **changes):
-    saved = begin_study(folder, **changes)
-    run_trials(saved)
-    if finished:
-        finish_study(saved)
-    return folder
-
-
 @pytest.fixture(scope="module")
-def studies(tmp_path_factory):
-    """Folders of studies: the first, one with another budget, one of another seed, one on other data."""
+def studies(finished, tmp_path_factory):
+    """Folders of studies: the first, a longer one with another budget, one of another seed on other data."""
     place = tmp_path_factory.mktemp("studies")
-    return {
-        "first": make(place / "first"),
-        "budget": make(place / "budget", hypernetwork_epochs=2),
-        "seed": make(place / "seed", finished=False, seed=1, trials=3),
-        "data": make(place / "data", finished=False, data_seed=7, hypernetwork_epochs=2, candidates=4),
-    }
+    budget = begin_study(place / "budget", trials=4, hypernetwork_epochs=2)
+    other = begin_study(place / "other", seed=1, data_seed=7, trials=3, hypernetwork_epochs=2, candidates=4)
+    for saved in (budget, other):
+        run_trials(saved)
+    finish_study(budget)
+    return {"first": finished, "budget": budget.folder, "other": other.folder}
 
 
-def compare(a, b, capsys, *options):
-    assert main(["compare", str(a), str(b), "--json", *map(str, options)]) == 0
-    return json.loads(capsys.readouterr().out)
-
-
-def test_trials_of_equal_number_parameters_and_seed_are_pairs(studies, capsys):
-    answer = compare(studies["first"], studies["budget"], capsys)
+def test_trials_of_equal_number_parameters_and_seed_are_pairs(studies, answered):
+    answer = answered("compare", studies["first"], studies["budget"])
     assert answer["pairing"]["paired"] and answer["pairing"]["same_seed"]
-    assert "2 of the same number and parameters, the same seed each" in answer["pairing"]["text"]
-    values = [[t.values[0] for t in open_saved(studies[name]).study.trials] for name in ("first", "budget")]
+    assert (answer["pairing"]["pairs"], answer["pairing"]["complete"]) == (3, [3, 4])
+    assert "3 of the same number and parameters, the same seed each" in answer["pairing"]["text"]
+    assert "0 of A and 1 of B have no partner and are left out" in answer["pairing"]["text"]
+    values = [[t.values[0] for t in open_saved(studies[name]).study.trials[:3]] for name in ("first", "budget")]
     rows = {row["measure"]: row for row in answer["differences"]}
-    assert answer["differences"][0] is rows["value"] and rows["value"]["n"] == [2, 2]
+    assert answer["differences"][0] is rows["value"] and rows["value"]["n"] == [3, 3]
     assert rows["value"]["difference"] == pytest.approx(np.mean(np.subtract(values[1], values[0])))
     if rows["value"]["low"] is not None:
         reference = stats.ttest_rel(values[1], values[0]).confidence_interval()
         assert rows["value"]["low"] == pytest.approx(reference.low)
     last = [
-        np.mean([read_curve(studies[name] / "trials" / f"{k:04d}.jsonl")[n - 1]["loss"] for k in range(2)])
+        np.mean([read_curve(studies[name] / "trials" / f"{k:04d}.jsonl")[n - 1]["loss"] for k in range(3)])
         for name, n in (("first", 3), ("budget", 2))
     ]
     assert (rows["loss"]["mean_a"], rows["loss"]["mean_b"]) == (pytest.approx(last[0]), pytest.approx(last[1]))
 
 
-def test_without_two_pairs_all_trials_are_compared_as_groups(studies, capsys):
-    answer = compare(studies["first"], studies["seed"], capsys)
+def test_without_two_pairs_all_trials_are_compared_as_groups(studies, answered):
+    answer = answered("compare", studies["first"], studies["other"])
     assert not answer["pairing"]["paired"]
-    assert "2 of A and 3 of B: only 1 trial" in answer["pairing"]["text"]
-    assert [(row["number"], row["paired"]) for row in answer["trials"]] == [(0, True), *((k, False) for k in (1, 1, 2))]
-    assert answer["differences"][0]["n"] == [2, 3]
+    assert "3 of A and 3 of B: only 1 trial" in answer["pairing"]["text"]
+    assert [(row["number"], row["paired"]) for row in answer["trials"]] == [
+        (0, True),
+        *((k, False) for k in (1, 1, 2, 2)),
+    ]
+    assert answer["differences"][0]["n"] == [3, 3]
     assert answer["results"] == [] and not answer["b"]["finished"]
-
-
-def test_trials_without_a_partner_are_left_out_and_said(studies, tmp_path, capsys):
-    shutil.copytree(studies["first"], tmp_path / "more")
-    run_trials(change_options(tmp_path / "more", trials=4))
-    answer = compare(studies["first"], tmp_path / "more", capsys)
-    assert (answer["pairing"]["pairs"], answer["pairing"]["complete"]) == (2, [2, 4])
-    assert "0 of A and 2 of B have no partner and are left out" in answer["pairing"]["text"]
-    assert answer["differences"][0]["conclusion"] == "equal"
-
-
-def test_a_copy_differs_in_its_environment_at_most(studies, tmp_path, capsys):
-    shutil.copytree(studies["first"], tmp_path / "copy")
-    answer = compare(studies["first"], tmp_path / "copy", capsys)
-    assert answer["settings"] == []
-    assert {row["conclusion"] for row in answer["differences"]} == {"equal"}
-    assert answer["conclusion"].startswith("Value of the trials: equal (2 pairs).")
-    path = tmp_path / "copy" / "environment.json"
-    write_json(path, json.loads(path.read_text()) | {"platform": "another"})
-    answer = compare(studies["first"], tmp_path / "copy", capsys)
-    assert [(row["setting"], row["b"]) for row in answer["settings"]] == [("platform", "another")]
-    assert "ran in other environments" in " ".join(answer["notes"])
-
-
-def test_other_data_and_several_causes_are_said(studies, capsys):
-    answer = compare(studies["first"], studies["data"], capsys)
     assert {"data", "hypernetwork_epochs", "candidates"} <= {row["setting"] for row in answer["settings"]}
     notes = " ".join(answer["notes"])
     assert "the data differ" in notes and "settings differ (" in notes
 
 
-def test_settings_and_results_of_two_finished_studies(studies, capsys):
-    answer = compare(studies["first"], studies["budget"], capsys)
+def test_a_copy_differs_in_its_environment_at_most(studies, tmp_path, answered):
+    shutil.copytree(studies["first"], tmp_path / "copy")
+    answer = answered("compare", studies["first"], tmp_path / "copy")
+    assert answer["settings"] == []
+    assert {row["conclusion"] for row in answer["differences"]} == {"equal"}
+    assert answer["conclusion"].startswith("Value of the trials: equal (3 pairs).")
+    path = tmp_path / "copy" / "environment.json"
+    write_json(path, json.loads(path.read_text()) | {"platform": "another"})
+    answer = answered("compare", studies["first"], tmp_path / "copy")
+    assert [(row["setting"], row["b"]) for row in answer["settings"]] == [("platform", "another")]
+    assert "ran in other environments" in " ".join(answer["notes"])
+
+
+def test_settings_and_results_of_two_finished_studies(studies, answered):
+    answer = answered("compare", studies["first"], studies["budget"])
     found = {row["setting"]: (row["a"], row["b"]) for row in answer["settings"]}
     assert found.pop("dataset") == tuple(str(studies[n] / "blobs.npz") for n in ("first", "budget"))
-    assert found == {"hypernetwork_epochs": (3, 2)}
+    assert found == {"hypernetwork_epochs": (3, 2), "trials": (3, 4), "finalists": (2, 1)}
     results = [json.loads((studies[name] / "result.json").read_text()) for name in ("first", "budget")]
     first = answer["results"][0]
     assert first["name"] == "EdgeNES ensemble" and len(answer["results"]) == 6
@@ -113,18 +91,15 @@ def test_settings_and_results_of_two_finished_studies(studies, capsys):
     assert "not over seeds" in answer["conclusion"]
 
 
-def test_studies_without_trials_have_nothing_to_compare(tmp_path, capsys):
-    for name in "ab":
-        begin_study(tmp_path / name)
-    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
-    assert "No value to compare: both studies need a complete trial." in capsys.readouterr().out
+def test_a_study_without_trials_has_nothing_to_compare(studies, tmp_path, told):
+    said = told("compare", studies["first"], begin_study(tmp_path).folder)
+    assert "No value to compare: both studies need a complete trial." in said
 
 
-def test_text_and_page_show_settings_trials_differences_results_and_the_conclusion(studies, tmp_path, capsys):
+def test_text_and_page_show_settings_trials_differences_results_and_the_conclusion(studies, tmp_path, told):
     folder = tmp_path / "a <b> & c"
     shutil.copytree(studies["budget"], folder)
-    assert main(["compare", str(studies["first"]), str(folder), "--out", str(tmp_path / "page.html")]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = told("compare", studies["first"], folder, "--out", tmp_path / "page.html").splitlines()
     assert any(re.fullmatch(r" *hypernetwork_epochs +3 +2", line) for line in lines)
     assert sum(line.strip().startswith("value of the trial ") for line in lines) == 1
     assert sum(line.strip().startswith("EdgeNES ensemble ") for line in lines) == 1
@@ -140,26 +115,22 @@ def test_text_and_page_show_settings_trials_differences_results_and_the_conclusi
 
 def test_the_curves_are_those_recorded(studies):
     frames = {side: curves_of(open_saved(studies[name])) for side, name in (("A", "first"), ("B", "budget"))}
-    for side, name in (("A", "first"), ("B", "budget")):
-        for trial in (0, 1):
-            curve = read_curve(studies[name] / "trials" / f"{trial:04d}.jsonl")
-            mine = frames[side][frames[side]["trial"] == trial]
-            for metric in ("loss", "intermediate"):
-                recorded = [record[metric] for record in curve if metric in record]
-                assert mine[metric].dropna().tolist() == recorded and recorded
+    curve = read_curve(studies["first"] / "trials" / "0001.jsonl")
+    mine = frames["A"][frames["A"]["trial"] == 1]
+    for metric in ("loss", "intermediate"):
+        recorded = [record[metric] for record in curve if metric in record]
+        assert mine[metric].dropna().tolist() == recorded and recorded
     figure = curves_figure(pd.concat(frames, names=["study"]).reset_index("study"))
     assert len(figure.data) == 4 * len(CURVES), "of both studies: the trials, and their median"
     [median] = [trace for trace in figure.data if trace.showlegend and trace.name.startswith("A: median")]
     assert list(median.y) == frames["A"].groupby("step")["loss"].median().dropna().tolist()
 
 
-def test_what_cannot_be_compared_is_refused(studies, tmp_path, capsys):
-    first, budget = str(studies["first"]), str(studies["budget"])
-    for arguments, why in (
-        ([first, first], "is given twice"),
-        ([first, budget, "--out", str(tmp_path)], "--out names the page to write"),
-        ([first, budget, "--out", str(tmp_path / "trials.csv")], "--out names the page to write"),
-    ):
-        assert main(["compare", *arguments]) == 1
-        assert why in " ".join(capsys.readouterr().err.split())
-    assert list(tmp_path.iterdir()) == []
+def test_a_study_is_not_compared_with_itself(studies, refused):
+    assert "is given twice" in refused("compare", studies["first"], studies["first"])
+
+
+def test_only_a_page_is_written(studies, tmp_path, refused):
+    (tmp_path / "trials.csv").write_text("mine")
+    message = refused("compare", studies["first"], studies["budget"], "--out", tmp_path / "trials.csv")
+    assert "--out names the page to write" in message and (tmp_path / "trials.csv").read_text() == "mine"

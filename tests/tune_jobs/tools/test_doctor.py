@@ -5,7 +5,6 @@ import re
 import shutil
 import socket
 
-import optuna
 import pytest
 import torch
 
@@ -28,9 +27,9 @@ KINDS = [
 ]
 
 
-def examined(folder, **options):
+def examined(folder):
     before = {name: (folder / name).read_bytes() for name in contents(folder).files}
-    command = Doctor(study=folder, **options)
+    command = Doctor(study=folder)
     answer = command.run()
     json.dumps(answer, allow_nan=False)
     assert command.status(answer) == (0 if answer["sound"] else 1)
@@ -39,8 +38,8 @@ def examined(folder, **options):
     return answer
 
 
-def wrong(folder, **options):
-    return [finding["file"] for finding in examined(folder, **options)["findings"]]
+def wrong(folder):
+    return [finding["file"] for finding in examined(folder)["findings"]]
 
 
 def test_a_finished_study_is_sound(study):
@@ -108,13 +107,6 @@ def test_a_file_of_another_version_is_left(study):
     assert "format 99" in finding["what"] and finding["to_do"].startswith("leave it")
 
 
-def test_a_study_kept_elsewhere_is_read_there(study, tmp_path):
-    storage, own = f"sqlite:///{tmp_path / 'shared.db'}", f"sqlite:///{study / 'study.db'}"
-    optuna.copy_study(from_study_name="anneal", from_storage=own, to_storage=storage, to_study_name="study")
-    (study / "study.db").unlink()
-    assert wrong(study, storage=storage) == []
-
-
 def test_what_dead_processes_left_is_a_note(study):
     (study / "trials" / ".0000-hypernetwork.pt-ab12_xyz").write_text("x")
     (study / "predictions" / "0123.damaged").write_text("x")
@@ -128,22 +120,18 @@ def test_a_trial_whose_values_cannot_be_is_a_note(study):
     assert answer["sound"] and "trial 3 will be FAIL" in answer["notes"][0] and "got 4" in answer["notes"][0]
 
 
-class TestDriver:
-    def test_a_dead_one_and_its_trial_are_notes(self, tmp_path):
-        folder = begun_study(tmp_path / "study").folder
-        with open(folder / "trials" / "0000.jsonl", "a") as file:
-            file.write('{"step": 3, "lo')  # the record that it was writing
-        record = {"host": socket.gethostname(), "pid": 2**22 + 1, "started": "2026-01-01T00:00:00+00:00"}
-        (folder / DRIVER).write_text(json.dumps(record))
+def test_a_dead_driver_and_its_trial_are_notes_and_a_living_one_is_no_news(tmp_path):
+    folder = begun_study(tmp_path / "study").folder
+    with study_lock(folder):
         answer = examined(folder)
-        assert answer["sound"] and not answer["driven"]
-        assert "no longer drives" in answer["notes"][0] and "trial 0 is RUNNING without a driver" in answer["notes"][1]
-
-    def test_a_living_one_is_no_news(self, tmp_path):
-        folder = begun_study(tmp_path / "study").folder
-        with study_lock(folder):
-            answer = examined(folder)
-        assert answer["driven"] and answer["sound"] and answer["notes"] == []
+    assert answer["driven"] and answer["sound"] and answer["notes"] == []
+    with open(folder / "trials" / "0000.jsonl", "a") as file:
+        file.write('{"step": 3, "lo')  # the record that it was writing
+    record = {"host": socket.gethostname(), "pid": 2**22 + 1, "started": "2026-01-01T00:00:00+00:00"}
+    (folder / DRIVER).write_text(json.dumps(record))
+    answer = examined(folder)
+    assert answer["sound"] and not answer["driven"]
+    assert "no longer drives" in answer["notes"][0] and "trial 0 is RUNNING without a driver" in answer["notes"][1]
 
 
 def test_before_its_first_trial_a_study_needs_no_files(tmp_path):

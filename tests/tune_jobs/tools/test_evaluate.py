@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from edgenes import Ensemble, load_data, metrics
@@ -47,16 +48,23 @@ def test_validation_images_and_their_corruptions_are_scored_and_computed_once(fi
         product(("noise", "inverted"), ("ensemble", "deep ensemble"), ("epistemic", "entropy"))
     )
     assert 'src="data:image/png;base64,' in (tmp_path / "out" / "index.html").read_text()
-    monkeypatch.setattr(evaluate, "corrupt", None)
+    monkeypatch.setattr(evaluate, "corrupt", pytest.fail)
     monkeypatch.setattr(evaluate, "save_checkpoint", None)
     again = command.run()
     assert again["cached"] == 10 and again["conditions"] == answer["conditions"] and again["ood"] == answer["ood"]
     assert str(tmp_path / "out") in command.text(again)
 
 
-def test_the_deep_ensemble_beside_it_is_the_one_that_the_study_scored(study, tmp_path):
-    command = Evaluate(ensemble=study, out=tmp_path / "out", part="test")
-    found = {row["model"]: row for row in command.run()["severities"]}
+def test_the_deep_ensemble_beside_it_is_the_one_that_the_study_scored_and_each_test_read_is_recorded(
+    study, own, tmp_path
+):
+    name = own[0].card["config"]["dataset"]
+    command = Evaluate(ensemble=study / "ensemble", out=tmp_path / "out", dataset=name, part="test")
+    before = len((study / TEST_READS).read_text().splitlines())
+    answer = command.run()
+    assert answer["part"] == "test" and answer["images"] == len(own[1].test)
+    assert len((study / TEST_READS).read_text().splitlines()) == before + 1
+    found = {row["model"]: row for row in answer["severities"]}
     told = read_json(study / "result.json")["baseline"]["optimal_ensemble"]["test"]
     assert {name: found["deep ensemble"][name] for name in ("accuracy", "nll", "ece", "brier")} == pytest.approx(
         {name: told[name] for name in ("accuracy", "nll", "ece", "brier")}, abs=1e-4
@@ -68,15 +76,8 @@ def test_the_deep_ensemble_beside_it_is_the_one_that_the_study_scored(study, tmp
     assert len(answer["notes"]) == 2
 
 
-def test_test_images_of_the_study_are_read_by_name_and_the_read_is_recorded(study, own, tmp_path):
-    name = own[0].card["config"]["dataset"]
-    before = len((study / TEST_READS).read_text().splitlines())
-    answer = Evaluate(ensemble=study / "ensemble", out=tmp_path / "out", dataset=name, part="test").run()
-    assert answer["part"] == "test" and answer["images"] == len(own[1].test)
-    assert len((study / TEST_READS).read_text().splitlines()) == before + 1
-
-
-def test_other_data_are_matched_by_the_names_of_their_classes(finished, own, tmp_path):
+def test_other_data_are_matched_by_the_names_of_their_classes(finished, own, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     ensemble, data = own
     names = np.array(data.class_names)
     order = np.random.default_rng(0).permutation(len(names))
@@ -91,6 +92,8 @@ def test_other_data_are_matched_by_the_names_of_their_classes(finished, own, tmp
     assert command.run()["images"] == len(arrays["x_train"]) + len(arrays["x_test"])
     with pytest.raises(ConfigError, match="training images"):
         replace(command, dataset=None).run()
+    with pytest.raises(ConfigError, match="--device cuda"):
+        replace(command, device="cuda").run()
     np.savez(tmp_path / "other.npz", **arrays | {"class_names": np.array([f"class {name}" for name in names])})
     with pytest.raises(DataError, match="--ood"):
         Evaluate(ensemble=finished, out=tmp_path / "out", dataset=str(tmp_path / "other.npz")).run()

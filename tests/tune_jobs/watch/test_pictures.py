@@ -31,8 +31,8 @@ def attributes(accuracies=(0.8, 0.9)):
     return {"control_curve": CURVE, "candidates": rows, "pool_size": len(rows), "seconds": 3.2, "standard_error": 0.02}
 
 
-def ended(value, attributes=(), error=0.2):
-    return Report(status=Status.COMPLETE, value=value, control_error=error, attributes=dict(attributes))
+def ended(value, attributes, error=0.2):
+    return Report(status=Status.COMPLETE, value=value, control_error=error, attributes=attributes)
 
 
 def test_pictures_are_of_what_a_trial_has():
@@ -50,7 +50,10 @@ def test_pictures_are_of_what_a_trial_has():
             ended(0.912, attributes()),
             "**0.912 ± 0.020**, control error 0.20 edges (allowed), 2 of 2 candidates, 3 s.",
         ),
-        (ended(0.9, error=0.5), "**0.900**, control error 0.50 edges (too much to win)."),
+        (
+            ended(0.9, attributes(), error=0.5),
+            "**0.900 ± 0.020**, control error 0.50 edges (too much to win), 2 of 2 candidates, 3 s.",
+        ),
         (
             Report(status=Status.PRUNED, control_error=0.5, reason="as asked."),
             "Pruned: as asked. Its control error 0.50 edges.",
@@ -70,8 +73,8 @@ def test_the_note_of_a_study_names_data_commit_and_what_is_not_the_default():
 
 
 @pytest.fixture
-def study(tmp_path):
-    return optuna.create_study(storage=f"sqlite:///{tmp_path / 'study.db'}")
+def study():
+    return optuna.create_study()
 
 
 @pytest.fixture

@@ -1,12 +1,7 @@
-"""What the progress display, the metrics and the logs learn of Tune's trials, and that Ray itself says nothing."""
+"""What the progress display, the metrics and the logs learn of Tune's trials."""
 
 import io
-import os
 import pickle
-import re
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -85,67 +80,3 @@ def test_a_pickled_callback_does_nothing(watched):
     copy.on_trial_start(0, [], ray_trial(0))
     copy.on_trial_error(0, [], ray_trial(0))
     assert not watched.metrics.mock_calls
-
-
-QUIET_RUN = """
-import os, sys
-from unittest.mock import Mock
-from tune_jobs.execution.quiet import quiet_ray
-quiet_ray()
-import ray
-from ray import tune
-from tune_jobs.progress.display import Progress
-from tune_jobs.watch.stage_callback import StageCallback
-
-def trainable(config):
-    tune.report({"stage": "training", "step": 1, "steps": 2})
-    if config["trial"] == 1:
-        os.kill(os.getpid(), 9)
-    tune.report({"step": 2, "steps": 2, "status": "complete", "note": "accuracy 0.97"})
-
-ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
-         logging_level="ERROR")
-progress = Progress(clock=lambda: 0.0)
-def name(trial):
-    return f"trial {trial.config['trial']}"
-
-callback = StageCallback(progress, Mock(), Mock(), "sweep", name, lambda config: "")
-with progress.stage("Sweep", 2):
-    tune.Tuner(
-        trainable,
-        param_space={"trial": tune.grid_search([0, 1])},
-        run_config=tune.RunConfig(storage_path=sys.argv[1], verbose=0, callbacks=[callback],
-                                  failure_config=tune.FailureConfig(max_failures=1)),
-    ).fit()
-ray.shutdown()
-"""
-
-
-@pytest.mark.e2e
-def test_ray_keeps_quiet(tmp_path):
-    """A real sweep, one of whose workers kills itself twice: all that is printed is ours."""
-    unset = ("RAY_", "TUNE_", "PYTHONWARNINGS")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(unset)}
-    script = tmp_path / "sweep.py"
-    script.write_text(QUIET_RUN)
-    environment["PYTHONPATH"] = str(Path(__file__).parents[3])
-    ran = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, env=environment, timeout=300
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stderr == ""
-    lines = ran.stdout.splitlines()
-    assert lines[0] == "Sweep: 2 trials"
-    assert lines[-1] == "✓ Sweep: 2 trials (1 complete, 1 failed) in 0s"
-    died = "The actor is dead because its worker process has died."
-    told = [re.sub(r"\[\d/2\] |( \(0s.*)", "", line.split(" Worker exit type")[0]) for line in lines[1:-1]]
-    assert sorted(told) == sorted(
-        [
-            "trial 0 started",
-            "trial 1 started",
-            "trial 0 complete: accuracy 0.97",
-            f"trial 1 will be tried again: {died}",
-            "trial 1 started again",
-            f"trial 1 failed: {died}",
-        ]
-    )

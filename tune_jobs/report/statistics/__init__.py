@@ -2,7 +2,7 @@
 
 from tune_jobs.report.statistics.comparison import Comparison, compare, corrected, holm, known_errors
 from tune_jobs.report.statistics.intervals import AMOUNT, SHARE, Estimate, mean_estimate, mean_text
-from tune_jobs.report.statistics.words import detected, one_test_set, p_text, sentence, undecided
+from tune_jobs.report.statistics.words import one_test_set, sentence, undecided
 
 __all__ = [
     "AMOUNT",
@@ -11,13 +11,11 @@ __all__ = [
     "Estimate",
     "compare",
     "corrected",
-    "detected",
     "holm",
     "known_errors",
     "mean_estimate",
     "mean_text",
     "one_test_set",
-    "p_text",
     "sentence",
     "undecided",
 ]

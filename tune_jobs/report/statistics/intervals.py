@@ -27,12 +27,13 @@ class Estimate:
     high: float | None
     n: int
 
-    def text(self, *, points: bool = False, places: int | None = None) -> str:
-        """In words, such as "0.423 [0.401, 0.447]"; points: percent of a share, without the sign; places: decimals,
-        else as many as the interval's width needs."""
+    def text(self, *, points: bool = False) -> str:
+        """In words, such as "0.423 [0.401, 0.447]", with as many decimals as the interval's width needs.
+
+        points: percent of a share, without the sign.
+        """
         scale = 100 if points else 1
-        if places is None:
-            places = decimals(None if self.low is None else (self.high - self.low) / 2, points)
+        places = decimals(None if self.low is None else (self.high - self.low) / 2, points)
         if self.low is None:
             return f"{rounded(scale * self.value, places)} ({'no spread, ' * (self.n > 1)}n = {self.n})"
         value, low, high = (rounded(scale * number, places) for number in (self.value, self.low, self.high))
@@ -40,11 +41,7 @@ class Estimate:
 
 
 def mean_estimate(
-    values: ArrayLike,
-    *,
-    within: tuple[float, float] = (-math.inf, math.inf),
-    seed: int = 0,
-    resamplings: int = 10_000,
+    values: ArrayLike, *, within: tuple[float, float] = (-math.inf, math.inf), resamplings: int = 10_000
 ) -> Estimate:
     """Mean of the values, one a search, with a bootstrap interval over searches that holds at n = 5.
 
@@ -58,7 +55,7 @@ def mean_estimate(
     n, mean = len(values), float(values.mean())
     if n == 1 or values.std(ddof=1) <= NOISE * max(1.0, abs(mean)):
         return Estimate(mean, None, None, n)
-    drawn = np.random.default_rng(seed).integers(0, n, (resamplings, n))
+    drawn = np.random.default_rng(0).integers(0, n, (resamplings, n))
     low, high = np.quantile(values[drawn].mean(1), _TAILS)
     stretch = math.sqrt(n / (n - 1)) * stats.t.ppf(_TAILS[1], n - 1) / stats.norm.ppf(_TAILS[1])
     low, high = mean - stretch * (mean - low), mean + stretch * (high - mean)

@@ -34,10 +34,8 @@ def test_medmnists_names_are_known(tmp_path, caplog):
 
 FILES = {
     "digits.csv": (b"label,pixel0,pixel1\n5,0,0\n" * 500, "CSV"),
-    "digits.tsv": (b"label\tpixel0\n5\t0\n", "CSV"),
     "digits.npz": (b"5;0;0\n5;0;0\n", "CSV"),
     "digits.h5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
-    "digits.hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
     "digits.pkl": (pickle.dumps({"x": [1]}), "pickle"),
     "data_batch_1": (pickle.dumps({"x": [1]}, protocol=2), "pickle"),
     "old.pickle": (pickle.dumps({"x": [1]}, protocol=0), "pickle"),
