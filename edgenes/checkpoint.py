@@ -51,9 +51,14 @@ def is_unwritable(error: BaseException) -> bool:
     return isinstance(error, WriteError) or (isinstance(error, OSError) and error.errno in codes)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write content whole or not at all."""
+    write_atomically(path, lambda file: file.write(content))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` atomically, in UTF-8."""
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:

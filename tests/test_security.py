@@ -25,7 +25,7 @@ from tests.support.toys import seeded
 from tune_jobs.config.passwords import VARIABLE, redact
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import StudyError
-from tune_jobs.stages.pipeline import open_optuna
+from tune_jobs.stages.pipeline import open_optuna, run_sweep
 from tune_jobs.study.optuna_study import open_study
 from tune_jobs.study.saved import (
     open_saved,
@@ -63,7 +63,7 @@ def test_a_password_on_the_command_line_is_refused_and_not_repeated(tmp_path, mo
     with pytest.raises(ConfigError, match=VARIABLE):  # the same on the way of the commands, and of Python
         read_config(study_of(tmp_path / "study"), url)
     with pytest.raises(ConfigError, match=VARIABLE):
-        storage_url(SweepConfig.of(storage=url))
+        run_sweep(SweepConfig.of(storage=url))
 
 
 def test_what_workers_are_sent_holds_a_reference_and_no_url(tmp_path, monkeypatch):

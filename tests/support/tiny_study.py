@@ -18,7 +18,7 @@ from tune_jobs.files.layout import CONFIG, FINALISTS, GENOTYPE, HYPERNETWORK, PR
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.messages import Report, Status
 from tune_jobs.stages.ensemble import ensemble_job
-from tune_jobs.stages.finalists import choose_finalist, finalist_members, optimal_members, random_members
+from tune_jobs.stages.finalists import all_members, choose_finalist
 from tune_jobs.stages.pipeline import open_optuna
 from tune_jobs.stages.trial import run_trial
 from tune_jobs.study.samplers import make_sampler
@@ -89,22 +89,21 @@ def run_trials(saved: SavedStudy, stop_after=None, dies=False, pruner=None) -> N
 
     def report(seen, _state=None):
         stop = searcher.judge("ray", seen.to_dict())
-        curves.append(*searcher.record("ray", seen.to_dict()))
+        curves.append(*searcher.record("ray"))
         if stop or seen.step == stop_after:
             raise Gone
 
     while isinstance(asked := searcher.suggest("ray"), dict):
         try:
-            last = run_trial(context, data, asked["trial"], asked["seed"], asked["params"], report)
-            report(last)
+            report(run_trial(context, data, asked["trial"], asked["seed"], asked["params"], report))
         except Gone:
             if stop_after is not None and not dies:
                 return
             searcher.on_trial_complete("ray", error=dies)
             continue
         except ArithmeticError as error:
-            last = Report(status=Status.FAILED, reason=str(error), traceback="Traceback")
-        searcher.on_trial_complete("ray", last.to_dict())
+            searcher.judge("ray", Report(status=Status.FAILED, reason=str(error), traceback="Traceback").to_dict())
+        searcher.on_trial_complete("ray")
 
 
 def begun_study(folder) -> SavedStudy:
@@ -124,22 +123,20 @@ def finish_study(saved: SavedStudy) -> dict:
     """Retrain the finalists, choose the hypernetwork and the ensemble, and leave a result, which is returned."""
     config, context, data = saved.config, saved.context(), saved.data()
     finalists = saved.finalists()
-    entries = [entry for finalist in finalists for entry in finalist_members(context, finalist)]
-    entries += [*optimal_members(context), *random_members(context)]
     trainer = context.place.trainer(data)
-    for entry in entries:
+    for entry in all_members(context, finalists, baselines=True):
         trainer.candidate(entry.member.config, entry.member.genotype)
     best, table = choose_finalist(context, data, finalists)
     path = saved.folder / HYPERNETWORK
     path.parent.mkdir()
-    shutil.copyfile(context.hypernetwork(best.number), path)
-    write_json(saved.folder / FINALISTS, {"chosen": best.number, "finalists": table})
-    job = {"name": "final ensemble", "hypernetwork": file_digest(path)}
+    shutil.copyfile(context.hypernetwork(best), path)
+    write_json(saved.folder / FINALISTS, {"chosen": best, "finalists": table})
+    job = {"name": "final ensemble", "trial": best, "hypernetwork": file_digest(path)}
     bench = Bench(trainer, context.setting, context.place)
-    outcome = ensemble_job(job, bench, data.test, context, best, True, {"config": config.to_dict()})
+    outcome = ensemble_job(job, bench, data.test, context, True, {"config": config.to_dict()})
     result = {
-        **choice(saved.study, best.number),
-        "feasible": feasible(saved.study.trials[best.number]),
+        **choice(saved.study, best),
+        "feasible": feasible(saved.study.trials[best]),
         **outcome,
         "trials": config.trials,
         "optimal": saved.optimal.to_dict(),

@@ -57,11 +57,6 @@ def wait_for_nodes(nodes: int, say: Callable[[str], None], limit: float = NODES_
         time.sleep(0.5)
 
 
-def _address() -> str:
-    """HOST:PORT of the Ray that this process is connected to."""
-    return str(ray.get_runtime_context().gcs_address)
-
-
 def _check_reachable(address: str) -> None:
     """Raise StudyError at once if nothing answers at HOST:PORT; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -111,7 +106,9 @@ def _check_temporary() -> None:
 def ray_cluster(execution: ExecutionOptions, job: JobConfig, progress: Progress) -> Iterator[list[dict[str, float]]]:
     """Join or start Ray; yields its nodes' resources. Address: `--address`, else RAY_ADDRESS, else this machine."""
     if ray.is_initialized():  # a notebook's, which keeps it
-        if execution.address not in (None, "auto") and execution.address != (here := _address()):
+        if execution.address not in (None, "auto") and execution.address != (
+            here := ray.get_runtime_context().gcs_address
+        ):
             raise StudyError(
                 f"this process is connected to the Ray at {here}, not at {execution.address}: call ray.shutdown(), "
                 "or leave --address out."

@@ -18,8 +18,8 @@ from edgenes.data.dataset import Dataset
 from edgenes.errors import CheckpointError
 from edgenes.methods.budget import Setting
 from edgenes.methods.trainer import Member, groups
-from tune_jobs.errors import Interrupted
-from tune_jobs.execution.run import Run, failure
+from tune_jobs.errors import Interrupted, StudyError
+from tune_jobs.execution.run import Run
 from tune_jobs.execution.speed import Speed
 from tune_jobs.execution.worker import outcome_of, send, use_resources
 from tune_jobs.files.environment import environment
@@ -123,7 +123,7 @@ def run_jobs(
         )
         for report in reports:
             if report.status == Status.UNWRITABLE:
-                raise failure(report, f"a {unit}")
+                raise StudyError(f"a {unit} failed: {report.reason}")
         if len(reports) < len(shares) or any(report.status is None for report in reports):
             raise Interrupted("stopped; what was finished is stored. Run the same command again to resume.")
     run.clean(stage)

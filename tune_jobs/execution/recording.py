@@ -7,7 +7,6 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tune_jobs.execution.searcher import StudySearcher
 from tune_jobs.files.curves import CurveWriter
-from tune_jobs.messages import Report
 from tune_jobs.moments import reached
 
 
@@ -31,13 +30,13 @@ class RecordCallback(tune.Callback):
         self._curves = CurveWriter()
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        record = self._searcher.record(trial.trial_id, result)
+        record = self._searcher.record(trial.trial_id)
         if record is not None:
             reached("curve")
             self._curves.append(*record)
 
     def on_checkpoint(self, iteration: int, trials: list, trial: Any, checkpoint: tune.Checkpoint, **info: Any) -> None:
-        self._searcher.note_checkpoint(trial.trial_id, checkpoint, Report.from_dict(trial.last_result).step)
+        self._searcher.note_checkpoint(trial.trial_id, checkpoint)
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._searcher.note_retry(trial.trial_id)

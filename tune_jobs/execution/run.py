@@ -20,7 +20,6 @@ from edgenes.errors import ConfigError, WriteError
 from edgenes.methods.budget import Setting
 from edgenes.registry import add_entries, own_entries
 from tune_jobs.config.execution import ExecutionOptions
-from tune_jobs.errors import Interrupted, StudyError
 from tune_jobs.execution.footprint import Footprint, measure, when_memory_is_free
 from tune_jobs.execution.resources import check_fits, slots
 from tune_jobs.files.layout import RAY
@@ -192,13 +191,6 @@ def _outcome(result: tune.Result) -> Report:
         reason = "its worker died more often than allowed; out of memory?"
         return dataclasses.replace(outcome, status=Status.FAILED, reason=reason)
     return outcome
-
-
-def failure(outcome: Report, what: str) -> StudyError:
-    """The error that ends a stage whose only job did not complete."""
-    if outcome.status is None:
-        return Interrupted(f"{what} was interrupted. Run the same command again to resume.")
-    return StudyError(f"{what} failed: {outcome.reason}")
 
 
 @contextmanager

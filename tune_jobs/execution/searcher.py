@@ -4,6 +4,7 @@ The study is the only memory. A driver may die at any point: the next one finds 
 them from their checkpoints, and asks for the rest. Ray's own state is never restored.
 """
 
+import contextlib
 import logging
 import posixpath
 from collections.abc import Callable, Mapping
@@ -19,11 +20,11 @@ from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.utils.util import unflatten_dict  # type: ignore[attr-defined]
 
+from edgenes.errors import WriteError
 from edgenes.space.hypernetwork import CONTROL_LIMIT
 from tune_jobs.errors import StudyError
-from tune_jobs.execution.checkpoints import remove_earlier
-from tune_jobs.files.layout import curve_path
-from tune_jobs.files.study_files import StudyFiles
+from tune_jobs.files.layout import RAY, curve_path
+from tune_jobs.files.study_files import Remote, StudyFiles
 from tune_jobs.messages import Report, Status, finite
 from tune_jobs.moments import reached
 from tune_jobs.study.asking import Asker
@@ -31,6 +32,7 @@ from tune_jobs.study.optuna_study import study_objectives, study_seed, trial_see
 from tune_jobs.study.space import CONSTRAINT, misfit, with_derived
 from tune_jobs.study.trials import IDENTIFIER, ORIGIN, failed_trials, finished_trials, origin
 
+MAX_ATTEMPTS = 10
 _log = logging.getLogger(__name__)
 _STATES = {Status.COMPLETE: TrialState.COMPLETE, Status.PRUNED: TrialState.PRUNED, Status.FAILED: TrialState.FAIL}
 
@@ -54,7 +56,7 @@ class StudySearcher(Searcher):
 
     `budget` counts COMPLETE and PRUNED trials that ran here; `max_failures` is the number of those that FAILed at
     which the sweep is given up. A trial of a person's own whose values cannot be is a FAIL, and counts as none.
-    `make_sampler(seed)` builds the sampler of one suggestion. A trial that lost its process `max_attempts` times
+    `make_sampler(seed)` builds the sampler of one suggestion. A trial that lost its process MAX_ATTEMPTS times
     without a new checkpoint in between is a FAIL; most of these were the driver's deaths, since Ray itself gives up a
     trial whose worker died three times. `files` are the study's; `check` runs before each suggestion and raises if
     another driver has taken the study; `before_tell` gets each trial and its last report while the trial can still be
@@ -73,7 +75,6 @@ class StudySearcher(Searcher):
         max_failures: int,
         make_sampler: Callable[[int], BaseSampler],
         files: StudyFiles,
-        max_attempts: int = 10,
         check: Callable[[], None] = lambda: None,
         ended: Callable[[], bool] = lambda: False,
         before_tell: Callable[[optuna.Trial, Report], None] = lambda trial, report: None,
@@ -86,7 +87,6 @@ class StudySearcher(Searcher):
         self._budget = budget
         self._max_failures = max_failures
         self._asker = Asker(study, space, make_sampler)
-        self._max_attempts = max_attempts
         self._check, self._ended, self._before_tell = check, ended, before_tell
         self._seed, self._objectives = study_seed(study), study_objectives(study)
         self._identifier = study.user_attrs.get(IDENTIFIER)
@@ -104,7 +104,6 @@ class StudySearcher(Searcher):
         self._check()
         if self.unwritable:
             return Searcher.FINISHED
-        self._give_up_orphans()
         if failed_trials(self._study) >= self._max_failures:
             return Searcher.FINISHED
         while self._orphans:
@@ -124,21 +123,17 @@ class StudySearcher(Searcher):
             if not self._refused(trial):
                 return self._hand_out(trial_id, trial)
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Remember the newest report of a trial."""
-        running = self._running.get(trial_id)
-        if running is not None:
-            running.last = Report.from_dict(unflatten_dict(result))  # Tune gives its searcher flat results
-            running.host = result.get("hostname")
-            error = finite(running.last.control_error)
-            running.control_error = running.control_error if error is None else error
-
     def judge(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Pass an intermediate value on to the study; True if its pruner stops the trial."""
+        """Remember a report and pass its intermediate value on to the study; True if its pruner stops the trial."""
         reached("report")
-        self.on_trial_result(trial_id, result)
         running = self._running.get(trial_id)
-        if running is None or len(self._study.directions) > 1:
+        if running is None:
+            return False
+        running.last = Report.from_dict(unflatten_dict(result))  # Tune gives its scheduler flat results
+        running.host = result.get("hostname")
+        error = finite(running.last.control_error)
+        running.control_error = running.control_error if error is None else error
+        if len(self._study.directions) > 1:
             return False
         value, step = finite(running.last.intermediate), running.last.intermediate_step
         if value is None or step in running.reported:  # a resumed trial repeats what followed its checkpoint
@@ -151,12 +146,10 @@ class StudySearcher(Searcher):
         return True
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Record how a trial ended. Ray calls again, with `error`, if this raised: the result is kept."""
+        """Record how a trial ended, by its last report. Ray calls again, with `error`, if this raised."""
         running = self._running.get(trial_id)
         if running is None:
             return
-        if result:
-            self.on_trial_result(trial_id, result)
         if running.last.status == Status.UNWRITABLE:
             self.unwritable = self.unwritable or str(running.last.reason)
             del self._running[trial_id]
@@ -164,22 +157,22 @@ class StudySearcher(Searcher):
         self._tell(running.trial, self._outcome(running, error))
         del self._running[trial_id]
 
-    def record(self, trial_id: str, result: Mapping[str, Any]) -> tuple[Path, dict[str, Any]] | None:
-        """The curve file of a trial and the line that `result` is in it; None if there is nothing to record."""
+    def record(self, trial_id: str) -> tuple[Path, dict[str, Any]] | None:
+        """The curve file of a trial and the line of its last report in it; None if there is nothing to record."""
         running = self._running.get(trial_id)
-        report = Report.from_dict(result)
-        if running is None or report.step is None:
+        if running is None or running.last.step is None:
             return None
-        return curve_path(self._files.folder, running.trial.number), report.record() | {"attempt": running.attempt}
+        line = running.last.record() | {"attempt": running.attempt}
+        return curve_path(self._files.folder, running.trial.number), line
 
-    def note_checkpoint(self, trial_id: str, checkpoint: tune.Checkpoint, step: int | None) -> None:
+    def note_checkpoint(self, trial_id: str, checkpoint: tune.Checkpoint) -> None:
         """Store where the newest checkpoint of a trial lies among the files that driver and workers share."""
         running = self._running.get(trial_id)
         if running is None:
             return
         reached("checkpoint reported")
         before = running.trial.user_attrs.get("checkpoint")
-        name = self._shared.name_of(checkpoint.path)
+        name, step = self._shared.name_of(checkpoint.path), running.last.step
         running.trial.set_user_attr("checkpoint", name)
         if step is not None and step > running.trial.user_attrs.get("checkpoint_step", -1):
             running.trial.set_user_attr("checkpoint_step", int(step))
@@ -188,7 +181,7 @@ class StudySearcher(Searcher):
         running.checkpoints += 1
         if running.checkpoints <= 2:  # Ray keeps this driver's two newest; beside the first, those of a driver before
             earlier = [before] if before and running.checkpoints == 1 else []
-            remove_earlier(self._shared, running.trial.number, {posixpath.dirname(each) for each in (name, *earlier)})
+            _remove_earlier(self._shared, running.trial.number, {posixpath.dirname(each) for each in (name, *earlier)})
         reached("checkpoint recorded")
 
     def note_retry(self, trial_id: str) -> None:
@@ -263,16 +256,12 @@ class StudySearcher(Searcher):
         trial.set_user_attr("stalled_attempts", trial.user_attrs.get("stalled_attempts", 0) + 1)
         return attempt
 
-    def _give_up_orphans(self) -> None:
-        for orphan in list(self._orphans):
-            if orphan.user_attrs.get("stalled_attempts", 0) >= self._max_attempts:
-                self._orphans.remove(orphan)
-                reason = f"lost its process {self._max_attempts} times without a new checkpoint in between"
-                self._tell(self._asker.again(orphan), Report(status=Status.FAILED, reason=reason))
-
     def _refused(self, trial: optuna.Trial) -> bool:
-        """Whether a person gave the trial values that cannot be, which makes it a FAIL."""
-        reason = misfit(self._asker.stored(trial), self._space)
+        """Whether the trial is a FAIL at once: its values cannot be, or it has lost too many processes."""
+        stored = self._asker.stored(trial)
+        reason = misfit(stored, self._space)
+        if stored.user_attrs.get("stalled_attempts", 0) >= MAX_ATTEMPTS:
+            reason = f"lost its process {MAX_ATTEMPTS} times without a new checkpoint in between"
         if reason is not None:
             self._tell(trial, Report(status=Status.FAILED, reason=reason))
         return reason is not None
@@ -283,6 +272,15 @@ class StudySearcher(Searcher):
             return noted
         _log.warning("Trial %d starts over: its checkpoint %s is not among the study's files.", trial.number, noted)
         return None
+
+
+def _remove_earlier(shared: Remote, trial: int, keep: set[str]) -> None:
+    """Remove what drivers before kept of a trial under Ray's folder: all its folders but those to keep."""
+    with contextlib.suppress(WriteError):  # what is left costs space and no more
+        for run in shared.entries(RAY):
+            for place in shared.entries(run):
+                if posixpath.basename(place).startswith(f"trial-{trial}-") and place not in keep:
+                    shared.remove(place)
 
 
 def _refuse_restore() -> None:

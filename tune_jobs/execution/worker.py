@@ -2,11 +2,14 @@
 
 import gc
 import logging
+import posixpath
+import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +17,17 @@ import ray
 import torch
 from ray import tune
 
-from edgenes.checkpoint import is_unwritable, save_checkpoint
-from edgenes.errors import EdgeNESError
-from tune_jobs.execution.checkpoints import STATE
+from edgenes.checkpoint import is_unwritable, load_checkpoint, save_checkpoint
+from edgenes.errors import CheckpointError, EdgeNESError
 from tune_jobs.execution.process import keep_freed_memory, leave_out_compiler
 from tune_jobs.files.environment import hardware
 from tune_jobs.files.study_files import Remote
 from tune_jobs.messages import Report, Status
 from tune_jobs.moments import reached
 
+_log = logging.getLogger(__name__)
+STATE = "state.pt"
+"""The file in a checkpoint."""
 CHECKPOINT_SECONDS = 10.0
 """Seconds between two checkpoints of a trial: what a killed worker or driver loses at most, and an epoch."""
 _TRACEBACK = 2000  # characters: the end of a traceback names the cause
@@ -38,20 +43,11 @@ def use_resources() -> None:
     torch.set_num_threads(max(1, int(cpus)))
 
 
-class _Collected(logging.Handler):
-    """Warnings of the code that runs: a worker's own log is seen by nobody."""
-
-    def __init__(self):
-        super().__init__(logging.WARNING)
-        self.texts: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(record.getMessage())
-
-
 def outcome_of(run: Callable[[], Report]) -> Report:
     """What `run` returns, with the warnings it logged; if it raises, that it failed, or that a disk is unwritable."""
-    collected, loggers = _Collected(), [logging.getLogger(name) for name in ("edgenes", "tune_jobs")]
+    loggers = [logging.getLogger(name) for name in ("edgenes", "tune_jobs")]
+    collected = BufferingHandler(sys.maxsize)  # a worker's own log is seen by nobody
+    collected.setLevel(logging.WARNING)
     for logger in loggers:
         logger.addHandler(collected)
     try:
@@ -67,7 +63,7 @@ def outcome_of(run: Callable[[], Report]) -> Report:
     finally:
         for logger in loggers:
             logger.removeHandler(collected)
-    return replace(outcome, warnings=collected.texts)
+    return replace(outcome, warnings=[record.getMessage() for record in collected.buffer])
 
 
 def send(report: Report) -> None:
@@ -94,3 +90,21 @@ class Reporter:
             with self._shared.reaching():
                 tune.report(report.to_dict(), checkpoint=tune.Checkpoint.from_directory(folder))
         self._saved = time.monotonic()
+
+
+def resume_state(noted: str | None, shared: Remote, device: str) -> dict[str, Any] | None:
+    """The newest sound checkpoint: Tune's own after a worker died, then the `noted` one of the shared files, or None.
+
+    In the place of a damaged one comes the one before, which Tune keeps beside it.
+    """
+    own = tune.get_checkpoint()
+    for newest in filter(None, (own and shared.name_of(own.path), noted)):
+        place = posixpath.dirname(newest)
+        beside = [name for name in shared.entries(place) if name.startswith(f"{place}/checkpoint_")]
+        for name in (newest, *(older for older in reversed(beside) if older < newest)):
+            try:
+                with tune.Checkpoint(shared.path(name), shared.filesystem).as_directory() as folder:
+                    return load_checkpoint(Path(folder) / STATE, "trial", device)
+            except (CheckpointError, OSError) as error:
+                _log.warning("%s: %s The checkpoint before it is taken, or the trial starts over.", name, error)
+    return None

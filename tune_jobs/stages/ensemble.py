@@ -35,7 +35,6 @@ from tune_jobs.stages.finalists import (
     with_optimal,
 )
 from tune_jobs.study.context import StudyContext
-from tune_jobs.study.finalists import Finalist
 from tune_jobs.study.result import read_test, test_reads
 
 ENSEMBLE_VERSION = 3
@@ -118,17 +117,18 @@ def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
 
 
 def ensemble_stage(
-    run: Run, context: StudyContext, best: Finalist, baselines: bool, about: dict[str, Any]
+    run: Run, context: StudyContext, best: int, baselines: bool, about: dict[str, Any]
 ) -> dict[str, Any]:
     """Stage 4: the final trial, which consumes the best hypernetwork, reads T once and saves the ensemble.
 
-    `about` (plain values) goes into the ensemble's card. Returns the part of result.json that the trial decides.
+    `best` is the number of the hypernetwork's trial. `about` (plain values) goes into the ensemble's card. Returns the
+    part of result.json that the final trial decides.
     """
     files = context.place.files
     job = {
         "name": "final ensemble",
         "version": ENSEMBLE_VERSION,
-        "trial": best.number,
+        "trial": best,
         "hypernetwork": file_digest(run.folder / HYPERNETWORK),
         "baselines": baselines,  # a result without them does not do for a study that now wants them
     }
@@ -143,7 +143,6 @@ def ensemble_stage(
         sound=lambda job, result: all(files.fetch(name).exists() for name in ENSEMBLE_FILES),
         test=run.data.test,
         context=context,
-        finalist=best,
         baselines=baselines,
         about=about,
     )
@@ -159,7 +158,6 @@ def ensemble_job(
     bench: Bench,
     test: Part,
     context: StudyContext,
-    finalist: Finalist,
     baselines: bool,
     about: dict[str, Any],
 ) -> dict[str, Any]:
@@ -176,10 +174,10 @@ def ensemble_job(
             "Restore it from a copy."
         )
     error = control_error(Hypernetwork.load(hypernetwork), context.optimal, context.setting.hypernetwork.either_input)
-    pool = pool_of(context, data, with_optimal(context, finalist_members(context, finalist)))
+    pool = pool_of(context, data, with_optimal(context, finalist_members(context, job["trial"])))
     selection = select(context, data, pool)
     reached("test read")
-    test = read_test(replace(data, test=test), files, f"final ensemble of trial {finalist.number}")
+    test = read_test(replace(data, test=test), files, f"final ensemble of trial {job['trial']}")
     target = context.folder / ENSEMBLE_FOLDER
     about = {**about, "hypernetwork": job["hypernetwork"]}
     chosen = save_ensemble(context, data, pool, selection, test, target, about)

@@ -7,24 +7,24 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.trial import FrozenTrial, TrialState
 
-from edgenes.checkpoint import write_atomically, write_json
+from edgenes.checkpoint import write_bytes, write_json
 from edgenes.data.dataset import Dataset
 from edgenes.methods.catalogue import equal_pool, seeds_pool
 from edgenes.methods.trainer import Member
 from edgenes.selection import cross_fitted
 from edgenes.space.genotype import Genotype
 from tune_jobs.errors import StudyError
-from tune_jobs.execution.jobs import Bench, Job, run_jobs
+from tune_jobs.execution.jobs import Bench, Job, Results, run_jobs
 from tune_jobs.execution.run import Run
 from tune_jobs.files.artifact_store import Artifact
 from tune_jobs.files.layout import FINALISTS, HYPERNETWORK
 from tune_jobs.files.stored_trainer import CANDIDATE, Retrained, StoredTrainer, candidate_key, has_weights
 from tune_jobs.moments import reached
-from tune_jobs.stages.hits import Hits
 from tune_jobs.study.context import StudyContext
-from tune_jobs.study.finalists import Finalist, finalist_entries
-from tune_jobs.study.trials import best_trial
+from tune_jobs.study.trials import feasible
+from tune_jobs.study.trials import finalists as finalists_of
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Entry:
     lam: float | None = None
 
 
-def finalist_members(context: StudyContext, finalist: Finalist) -> list[Entry]:
+def finalist_members(context: StudyContext, trial: int) -> list[Entry]:
     """The candidates of a finalist, each with every seed."""
-    return with_every_seed(context, [(each.genotype, each.lam) for each in finalist.candidates(context)])
+    return with_every_seed(context, [(each.genotype, each.lam) for each in context.candidates_of(trial)])
 
 
 def optimal_members(context: StudyContext) -> list[Entry]:
@@ -66,6 +66,12 @@ def with_every_seed(context: StudyContext, genotypes: Sequence[tuple[Genotype, f
         for genotype, lam in genotypes
         for repeat in range(context.seeds_per_candidate)
     ]
+
+
+def all_members(context: StudyContext, finalists: Sequence[FrozenTrial], baselines: bool) -> list[Entry]:
+    """All full retrainings of a study with these finalists; some may be the same."""
+    candidates = [entry for trial in finalists for entry in finalist_members(context, trial.number)]
+    return with_optimal(context, candidates) + (random_members(context) if baselines else [])
 
 
 @dataclass(frozen=True)
@@ -126,23 +132,23 @@ def retraining_jobs(entries: Sequence[Entry]) -> list[Job]:
     return list(jobs.values())
 
 
-def choose_finalist(context: StudyContext, data: Dataset, entries: list[Finalist]) -> tuple[Finalist, list[dict]]:
-    """The finalist whose pool gives the best ensemble on V by the study's criterion, cross-fitted, and all values.
+def choose_finalist(context: StudyContext, data: Dataset, finalists: list[FrozenTrial]) -> tuple[int, list[dict]]:
+    """The trial whose pool gives the best ensemble on V by the study's criterion, cross-fitted, and all values.
 
     Ties go to the better value in the sweep, in whose order the finalists come. Raises StudyError if no finalist
     has enough retrained candidates.
     """
     setting, labels = context.setting, data.validation.labels
     table, best = [], None
-    for finalist in entries:
-        pool = pool_of(context, data, with_optimal(context, finalist_members(context, finalist)))
-        row = {"trial": finalist.number, "sweep_value": finalist.value, "networks": len(pool.records)}
+    for finalist in finalists:
+        pool = pool_of(context, data, with_optimal(context, finalist_members(context, finalist.number)))
+        row = {"trial": finalist.number, "sweep_value": finalist.values[0], "networks": len(pool.records)}
         if len(pool.records) >= setting.size:
             found = cross_fitted(pool.predictions, labels, **context.selecting)
             row |= {"accuracy": found.accuracy, "standard_error": found.standard_error, "nll": found.nll}
             loss = found.nll if setting.criterion == "nll" else -found.accuracy
             if best is None or loss < best[0]:
-                best = loss, finalist
+                best = loss, finalist.number
         table.append(row)
     if best is None:
         raise StudyError(
@@ -152,20 +158,55 @@ def choose_finalist(context: StudyContext, data: Dataset, entries: list[Finalist
     return best[1], table
 
 
+@dataclass(frozen=True)
+class Hits:
+    """Retrainings that were needed, those of them that were found, and of these the ones from another study."""
+
+    asked: int = 0
+    found: int = 0
+    shared: int = 0
+
+    @classmethod
+    def of(cls, results: Results) -> "Hits":
+        """The hits among the retrainings of a stage."""
+        there = [(result, before) for result, before in zip(results.found, results.stored, strict=True) if result]
+        found = sum(before or result["cached"] for result, before in there)
+        return cls(len(results.found), found, sum(result["shared"] for result, _ in there))
+
+    def __add__(self, other: "Hits") -> "Hits":
+        return Hits(self.asked + other.asked, self.found + other.found, self.shared + other.shared)
+
+    def __str__(self) -> str:
+        if not self.asked:
+            return "none retrained"
+        text = f"{self.asked} needed, {self.found} of them ({self.found / self.asked:.0%}) found in the cache"
+        return f"{text}, {self.shared} by another study" if self.shared else text
+
+
+def sweep_hits(study: optuna.Study) -> Hits:
+    """The hits of a sweep's complete trials, over all drivers; a pruned trial does not record its own."""
+    total = Hits()
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        kept = trial.user_attrs
+        if "shared_hits" in kept:  # else no candidate was retrained
+            total += Hits(kept["pool_size"], kept["cache_hits"], kept["shared_hits"])
+    return total
+
+
 def finalists_stage(
     run: Run, context: StudyContext, study: optuna.Study, finalists: int, baselines: bool
-) -> tuple[Finalist, bool, Hits]:
+) -> tuple[int, bool, Hits]:
     """Stage 3: retrain the finalists' candidates fully, in parallel, and choose the best hypernetwork on V.
 
-    Returns it, whether it is feasible, and how many retrainings were there before.
+    Returns the number of its trial, whether it is feasible, and how many retrainings were there before.
     """
-    chosen = finalist_entries(study, finalists, context.setting.seed)
+    chosen = finalists_of(study, finalists)
     if not chosen:
         raise StudyError(
             "no trial of the sweep is complete: every one was pruned. Lower --ensemble-size, leave out "
             "--prune-infeasible or --pruner, or add --trials."
         )
-    _, allowed = best_trial(study)
+    allowed = feasible(chosen[0])
     if not allowed:
         run.progress.say("No trial is feasible: the one with the least control error is taken.")
     if finalists == 1 and len(study.get_trials(deepcopy=False)) > 1:
@@ -174,8 +215,6 @@ def finalists_stage(
             "worse ensemble. --finalists 3 compares three after full retraining."
         )
     data, store = run.data.without_test(), context.place.store
-    entries = with_optimal(context, [entry for finalist in chosen for entry in finalist_members(context, finalist)])
-    entries += random_members(context) if baselines else []
 
     def stored(job: Job, result: dict[str, Any]) -> bool:
         found = store.find(CANDIDATE, result["key"])
@@ -187,7 +226,7 @@ def finalists_stage(
         context.setting,
         "finalists",
         retrain_job,
-        retraining_jobs(entries),
+        retraining_jobs(all_members(context, chosen, baselines)),
         unit="retraining",
         sound=stored,
         ahead=StoredTrainer.train_ahead,
@@ -196,8 +235,7 @@ def finalists_stage(
         run.progress.say(f"a retraining failed: {report.reason}")
     reached("choice of the hypernetwork")
     best, table = choose_finalist(context, data, chosen)
-    content = context.hypernetwork(best.number).read_bytes()
-    write_atomically(run.folder / HYPERNETWORK, lambda file: file.write(content))
+    write_bytes(run.folder / HYPERNETWORK, context.hypernetwork(best).read_bytes())
     context.place.files.publish(HYPERNETWORK)
-    write_json(run.folder / FINALISTS, {"chosen": best.number, "finalists": table})
+    write_json(run.folder / FINALISTS, {"chosen": best, "finalists": table})
     return best, allowed, Hits.of(results)

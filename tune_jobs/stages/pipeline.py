@@ -41,8 +41,7 @@ from tune_jobs.moments import reached
 from tune_jobs.progress.display import Progress
 from tune_jobs.stages.ensemble import ensemble_stage
 from tune_jobs.stages.estimate import prediction_bytes
-from tune_jobs.stages.finalists import finalists_stage
-from tune_jobs.stages.hits import sweep_hits
+from tune_jobs.stages.finalists import finalists_stage, sweep_hits
 from tune_jobs.stages.search import search_stage
 from tune_jobs.stages.sweep import sweep_stage
 from tune_jobs.stages.warm_start import earlier_study, take_search, teach
@@ -194,7 +193,7 @@ def _stages(run: Run, config: SweepConfig, study: optuna.Study, place: Workplace
     reached("sweep finished")
     with _timed(folder, "finalists"):
         best, allowed, full = finalists_stage(run, context, study, config.finalists, config.baselines)
-    named = choice(study, best.number)
+    named = choice(study, best)
     from tune_jobs.watch.pictures import note_choice  # plotly and boto3 would delay the start
 
     note_choice(study, {name: trial["number"] for name, trial in named.items()})

@@ -10,11 +10,10 @@ from edgenes.checkpoint import write_text
 from edgenes.data.dataset import Dataset
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import Interrupted, StudyError
-from tune_jobs.execution.checkpoints import resume_state
 from tune_jobs.execution.recording import RecordCallback, StudyPruning
 from tune_jobs.execution.run import Run
 from tune_jobs.execution.searcher import StudySearcher
-from tune_jobs.execution.worker import CHECKPOINT_SECONDS, Reporter, outcome_of, send, use_resources
+from tune_jobs.execution.worker import CHECKPOINT_SECONDS, Reporter, outcome_of, resume_state, send, use_resources
 from tune_jobs.files.environment import commit
 from tune_jobs.files.layout import TRIALS_TABLE
 from tune_jobs.messages import Report

@@ -1,13 +1,12 @@
 """What a study takes of an earlier one: trials that teach its sampler, and the search where it would be the same."""
 
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from edgenes.checkpoint import read_bytes, write_atomically
+from edgenes.checkpoint import read_bytes, write_bytes
 from edgenes.errors import ConfigError
 from edgenes.predictor import PerformancePredictor
 from tune_jobs.config.composition import flat
@@ -78,7 +77,7 @@ def take_search(files: StudyFiles, config: SweepConfig, source: SavedStudy, data
     if config.guided:
         PerformancePredictor.load(source.folder / PREDICTOR)
     for name in (PREDICTOR, GENOTYPE) if config.guided else (GENOTYPE,):
-        _write(files.folder / name, read_bytes(source.folder / name))
+        write_bytes(files.folder / name, read_bytes(source.folder / name))
         files.publish(name)
     return f"The optimal genotype{' and the predictor are those' if config.guided else ' is that'} of {source.folder}."
 
@@ -93,10 +92,6 @@ def _lesson(trial: FrozenTrial, space: dict[str, BaseDistribution], came_from: s
         user_attrs=kept | {ORIGIN: came_from},
         system_attrs={name: value for name, value in trial.system_attrs.items() if name.startswith("constraints")},
     )
-
-
-def _write(path: Path, content: bytes) -> None:
-    write_atomically(path, lambda file: file.write(content))
 
 
 def _scoring(config: SweepConfig) -> dict[str, Any]:

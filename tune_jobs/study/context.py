@@ -13,6 +13,7 @@ from edgenes.space.genotype import Genotype, shared_edges
 from edgenes.space.hypernetwork import Candidate, Hypernetwork, draw_candidates
 from tune_jobs.files.layout import PREDICTOR, hypernetwork_path
 from tune_jobs.files.workplace import Workplace
+from tune_jobs.study.optuna_study import trial_seed
 
 DRAWS = 10
 """Draws for each candidate wanted, after which a hypernetwork is taken to have no more."""
@@ -64,6 +65,11 @@ class StudyContext:
     def hypernetwork(self, trial: int) -> Path:
         """The file of a trial's hypernetwork, fetched to this machine if it lies elsewhere."""
         return self.place.files.fetch(hypernetwork_path(trial))
+
+    def candidates_of(self, trial: int) -> list[Candidate]:
+        """The candidates that a trial was scored by."""
+        hypernetwork = Hypernetwork.load(self.hypernetwork(trial))
+        return self.candidates(hypernetwork, trial_seed(self.setting.seed, trial))
 
     def shared_edges(self, genotype: Genotype) -> int:
         """How many edges it shares with the optimal genotype, as the study counts them."""

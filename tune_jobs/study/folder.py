@@ -1,6 +1,5 @@
 """A study's folder, made and checked."""
 
-import re
 import socket
 import uuid
 from collections.abc import Iterator
@@ -62,11 +61,11 @@ def identify(study: optuna.Study, identifier: str | None = None) -> None:
 
 
 def recorded_identifier(folder: Path) -> str | None:
-    """The identifier that a study's folder has on record; None before its first start, and from an earlier version."""
+    """The identifier that a study's folder has on record; None before its first start."""
     with suppress(CheckpointError):  # a damaged file is written again
         stored = read_json(folder / CONFIG) if (folder / CONFIG).exists() else None
         found = stored.get("study") if isinstance(stored, dict) else None
-        return found if isinstance(found, str) and re.fullmatch(r"\w+", found) else None
+        return found if isinstance(found, str) else None
     return None
 
 
@@ -85,13 +84,10 @@ def check_owner(study: optuna.Study, folder: Path, storage: str, inside: bool) -
     home = study.user_attrs.get(HOME)
     if recorded is not None and known is not None:
         ours = recorded == known
-    elif inside:
-        ours = True
     elif home is not None:
-        ours = home == home_of(folder)
-    else:  # an earlier version's, which noted neither
-        begun = any(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False))
-        ours = not begun or (recorded is None and (folder / CONFIG).exists())
+        ours = inside or home == home_of(folder)
+    else:
+        ours = inside or all(trial.state == TrialState.WAITING for trial in study.get_trials(deepcopy=False))
     if not ours:
         where = "another folder" if home is None else printable(str(home))
         raise StudyError(

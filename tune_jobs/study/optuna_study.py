@@ -8,7 +8,6 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, check_distribution_compatibility, distribution_to_json
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -37,13 +36,12 @@ def trial_seed(seed: int, number: int) -> int:
 
 def open_study(
     name: str,
-    storage: str | Path | BaseStorage,
+    storage: str | Path,
     *,
     space: Mapping[str, BaseDistribution],
     objectives: Sequence[str] = ("value",),
     pruner: str = "none",
     seed: int = 0,
-    startup: int = 5,
     candidates: int = 8,
     identity: Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] | None = None,
@@ -57,19 +55,19 @@ def open_study(
     `defaults` are the values that settings had before there was an option for them. Parameters of `enqueue` that the
     study has already are left out. `claim` is called first: it gives
     the study its identifier, or raises if the study is another folder's.
-    Raises ConfigError on unknown names, StudyError if the stored study is another one, or cannot be written.
+    Raises ConfigError on unknown parameters, StudyError if the stored study is another one, or cannot be written.
     """
     check_parameters(space)
     asked = {"seed": seed, "objectives": list(objectives), **(identity or {})}
     asked |= {f"space of {key}": distribution_to_json(value) for key, value in space.items()}
     asked = json.loads(json.dumps(asked))
-    opened = storage if isinstance(storage, BaseStorage) else storage_from(storage)
+    opened = storage_from(storage)
     try:
         study = optuna.create_study(
             study_name=name,
             storage=opened,
             directions=[DIRECTIONS[objective] for objective in objectives],
-            pruner=make_pruner(pruner, startup=startup, candidates=candidates),
+            pruner=make_pruner(pruner, candidates),
             load_if_exists=True,
         )
         claim(study)
@@ -91,16 +89,11 @@ def open_study(
 
 def _check_identity(study: optuna.Study, asked: Mapping[str, Any], defaults: Mapping[str, Any] | None) -> None:
     stored = study_identity(study)
-    directions = [direction.name.lower() for direction in study.directions]
-    if directions != [DIRECTIONS[objective] for objective in asked["objectives"]]:
-        raise StudyError(
-            f"The study {study.study_name!r} was begun to {' and '.join(directions)}, which does not fit the "
-            f"objectives {', '.join(asked['objectives'])}. Give its objectives, or another folder with --out."
-        )
     if stored is None:
-        if study.get_trials(deepcopy=False):
+        directions = [direction.name.lower() for direction in study.directions]
+        if study.get_trials(deepcopy=False) or directions != [DIRECTIONS[name] for name in asked["objectives"]]:
             raise StudyError(
-                f"The study {study.study_name!r} holds trials but no record of its settings, so another "
+                f"The study {study.study_name!r} holds trials or objectives but no record of its settings, so another "
                 f"program made it. Choose another folder with --out."
             )
         return  # created a moment ago, perhaps by a process that died before it could say more

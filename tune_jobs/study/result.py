@@ -60,8 +60,6 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     result = read_json(path)
-    if isinstance(result, dict) and "best_trial" in result:  # the one name of both in an earlier version
-        result = {"best_of_sweep": result["best_trial"], "chosen": result["best_trial"]} | result
     missing = _PARTS - set(result) if isinstance(result, dict) else _PARTS
     if missing:
         raise CheckpointError(f"{path} is no result of a study: it lacks {', '.join(sorted(missing))}.")

@@ -19,8 +19,6 @@ from optuna.pruners import (
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from edgenes.validation import check_choice
-from tune_jobs.config.sweep import PRUNERS, SAMPLERS
 from tune_jobs.study.space import misfit
 
 NEIGHBOURS = 3
@@ -72,8 +70,7 @@ class _Fitting(Study):
 class AvoidFailures(BaseSampler):
     """Draws a trial from `make(seed)`, again with further seeds while its neighbours all failed.
 
-    The whole `space` is drawn at once, so that a restarted driver repeats a draw from its seed alone. Where it is
-    empty, this is the sampler that `make` gives, for whatever parameters.
+    The whole `space` is drawn at once, so that a restarted driver repeats a draw from its seed alone.
     """
 
     def __init__(
@@ -83,13 +80,12 @@ class AvoidFailures(BaseSampler):
         self._inner = make(seeds(0))
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._space or self._inner.infer_relative_search_space(study, trial)
+        return self._space
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        if self._space:
-            study = _Fitting(study, self._space)
+        study = _Fitting(study, self._space)
         finished = study.get_trials(deepcopy=False, states=_FINISHED)
         params = self._draw(study, trial, search_space)
         for draw in range(1, DRAWS):
@@ -100,8 +96,7 @@ class AvoidFailures(BaseSampler):
         return params
 
     def _draw(self, study: Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-        inferred = self._inner.infer_relative_search_space(study, trial)
-        jointly = {name: distribution for name, distribution in inferred.items() if name in search_space}
+        jointly = self._inner.infer_relative_search_space(study, trial)
         params = dict(self._inner.sample_relative(study, trial, jointly))
         for name, distribution in search_space.items():
             if name not in params:
@@ -113,16 +108,9 @@ class AvoidFailures(BaseSampler):
     ) -> Any:
         return self._inner.sample_independent(study, trial, param_name, param_distribution)
 
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        self._inner.after_trial(study, trial, state, values)
-
 
 def make_sampler(name: str, seed: int, startup: int = 10) -> BaseSampler:
-    """A sampler of SAMPLERS for one suggestion, its first `startup` trials random where the method needs them.
-
-    Raises ConfigError on an unknown name.
-    """
-    check_choice("sampler", name, SAMPLERS)
+    """A sampler of SAMPLERS for one suggestion, its first `startup` trials random where the method needs them."""
     if name == "random":
         return RandomSampler(seed=seed)
     if name == "tpe":
@@ -138,16 +126,12 @@ def make_sampler(name: str, seed: int, startup: int = 10) -> BaseSampler:
         )
 
 
-def make_pruner(name: str, *, startup: int = 5, candidates: int = 8) -> BasePruner:
-    """A pruner of PRUNERS; `candidates` is the number of intermediate values a full trial reports.
-
-    Raises ConfigError on an unknown name.
-    """
-    check_choice("pruner", name, PRUNERS)
+def make_pruner(name: str, candidates: int = 8) -> BasePruner:
+    """A pruner of PRUNERS; `candidates` is the number of intermediate values a full trial reports."""
     if name == "median":
-        return MedianPruner(n_startup_trials=startup)
+        return MedianPruner()
     if name == "percentile":
-        return PercentilePruner(25.0, n_startup_trials=startup)
+        return PercentilePruner(25.0)
     if name == "hyperband":
         return HyperbandPruner(min_resource=1, max_resource=candidates)
     if name == "successive-halving":

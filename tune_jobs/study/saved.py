@@ -16,7 +16,7 @@ from edgenes.data.dataset import Dataset
 from edgenes.errors import CheckpointError, ConfigError, DataError
 from edgenes.parsing import shown
 from edgenes.space.genotype import Genotype, SearchSpace
-from tune_jobs.config.passwords import redact, refuse_passwords
+from tune_jobs.config.passwords import redact
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.errors import StudyError
 from tune_jobs.files.cache import OFF
@@ -24,10 +24,10 @@ from tune_jobs.files.layout import CONFIG, DATABASE, EXPERIMENT, GENOTYPE, STAGE
 from tune_jobs.files.study_files import StudyFiles
 from tune_jobs.files.workplace import Workplace
 from tune_jobs.study.context import StudyContext
-from tune_jobs.study.finalists import Finalist, finalist_entries
 from tune_jobs.study.folder import check_owner
 from tune_jobs.study.limits import planned_trials
 from tune_jobs.study.storage import plain_reason, resolve, sqlite_url, storage_file, storage_from, storage_reference
+from tune_jobs.study.trials import finalists
 
 FORMAT = 2
 """Of config.json. In format 1 the candidates of an ensemble shared one training seed."""
@@ -36,11 +36,7 @@ UNREADABLE = (SQLAlchemyError, OptunaError, OSError, ValueError, LookupError, Ty
 
 
 def storage_url(config: SweepConfig) -> str:
-    """URL of the Optuna study: the storage's, else that of study.db in the folder.
-
-    Raises ConfigError if the configuration itself holds a password: it is stored, and sent to workers.
-    """
-    refuse_passwords([config.storage or ""])
+    """URL of the Optuna study: the storage's, else that of study.db in the folder."""
     return resolve(config.storage or sqlite_url(config.folder / DATABASE))
 
 
@@ -128,10 +124,10 @@ class SavedStudy:
             reason = plain_reason(error, storage_url(self.config))
             raise StudyError(f"the trials of the study cannot be read: {reason}. See what doctor says.") from None
 
-    def finalists(self) -> list[Finalist]:
+    def finalists(self) -> list[FrozenTrial]:
         """The finalists of the trials that are complete now; [] as long as none is. Raises StudyError as `trials`."""
         self.trials()
-        return finalist_entries(self.study, self.config.finalists, self.config.seed)
+        return finalists(self.study, self.config.finalists)
 
     def context(self, device: str = "cpu") -> StudyContext:
         """What the trials of the study share."""

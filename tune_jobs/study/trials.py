@@ -8,7 +8,6 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from tune_jobs.files.layout import hypernetwork_path
 from tune_jobs.study.space import CONSTRAINT, with_derived
 
 IDENTIFIER = "files"
@@ -27,12 +26,7 @@ def origin(identifier: str | None, number: int) -> str:
 
 def is_own(trial: FrozenTrial, identifier: str | None) -> bool:
     """Whether a driver of the study ran the trial; others came by `add_trial`, and have no files."""
-    noted = trial.user_attrs.get(ORIGIN)
-    if noted is not None:
-        return noted == origin(identifier, trial.number)
-    # Earlier versions noted no origin.
-    saved = trial.user_attrs.get("hypernetwork")
-    return "attempts" in trial.user_attrs and saved in (None, hypernetwork_path(trial.number))
+    return trial.user_attrs.get(ORIGIN) == origin(identifier, trial.number)
 
 
 def own_trials(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
@@ -64,7 +58,7 @@ def feasible(trial: FrozenTrial) -> bool:
 
 
 def finalists(study: optuna.Study, n: int) -> list[FrozenTrial]:
-    """The `n` best complete trials that are feasible, best value first; if none is, those of least control error.
+    """The `n` best complete trials that are feasible, best value first; if none is, the one of least control error.
 
     Ties go to the lower number. Trials that came by `add_trial` are none: they have no hypernetwork.
     """
@@ -72,7 +66,7 @@ def finalists(study: optuna.Study, n: int) -> list[FrozenTrial]:
     allowed = [trial for trial in complete if feasible(trial)]
     if allowed:
         return sorted(allowed, key=lambda trial: (-trial.values[0], trial.number))[:n]
-    return sorted(complete, key=lambda trial: (trial.constraints.get(CONSTRAINT, math.inf), trial.number))[:n]
+    return sorted(complete, key=lambda trial: (trial.constraints.get(CONSTRAINT, math.inf), trial.number))[:1]
 
 
 def best_trial(study: optuna.Study) -> tuple[FrozenTrial, bool] | None:

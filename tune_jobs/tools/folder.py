@@ -24,7 +24,7 @@ from tune_jobs.files.layout import CONFIG, DRIVER, ENSEMBLE_FOLDER
 from tune_jobs.files.lease import STALE, read_driver
 from tune_jobs.files.stored_trainer import candidate_key
 from tune_jobs.progress.text import one_line
-from tune_jobs.stages.finalists import Entry, finalist_members, random_members, with_optimal
+from tune_jobs.stages.finalists import Entry, all_members
 from tune_jobs.study.saved import SavedStudy
 
 
@@ -160,7 +160,5 @@ def full_retrainings(saved: SavedStudy) -> dict[str, Entry]:
     """
     context = saved.context()
     data: Any = SimpleNamespace(digest=saved.data_digest)  # what a key needs of a data set
-    finalists = saved.finalists()
-    entries = with_optimal(context, [entry for each in finalists for entry in finalist_members(context, each)])
-    entries += random_members(context) if saved.config.baselines else []
+    entries = all_members(context, saved.finalists(), saved.config.baselines)
     return {candidate_key(entry.member.config, data, entry.member.genotype): entry for entry in entries}

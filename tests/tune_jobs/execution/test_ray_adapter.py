@@ -7,6 +7,7 @@ import signal
 import tempfile
 from pathlib import Path
 
+from optuna.pruners import MedianPruner
 from ray import tune
 
 from tune_jobs.execution.recording import RecordCallback, StudyPruning
@@ -52,7 +53,8 @@ def accident_prone():
 
 
 def test_a_sweep_with_a_killed_worker_a_failure_and_a_pruned_trial(ray_local, tmp_path):
-    study = open_study("s", tmp_path / "study.db", space=SPACE, pruner="median", startup=1)
+    study = open_study("s", tmp_path / "study.db", space=SPACE)
+    study.pruner = MedianPruner(n_startup_trials=1)
     searcher = StudySearcher(
         study,
         SPACE,

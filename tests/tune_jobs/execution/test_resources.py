@@ -82,11 +82,6 @@ def test_a_trial_that_fits_no_single_node_is_refused(nodes, asked, words):
         assert word in str(raised.value)
 
 
-@pytest.mark.parametrize("gpus", ["auto", None, 0, 0.3333, 1, 4.0])
-def test_shares_of_one_gpu_and_whole_gpus_are_accepted(gpus):
-    assert ExecutionOptions(gpus_per_trial=gpus).gpus_per_trial == gpus
-
-
 @pytest.mark.parametrize("gpus", [-1, 1.5, float("nan"), "half"])
 def test_other_numbers_of_gpus_are_refused(gpus):
     with pytest.raises(ConfigError, match="gpus_per_trial"):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.pruners import MedianPruner
 from optuna.trial import TrialState, create_trial
 from ray import cloudpickle, tune
 from ray.tune.schedulers import TrialScheduler
@@ -39,16 +40,11 @@ IMPOSSIBLE = [
     ({"c": 1.0}, "'c'"),
     ({"c_end": 50.0}, "50.0"),
     ({"c_end": 0}, "got 0"),
-    ({"c_end": -1.0}, "-1.0"),
     ({"c_end": math.nan}, "nan"),
-    ({"c_end": math.inf}, "inf"),
-    ({"c_end": None}, "None"),
     ({"c_end": "1.0"}, "'1.0'"),
     ({"c_end": True}, "True"),
-    ({"c_end": [1.0]}, "[1.0]"),
     ({"c_end": 10**400}, "c_end"),
     ({"pivots": 4}, "2, 3, 5, 9"),
-    ({"pivots": None}, "None"),
     ({"epsilon": False}, "False"),
     ({"estimator": "exakt"}, "'exakt'"),
 ]
@@ -82,9 +78,8 @@ class Driver:
 
     def __init__(self, storage, folder, *, sampler="tpe", budget=BUDGET, objectives=("value",), **options):
         options = {"max_failures": 100, **options}
-        pruner = options.pop("pruner", "none")
         self.folder = folder
-        self.study = open_study("s", storage, space=SPACE, seed=7, objectives=objectives, pruner=pruner, startup=0)
+        self.study = open_study("s", storage, space=SPACE, seed=7, objectives=objectives)
         self.searcher = StudySearcher(
             self.study,
             SPACE,
@@ -97,7 +92,7 @@ class Driver:
         self.callback = RecordCallback(self.searcher)
 
     def suggest(self):
-        trial = SimpleNamespace(trial_id=f"ray{next(RAY_IDS)}", last_result={})
+        trial = SimpleNamespace(trial_id=f"ray{next(RAY_IDS)}")
         config = self.searcher.suggest(trial.trial_id)
         return trial, config
 
@@ -105,10 +100,7 @@ class Driver:
         """Pass one report on; returns whether the scheduler stops the trial."""
         flat = flatten_dict(result | {"pid": 1, "config": {"trial": 0}})
         decision = self.scheduler.on_trial_result(None, trial, flat)
-        if decision != TrialScheduler.STOP:
-            self.searcher.on_trial_result(trial.trial_id, flat)
         self.callback.on_trial_result(iteration=0, trials=[], trial=trial, result=result)
-        trial.last_result = result
         if state is not None:
             self.callback.on_checkpoint(iteration=0, trials=[], trial=trial, checkpoint=self.save(trial, result, state))
         return decision == TrialScheduler.STOP
@@ -122,8 +114,7 @@ class Driver:
     def finish(self, trial, result=None, error=False):
         if result is not None:
             self.report(trial, result)
-        last = None if error else flatten_dict(trial.last_result)
-        self.searcher.on_trial_complete(trial.trial_id, last, error=error)
+        self.searcher.on_trial_complete(trial.trial_id, result, error=error)
 
     def run(self, kill=None, victim=3):
         """Run to the end of the budget, or until the kill point `kill` of trial number `victim`."""
@@ -165,9 +156,9 @@ def die_in(storage, method, after=0):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def expected(tmp_path_factory):
     """The parameters of a study whose driver nobody killed."""
-    folder = tmp_path_factory.mktemp("undisturbed")
+    folder = tmp_path_factory.mktemp("expected")
     driver = Driver(f"journal:{folder}/study.log", folder)
     driver.run()
     return [trial.params for trial in driver.study.trials]
@@ -176,7 +167,7 @@ def undisturbed(tmp_path_factory):
 KILLS = ("asking", "suggested", "running", "reported", "telling", "told")
 
 
-def restart_after(kill, storage, folder, undisturbed):
+def restart_after(kill, storage, folder, expected):
     """Kill a driver, start another one, and compare the study with the undisturbed one."""
     with pytest.raises(Killed):
         Driver(storage, folder).run(kill)
@@ -184,7 +175,7 @@ def restart_after(kill, storage, folder, undisturbed):
     configs = again.run()
     trials = again.study.trials
     assert states(again.study) == ["COMPLETE"] * BUDGET
-    assert [trial.params for trial in trials] == undisturbed
+    assert [trial.params for trial in trials] == expected
     assert len({json.dumps(trial.params) for trial in trials}) == BUDGET
     assert [trial.user_attrs["attempts"] for trial in trials] == [
         2 if number == 3 and kill not in ("asking", "told") else 1 for number in range(BUDGET)
@@ -223,23 +214,22 @@ STRICT = pytest.mark.filterwarnings(
 @STRICT
 class TestKilledDriver:
     @pytest.mark.parametrize("kill", KILLS)
-    def test_a_restarted_study_is_the_undisturbed_one(self, tmp_path, undisturbed, kill):
-        restart_after(kill, log(tmp_path), tmp_path, undisturbed)
+    def test_a_restarted_study_is_the_undisturbed_one(self, tmp_path, expected, kill):
+        restart_after(kill, log(tmp_path), tmp_path, expected)
 
     @pytest.mark.parametrize("kill", ["asking", "telling"])  # the two that die within a call of the storage
-    def test_a_database_keeps_it_as_well(self, tmp_path, undisturbed, kill):
-        restart_after(kill, database(tmp_path), tmp_path, undisturbed)
+    def test_a_database_keeps_it_as_well(self, tmp_path, expected, kill):
+        restart_after(kill, database(tmp_path), tmp_path, expected)
 
     @pytest.mark.parametrize("kill", ["asking", "telling"])
-    def test_a_server_keeps_it_as_well(self, postgres_database, tmp_path, undisturbed, kill):
-        restart_after(kill, postgres_database, tmp_path, undisturbed)
+    def test_a_server_keeps_it_as_well(self, postgres_database, tmp_path, expected, kill):
+        restart_after(kill, postgres_database, tmp_path, expected)
 
     def test_killed_at_every_trial_it_still_ends(self, tmp_path):
-        storage = database(tmp_path)
         for victim in range(BUDGET):
             with pytest.raises(Killed):
-                Driver(storage, tmp_path).run("running", victim)
-        again = Driver(storage, tmp_path)
+                Driver(log(tmp_path), tmp_path).run("running", victim)
+        again = Driver(log(tmp_path), tmp_path)
         again.run()
         assert states(again.study) == ["COMPLETE"] * BUDGET
 
@@ -318,7 +308,7 @@ class TestStateMachine:
         for trial, (_, word) in zip(driver.study.trials[1:], IMPOSSIBLE, strict=False):
             assert word in trial.user_attrs["reason"]
 
-    def test_one_that_an_earlier_version_left_running_fails_as_well(self, tmp_path):
+    def test_one_that_a_dead_driver_left_running_fails_as_well(self, tmp_path):
         driver = Driver(log(tmp_path), tmp_path)
         driver.study.enqueue_trial({"pivots": 4})
         for _ in range(2):
@@ -445,6 +435,11 @@ class TestTelling:
 
 
 class TestPruning:
+    def driver(self, folder):
+        driver = Driver(log(folder), folder)
+        driver.study.pruner = MedianPruner(n_startup_trials=0)
+        return driver
+
     def candidates(self, driver, level, control_error=0.1):
         """A trial that reports five candidates of accuracy `level`; returns at which it was stopped."""
         trial, config = driver.suggest()
@@ -457,7 +452,7 @@ class TestPruning:
         return None
 
     def test_the_studys_pruner_stops_a_trial_and_it_is_recorded_as_pruned(self, tmp_path):
-        driver = Driver(log(tmp_path), tmp_path, pruner="median")
+        driver = self.driver(tmp_path)
         assert self.candidates(driver, 0.6) is None
         assert self.candidates(driver, 0.3, control_error=0.35) == 1
         pruned = driver.study.trials[1]
@@ -469,17 +464,17 @@ class TestPruning:
 
     @STRICT
     def test_a_resumed_trial_repeats_intermediate_values_without_harm(self, tmp_path):
-        driver = Driver(log(tmp_path), tmp_path, pruner="median")
+        driver = self.driver(tmp_path)
         trial, _ = driver.suggest()
         for k in (1, 2):
             driver.report(trial, {"step": k, "intermediate": 0.5, "intermediate_step": k})
-        again = Driver(log(tmp_path), tmp_path, pruner="median")
+        again = self.driver(tmp_path)
         assert self.candidates(again, 0.4) is None
         values = again.study.trials[0].intermediate_values
         assert list(values) == [1, 2, 3, 4, 5] and values[2] == 0.5
 
     def test_a_finished_trial_and_a_nan_are_not_pruned(self, tmp_path):
-        driver = Driver(log(tmp_path), tmp_path, pruner="median")
+        driver = self.driver(tmp_path)
         self.candidates(driver, 0.9)
         trial, config = driver.suggest()
         nan = {"step": 1, "intermediate": math.nan, "intermediate_step": 1}
@@ -521,8 +516,8 @@ class TestCheckpoints:
             for k in range(number):
                 place = tmp_path / "ray" / run / "trial-0-x" / f"checkpoint_{k:06d}"
                 place.mkdir(parents=True)
-                checkpoint = tune.Checkpoint.from_directory(str(place))
-                driver.searcher.note_checkpoint(trial.trial_id, checkpoint, step + k)
+                driver.report(trial, {"step": step + k})
+                driver.searcher.note_checkpoint(trial.trial_id, tune.Checkpoint.from_directory(str(place)))
             return sorted(str(path.relative_to(tmp_path / "ray")) for path in tmp_path.glob("ray/*/*/*"))
 
         other = tmp_path / "ray" / "sweep-1" / "trial-01-y" / "checkpoint_000000"

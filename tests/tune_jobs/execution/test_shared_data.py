@@ -1,6 +1,5 @@
 """A worker's copy of the data is none: it reads the node's one, whatever a trial does with it; and its threads."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +73,6 @@ def probe():
             "test": data.test is not None,
             "total": total,
             "threads": torch.get_num_threads(),
-            "pid": os.getpid(),
             "kept": kept is not None,
         }
         tune.report({"status": "complete", "attributes": found})

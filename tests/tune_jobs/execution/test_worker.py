@@ -8,8 +8,7 @@ import torch
 
 from edgenes.checkpoint import save_checkpoint
 from edgenes.errors import DivergedError, WriteError
-from tune_jobs.execution.checkpoints import resume_state
-from tune_jobs.execution.worker import outcome_of
+from tune_jobs.execution.worker import outcome_of, resume_state
 from tune_jobs.files.study_files import Remote
 from tune_jobs.messages import Report
 
@@ -55,7 +54,7 @@ def test_warnings_of_the_run_come_with_its_outcome_and_only_those():
 PLACE = "ray/sweep-1/trial-0-x"
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.e2e)])
 def shared(request, tmp_path):
     """What driver and workers share, with three checkpoints of a trial in it."""
     url = str(tmp_path)

@@ -1,7 +1,6 @@
 """The rows of the report's final comparison, and Optuna's pictures of a study with several objectives."""
 
 import pytest
-from optuna.storages import InMemoryStorage
 from optuna.trial import create_trial
 
 from tune_jobs.report.comparison import NAMES, comparison
@@ -32,8 +31,8 @@ def test_rivals_come_in_one_order_and_those_that_are_missing_are_left_out():
 
 
 @pytest.mark.parametrize("objectives", [("value", "parameters"), ("value", "control", "parameters")])
-def test_the_pareto_front_has_an_axis_for_each_objective(objectives):
-    study = open_study("s", InMemoryStorage(), space=search_space("exact"), objectives=objectives)
+def test_the_pareto_front_has_an_axis_for_each_objective(objectives, tmp_path):
+    study = open_study("s", tmp_path / "study.db", space=search_space("exact"), objectives=objectives)
     for value, other in ((0.5, 1e5), (0.6, 2e5), (0.4, 3e5)):
         study.add_trial(create_trial(values=[value, *[other] * (len(objectives) - 1)]))
     [figure] = study_figures(study)

@@ -8,6 +8,7 @@ import torch
 
 from edgenes.errors import ConfigError
 from tune_jobs.config.sweep import SweepConfig
+from tune_jobs.execution.footprint import Footprint
 from tune_jobs.stages import estimate as module
 from tune_jobs.stages.estimate import estimate, full_retrainings, prediction_bytes, surveyed_retrainings
 
@@ -68,7 +69,7 @@ def test_hours_follow_the_guide(monkeypatch):
     """With steps and epochs that take a second each."""
     monkeypatch.setattr(module, "MEASURED", 1)
     monkeypatch.setattr(module, "_seconds", lambda work: 1.0)
-    monkeypatch.setattr(module.time, "perf_counter", iter(range(100)).__next__)
+    monkeypatch.setattr(module, "trial_footprint", lambda *given: Footprint(0, 0, 2**30))
     data = SweepConfig.of(**SMALL).load()
     full = {"search_epochs": 30, "survey_epochs": 8, "max_concurrent": 1, "baselines": False, "finalists": 1}
     steps, share = len(data.weights) // 64, len(data.weights) / len(data.training)

@@ -164,9 +164,10 @@ def test_the_mean_value_is_the_mean_accuracy_with_its_binomial_error(whole):
 
 
 def test_the_one_shot_value_trains_no_candidate(tmp_path):
-    context = context_for(tmp_path / "one-shot", value="one-shot", guide="supernet")
+    short = {"guide": "supernet", "hypernetwork_epochs": 2}
+    context = context_for(tmp_path / "one-shot", value="one-shot", **short)
     outcome, other = run(context), run(context, seed=SEED + 1)
-    expected = run(context_for(tmp_path / "retrained", guide="supernet"))
+    expected = run(context_for(tmp_path / "retrained", **short))
     assert outcome.status == Status.COMPLETE and 0 <= outcome.value <= 1
     assert not (context.folder / PREDICTIONS).exists() and outcome.attributes["cache_hits"] == 0
     drawn = [[row["digest"] for row in each.attributes["candidates"]] for each in (outcome, expected, other)]

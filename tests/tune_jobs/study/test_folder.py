@@ -1,11 +1,9 @@
 """Which study a folder is that of, where several share a storage."""
 
-import json
 import shutil
 from dataclasses import replace
 
 import pytest
-from optuna.trial import TrialState
 
 from tests.support.tiny_study import begin_study
 from tune_jobs import open_saved, run_sweep
@@ -28,14 +26,6 @@ def begun(folder, storage):
     saved.study.set_user_attr(HOME, home_of(folder))
     saved.study.ask()
     return saved
-
-
-def as_before(saved):
-    """As an earlier version left it: nobody has an identifier."""
-    stored = json.loads((saved.folder / CONFIG).read_text())
-    (saved.folder / CONFIG).write_text(json.dumps({key: stored[key] for key in stored if key != "study"}))
-    for name in (IDENTIFIER, HOME):
-        saved.study.set_user_attr(name, None)
 
 
 def reopened(saved):
@@ -77,12 +67,3 @@ def test_a_moved_folder_holds_its_own_study(tmp_path):
     data = replace(first.config.data, dataset=str(moved / "blobs.npz")).load()
     (moved / CONFIG).unlink()
     assert len(open_optuna(config, data, storage_url(config)).trials) == 1
-
-
-def test_a_study_of_an_earlier_version_opens_in_its_folder_alone(tmp_path, storage):
-    first = begun(tmp_path / "a" / "study", storage)
-    as_before(first)
-    with pytest.raises(StudyError, match="another name"):
-        begin_study(tmp_path / "b" / "study", storage=storage)
-    assert open_saved(first.folder, storage).trials()[0].state == TrialState.RUNNING
-    assert reopened(first).user_attrs[IDENTIFIER]

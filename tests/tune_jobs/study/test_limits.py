@@ -1,7 +1,5 @@
 """When a sweep ends before its trials: hours, and trials in a row that were not better."""
 
-from datetime import datetime, timedelta
-
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
@@ -16,19 +14,17 @@ def study_of(*ended):
     """A study whose trials ended in this order: a value, None if pruned, "infeasible", "added", or a state."""
     study = optuna.create_study(direction="maximize")
     study.set_user_attr(IDENTIFIER, "mine")
-    begin = datetime(2026, 1, 1)
     for k, what in enumerate(ended):
         own = {ORIGIN: origin("another" if what == "added" else "mine", k)}
         state = TrialState.PRUNED if what is None else what if isinstance(what, TrialState) else TrialState.COMPLETE
-        trial = create_trial(
-            state=state,
-            value={"infeasible": 0.9, "added": 1.0}.get(what, what) if state == TrialState.COMPLETE else None,
-            user_attrs=own,
-            system_attrs={"constraints:control_error": 0.1 if what == "infeasible" else -0.1},
+        study.add_trial(
+            create_trial(
+                state=state,
+                value={"infeasible": 0.9, "added": 1.0}.get(what, what) if state == TrialState.COMPLETE else None,
+                user_attrs=own,
+                system_attrs={"constraints:control_error": 0.1 if what == "infeasible" else -0.1},
+            )
         )
-        if state.is_finished():
-            trial.datetime_complete = begin + timedelta(hours=k)
-        study.add_trial(trial)
     return study
 
 

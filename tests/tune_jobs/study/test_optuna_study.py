@@ -1,6 +1,5 @@
 """The study: storages, identity, samplers, pruners, and what is read back from it."""
 
-import json
 import traceback
 
 import optuna
@@ -11,16 +10,15 @@ from optuna.distributions import IntDistribution
 from optuna.trial import TrialState, create_trial
 
 from edgenes.config import HypernetworkConfig
-from edgenes.errors import ConfigError
 from edgenes.seeds import stable_seed
 from tune_jobs.config.passwords import redact
-from tune_jobs.config.sweep import PRUNERS, SAMPLERS
+from tune_jobs.config.sweep import PRUNERS
 from tune_jobs.errors import StudyError
 from tune_jobs.study.optuna_study import open_study
 from tune_jobs.study.samplers import make_pruner, make_sampler
 from tune_jobs.study.space import DEFAULT_PARAMS, search_space, with_derived
 from tune_jobs.study.storage import storage_file, storage_from
-from tune_jobs.study.trials import best_trial, common_failure, finalists, trials_frame
+from tune_jobs.study.trials import ORIGIN, best_trial, common_failure, finalists, origin, trials_frame
 
 SPACE = search_space("exact")
 
@@ -39,7 +37,7 @@ def add(study, state=TrialState.COMPLETE, values=None, error=None, attributes=No
             values=values,
             params={name: params[name] for name in SPACE},
             distributions=SPACE,
-            user_attrs={"attempts": 1} | (attributes or {}),
+            user_attrs={ORIGIN: origin(None, len(study.trials))} | (attributes or {}),
             system_attrs=constraints,
             intermediate_values={1: 0.4} if state == TrialState.PRUNED else {},
         )
@@ -131,13 +129,6 @@ class TestStorage:
 
 
 class TestSpace:
-    @pytest.mark.parametrize("estimator", ["exact", "gumbel", "both"])
-    def test_the_defaults_lie_inside(self, estimator):
-        space = search_space(estimator)
-        assert ("estimator" in space) == (estimator == "both")
-        for name, distribution in space.items():
-            assert distribution._contains(distribution.to_internal_repr(DEFAULT_PARAMS[name]))
-
     @given(st.integers(0, 2**31 - 1))
     def test_whatever_is_drawn_is_a_valid_configuration_that_anneals_the_right_way(self, seed):
         study = empty()
@@ -148,45 +139,9 @@ class TestSpace:
         assert config.c_start <= config.c_end * (1 + 1e-12)
         assert config.t_end <= config.t_start * (1 + 1e-12)
 
-    def test_unknown_names_are_refused_with_the_known_ones(self):
-        with pytest.raises(ConfigError, match="exact"):
-            search_space("exakt")
-        with pytest.raises(ConfigError, match="tpe"):
-            make_sampler("tpee", 0)
-        with pytest.raises(ConfigError, match="median"):
-            make_pruner("mediane")
 
-
-class TestSamplers:
-    @pytest.mark.parametrize("name", SAMPLERS)
-    @pytest.mark.parametrize("objectives", [("value",), ("value", "control")])
-    @pytest.mark.filterwarnings("error", "ignore:unclosed database:ResourceWarning")  # of another test's study
-    def test_every_sampler_copes_with_all_states_and_repeats_itself(self, name, objectives):
-        def proposals():
-            study = empty(objectives)
-            drawn = []
-            for number in range(6):
-                study.sampler = make_sampler(name, stable_seed(0, number, "sampler"), startup=2)
-                trial = study.ask(search_space("both"))
-                drawn.append(trial.params)
-                trial.set_constraint("control_error", 0.1 * number - 0.4)
-                if number == 3:
-                    study.tell(trial, state=TrialState.PRUNED)
-                elif number == 4:
-                    study.tell(trial, state=TrialState.FAIL)
-                else:
-                    study.tell(trial, [trial.params["c_end"], 0.1 * number][: len(objectives)])
-            return drawn
-
-        first = proposals()
-        assert first == proposals()
-        assert len({json.dumps(params) for params in first}) == len(first)
-
-    @given(st.lists(st.integers(0, 10**6), min_size=2, max_size=2, unique=True))
-    def test_seeds_have_31_bits_and_differ(self, numbers):
-        one, two = (stable_seed(0, number, "trial") for number in numbers)
-        assert one != two and 0 <= one < 2**31
-        assert stable_seed(0, 1) == 507656083  # the same on every machine, today and tomorrow
+def test_a_seed_is_the_same_on_every_machine_today_and_tomorrow():
+    assert stable_seed(0, 1) == 507656083
 
 
 class TestPruners:
@@ -230,7 +185,7 @@ class TestIdentity:
             ({"identity": {"data": "xyz", "epochs": (1, 2)}}, "data: stored 'abc', asked 'xyz'"),
             ({"identity": {"data": "abc"}}, "epochs"),
             ({"space": search_space("both")}, "space of estimator"),
-            ({"objectives": ("value", "control")}, "value, control"),
+            ({"objectives": ("value", "control")}, "objectives: stored"),
         ]:
             with pytest.raises(StudyError, match=told):
                 open_study("s", url, **(asked | change))
@@ -268,7 +223,7 @@ class TestResults:
         add(study, values=[0.8], error=0.4)
         trial, is_feasible = best_trial(study)
         assert (trial.number, is_feasible) == (1, False)
-        assert [trial.number for trial in finalists(study, 2)] == [1, 2]
+        assert [trial.number for trial in finalists(study, 2)] == [1]
 
     def test_two_objectives_have_a_best_trial_too(self):
         study = empty(("value", "control"))

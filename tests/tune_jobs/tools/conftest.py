@@ -1,34 +1,10 @@
-"""One finished study for all tests of the commands, and a copy of it for each test that alters it."""
+"""How the tests of the commands run them."""
 
 import json
-import shutil
 
 import pytest
 
-from tests.support.tiny_study import begin_study, finish_study, run_trials
 from tune_jobs.__main__ import main
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """The folder of a finished study of three trials, two of them finalists."""
-    saved = begin_study(tmp_path_factory.mktemp("finished") / "study", trials=3, finalists=2)
-    run_trials(saved)
-    result = finish_study(saved)
-    (saved.folder / "stages.json").write_text(json.dumps(result["seconds"] | {"sweep": 75.0}))
-    return saved.folder
-
-
-@pytest.fixture
-def study(finished, tmp_path):
-    """A copy that a test may alter."""
-    return shutil.copytree(finished, tmp_path / "study")
-
-
-@pytest.fixture
-def result(finished):
-    """The content of result.json."""
-    return json.loads((finished / "result.json").read_text())
 
 
 @pytest.fixture

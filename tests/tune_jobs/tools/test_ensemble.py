@@ -27,8 +27,7 @@ def own_pool(folder):
     saved = open_saved(folder)
     context, data = saved.context(), saved.data()
     number = json.loads((folder / FINALISTS).read_text())["chosen"]
-    [winner] = [finalist for finalist in saved.finalists() if finalist.number == number]
-    return context, data, pool_of(context, data, with_optimal(context, finalist_members(context, winner)))
+    return context, data, pool_of(context, data, with_optimal(context, finalist_members(context, number)))
 
 
 def digests(answer):

@@ -15,6 +15,7 @@ from tune_jobs.errors import StudyError
 from tune_jobs.files.layout import DRIVER
 from tune_jobs.files.lease import STALE, study_lock
 from tune_jobs.study.saved import open_saved
+from tune_jobs.study.trials import IDENTIFIER, ORIGIN, origin
 from tune_jobs.tools.commands import Clean, Doctor, Replay, Status
 from tune_jobs.tools.folder import full_retrainings
 
@@ -126,21 +127,13 @@ def test_trials_of_others_are_counted_apart_and_never_the_best(study):
     assert "1 added by others" in text
 
 
-def test_the_one_name_of_an_earlier_version_stands_for_both(study, result):
-    earlier = {key: value for key, value in result.items() if key not in ("best_of_sweep", "chosen")}
-    (study / "result.json").write_text(json.dumps(earlier | {"best_trial": result["chosen"]}))
-    answer, text = status(study)
-    assert answer["finished"] and answer["result"]["chosen"] == result["chosen"]
-    assert f"trial {result['chosen']['number']}, of 3 trials" in text
-
-
 def test_failures_and_prunings_are_counted_by_reason(study):
     saved = open_saved(study)
     ended = [("FAIL", "loss 1\nis NaN"), ("PRUNED", "slow"), ("FAIL", "other"), ("FAIL", "loss 27\nis NaN")]
     for state, reason in ended:
         trial = saved.study.ask()
         trial.set_user_attr("reason", reason)
-        trial.set_user_attr("attempts", 1)
+        trial.set_user_attr(ORIGIN, origin(saved.study.user_attrs[IDENTIFIER], trial.number))
         saved.study.tell(trial, state=optuna.trial.TrialState[state])
     answer, text = status(study)
     assert answer["failures"] == [{"reason": "loss 1\nis NaN", "trials": [3, 6]}, {"reason": "other", "trials": [5]}]
