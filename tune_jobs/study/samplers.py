@@ -70,7 +70,8 @@ class _Fitting(Study):
 class AvoidFailures(BaseSampler):
     """Draws a trial from `make(seed)`, again with further seeds while its neighbours all failed.
 
-    The whole `space` is drawn at once, so that a restarted driver repeats a draw from its seed alone.
+    The whole `space` is drawn at once, so that a restarted driver repeats a draw from its seed alone. Where it is
+    empty, this is the sampler that `make` gives, for whatever parameters.
     """
 
     def __init__(
@@ -80,12 +81,13 @@ class AvoidFailures(BaseSampler):
         self._inner = make(seeds(0))
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._space
+        return self._space or self._inner.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        study = _Fitting(study, self._space)
+        if self._space:
+            study = _Fitting(study, self._space)
         finished = study.get_trials(deepcopy=False, states=_FINISHED)
         params = self._draw(study, trial, search_space)
         for draw in range(1, DRAWS):
@@ -96,7 +98,8 @@ class AvoidFailures(BaseSampler):
         return params
 
     def _draw(self, study: Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-        jointly = self._inner.infer_relative_search_space(study, trial)
+        inferred = self._inner.infer_relative_search_space(study, trial)
+        jointly = {name: distribution for name, distribution in inferred.items() if name in search_space}
         params = dict(self._inner.sample_relative(study, trial, jointly))
         for name, distribution in search_space.items():
             if name not in params:
@@ -107,6 +110,9 @@ class AvoidFailures(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         return self._inner.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        self._inner.after_trial(study, trial, state, values)
 
 
 def make_sampler(name: str, seed: int, startup: int = 10) -> BaseSampler:
