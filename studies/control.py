@@ -8,9 +8,6 @@ pivots that train (the text) against fixed ones (the code detaches them); lambda
 eps 0.2) against U[0, Lambda] (the code's lower end). Accuracy is that on V: nothing is chosen by it, and T is not read.
 """
 
-import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
-
-# isort: split
 import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal

@@ -14,9 +14,6 @@ trained from several seeds. The paper compares the areas from iteration 80 on, c
 here they are compared over all iterations that the curves have in common.
 """
 
-import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
-
-# isort: split
 import sys
 from dataclasses import dataclass
 from typing import ClassVar, Literal

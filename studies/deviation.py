@@ -8,9 +8,6 @@ variance of seven runs; here the spread is a standard deviation of genotypes wit
 independent. The paper's code always gives a replaced edge another input; here input, operation or both change.
 """
 
-import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
-
-# isort: split
 import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar

@@ -4,9 +4,6 @@ python studies/methods.py                            # digits, embedded: minutes
 python studies/methods.py --preset paper --root DATA # CIFAR-100 in the paper's form, on GPUs
 """
 
-import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
-
-# isort: split
 import sys
 from dataclasses import dataclass
 from typing import ClassVar

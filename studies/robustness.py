@@ -7,9 +7,6 @@ Do they lose less where images get worse, and do they know better when they err?
 the same settings is found in the cache.
 """
 
-import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
-
-# isort: split
 import sys
 from dataclasses import dataclass
 from typing import ClassVar

@@ -13,9 +13,6 @@ there is nothing to count: all presets are sampled here. The theorem has paths d
 The ensemble is EdgeNES's, chosen on V among retrained networks. Test images are not read.
 """
 
-import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
-
-# isort: split
 import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal

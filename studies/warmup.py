@@ -9,9 +9,6 @@ The penalty is the paper's `gumbel` by default, since `exact` has no temperature
 chosen by it, and T is not read.
 """
 
-import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
-
-# isort: split
 import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar
