@@ -12,19 +12,9 @@ from tests.support.servers import only_where_asked
 from tests.support.watching import Seen, dashboard_panels, watch
 from tune_jobs.watch.loggers import tracking_uri
 
+# The search is long enough to be seen on a busy machine.
 OPTIONS = (
-    "--smoke-test",
-    "--guide",
-    "supernet",
-    "--search-epochs",  # long enough to be seen on a busy machine
-    "20",
-    "--trials",
-    "1",
-    "--no-baselines",
-    "--dashboard",
-    "--log",
-    "tensorboard",
-    "mlflow",
+    "--smoke-test --guide supernet --search-epochs 20 --trials 1 --no-baselines --dashboard --log tensorboard mlflow"
 )
 
 
@@ -33,7 +23,7 @@ def seen(tmp_path_factory) -> Seen:
     pytest.importorskip("mlflow", reason="needs the package mlflow-skinny")
     ray = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # Ray's sockets need a short path
     try:
-        found = watch(tmp_path_factory.mktemp("watched"), ray, *OPTIONS, RAY_metrics_report_interval_ms="1000")
+        found = watch(tmp_path_factory.mktemp("watched"), ray, *OPTIONS.split(), RAY_metrics_report_interval_ms="1000")
     finally:
         shutil.rmtree(ray, ignore_errors=True)
     assert found.status == 0, found.out.with_suffix(".log").read_text()

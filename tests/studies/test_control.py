@@ -36,12 +36,12 @@ def curves(off: dict[str, list[float]], seeds: int = 5) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def accuracies(slopes: list[float], condition: str = "exact penalty") -> pd.DataFrame:
+def accuracies(slopes: list[float]) -> pd.DataFrame:
     """Genotypes that lose so much accuracy with each edge that differs, a number a seed."""
     return pd.DataFrame(
         {
             **DEFAULT,
-            "condition": condition,
+            "condition": "exact penalty",
             "seed": seed,
             "lambda": lam,
             "shared": lam,

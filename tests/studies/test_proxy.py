@@ -51,6 +51,11 @@ def test_both_questions_are_corrected_over_all_that_they_concern():
     assert {one.comparisons for one in against_full(found).values()} == {4}
 
 
+def test_one_search_has_no_verdict():
+    chance, full = conclusions(correlations({"trials": frame(1, 40)}))
+    assert "too little to tell" in chance and "too little to tell" in full
+
+
 def test_ties_few_rows_and_missing_values_are_no_trouble():
     tied = frame(1, 20).round(0)
     expected = stats.spearmanr(tied["short"], tied[TRUTH]).statistic
