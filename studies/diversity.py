@@ -44,15 +44,10 @@ import pandas as pd
 from edgenes.methods.trainer import Member
 from edgenes.metrics import ensemble_probabilities, nll
 from edgenes.space.genotype import deviate
-from tune_jobs.experiments import (
-    Findings,
-    Section,
-    against_zero,
-    experiment_main,
-    jobs_by_seed,
-    result_frame,
-    slope_frame,
-)
+from tune_jobs.experiments.cli import experiment_main
+from tune_jobs.experiments.jobs import jobs_by_seed, result_frame
+from tune_jobs.experiments.tables import against_zero, slope_frame
+from tune_jobs.report.findings import Findings, Section
 from tune_jobs.report.interval_figures import lines_figure
 from tune_jobs.report.statistics import AMOUNT, SHARE, Comparison, compare, mean_text, sentence
 

@@ -68,15 +68,10 @@ from edgenes.space.hypernetwork import CONTROL_LIMIT, Hypernetwork, draw_candida
 from edgenes.training.edgenes import HypernetworkResult, train_hypernetwork
 from edgenes.training.memory import with_less_memory
 from edgenes.training.retraining import predict
-from tune_jobs.experiments import (
-    Findings,
-    Section,
-    against_zero,
-    experiment_main,
-    jobs_by_seed,
-    result_frame,
-    verdicts,
-)
+from tune_jobs.experiments.cli import experiment_main
+from tune_jobs.experiments.jobs import jobs_by_seed, result_frame
+from tune_jobs.experiments.tables import against_zero, verdicts
+from tune_jobs.report.findings import Findings, Section
 from tune_jobs.report.interval_figures import dots_figure, interval_frame
 from tune_jobs.report.statistics import Comparison, compare, corrected, mean_text
 from tune_jobs.stages.trial import CALIBRATION_IMAGES

@@ -62,7 +62,9 @@ from edgenes.space.genotype import Genotype
 from edgenes.space.theory import expected_edges, speedup, updated_edges
 from edgenes.training.darts import search_genotype
 from edgenes.training.edgenes import train_hypernetwork
-from tune_jobs.experiments import Findings, Section, experiment_main, jobs_by_seed
+from tune_jobs.experiments.cli import experiment_main
+from tune_jobs.experiments.jobs import jobs_by_seed
+from tune_jobs.report.findings import Findings, Section
 from tune_jobs.report.interval_figures import dots_figure, interval_frame, lines_figure
 from tune_jobs.report.statistics import AMOUNT, mean_estimate, mean_text
 

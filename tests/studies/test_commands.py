@@ -17,7 +17,7 @@ from studies.robustness import RobustnessConfig
 from studies.speedup import SpeedupConfig
 from studies.warmup import CONDITIONS, WarmupConfig
 from tests.support.small_study import SMALL
-from tune_jobs.experiments import experiment_main
+from tune_jobs.experiments.cli import experiment_main
 
 
 class Command(NamedTuple):

@@ -26,7 +26,7 @@ from tests.support.toys import blobs
 from tune_jobs.__main__ import main as tools
 from tune_jobs.cli import parsed
 from tune_jobs.execution.run import no_handler_left
-from tune_jobs.experiments import experiment_main
+from tune_jobs.experiments.cli import experiment_main
 from tune_jobs.experiments.methods import EQUAL_COST, one_run
 from tune_jobs.files.layout import EXPERIMENT
 
@@ -45,13 +45,7 @@ def frame(differences: dict[str, list[float]]) -> pd.DataFrame:
             scores = {f"{who}_{what}": value for who in ("test", "member") for what, value in values.items()}
             units = ("steps", "images", "operations", "seconds")
             work = {f"{part}_{unit}": 1000.0 for part in ("search", "retraining") for unit in units}
-            sizes = {
-                "members": 3,
-                "pool": 8,
-                "parameter_free": 0.5,
-                "validation_accuracy": accuracy,
-                "validation_nll": 1.0,
-            }
+            sizes = {"members": 3, "pool": 8, "parameter_free": 0.5}
             rows.append({"method": name, "seed": seed, **sizes, **scores, **work})
     return pd.DataFrame(rows)
 

@@ -18,7 +18,7 @@ from studies.proxy import (
     dropped,
     table,
 )
-from tune_jobs.experiments import against_zero
+from tune_jobs.experiments.tables import against_zero
 from tune_jobs.study.space import search_space
 
 
