@@ -15,6 +15,7 @@ from edgenes.validation import check_at_least, check_choice, check_positive, che
 
 LATER = {"darts_layout": False, "architecture_weight_decay": 0.0, "cutout": 0.0}
 """Fields that configurations did not always have: with these values, what was stored without them is found."""
+WHERE = ("device", "networks_per_gpu")
 GRADIENTS = ("score", "straight_through")
 WEIGHT_PATHS = ("fair", "architecture")
 MOST_CELLS = 100
@@ -162,7 +163,8 @@ class HypernetworkConfig(SearchConfig):
 class TrainingConfig(NetworkConfig):
     """Retraining of a genotype's network from scratch (section 3.1).
 
-    `cutout` is the side of the square that is cut out of each augmented image, as a share of the image's side.
+    `cutout` is the side of the square that is cut out of each augmented image, as a share of the image's side;
+    `networks_per_gpu` how many networks a GPU trains at once (`edgenes.training.retraining.at_once`).
 
     Example:
         >>> from edgenes import TrainingConfig
@@ -175,6 +177,7 @@ class TrainingConfig(NetworkConfig):
     drop_path: float = 0.0
     auxiliary: bool = False
     cutout: float = 0.0
+    networks_per_gpu: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -182,6 +185,7 @@ class TrainingConfig(NetworkConfig):
             raise ConfigError(f"drop_path must be a probability in [0, 1), got {shown(self.drop_path)}.")
         if not 0 <= self.cutout < 1:
             raise ConfigError(f"cutout must be a share in [0, 1), got {shown(self.cutout)}.")
+        check_at_least(self, 1, "networks_per_gpu")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -204,11 +208,12 @@ def from_dict(cls: type, value: dict[str, Any]) -> Any:
 def digest(*parts: Any) -> str:
     """16 hexadecimal digits that name configurations and plain values by content.
 
-    The device does not count, nor do fields of `LATER` that say what was done before there were any.
+    What only says where it is computed (`WHERE`) does not count, nor do fields of `LATER` that say what was done
+    before there were any.
     """
     plain = [to_dict(part) if dataclasses.is_dataclass(part) else part for part in parts]
     plain = [
-        {k: v for k, v in p.items() if k != "device" and (k not in LATER or v != LATER[k])}
+        {k: v for k, v in p.items() if k not in WHERE and (k not in LATER or v != LATER[k])}
         if isinstance(p, dict)
         else p
         for p in plain

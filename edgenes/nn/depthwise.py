@@ -44,7 +44,7 @@ def depthwise(x: Tensor, weight: Tensor, stride: int = 1, dilation: int = 1) -> 
     if x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
         weight = _within(weight, (max(x.shape[2:]) - 1) // dilation)
         if is_small(x):
-            return _by_matrices(by_channel(x), weight, stride, dilation).transpose(0, 1)
+            return _by_matrices(x, weight, stride, dilation)
         slow = stride == 1 and (dilation > 1 or weight.shape[-1] > min(FAST_COLUMNS, *x.shape[2:]))
         if slow and torch.is_grad_enabled():
             return _Depthwise.apply(x, weight, dilation)
@@ -61,20 +61,13 @@ def _convolve(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
     return F.conv2d(x, weight, None, stride, dilation * (weight.shape[-1] // 2), dilation, len(weight))
 
 
-def channels_convolved(channels: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
-    """`depthwise` by channel."""
-    if stride > 1 and dilation % stride == 0:  # as in `depthwise`
-        channels, stride, dilation = channels[..., ::stride, ::stride], 1, dilation // stride
-    return _by_matrices(channels, _within(weight, (max(channels.shape[2:]) - 1) // dilation), stride, dilation)
-
-
-def _by_matrices(channels: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
+def _by_matrices(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
     """Each channel's images times the matrix (pixels, outputs) of its kernel."""
-    count, batch, height, width = channels.shape
-    places = _places(height, width, weight.shape[-1], stride, dilation, channels.dtype)
+    batch, count, height, width = x.shape
+    places = _places(height, width, weight.shape[-1], stride, dilation, x.dtype)
     matrices = (weight.flatten(1) @ places).view(count, height * width, -1)
-    out = channels.flatten(2) @ matrices
-    return out.view(count, batch, -(-height // stride), -(-width // stride))
+    out = by_channel(x).flatten(2) @ matrices
+    return out.view(count, batch, -(-height // stride), -(-width // stride)).transpose(0, 1)
 
 
 @functools.cache

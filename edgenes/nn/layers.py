@@ -43,14 +43,25 @@ def by_channel(x: Tensor) -> Tensor:
 
 def joined(parts: list[Tensor]) -> Tensor:
     """The channels of all parts, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
     if is_small(parts[0]):
         return torch.cat([by_channel(part) for part in parts]).transpose(0, 1)
     return torch.cat(parts, 1)
 
 
-def beside(parts: Sequence[Tensor]) -> Tensor:
-    """Weights or channels of several layers, one's after the other's; None where they have none."""
-    return parts[0] if len(parts) == 1 or parts[0] is None else torch.cat(list(parts))
+def parted(x: Tensor, count: int) -> list[Tensor]:
+    """The channels of x in `count` equal parts, from which `joined` makes x again."""
+    if count == 1:
+        return [x]
+    if is_small(x):
+        return [part.transpose(0, 1) for part in by_channel(x).chunk(count)]
+    return list(x.chunk(count, 1))
+
+
+def beside(weights: Sequence[Tensor]) -> Tensor:
+    """Weights of several layers, one's after the other's; None where they have none."""
+    return weights[0] if len(weights) == 1 or weights[0] is None else torch.cat(list(weights))
 
 
 def subsample(x: Tensor, stride: int, first: int = 0) -> Tensor:
@@ -81,31 +92,23 @@ def pointwise(x: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
     """The 1x1 convolution of x by weight (outputs, inputs / groups, 1, 1)."""
     if not is_small(x):
         return F.conv2d(x, weight, groups=groups)
-    return channels_mixed(by_channel(x), weight, groups).transpose(0, 1)
-
-
-def channels_mixed(channels: Tensor, weight: Tensor, groups: int) -> Tensor:
-    """`pointwise` by channel."""
+    channels = by_channel(x)
     products = weight.view(groups, -1, weight.shape[1]) @ channels.view(groups, weight.shape[1], -1)
-    return products.view(-1, *channels.shape[1:])
+    return products.view(-1, *channels.shape[1:]).transpose(0, 1)
 
 
 def batch_norm(x: Tensor, scale: Tensor | None = None) -> Tensor:
     """x normalised by the batch's own statistics, times scale (channels,)."""
-    if is_small(x):
-        return _normalised(by_channel(x), scale, None, 1e-5)[0].transpose(0, 1)
-    return F.batch_norm(x, None, None, scale, None, training=True)
+    return _normalised(x, scale, None, 1e-5)[0] if is_small(x) else F.batch_norm(x, None, None, scale, training=True)
 
 
-def _normalised(
-    channels: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Channels normalised, the mean of each, and 1 / sqrt(variance + eps), as a group norm with a channel a group."""
-    count = len(channels)
-    out, mean, inverse = torch.native_group_norm(
-        channels, scale, shift, 1, count, channels.numel() // count, count, eps
-    )
-    return out.view(channels.shape), mean.view(-1), inverse.view(-1)
+def _normalised(x: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """x normalised, the mean of each channel, and 1 / sqrt(variance + eps)."""
+    if not is_small(x):
+        return torch.native_batch_norm(x, scale, shift, None, None, True, 0.0, eps)
+    channels, count = by_channel(x), x.shape[1]  # as a group norm with a channel a group
+    out, mean, inverse = torch.native_group_norm(channels, scale, shift, 1, count, x.numel() // count, count, eps)
+    return out.view(channels.shape).transpose(0, 1), mean.view(-1), inverse.view(-1)
 
 
 def max_pool(x: Tensor, stride: int) -> Tensor:
@@ -117,14 +120,9 @@ def average_pool(x: Tensor, stride: int) -> Tensor:
     """The mean of each window of 3x3 pixels, without what lies outside."""
     if not is_small(x):
         return _average(x, stride=stride)
-    return channels_averaged(by_channel(x), stride).transpose(0, 1)
-
-
-def channels_averaged(channels: Tensor, stride: int) -> Tensor:
-    """`average_pool` by channel."""
-    height, width = channels.shape[2:]
-    pooled = channels.flatten(2) @ _means(height, width, stride, channels.dtype)
-    return pooled.view(*channels.shape[:2], -(-height // stride), -(-width // stride))
+    height, width = x.shape[2:]
+    pooled = by_channel(x).flatten(2) @ _means(height, width, stride, x.dtype)
+    return pooled.view(x.shape[1], len(x), -(-height // stride), -(-width // stride)).transpose(0, 1)
 
 
 @functools.cache
@@ -152,13 +150,13 @@ class Norm(nn.BatchNorm2d):
         # Last: one value a channel, which torch refuses; an export must not ask for it.
         if not self.training or self.momentum is None or not is_small(x) or x.numel() == x.shape[1]:
             return super().forward(x)
-        return channels_normalised([self], by_channel(x)).transpose(0, 1)
+        return normalised([self], x)
 
 
-def channels_normalised(norms: Sequence[Any], channels: Tensor) -> Tensor:
-    """In training, the channels of several norms, one's after the other's."""
+def normalised(norms: Sequence[Any], x: Tensor) -> Tensor:
+    """In training, what several norms make of the channels of x, one's after the other's."""
     scale, shift, first = beside([n.weight for n in norms]), beside([n.bias for n in norms]), norms[0]
-    out, mean, inverse = _normalised(channels, scale, shift, first.eps)
+    out, mean, inverse = _normalised(x, scale, shift, first.eps)
     if first.track_running_stats:
         samples = out.numel() // len(mean)
         with torch.no_grad():

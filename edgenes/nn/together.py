@@ -16,19 +16,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from edgenes.nn.depthwise import Depthwise, channels_convolved
+from edgenes.nn.depthwise import Depthwise, depthwise
 from edgenes.nn.layers import (
     AveragePool,
     MaxPool,
     Norm,
     Pointwise,
+    average_pool,
     beside,
-    by_channel,
-    channels_averaged,
-    channels_mixed,
-    channels_normalised,
     is_small,
+    joined,
     max_pool,
+    normalised,
+    parted,
+    pointwise,
 )
 from edgenes.nn.network import Cell, Network, total
 from edgenes.nn.operations import FactorizedReduce, grids
@@ -45,38 +46,31 @@ def _weights(layers: Sequence[nn.Conv2d]) -> Tensor:
     return beside([layer.weight for layer in layers])
 
 
-def _depthwise(layers: Sequence[Depthwise], channels: Tensor) -> Tensor:
-    return channels_convolved(channels, _weights(layers), layers[0].stride[0], layers[0].dilation[0])
+def _depthwise(layers: Sequence[Depthwise], x: Tensor) -> Tensor:
+    return depthwise(x, _weights(layers), layers[0].stride[0], layers[0].dilation[0])
 
 
-def _pointwise(layers: Sequence[Pointwise], channels: Tensor) -> Tensor:
-    return channels_mixed(channels, _weights(layers), len(layers))
+def _pointwise(layers: Sequence[Pointwise], x: Tensor) -> Tensor:
+    return pointwise(x, _weights(layers), len(layers))
 
 
-def _maxima(layers: Sequence[MaxPool], channels: Tensor) -> Tensor:
-    return by_channel(max_pool(channels.transpose(0, 1), layers[0].stride))
-
-
-def _factorized(layers: Sequence[FactorizedReduce], channels: Tensor) -> Tensor:
-    even, odd = grids(channels.transpose(0, 1))
-    halves = (
-        _pointwise([each.even for each in layers], by_channel(even)),
-        _pointwise([each.odd for each in layers], by_channel(odd)),
-    )
-    parts = zip(*(half.chunk(len(layers)) for half in halves), strict=True)
-    return channels_normalised([each.norm for each in layers], torch.cat([part for pair in parts for part in pair]))
+def _factorized(layers: Sequence[FactorizedReduce], x: Tensor) -> Tensor:
+    even, odd = grids(x)
+    halves = _pointwise([each.even for each in layers], even), _pointwise([each.odd for each in layers], odd)
+    pairs = zip(*(parted(half, len(layers)) for half in halves), strict=True)
+    return normalised([each.norm for each in layers], joined([part for pair in pairs for part in pair]))
 
 
 BESIDE: dict[type[nn.Module], Callable[[Sequence[Any], Tensor], Tensor]] = {
-    nn.ReLU: lambda layers, channels: F.relu(channels),
+    nn.ReLU: lambda layers, x: F.relu(x),
     Depthwise: _depthwise,
     Pointwise: _pointwise,
-    Norm: channels_normalised,
-    AveragePool: lambda layers, channels: channels_averaged(channels, layers[0].stride),
-    MaxPool: _maxima,
+    Norm: normalised,
+    AveragePool: lambda layers, x: average_pool(x, layers[0].stride),
+    MaxPool: lambda layers, x: max_pool(x, layers[0].stride),
     FactorizedReduce: _factorized,
 }
-"""What layers of one form make of small images, the channels of each beside those of the others."""
+"""What layers of one form make of images, the channels of each beside those of the others."""
 
 
 @dataclass(frozen=True)
@@ -107,17 +101,17 @@ class _Step:
     tasks: list[_Task]
     reads: list[list[tuple[Value, int]]]
 
-    def __call__(self, values: list[list[Any]]) -> Sequence[Any]:
-        """What the tasks make of the values that they need."""
+    def __call__(self, values: list[list[Any]], large: bool) -> Sequence[Any]:
+        """What the tasks make of the values that they need; one after the other of large images, unless `large`."""
         if (compute := self.tasks[0].compute) is not None:
             return [compute(*values[0])]
         xs = [x for (x,) in values]
-        if not is_small(xs[0]):
-            return [_stored(_in_turn(task.layers, x)) for task, x in zip(self.tasks, xs, strict=True)]
-        channels = beside(xs)
+        if not (large or is_small(xs[0])):
+            return [_in_turn(task.layers, x) for task, x in zip(self.tasks, xs, strict=True)]
+        x = joined(xs)
         for layers in zip(*(task.layers for task in self.tasks), strict=True):
-            channels = BESIDE[type(layers[0])](layers, channels)
-        return channels.chunk(len(xs))
+            x = BESIDE[type(layers[0])](layers, x)
+        return parted(x, len(xs))
 
 
 def _in_turn(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
@@ -126,18 +120,10 @@ def _in_turn(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
     return x
 
 
-def _stored(x: Tensor) -> Tensor:
-    """Images (batch, channels, H, W) as a value: small ones by channel."""
-    return by_channel(x) if is_small(x) else x
-
-
-def _plain(x: Tensor) -> Tensor:
-    """The images of a value, (batch, channels, H, W)."""
-    return x.transpose(0, 1) if is_small(x) else x
-
-
 class Together:
     """Networks of one configuration, in training: the images of each to the output of each.
+
+    With `large`, layers run at once on images of any size, as suits a GPU; last bits then depend on the others.
 
     Example:
         >>> import torch
@@ -150,7 +136,8 @@ class Together:
         [(4, 10), (4, 10), (4, 10)]
     """
 
-    def __init__(self, networks: Sequence[Network]):
+    def __init__(self, networks: Sequence[Network], large: bool = False):
+        self._large = large
         tasks = [task for k, network in enumerate(networks) for task in _needed(k, network)]
         self._readers = Counter(need for task in tasks for need in task.needs)
         self._steps = _plan(tasks)
@@ -169,7 +156,7 @@ class Together:
         for k, each in enumerate(images):
             made((k, "images"), each)
         for step in self._steps:
-            outs = step([[read(*each) for each in reads] for reads in step.reads])
+            outs = step([[read(*each) for each in reads] for reads in step.reads], self._large)
             for task, out in zip(step.tasks, outs, strict=True):
                 made(task.makes, out)
         return [values[k, "output"][0] for k in range(len(images))]
@@ -209,7 +196,7 @@ def _tasks(k: int, network: Network) -> Iterator[_Task]:
     """The tasks of network number k, each after those that it needs."""
     outputs: list[Value] = [(k, "entered")] * 2
     sizes: list[Size] = [(cast(Norm, network.stem[1]).num_features, 0)] * 2
-    yield _Task(outputs[0], ((k, "images"),), lambda images: _stored(network.entered(images)))
+    yield _Task(outputs[0], ((k, "images"),), network.entered)
     for c, (cell_type, module) in enumerate(zip(network.cell_types, network.cells, strict=True)):
         cell = cast(Cell, module)
         inside = cell.width, sizes[-1][1]
@@ -228,24 +215,20 @@ def _tasks(k: int, network: Network) -> Iterator[_Task]:
             yield _Task(states[-1], tuple(outs), partial(_node, network, operations))
         outputs.append((k, c, "output"))
         sizes.append((cell.width * (len(states) - 2), outside[1]))
-        yield _Task(outputs[-1], tuple(states[2:]), _joined)
-    yield _Task((k, "logits"), (outputs[-1],), lambda x: network.classify(_plain(x)))
+        yield _Task(outputs[-1], tuple(states[2:]), lambda *nodes: joined(list(nodes)))
+    yield _Task((k, "logits"), (outputs[-1],), lambda x: network.classify(x))
     if network.auxiliary_at is None:
         yield _Task((k, "output"), ((k, "logits"),), lambda logits: logits)
     else:
         features = outputs[2 + network.auxiliary_at]
-        yield _Task((k, "output"), ((k, "logits"), features), lambda logits, x: (logits, network.auxiliary(_plain(x))))
+        yield _Task((k, "output"), ((k, "logits"), features), lambda logits, x: (logits, network.auxiliary(x)))
 
 
 def _node(network: Network, operations: Sequence[nn.Module], *outs: Tensor) -> Tensor:
     if network.drop_path > 0:
         pairs = zip(operations, outs, strict=True)
-        outs = tuple(_stored(network.dropped(operation, _plain(out))) for operation, out in pairs)
+        outs = tuple(network.dropped(operation, out) for operation, out in pairs)
     return total(outs)
-
-
-def _joined(*nodes: Tensor) -> Tensor:
-    return torch.cat(nodes, 0 if is_small(nodes[0]) else 1)
 
 
 def _layers(makes: Value, reads: Value, module: nn.Module, size: Size, after: Size) -> Iterator[_Task]:
@@ -255,7 +238,7 @@ def _layers(makes: Value, reads: Value, module: nn.Module, size: Size, after: Si
         return
     layers = tuple(module) if isinstance(module, nn.Sequential) else (module,)
     if not all(type(layer) in BESIDE for layer in layers):
-        yield _Task(makes, (reads,), lambda x: _stored(module(_plain(x).clone())))  # it may change its input
+        yield _Task(makes, (reads,), lambda x: module(x.clone()))  # it may change its input
         return
     ends = [end for end, layer in enumerate(layers, 1) if type(layer) is Norm or end == len(layers)]
     for begin, end in zip([0, *ends], ends, strict=False):

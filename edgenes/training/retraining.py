@@ -51,12 +51,16 @@ def make_network(config: TrainingConfig, genotype: Genotype, channels: int, clas
 
 
 def at_once(config: TrainingConfig, data: Dataset, threads: int) -> int:
-    """How many networks to train at once by so many threads, so that it is faster and changes no bit.
+    """How many networks to train at once by so many threads, so that it is faster and changes no bit of a CPU's.
 
     With several threads a product's last bits depend on the others; with drop path the random numbers do. On larger
-    images, and on a GPU, it is not faster.
+    images it is not faster. A GPU, whose last bits may change, takes `networks_per_gpu`.
     """
-    if config.device != "cpu" or threads > 1 or config.drop_path > 0 or data.image_size**2 > SMALL:
+    if config.drop_path > 0:
+        return 1
+    if config.device != "cpu":
+        return config.networks_per_gpu
+    if threads > 1 or data.image_size**2 > SMALL:
         return 1
     return max(1, min(AT_ONCE, _NUMBERS // (config.channels * config.batch_size)))
 
@@ -118,7 +122,7 @@ def train_networks(
         if resume is not None:
             learner.load(resume)
             first, accumulate = resume["epoch"] + 1, resume.get("accumulate", 1)
-    outputs_of = Together([learner.network for learner in learners])
+    outputs_of = Together([learner.network for learner in learners], large=config.device != "cpu")
     steps = max(1, len(data.training) // config.batch_size)
 
     for epoch in range(first, config.epochs):

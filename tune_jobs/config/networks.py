@@ -46,10 +46,12 @@ class NetworkOptions:
     """Side of the square that a retraining cuts out of each image, as a share of the image's."""
     mixed_precision: bool = False
     """Train in bfloat16, for GPUs that are made for it."""
+    networks_per_gpu: int = 1
+    """Networks that a trial on a GPU retrains at once."""
 
     def __post_init__(self):
         object.__setattr__(self, "operations", tuple(self.operations))
-        check_at_least(self, 1, "search_channels", "channels")
+        check_at_least(self, 1, "search_channels", "channels", "networks_per_gpu")
         check_at_least(self, 3 if self.cell_types == "both" else 1, "search_cells", "cells")
         check_at_least(self, 2, "batch_size", *(["retraining_batch_size"] if self.retraining_batch_size else []))
         _ = self.space  # it checks its own fields

@@ -55,6 +55,7 @@ def setting_of(
             darts_layout=networks.darts_layout,
             cutout=networks.cutout,
             mixed_precision=networks.mixed_precision,
+            networks_per_gpu=networks.networks_per_gpu,
             device=device,
         ),
         survey=budget.survey,

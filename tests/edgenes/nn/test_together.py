@@ -76,6 +76,20 @@ def test_it_computes_what_the_network_does(case):
             torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("case", ["two inputs a node", "both cell types", "as DARTS"])
+def test_layers_of_large_images_run_at_once_too(case):
+    space, options = CASES[case]
+    alone = learnt(networks_of(space, 3, **options, size=18), one_by_one)
+    beside = learnt(
+        networks_of(space, 3, **options, size=18), lambda networks, images: Together(networks, large=True)(images)
+    )
+    for one, other in zip(alone, beside, strict=True):
+        for x, y in zip(one, other, strict=True):
+            assert (x is None) == (y is None)
+            if x is not None:
+                torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
+
+
 def test_what_no_output_depends_on_is_left_out():
     space = SearchSpace(nodes=1)
     genotype = Genotype(space, (((Edge(0, "skip_connect"),),),))

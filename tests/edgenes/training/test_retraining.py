@@ -87,6 +87,7 @@ def test_networks_of_different_configurations_are_not_trained_at_once():
         ({"channels": 32, "batch_size": 512}, 1, 1),
         ({}, 2, 1),
         ({"device": "cuda"}, 1, 1),
+        ({"device": "cuda", "networks_per_gpu": 8}, 2, 8),
         ({"drop_path": 0.1}, 1, 1),
     ],
 )

@@ -48,14 +48,14 @@ def test_the_largest_trial_and_the_smallest_card_decide():
 
 def test_dry_steps_try_every_operation_of_search_and_retraining_before_the_peak_is_read(monkeypatch):
     data, steps, retrained, read = blobs(), [], [], []
-    step, train = Bilevel.weight_step, footprint.train_network
+    step, train = Bilevel.weight_step, footprint.train_networks
     monkeypatch.setattr(Bilevel, "weight_step", lambda *given: steps.append(len(given[1])) or step(*given))
 
-    def watched(config, data, genotype):
-        retrained.append(({edge.operation for _, _, edge in genotype.edge_set}, len(data.training), config.epochs))
-        return train(config, data, genotype)
+    def watched(configs, data, genotypes):
+        retrained.append(({edge.operation for _, _, edge in genotypes[0].edge_set}, len(data.training)))
+        return train(configs, data, genotypes)
 
-    monkeypatch.setattr(footprint, "train_network", watched)
+    monkeypatch.setattr(footprint, "train_networks", watched)
 
     def peak(device):
         read.append((device, len(steps), len(retrained)))
