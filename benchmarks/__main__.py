@@ -1,7 +1,5 @@
 """`python -m benchmarks` lists the benchmarks, `python -m benchmarks NAME` runs one, with `--help` for its options."""
 
-import ast
-import difflib
 import importlib
 import sys
 from pathlib import Path
@@ -9,15 +7,16 @@ from pathlib import Path
 import tyro
 
 from edgenes.errors import EdgeNESError
+from edgenes.validation import check_choice
 
 
 def benchmarks() -> dict[str, str]:
     """The first line of each benchmark's docstring, by name; nothing is imported."""
     found = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        tree = ast.parse(path.read_text())
-        if "Options" in [node.name for node in tree.body if isinstance(node, ast.ClassDef)]:
-            found[path.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
+        text = path.read_text()
+        if "\nclass Options:\n" in text:
+            found[path.stem] = text.partition("\n")[0].strip('"')
     return found
 
 
@@ -29,13 +28,9 @@ def main(arguments: list[str]) -> int:
         print(f"{__doc__}\n\n" + "\n".join(f"  {name:<{width}}  {line}" for name, line in known.items()))
         return 0
     name, *options = arguments
-    if name not in known:
-        nearest = difflib.get_close_matches(name, known, cutoff=0.5)
-        hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(known)}."
-        print(f"error: no benchmark {name!r}: {hint}", file=sys.stderr)
-        return 2
-    module = importlib.import_module(f"benchmarks.{name}")
     try:
+        check_choice("benchmark", name, tuple(known))
+        module = importlib.import_module(f"benchmarks.{name}")
         module.main(tyro.cli(module.Options, args=options, prog=f"python -m benchmarks {name}"))
     except EdgeNESError as error:
         print(f"error: {error}", file=sys.stderr)

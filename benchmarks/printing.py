@@ -25,10 +25,10 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     return f"{middle} [{low}, {high}]"
 
 
-def quantiles(values: Sequence[float], digits: int = 1) -> str:
+def quantiles(values: Sequence[float]) -> str:
     """Median [5%, 95%]: for many values."""
     low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
-    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{middle:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def machine(*packages: str) -> str:

@@ -5,9 +5,6 @@ python studies/anneal_sweep.py --dataset cifar100 --root DATA --channels 16 --gp
 python studies/anneal_sweep.py --trials 24           # adds trials to the study of the first command
 """
 
-import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
-
-# isort: split
 import re
 import shlex
 import sys
@@ -65,7 +62,7 @@ def _summary(config: SweepConfig, result: dict) -> None:
         ("the report", f"{folder / 'report' / 'index.html'}"),
         ("the ensemble", f"{folder / 'ensemble'}, for edgenes.Ensemble.load"),
         ("Optuna's dashboard", optuna_command(folder, storage)),
-        ("more trials", more_trials(config, doubled)),
+        ("more trials", more_trials(doubled)),
     ]
     if config.smoke_test:
         out.print("  A smoke test: its networks are hardly trained, so that its numbers mean nothing.")
@@ -74,18 +71,14 @@ def _summary(config: SweepConfig, result: dict) -> None:
         out.print(f"  {what + ':':<20} {command}", markup=False, highlight=False, soft_wrap=True)
 
 
-def more_trials(config: SweepConfig, limits: dict[str, float]) -> str:
-    """What runs the study up to further limits: the same command, or the call, where other code called this."""
-    if Path(sys.argv[0]).resolve() == Path(__file__).resolve():
-        here = Path(sys.executable)  # `python` alone may be another one than the environment's
-        here = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
-        command = f"{here} {shlex.join(sys.argv)}"
-        for name, value in limits.items():  # each once, in the place of the earlier one
-            command = re.sub(rf" --{name}[ =]\S+", "", command) + f" --{name} {value:g}"
-        return command
-    default, own = SweepConfig().to_dict(), {"out": str(config.folder), "storage": config.storage, **limits}
-    options = {name: value for name, value in (config.to_dict() | own).items() if value != default[name]}
-    return f"run_sweep(SweepConfig.of({', '.join(f'{name}={value!r}' for name, value in options.items())}))"
+def more_trials(limits: dict[str, float]) -> str:
+    """What runs the study up to further limits: the same command."""
+    here = Path(sys.executable)  # `python` alone may be another one than the environment's
+    here = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
+    command = f"{here} {shlex.join(sys.argv)}"
+    for name, value in limits.items():  # each once, in the place of the earlier one
+        command = re.sub(rf" --{name}[ =]\S+", "", command) + f" --{name} {value:g}"
+    return command
 
 
 if __name__ == "__main__":

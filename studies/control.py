@@ -8,9 +8,6 @@ pivots that train (the text) against fixed ones (the code detaches them); lambda
 eps 0.2) against U[0, Lambda] (the code's lower end). Accuracy is that on V: nothing is chosen by it, and T is not read.
 """
 
-import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
-
-# isort: split
 import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -73,18 +70,10 @@ import plotly.graph_objects as go
 from edgenes.methods.budget import Setting
 from edgenes.space.genotype import Genotype, shared_edges
 from edgenes.space.hypernetwork import Hypernetwork, control_error, draw_candidates
-from tune_jobs.experiments import (
-    Findings,
-    Section,
-    accuracy_of,
-    against_zero,
-    comparison_table,
-    experiment_main,
-    jobs_by_seed,
-    result_frame,
-    slope_frame,
-    trained,
-)
+from tune_jobs.experiments.cli import experiment_main
+from tune_jobs.experiments.jobs import accuracy_of, jobs_by_seed, result_frame, trained
+from tune_jobs.experiments.tables import against_zero, comparison_table, slope_frame
+from tune_jobs.report.findings import Findings, Section
 from tune_jobs.report.interval_figures import lines_figure
 from tune_jobs.report.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_text, sentence, undecided
 

@@ -14,9 +14,6 @@ trained from several seeds. The paper compares the areas from iteration 80 on, c
 here they are compared over all iterations that the curves have in common.
 """
 
-import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
-
-# isort: split
 import sys
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -80,7 +77,9 @@ import pandas as pd
 from edgenes.methods.budget import Setting
 from edgenes.methods.catalogue import best_ensemble, hypernetwork_pool, random_nes
 from edgenes.methods.trainer import Member, Trainer
-from tune_jobs.experiments import Findings, Section, experiment_main, jobs_by_seed, trained
+from tune_jobs.experiments.cli import experiment_main
+from tune_jobs.experiments.jobs import jobs_by_seed, trained
+from tune_jobs.report.findings import Findings, Section
 from tune_jobs.report.interval_figures import lines_figure
 from tune_jobs.report.statistics import SHARE, compare, corrected, mean_text, one_test_set, sentence
 

@@ -8,9 +8,6 @@ variance of seven runs; here the spread is a standard deviation of genotypes wit
 independent. The paper's code always gives a replaced edge another input; here input, operation or both change.
 """
 
-import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
-
-# isort: split
 import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -48,19 +45,10 @@ from edgenes.methods.budget import Setting
 from edgenes.methods.catalogue import deviations
 from edgenes.space.genotype import Genotype, deviate, shared_edges
 from edgenes.space.hypernetwork import Hypernetwork, draw_candidates
-from tune_jobs.experiments import (
-    Findings,
-    Section,
-    accuracy_of,
-    against_zero,
-    comparison_table,
-    experiment_main,
-    jobs_by_seed,
-    result_frame,
-    slope_frame,
-    trained,
-    verdicts,
-)
+from tune_jobs.experiments.cli import experiment_main
+from tune_jobs.experiments.jobs import accuracy_of, jobs_by_seed, result_frame, trained
+from tune_jobs.experiments.tables import against_zero, comparison_table, slope_frame, verdicts
+from tune_jobs.report.findings import Findings, Section
 from tune_jobs.report.interval_figures import lines_figure
 from tune_jobs.report.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_text, sentence
 

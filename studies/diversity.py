@@ -6,9 +6,6 @@ python studies/diversity.py --preset paper --root DATA # CIFAR-100 in the paper'
 Pairs of networks are retrained shortly on W and compared on H; neither V nor T is read.
 """
 
-import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
-
-# isort: split
 import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -39,6 +36,7 @@ if __name__ == "__main__":  # --help and mistakes need not wait for the imports 
     check_command_line(DiversityConfig, __doc__)
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -46,15 +44,10 @@ import pandas as pd
 from edgenes.methods.trainer import Member
 from edgenes.metrics import ensemble_probabilities, nll
 from edgenes.space.genotype import deviate
-from tune_jobs.experiments import (
-    Findings,
-    Section,
-    against_zero,
-    experiment_main,
-    jobs_by_seed,
-    result_frame,
-    slope_frame,
-)
+from tune_jobs.experiments.cli import experiment_main
+from tune_jobs.experiments.jobs import jobs_by_seed, result_frame
+from tune_jobs.experiments.tables import against_zero, slope_frame
+from tune_jobs.report.findings import Findings, Section
 from tune_jobs.report.interval_figures import lines_figure
 from tune_jobs.report.statistics import AMOUNT, SHARE, Comparison, compare, mean_text, sentence
 
@@ -128,35 +121,29 @@ def findings(pairs: pd.DataFrame) -> Findings:
 
 def table(means: pd.DataFrame) -> pd.DataFrame:
     """A row a number of shared edges and kind of seeds: mean gain, its share and disagreement, with intervals."""
-    rows = []
-    for (shared, seeds), group in means.groupby(["shared", "seeds"], sort=False):
-        rows.append(
-            {
-                "shared edges": shared,
-                "seeds": seeds,
-                "gain (nats)": mean_text(group["gain"], AMOUNT),
-                "share of the members' NLL": mean_text(group["share"], AMOUNT),
-                "disagreement": mean_text(group["disagreement"], SHARE, points=True),
-            }
-        )
-    return pd.DataFrame(rows)
+    amount = partial(mean_text, within=AMOUNT)
+    columns = {
+        "gain (nats)": ("gain", amount),
+        "share of the members' NLL": ("share", amount),
+        "disagreement": ("disagreement", partial(mean_text, within=SHARE, points=True)),
+    }
+    named = means.rename(columns={"shared": "shared edges"})
+    return named.groupby(["shared edges", "seeds"], sort=False, as_index=False).agg(**columns)
 
 
-def comparisons(means: pd.DataFrame) -> dict[str, Comparison]:
-    """The share that pairs of different genotypes gain, less that of one genotype from two seeds, by search."""
+def comparison(means: pd.DataFrame) -> Comparison:
+    """The share that pairs that share no edge gain, less that of one genotype from two seeds, by search."""
     own = means[means["seeds"] == OWN]
     most = own["shared"].max()
     same = own[own["shared"] == most].set_index("seed")["share"]
     apart = own[own["shared"] == 0].set_index("seed")["share"].loc[same.index]
-    return {"Pairs that share no edge": compare(same, apart, paired=True)}
+    return compare(same, apart, paired=True)
 
 
 def conclusions(means: pd.DataFrame) -> list[str]:
     """Whether distance in edges gains anything, against two seeds of one genotype, and along the shared edges."""
-    said = [
-        f"Share of the members' NLL that a pair gains: {sentence(one, 'one genotype from two seeds', name)}"
-        for name, one in comparisons(means).items()
-    ]
+    apart = sentence(comparison(means), "one genotype from two seeds", "Pairs that share no edge")
+    said = [f"Share of the members' NLL that a pair gains: {apart}"]
     slopes = slope_frame(means[means["shared"] < means["shared"].max()], ["seed", "seeds"], "shared", "share")
     for seeds, one in against_zero({seeds: group["slope"] for seeds, group in slopes.groupby("seeds")}).items():
         said.append(f"With {seeds}, for each further shared edge: {sentence(one, 'no change', 'the gained share')}")

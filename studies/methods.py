@@ -4,9 +4,6 @@ python studies/methods.py                            # digits, embedded: minutes
 python studies/methods.py --preset paper --root DATA # CIFAR-100 in the paper's form, on GPUs
 """
 
-import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
-
-# isort: split
 import sys
 from dataclasses import dataclass
 from typing import ClassVar
@@ -35,8 +32,10 @@ from edgenes.methods.baselines import METHODS
 from edgenes.methods.trainer import Member
 from edgenes.space.genotype import Genotype
 from edgenes.training.collapse import parameter_free
-from tune_jobs.experiments import Findings, Section, comparison_table, experiment_main, verdicts
+from tune_jobs.experiments.cli import experiment_main
 from tune_jobs.experiments.methods import label, method_comparisons, run_methods
+from tune_jobs.experiments.tables import comparison_table, verdicts
+from tune_jobs.report.findings import Findings, Section
 from tune_jobs.report.interval_figures import dots_figure, interval_frame
 from tune_jobs.report.statistics import AMOUNT, SHARE, mean_text, one_test_set
 

@@ -10,9 +10,6 @@ Trials of one search share networks, so that correlations are taken within a sea
 independent. Everything is on V.
 """
 
-import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
-
-# isort: split
 import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -71,16 +68,12 @@ from edgenes.space.hypernetwork import CONTROL_LIMIT, Hypernetwork, draw_candida
 from edgenes.training.edgenes import HypernetworkResult, train_hypernetwork
 from edgenes.training.memory import with_less_memory
 from edgenes.training.retraining import predict
-from tune_jobs.experiments import (
-    Findings,
-    Section,
-    against_zero,
-    experiment_main,
-    jobs_by_seed,
-    result_frame,
-)
+from tune_jobs.experiments.cli import experiment_main
+from tune_jobs.experiments.jobs import jobs_by_seed, result_frame
+from tune_jobs.experiments.tables import against_zero, verdicts
+from tune_jobs.report.findings import Findings, Section
 from tune_jobs.report.interval_figures import dots_figure, interval_frame
-from tune_jobs.report.statistics import Comparison, compare, corrected, mean_text, sentence, undecided
+from tune_jobs.report.statistics import Comparison, compare, corrected, mean_text
 from tune_jobs.stages.trial import CALIBRATION_IMAGES
 from tune_jobs.study.space import default_params, hypernetwork_config, search_space
 
@@ -305,8 +298,7 @@ def conclusions(found: Correlations) -> list[str]:
     for compared, reference in ((chance, "chance"), (full, PROXIES["full"])):
         named = {f"{PROXIES[proxy]} of {what}": one for (what, proxy), one in compared.items()}
         opening = "Rank correlation with a full retraining from another seed: "
-        said += [opening + sentence(one, reference, name) for name, one in named.items() if one.distinguishable]
-        said += undecided(named, f"{opening}not distinguishable from {reference} at this budget")
+        said += verdicts(named, reference, opening, points=False)
     return said
 
 

@@ -7,9 +7,6 @@ Do they lose less where images get worse, and do they know better when they err?
 the same settings is found in the cache.
 """
 
-import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
-
-# isort: split
 import sys
 from dataclasses import dataclass
 from typing import ClassVar
@@ -55,18 +52,12 @@ from edgenes.selection import calibrate
 from edgenes.space.genotype import shared_edges
 from edgenes.training.retraining import predict
 from edgenes.uncertainty import Uncertainty
-from tune_jobs.experiments import (
-    Findings,
-    Section,
-    against_zero,
-    comparison_table,
-    experiment_main,
-    result_frame,
-    slope_frame,
-    verdicts,
-)
+from tune_jobs.experiments.cli import experiment_main
+from tune_jobs.experiments.jobs import result_frame
 from tune_jobs.experiments.methods import label, method_comparisons, run_methods
+from tune_jobs.experiments.tables import against_zero, comparison_table, slope_frame, verdicts
 from tune_jobs.files.stored_trainer import network_of
+from tune_jobs.report.findings import Findings, Section
 from tune_jobs.report.image_scores import BEFORE, ENSEMBLE, ImageScores, detected, detectors
 from tune_jobs.report.interval_figures import lines_figure
 from tune_jobs.report.robustness_page import model_rows

@@ -13,9 +13,6 @@ there is nothing to count: all presets are sampled here. The theorem has paths d
 The ensemble is EdgeNES's, chosen on V among retrained networks. Test images are not read.
 """
 
-import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
-
-# isort: split
 import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -65,7 +62,9 @@ from edgenes.space.genotype import Genotype
 from edgenes.space.theory import expected_edges, updated_edges
 from edgenes.training.darts import search_genotype
 from edgenes.training.edgenes import train_hypernetwork
-from tune_jobs.experiments import Findings, Section, experiment_main, jobs_by_seed
+from tune_jobs.experiments.cli import experiment_main
+from tune_jobs.experiments.jobs import jobs_by_seed
+from tune_jobs.report.findings import Findings, Section
 from tune_jobs.report.interval_figures import dots_figure, interval_frame, lines_figure
 from tune_jobs.report.statistics import AMOUNT, mean_estimate, mean_text
 

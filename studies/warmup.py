@@ -9,9 +9,6 @@ The penalty is the paper's `gumbel` by default, since `exact` has no temperature
 chosen by it, and T is not read.
 """
 
-import tune_jobs.execution.interrupted  # noqa: F401  before what takes seconds
-
-# isort: split
 import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -66,16 +63,10 @@ from edgenes.methods.budget import Setting
 from edgenes.methods.trainer import TrainedHypernetwork
 from edgenes.space.genotype import Genotype, shared_edges
 from edgenes.space.hypernetwork import CONTROL_LIMIT
-from tune_jobs.experiments import (
-    Findings,
-    Section,
-    accuracy_of,
-    experiment_main,
-    jobs_by_seed,
-    result_frame,
-    trained,
-    verdicts,
-)
+from tune_jobs.experiments.cli import experiment_main
+from tune_jobs.experiments.jobs import accuracy_of, jobs_by_seed, result_frame, trained
+from tune_jobs.experiments.tables import verdicts
+from tune_jobs.report.findings import Findings, Section
 from tune_jobs.report.interval_figures import lines_figure
 from tune_jobs.report.statistics import AMOUNT, SHARE, Comparison, compare, corrected, mean_text
 

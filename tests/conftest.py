@@ -1,5 +1,6 @@
 """What tests share: marks, a local Ray, servers, and one finished study, each started once and only where used."""
 
+import gc
 import os
 import sqlite3
 import sys
@@ -27,6 +28,7 @@ os.environ.update(
 
 
 leave_out_compiler()  # as a worker does: a process's first training would import it for seconds
+gc.set_threshold(50_000, 50, 100)  # by default a seventh of the unit tests' time goes to the search for cycles
 os.fsync = lambda file: None  # no power fails here, and a wait for the disk is most of a small test's time
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 import typing
 from collections.abc import Callable
+from types import TracebackType
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -24,6 +25,7 @@ Config = TypeVar("Config", SweepConfig, ExperimentConfig)
 
 MARKS = (tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone)
 """How tyro reads a configuration: no prefixes of the pieces, and options without a value are left out, not None."""
+STOPPED = "stopped; run the same command again to resume."
 HELP, HELP_ALL = ("-h", "--help"), "--help-all"
 RARE = frozenset(
     [
@@ -88,7 +90,7 @@ def run_command(
         quiet_ray(local=not (config.execution.address or os.environ.get("RAY_ADDRESS")))
         return run(config)
     except (Interrupted, KeyboardInterrupt) as stop:
-        tell(str(stop) or "stopped; run the same command again to resume.", "yellow")
+        tell(str(stop) or STOPPED, "yellow")
         return 130
     except EdgeNESError as error:
         tell(f"error: {lines(error)}", "red")
@@ -96,9 +98,20 @@ def run_command(
 
 
 def check_command_line(kind: type[Config], description: str) -> None:
-    """End the process where the command line asks for help or has a mistake: a study then imports nothing more."""
+    """End the process where the command line asks for help or has a mistake: a study then imports nothing more.
+
+    Ctrl-C is a line from here on, while the study imports the rest: a traceback would not say what to do.
+    """
     if status := run_command(kind, description, lambda config: 0):
         sys.exit(status)
+    sys.excepthook = _in_a_line
+
+
+def _in_a_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print(STOPPED, file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def parsed(kind: type[Config], arguments: list[str], **options: Any) -> Config:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import benchmarks, main
-from benchmarks.printing import table
 
 FOLDER = Path(__file__).parents[2]
 
@@ -21,11 +20,10 @@ def test_each_has_a_line_and_is_listed(capsys):
         assert line.endswith((".", "?")) and f"  {name} " in out and line in out
 
 
-@pytest.mark.parametrize(("name", "hint"), [("selectio", "did you mean selection?"), ("zzz", "there are ")])
-def test_an_unknown_one_names_the_nearest(name, hint, capsys):
-    assert main([name]) == 2
+def test_an_unknown_one_names_the_nearest(capsys):
+    assert main(["selectio"]) == 1
     error = capsys.readouterr().err
-    assert hint in error and error.startswith(f"error: no benchmark {name!r}")
+    assert error.startswith("error: benchmark") and "'selection'" in error
 
 
 @pytest.mark.parametrize("name", benchmarks())
@@ -54,23 +52,6 @@ def test_an_error_of_the_user_is_one_line(tmp_path, capsys):
 
 
 def test_exact_selection_is_timed_beside_the_plain_way(tmp_path, capsys):
-    options = [
-        "--pool",
-        str(tmp_path),
-        "--networks",
-        "3",
-        "--epochs",
-        "1",
-        "--images",
-        "100",
-        "--tasks",
-        "3",
-        "2",
-        "nll",
-    ]
-    assert main(["selection", *options, "--repeats", "2", "--plain-seconds", "0.01"]) == 0
+    options = f"--pool {tmp_path} --networks 3 --epochs 1 --images 100 --tasks 3 2 nll --repeats 2 --plain-seconds 0.01"
+    assert main(["selection", *options.split()]) == 0
     assert "| 3 choose 2, nll | 3 |" in capsys.readouterr().out and len(list(tmp_path.iterdir())) == 3
-
-
-def test_a_table_is_markdown():
-    assert table(["a", "b"], [("1", "2")]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"

@@ -48,11 +48,9 @@ def test_what_to_edit_stands_at_the_top(name):
         assert f"# {word}" in head
 
 
-@pytest.mark.parametrize("name", FILES.values())
+@pytest.mark.parametrize("name", sorted({*FILES.values()} - {"kuberay.yaml"}))  # whose study is its entrypoint
 def test_the_studies_in_the_comments_would_be_accepted(name):
     lines = re.findall(r"tune_jobs submit \S+ -- (.*)", (CLUSTER / name).read_text())
-    if name == "kuberay.yaml":
-        lines = [job(yaml.safe_load_all((CLUSTER / name).read_text()))["spec"]["entrypoint"].split(" ", 3)[3]]
     assert lines
     for line in lines:
         config = tyro.cli(SweepConfig, args=shlex.split(line), config=(tyro.conf.OmitArgPrefixes,))
@@ -60,15 +58,10 @@ def test_the_studies_in_the_comments_would_be_accepted(name):
 
 
 @pytest.mark.parametrize("name", RAY_YAMLS)
-def test_ray_accepts_the_yaml(name):
+def test_ray_accepts_the_yaml_and_bash_its_commands(name):
     config = prepared(load(name))
     assert config["cluster_name"] == "edgenes"
     assert "tune_jobs" in config["file_mounts"]["~/edgenes/source/tune_jobs"]
-
-
-@pytest.mark.parametrize("name", RAY_YAMLS)
-def test_every_command_is_one_that_bash_can_read(name):
-    config = prepared(load(name))
     commands = [command for key in config if key.endswith("_commands") for command in config[key]]
     assert len(commands) > 5
     for command in commands:
@@ -123,10 +116,6 @@ def test_shellcheck_finds_nothing_in_the_slurm_script():
         pytest.skip("needs Debian's package shellcheck")
     done = subprocess.run(["shellcheck", CLUSTER / "slurm.sh"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-
-
-def job(documents):
-    return next(document for document in documents if document["kind"] == "RayJob")
 
 
 RAY_JOB = {"entrypoint", "backoffLimit", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "rayClusterSpec"}

@@ -34,10 +34,6 @@ def test_sixths_of_a_card_rounded_down_are_six_trials_on_it_for_ray_too(seen):
     assert seen["sixths"] == 6
 
 
-def test_a_trial_that_no_node_could_hold_is_refused_though_the_cluster_could(seen):
-    assert "needs 3 CPUs on one node, and no node has that" in seen["refused"]
-
-
 def test_a_gpu_that_cannot_be_measured_is_said_with_what_to_do(seen):
     for words in ("a trial's memory could not be measured", "--gpus-per-trial a number"):
         assert words in seen["measured"]
@@ -60,7 +56,7 @@ def main() -> None:
     from tests.support.toys import blobs
     from tune_jobs.config.sweep import SweepConfig
     from tune_jobs.execution.footprint import measure, share_of_card, when_memory_is_free
-    from tune_jobs.execution.resources import check_fits, live_nodes, slots
+    from tune_jobs.execution.resources import live_nodes, slots
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     cluster.add_node(num_cpus=1)
@@ -84,14 +80,10 @@ def main() -> None:
         found["together"] = len(places := placed(3, CPU=1, GPU=0.5))
         found["places"] = sorted(set(places))
         found["sixths"] = len(placed(7, GPU=share_of_card(2 * 2**30, 18 * 2**30 + 1)))
-        for name, act in {
-            "refused": lambda: check_fits(nodes, {"CPU": 3, "GPU": 0}),
-            "measured": lambda: measure(SweepConfig().setting("cuda"), ray.put(blobs()), 1),
-        }.items():
-            try:
-                found[name] = f"nothing was raised: {act()}"
-            except ConfigError as error:
-                found[name] = str(error)
+        try:
+            found["measured"] = f"nothing was raised: {measure(SweepConfig().setting('cuda'), ray.put(blobs()), 1)}"
+        except ConfigError as error:
+            found["measured"] = str(error)
 
         def trainable(config, word):
             tune.report({"status": word})

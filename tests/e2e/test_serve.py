@@ -21,9 +21,9 @@ from edgenes.space.genotype import SearchSpace
 from edgenes.training.retraining import make_network
 from tests.faults.harness import wait_for
 from tests.faults.supervise import descendants
-from tests.support.servers import LOOPBACK, free_port, listening
+from tests.support.servers import LOOPBACK, free_port, listening, started
 from tests.support.toys import blobs, seeded
-from tests.support.watching import get, started
+from tests.support.watching import get
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (24, 8, 8), dtype=np.uint8)
 CONFIG = TrainingConfig(channels=4, cells=1)

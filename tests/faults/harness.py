@@ -52,13 +52,12 @@ class Fault:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a driver ended: exit status (137 if killed), what it printed, which faults fired, its seconds."""
+    """How a driver ended: exit status (137 if killed), what it printed, which faults fired."""
 
     status: int
     output: str
     errors: str
     fired: list[bool]
-    seconds: float
 
     def __post_init__(self):
         assert "Traceback" not in self.errors, self.errors
@@ -96,7 +95,6 @@ def drive(
     supervised = [sys.executable, str(HERE / "supervise.py"), "env", *(inside if faults else []), *command]
     if mortal and os.geteuid() == 0:
         supervised = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", *supervised]
-    start = time.monotonic()
     with open(state / "output", "w") as output, open(state / "errors", "w") as errors:
         process = subprocess.Popen(supervised, stdout=output, stderr=errors, env=own)
         try:
@@ -117,7 +115,7 @@ def drive(
         assert "lost" in said, "no node was taken away"
     texts = [(state / name).read_text() for name in ("output", "errors")]
     shutil.rmtree(state, ignore_errors=True)
-    return Ended(process.returncode, *texts, fired, time.monotonic() - start)
+    return Ended(process.returncode, *texts, fired)
 
 
 def go_on(out: Path, options: tuple[str, ...] = SMOKE) -> Ended:
@@ -127,9 +125,9 @@ def go_on(out: Path, options: tuple[str, ...] = SMOKE) -> Ended:
     return ended
 
 
-def wait_for(happened: Callable[[], bool], process: subprocess.Popen, limit: float = LIMIT) -> None:
+def wait_for(happened: Callable[[], bool], process: subprocess.Popen) -> None:
     """Wait until something has happened in the study; fails if its driver ends before."""
-    deadline = time.monotonic() + limit
+    deadline = time.monotonic() + LIMIT
     while not happened():
         assert process.poll() is None, "the driver ended before it happened"
         assert time.monotonic() < deadline, "it never happened"
@@ -208,10 +206,10 @@ def inspect(
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path, size: str = "24M") -> Iterator[Path]:
-    """A file system of its own, in memory, of that size, mounted at `folder`; needs root."""
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A file system of its own, of 24 MB in memory, mounted at `folder`; needs root."""
     folder.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24M", "tmpfs", str(folder)], check=True)
     try:
         yield folder
     finally:

@@ -4,16 +4,13 @@ import json
 import shlex
 import shutil
 import sys
-from dataclasses import replace
 
 import pytest
 from optuna.trial import TrialState
 
 from edgenes import Ensemble, Genotype, Hypernetwork, control_error, load_data
-from studies import anneal_sweep
 from studies.anneal_sweep import main, more_trials
 from tests.faults.harness import SMOKE, inspect, trials
-from tune_jobs import SweepConfig
 from tune_jobs.files.layout import TEST_READS
 
 
@@ -47,15 +44,9 @@ def test_a_study_leaves_an_ensemble_and_all_that_led_to_it(undisturbed):
     assert control_error(hypernetwork, optimal) == result["control_error"]
 
 
-def test_what_adds_trials_can_be_run_as_it_was_run_now(monkeypatch, tmp_path):
-    config = SweepConfig.of(
-        smoke_test=True, preset="paper", out=tmp_path / "it's", log=("mlflow",), storage="journal:/a"
-    )
-    monkeypatch.setattr(sys, "argv", ["/nowhere/ipykernel_launcher.py", "-f", "kernel.json"])
-    again = eval(more_trials(config, {"trials": 4}), {"run_sweep": lambda config: config, "SweepConfig": SweepConfig})
-    assert again.trials == 4 and replace(again, trials=2) == config
-    monkeypatch.setattr(sys, "argv", [anneal_sweep.__file__, "--trials", "2", "--out", "it's"])
-    assert shlex.split(more_trials(config, {"trials": 4}))[2:] == ["--out", "it's", "--trials", "4"]
+def test_what_adds_trials_can_be_run_as_it_was_run_now(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["studies/anneal_sweep.py", "--trials", "2", "--out", "it's"])
+    assert shlex.split(more_trials({"trials": 4}))[2:] == ["--out", "it's", "--trials", "4"]
 
 
 def test_a_finished_study_says_so_and_changes_nothing(undisturbed, capsys):

@@ -1,5 +1,7 @@
 """What a user can get wrong: a message that says what to do, no traceback, and nothing that was stored is lost."""
 
+from functools import partial
+
 import numpy as np
 import optuna
 import pytest
@@ -8,39 +10,23 @@ from optuna.trial import TrialState
 from edgenes.errors import ConfigError
 from edgenes.space.genotype import SearchSpace, random_genotype
 from studies.anneal_sweep import main
+from tests.support.small_study import refusal
 from tests.support.toys import blobs, seeded
 from tune_jobs.config.passwords import VARIABLE
 from tune_jobs.config.sweep import SweepConfig
 from tune_jobs.execution.run import Run
-from tune_jobs.execution.worker import outcome_of
-from tune_jobs.files.study_files import StudyFiles
-from tune_jobs.files.workplace import Workplace
-from tune_jobs.messages import Status
 from tune_jobs.progress.display import Progress
 from tune_jobs.stages.pipeline import open_optuna
-from tune_jobs.stages.trial import run_trial
-from tune_jobs.study.saved import context_of, storage_url, study_name
-from tune_jobs.study.space import DEFAULT_PARAMS, search_space, with_derived
+from tune_jobs.study.saved import storage_url, study_name
+from tune_jobs.study.space import DEFAULT_PARAMS, search_space
 
 
 @pytest.fixture
 def refused(tmp_path, capsys, monkeypatch):
-    """Runs the command in an empty folder, and returns its message in one line, after what all refusals share."""
+    """Runs the command in an empty folder, and returns its message in one line."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments, status=1) -> str:
-        try:
-            found = main([str(argument) for argument in arguments])
-        except SystemExit as stop:  # tyro's own refusals
-            found = stop.code
-        printed = capsys.readouterr()
-        assert found == status, printed
-        assert "Traceback" not in printed.err + printed.out
-        assert printed.out == ""
-        return " ".join(printed.err.replace("│", " ").split())
-
-    return run
+    return partial(refusal, main, capsys)
 
 
 def test_a_folder_of_other_files_is_left_alone(refused, tmp_path):
@@ -155,19 +141,6 @@ def test_resources_that_no_node_has_are_refused_at_once(options, nodes, option):
     run = Run(execution, blobs(), Progress(), lambda: None, nodes, None, None)
     with pytest.raises(ConfigError, match=option):
         run.check_resources()
-
-
-def test_a_trial_whose_loss_diverges_fails_with_the_reason(tmp_path):
-    tiny = {"nodes": 2, "search_channels": 2, "channels": 2, "cells": 1, "batch_size": 32}
-    config = SweepConfig.of(smoke_test=True, guide="supernet", **tiny)
-    place = Workplace(StudyFiles(tmp_path))
-    context = context_of(config, place, random_genotype(config.space, seeded()), "cpu")
-    params = with_derived(DEFAULT_PARAMS | {"c_end": 1e300, "c_ratio": 1.0})
-    reports = []
-    outcome = outcome_of(lambda: run_trial(context, blobs(), 0, 0, params, lambda seen, state: reports.append(seen)))
-    assert outcome.status == Status.FAILED
-    assert "became nan in epoch 0" in outcome.reason and "DivergedError" in outcome.traceback
-    assert reports == [] and not context.hypernetwork(0).exists()
 
 
 def test_a_cluster_that_does_not_answer_is_refused_at_once(refused):

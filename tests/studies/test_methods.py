@@ -21,12 +21,12 @@ from edgenes.methods.trainer import LocalTrainer
 from studies import anneal_sweep
 from studies.methods import MethodsConfig, conclusions, costs, findings, methods_frame, study, table
 from tests.faults.harness import PREDICT, STEP, Ended, Fault, drive
-from tests.support import small_study
+from tests.support.small_study import SMALL, STUDIES, refusal
 from tests.support.toys import blobs
 from tune_jobs.__main__ import main as tools
 from tune_jobs.cli import parsed
 from tune_jobs.execution.run import no_handler_left
-from tune_jobs.experiments import experiment_main
+from tune_jobs.experiments.cli import experiment_main
 from tune_jobs.experiments.methods import EQUAL_COST, one_run
 from tune_jobs.files.layout import EXPERIMENT
 
@@ -45,13 +45,7 @@ def frame(differences: dict[str, list[float]]) -> pd.DataFrame:
             scores = {f"{who}_{what}": value for who in ("test", "member") for what, value in values.items()}
             units = ("steps", "images", "operations", "seconds")
             work = {f"{part}_{unit}": 1000.0 for part in ("search", "retraining") for unit in units}
-            sizes = {
-                "members": 3,
-                "pool": 8,
-                "parameter_free": 0.5,
-                "validation_accuracy": accuracy,
-                "validation_nll": 1.0,
-            }
+            sizes = {"members": 3, "pool": 8, "parameter_free": 0.5}
             rows.append({"method": name, "seed": seed, **sizes, **scores, **work})
     return pd.DataFrame(rows)
 
@@ -105,7 +99,7 @@ def test_a_baseline_of_the_users_own_is_compared(monkeypatch):
     assert rows["method"].tolist() == ["Mine"] and rows["members"].tolist() == [1]
 
 
-OPTIONS = (*small_study.SMALL, "--methods", *METHODS)
+OPTIONS = (*SMALL, "--methods", *METHODS)
 
 
 def run(out: Path, *options: str) -> str:
@@ -117,7 +111,7 @@ def run(out: Path, *options: str) -> str:
 
 def disturbed(out: Path, *faults: Fault) -> Ended:
     """The study as a process with faults in it."""
-    return drive(out, *faults, options=OPTIONS, script=small_study.STUDIES / "methods.py")
+    return drive(out, *faults, options=OPTIONS, script=STUDIES / "methods.py")
 
 
 def exact(out: Path) -> pd.DataFrame:
@@ -161,7 +155,7 @@ def test_only_an_altered_job_and_more_seeds_are_computed_and_no_number_changes(f
 
 
 def test_other_settings_are_refused(finished, capsys):
-    said = small_study.refusal(main, capsys, finished[0], "--methods", *METHODS, "--final-epochs", "3")
+    said = refusal(main, capsys, *OPTIONS, "--final-epochs", "3", "--out", finished[0])
     assert "final_epochs: stored 2, asked 3" in said
 
 
@@ -174,13 +168,14 @@ def test_the_tools_and_the_command_of_another_kind_of_study_say_so(finished, cap
 
 
 def test_images_that_are_too_few_are_refused_before_anything_is_written(tmp_path, capsys):
-    assert "are too few for W, H and V" in small_study.refusal(main, capsys, tmp_path / "study", "--images", "5")
+    said = refusal(main, capsys, "--smoke-test", "--images", "5", "--out", tmp_path / "study")
+    assert "are too few for W, H and V" in said
     assert not (tmp_path / "study" / EXPERIMENT).exists()
 
 
 def test_a_damaged_account_of_the_experiment_is_named_with_what_to_do(tmp_path, capsys):
     (tmp_path / EXPERIMENT).write_text('{"defining": {')
-    said = small_study.refusal(main, capsys, tmp_path)
+    said = refusal(main, capsys, "--smoke-test", "--out", tmp_path)
     assert EXPERIMENT in said and "restore it from a copy" in said
 
 
@@ -199,12 +194,14 @@ def test_killed_workers_and_drivers_and_a_failed_job_change_no_number(finished, 
 
 
 @pytest.mark.e2e
-def test_ctrl_c_during_the_imports_is_a_line():
-    for path in small_study.STUDIES.glob("[!_]*.py"):
-        imports = [line for line in path.read_text().splitlines() if line.startswith(("import ", "from "))]
-        assert imports[0].startswith("import tune_jobs.execution.interrupted"), path
-    code = "import tune_jobs.execution.interrupted; raise KeyboardInterrupt"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=small_study.STUDIES.parent)
+def test_ctrl_c_during_the_imports_of_a_study_is_a_line():
+    code = """
+from tune_jobs.cli import check_command_line
+from tune_jobs.config.experiment import ExperimentConfig
+check_command_line(ExperimentConfig, "A study.")
+raise KeyboardInterrupt
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=STUDIES.parent)
     assert told.returncode != 0 and told.stderr == "stopped; run the same command again to resume.\n"
 
 

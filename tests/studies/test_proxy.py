@@ -18,7 +18,7 @@ from studies.proxy import (
     dropped,
     table,
 )
-from tune_jobs.experiments import against_zero
+from tune_jobs.experiments.tables import against_zero
 from tune_jobs.study.space import search_space
 
 
@@ -41,7 +41,7 @@ def test_a_good_proxy_is_distinguished_from_noise_within_each_search():
     short, full, chance, worse, *_ = conclusions(found)
     assert "short retraining of genotypes is 0." in short and "above chance" in short and "n = 6" in short
     assert "full retraining of genotypes is 0." in full and "after Holm" in full
-    assert "not distinguishable from chance" in chance and "6 searches could have detected" in chance
+    assert "Not distinguishable from chance" in chance and "6 searches could have detected" in chance
     assert "one-shot of genotypes is" in worse and "below full retraining" in worse
 
 

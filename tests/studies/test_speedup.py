@@ -8,7 +8,6 @@ from studies.speedup import (
     DARTS,
     EDGE,
     SpeedupConfig,
-    beside,
     by_epoch,
     conclusions,
     counts_frame,
@@ -26,10 +25,10 @@ def theory():
     return theory_frame(3, 4)
 
 
-def counts(summed: float, darts: float = 2.0, seeds: int = 5, paths: str = "architecture") -> pd.DataFrame:
+def counts(summed: float, darts: float = 2.0, paths: str = "architecture") -> pd.DataFrame:
     """Five epochs that update so many edges a step, the last one twice as many."""
     jobs, results = [], []
-    for seed in range(seeds):
+    for seed in range(5):
         edges = [summed + NOISE[seed]] * 4 + [2 * (summed + NOISE[seed])]
         columns = {"summed": edges, "distinct": [value / 2 for value in edges]}
         jobs.append({"weight_paths": paths, "seed": seed})
@@ -65,10 +64,8 @@ def test_the_conclusion_says_whether_the_promise_is_met(theory, summed, words):
     assert "not yet accuracy" in last
 
 
-def test_one_seed_is_too_little_and_a_search_without_an_edge_has_no_ratio(theory):
-    assert "too little to tell" in said(theory, counts(2.0, seeds=1))[1]
-    assert beside([1.0, 1.0], 1.0).startswith("too little to tell")
-    frame = counts(2.0, darts=0.0, seeds=2)
+def test_a_search_without_an_edge_has_no_ratio(theory):
+    frame = counts(2.0, darts=0.0)
     assert ratios_frame(frame, 4)["ratio"].isna().all()
     assert "That is unknown times DartsEns" in said(theory, frame)[1]
     assert not any("to DartsEns" in name for name in dots_frame(theory, ratios_frame(frame, 4))["what"])

@@ -87,9 +87,7 @@ def test_both_questions_are_one_family():
     assert one.comparisons == 2 and one.p_holm == pytest.approx(2 * one.p)
 
 
-def test_one_seed_and_a_missing_reference_are_no_trouble():
-    (only,) = conclusions({EQUAL_C: rows([0.01])})
-    assert "Not distinguishable" in only and "searches could have" not in only
+def test_a_missing_reference_is_no_trouble():
     frame = rows(MIXED)
     (only,) = conclusions({EQUAL_CONTROL: frame[frame["condition"] == OFF]})
     assert "nothing can be compared" in only

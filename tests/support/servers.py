@@ -9,16 +9,17 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.faults.harness import wait_for
+
 PASSWORD = "pa55-of-the-test"
 _POSTGRES = ("/usr/lib/postgresql", "/usr/local/bin")
-_START_SECONDS = 60.0
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}  # 127.0.0.1, and the same in IPv6's notation
 
 
@@ -29,29 +30,22 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_for_port(port: int, process: subprocess.Popen | None = None) -> None:
-    """Return once something listens at the port; fails if the process ends before."""
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            return socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            assert process is None or process.poll() is None, f"the server ended with status {process.poll()}"
-            assert time.monotonic() < deadline, f"nothing listens at port {port}"
-            time.sleep(0.05)
+def is_open(port: int) -> bool:
+    """Whether something listens at the port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextlib.contextmanager
-def served(command: list[str], port: int, **options) -> Iterator[subprocess.Popen]:
-    """The server that `command` starts, once it listens at `port`; ended at the end."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, **{**quiet, **options})
-    try:
-        wait_for_port(port, process)
-        yield process
-    finally:
-        process.terminate()
-        process.wait(30)
+def started(command: list[str], log: Path, **options: Any) -> Iterator[subprocess.Popen]:
+    """A process that ends with the block."""
+    with open(log, "w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, **options)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(60)
 
 
 def listening(pids: set[int]) -> set[str]:
@@ -110,15 +104,17 @@ def postgres() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def s3(bucket: str = "studies") -> Iterator[str]:
+def s3() -> Iterator[str]:
     """URL of a bucket on a server of the S3 protocol, whose credentials are in the environment meanwhile.
 
     The test is skipped where moto is missing.
     """
     if importlib.util.find_spec("moto") is None or importlib.util.find_spec("flask") is None:
         pytest.skip("needs an S3 server (pip install 'moto[server]')")
-    port = free_port()
-    with served([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port):
+    port, bucket = free_port(), "studies"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with started(command, Path(os.devnull)) as process:
+        wait_for(lambda: is_open(port), process)
         urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/{bucket}", method="PUT"), timeout=30)
         with pytest.MonkeyPatch.context() as patch:
             for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

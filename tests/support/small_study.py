@@ -10,12 +10,15 @@ SMALL = ("--smoke-test", "--images", "200", "--search-channels", "2", "--channel
 SMALL += ("--retraining-batch-size", "32")
 
 
-def refusal(main: Callable[[list[str]], int], capsys: pytest.CaptureFixture, out: Path, *options: str) -> str:
-    """What a study's `main`, called in this process, says of a mistake, out of the box that it stands in."""
+def refusal(
+    main: Callable[[list[str]], int], capsys: pytest.CaptureFixture, *arguments: object, status: int = 1
+) -> str:
+    """What a command, called in this process, says of a mistake, out of the box that it stands in."""
     try:
-        status = main([*SMALL, *options, "--out", str(out)])
+        found = main([str(argument) for argument in arguments])
     except SystemExit as stop:  # tyro's own refusals
-        status = stop.code
-    said = capsys.readouterr().err
-    assert status and "Traceback" not in said, said
-    return " ".join(said.replace("│", " ").split())
+        found = stop.code
+    printed = capsys.readouterr()
+    assert found == status, printed
+    assert "Traceback" not in printed.err and printed.out == ""
+    return " ".join(printed.err.replace("│", " ").split())

@@ -67,13 +67,13 @@ def enumerate_genotypes(space: SearchSpace) -> list[Genotype]:
     return [Genotype(space, chosen) for chosen in itertools.product(cells, repeat=len(space.cell_types))]
 
 
-def blobs(count=96, size=8, channels=1, classes=3, seed=0) -> Dataset:
+def blobs(count=96, size=8, classes=3, seed=0) -> Dataset:
     """Images whose brightest third of rows tells the class, in noise: learnt within a few steps."""
     rng = np.random.default_rng(seed)
 
     def part():
         labels = rng.integers(classes, size=count)
-        images = rng.integers(0, 160, (count, channels, size, size))
+        images = rng.integers(0, 160, (count, 1, size, size))
         for image, label in zip(images, labels, strict=True):
             image[:, label * size // classes : (label + 1) * size // classes] += 90
         return Part(images.astype(np.uint8), labels.astype(np.int64))

@@ -15,9 +15,9 @@ from typing import Any
 from urllib.error import URLError
 from urllib.parse import quote
 
-from tests.faults.harness import HERE, SCRIPT
+from tests.faults.harness import HERE, LIMIT, SCRIPT
 from tests.faults.supervise import descendants
-from tests.support.servers import free_port
+from tests.support.servers import free_port, started
 
 PROMETHEUS = """
 global: {{scrape_interval: 1s}}
@@ -32,18 +32,6 @@ def get(url: str) -> Any:
     with urllib.request.urlopen(url, timeout=20) as answer:
         body = answer.read()
         return json.loads(body) if "json" in answer.headers.get("Content-Type", "") else body
-
-
-@contextlib.contextmanager
-def started(command: list[str], log: Path, **options: Any) -> Iterator[subprocess.Popen]:
-    """A process that ends with the block."""
-    with open(log, "w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, **options)
-        try:
-            yield process
-        finally:
-            process.terminate()
-            process.wait(60)
 
 
 @contextlib.contextmanager
@@ -144,10 +132,10 @@ def look(seen: Seen, server: str | None, optuna: str | None, ray: str | None) ->
                         seen.pictures[name] = get(url)
 
 
-def watch(folder: Path, ray: Path, *options: str, limit: float = 600.0, **environment: str) -> Seen:
+def watch(folder: Path, ray: Path, *options: str, **environment: str) -> Seen:
     """Run a study and look at it once a second until it ends."""
     seen = Seen(folder / "study")
-    deadline = time.monotonic() + limit
+    deadline = time.monotonic() + LIMIT
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(prometheus(folder, ray))
         process = stack.enter_context(study(seen.out, ray, *options, **environment))
