@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy
 import torch
 from alembic.script import ScriptDirectory
+from hypothesis import settings
 
 from tune_jobs.execution.process import leave_out_compiler
 
@@ -29,6 +30,8 @@ os.environ.update(
 
 leave_out_compiler()  # as a worker does: a process's first training would import it for seconds
 gc.set_threshold(50_000, 50, 100)  # by default a seventh of the unit tests' time goes to the search for cycles
+settings.register_profile("tests", deadline=None)  # no test asserts a time
+settings.load_profile("tests")
 os.fsync = lambda file: None  # no power fails here, and a wait for the disk is most of a small test's time
 
 

@@ -321,7 +321,7 @@ def cases(tmp_path_factory):
 def test_a_damaged_file_is_read_or_refused_in_a_line(cases, tmp_path_factory, name):
     case, folder, refused = cases[name], study_of(tmp_path_factory.mktemp("damaged") / "study"), []
 
-    @settings(max_examples={"database": 10, "ensemble": 10, "weights": 10}.get(name, 30), deadline=None, database=None)
+    @settings(max_examples={"database": 10, "ensemble": 10, "weights": 10}.get(name, 30), database=None)
     @given(seed=st.integers(0, 2**64))
     def read(seed):
         (folder / case.file).write_bytes(case.make(random.Random(seed)))

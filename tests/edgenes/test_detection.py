@@ -20,7 +20,7 @@ def scores_of(seed, samples=60):
     return np.round(rng.normal(size=samples) + positive, rng.integers(0, 3)), positive
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.sampled_from([0.5, 0.95, 1.0]))
 def test_curves_agree_with_scikit_learn(seed, tpr):
     scores, positive = scores_of(seed)

@@ -42,7 +42,7 @@ def ece_by_loop(probabilities, labels, dtype):
     return total
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.integers(2, 12), st.sampled_from([np.float32, np.float64]))
 @example(4207, 3, np.float32)  # a confidence on an edge of the bins
 def test_metrics_agree_with_independent_definitions(seed, classes, dtype):
@@ -56,7 +56,7 @@ def test_metrics_agree_with_independent_definitions(seed, classes, dtype):
     assert metrics.brier(predictions[0], labels) == pytest.approx(math.fsum(squares) / len(labels), rel=1e-12)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), st.integers(2, 6), st.sampled_from([1, 5, 15]))
 def test_calibration_errors_agree_with_torchmetrics_off_the_edges(seed, classes, bins):
     rng = np.random.default_rng(seed)
@@ -72,7 +72,7 @@ def test_calibration_errors_agree_with_torchmetrics_off_the_edges(seed, classes,
     )
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), st.sampled_from([1, 4, 15, 50]))
 def test_adaptive_ece_has_equally_many_samples_a_bin_and_no_order(seed, bins):
     predictions, labels = predictions_of(seed, 1, 41)
@@ -127,7 +127,7 @@ def test_summary_holds_python_floats():
     assert all(result[name] == getattr(metrics, name)(predictions[0], labels) for name in result)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(0, 10**6), st.integers(1, 5))
 def test_metrics_of_several_members_agree_with_loops(seed, members):
     predictions, labels = predictions_of(seed, members)

@@ -23,7 +23,7 @@ def entropy(row):
     return -sum(p * math.log(p) for p in row if p > 0)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.integers(1, 4), st.booleans())
 def test_uncertainties_agree_with_sums_written_out(seed, count, weighted):
     members = members_of(seed, count)

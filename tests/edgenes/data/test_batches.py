@@ -47,7 +47,7 @@ def one_by_one(images, shifts, flips):
     return torch.stack(out)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     batch=st.integers(1, 6),
     channels=st.integers(1, 3),
@@ -83,7 +83,7 @@ def test_augmented_batches_are_shifts_of_their_images_and_flips_only_where_allow
     assert seen == {move for move in moves if flip or not move[2]}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(count=st.integers(2, 40), batch_size=st.integers(2, 50), augment=st.booleans(), seed=st.integers(0, 99))
 def test_epoch_is_one_shuffled_pass_of_whole_batches(count, batch_size, augment, seed):
     data = toy(count=count, channels=1, size=2)
@@ -162,7 +162,7 @@ def test_read_only_arrays_are_shared_without_a_copy_or_a_warning():
     assert np.array_equal(data.weights.images, before)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 10**6))
 def test_cutout_sets_a_square_around_each_centre_to_zero(size, side, seed):
     images = torch.rand(5, 2, size, size, generator=seeded(seed)) + 1

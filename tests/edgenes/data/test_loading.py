@@ -48,7 +48,7 @@ def npz(tmp_path):
 # --- the split ------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     labels=arrays(np.int64, st.integers(1, 120), elements=st.integers(0, 4)),
     fractions=st.sampled_from([(0.4, 0.4, 0.2), (0.8, 0.2), (1.0,), (0.25, 0.0, 0.5, 0.25), (1 / 3,) * 3]),

@@ -61,7 +61,7 @@ def problems(draw):
     )
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(
     problems(),
     st.sampled_from(selection.CRITERIA),
@@ -82,7 +82,7 @@ def test_exact_is_the_brute_force(problem, criterion, paths, open_nodes):
     assert type(found.score) is float and all(type(member) is int for member in found.members)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(problems(), st.sampled_from(selection.CRITERIA))
 def test_no_subset_beats_the_bound_of_its_node(problem, criterion):
     predictions, labels, size = problem
@@ -172,7 +172,7 @@ everything = pytest.mark.parametrize(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(problems(), st.sampled_from(selection.CRITERIA), st.sampled_from(list(METHODS)))
 def test_every_method_chooses_validly_and_scores_what_it_chose(problem, criterion, method):
     predictions, labels, size = problem
@@ -339,7 +339,7 @@ def test_cross_fitting_turns_greedy_and_says_so_where_exact_would_take_too_long(
     assert result.members[0] == select_ensemble(p[:, first], y[first], 20, method="greedy").members
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=40), st.integers(0, 1000))
 def test_halves_are_disjoint_complete_and_stratified(labels, seed):
     labels = np.array(labels)

@@ -63,7 +63,7 @@ def test_inputs_with_the_same_data_count_as_one():
     assert canonical(both[0], same_inputs=True) == canonical(both[1], same_inputs=True)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(space=spaces(5), seed=st.integers(0, 2**32), same_inputs=st.booleans())
 def test_arrays_give_the_genotypes_back_and_features_see_the_canonical_form(space, seed, same_inputs):
     genotypes = random_genotypes(space, min(5, space.genotypes), seeded(seed))

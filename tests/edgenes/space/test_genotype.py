@@ -18,7 +18,7 @@ TINY = SearchSpace(nodes=2, operations=("skip_connect", "max_pool_3x3"))
 TINY_PAIRS = replace(TINY, inputs_per_node=2)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(genotype=genotypes(), seed=st.integers(0, 2**32), data=st.data())
 def test_deviate_replaces_exactly_as_many_edges_as_told(genotype, seed, data):
     edges = data.draw(st.integers(0, genotype.space.max_edges))
@@ -85,7 +85,7 @@ def test_deviate_refuses_what_it_cannot_replace(edges):
         deviate(random_genotype(space, seeded()), 1, seeded())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(genotype=genotypes())
 def test_json_and_indices_give_the_genotype_back(genotype):
     again = Genotype.from_json(genotype.to_json())

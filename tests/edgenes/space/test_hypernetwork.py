@@ -31,7 +31,7 @@ def reference(hypernetwork, lams):
         yield torch.from_numpy(result.reshape(len(lams), *values.shape[1:])).float()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(space=spaces(3), pivots=st.integers(2, 9), seed=st.integers(0, 1000), moved=st.booleans())
 def test_the_map_is_numpys_piecewise_linear_interpolation(space, pivots, seed, moved):
     hypernetwork = Hypernetwork(space, pivots, moved, generator=seeded(seed))
@@ -160,7 +160,7 @@ def test_genotypes_at_a_lambda_are_its_argmax_and_its_samples():
 # --- candidates -----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     space=spaces(4),
     count=st.integers(1, 12),
@@ -193,7 +193,7 @@ def test_the_grid_has_both_ends_and_the_middle_of_one():
 
 
 @given(genotype=genotypes(3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_collapsed_hypernetwork_gives_its_one_genotype_and_ends(genotype):
     hypernetwork = Hypernetwork(genotype.space, generator=seeded())
     logits = one_hot_logits(genotype)

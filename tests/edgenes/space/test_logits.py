@@ -78,7 +78,7 @@ def test_samples_come_as_often_as_their_probability_says(space, temperature):
     assert abs(statistic - freedom) < 4 * math.sqrt(2 * freedom)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(genotype=genotypes(4))
 def test_one_hot_logits_choose_their_genotype_for_certain(genotype):
     space = genotype.space
@@ -108,7 +108,7 @@ def test_cold_relaxed_samples_are_hard_samples(space):
         assert torch.equal(operations[chosen] > 0.5, hot.alpha[chosen] > 0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(scores=st.lists(st.floats(-60, 60), min_size=2, max_size=6).map(lambda x: torch.tensor(x, dtype=torch.float64)))
 def test_successive_top_is_the_chance_to_be_among_two_draws(scores):
     weights = scores.softmax(-1).tolist()

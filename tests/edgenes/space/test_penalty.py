@@ -61,7 +61,7 @@ def test_exact_has_the_gradient_of_its_values(space, scale):
 
 
 @pytest.mark.parametrize("estimator", ["exact", "gumbel"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(optimal=genotypes(4), seed=st.integers(0, 1000), lam=st.floats(-0.5, 20))
 def test_a_decided_architecture_costs_its_squared_distance(estimator, optimal, seed, lam):
     generator = seeded(seed)

@@ -46,7 +46,7 @@ def times_chosen(space, paths):
     return counts
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(space=spaces(4), seed=st.integers(0, 1000), paths=st.integers(1, 120))
 def test_every_choice_of_a_node_comes_equally_often(space, seed, paths):
     fair = FairPaths(space, seeded(seed))

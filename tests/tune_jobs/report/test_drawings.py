@@ -91,7 +91,7 @@ def crowded(step):
     return Genotype.from_dict({"space": space.to_dict(), "cells": {"reduction": nodes}})
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(genotypes())
 @example(crowded(0))
 @example(crowded(1))
@@ -116,7 +116,7 @@ def test_no_label_box_or_wire_lies_on_another(genotype):
     assert len({wire.x for wire in wires}) == len({wire.lane for wire in wires}) == len(wires)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(genotypes())
 def test_wires_join_the_nodes_of_their_edges_and_the_output_all(genotype):
     edges = cell_frame(genotype)
