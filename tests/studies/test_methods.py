@@ -182,7 +182,7 @@ def test_a_damaged_account_of_the_experiment_is_named_with_what_to_do(tmp_path, 
 @pytest.mark.e2e
 def test_killed_workers_and_drivers_and_a_failed_job_change_no_number(finished, tmp_path):
     out = tmp_path / "disturbed"
-    worker = Fault("kill", "edgenes.training.retraining:train_network", nth=2)
+    worker = Fault("kill", "edgenes.training.retraining:train_networks", nth=2)
     killed = disturbed(out, worker, Fault("kill driver", STEP, nth=20))
     assert killed.fired == [True, True] and killed.status == 137
     failed = disturbed(out, Fault("raise", "edgenes.methods.catalogue:draw_candidates", argument="once"))
