@@ -189,8 +189,9 @@ class TrainingConfig(NetworkConfig):
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Plain values of a configuration, tuples as lists."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    """Plain values of a configuration, tuples as lists; without `networks_per_gpu` where it is 1, as of before."""
+    plain = json.loads(json.dumps(dataclasses.asdict(config)))
+    return {name: value for name, value in plain.items() if (name, value) != ("networks_per_gpu", 1)}
 
 
 def from_dict(cls: type, value: dict[str, Any]) -> Any:

@@ -74,6 +74,7 @@ def reliability(probabilities: ArrayLike, labels: ArrayLike, bins: int = ECE_BIN
     A bin is open at its lower edge and closed at its upper one, (k / bins, (k + 1) / bins], as in Guo et al. (2017);
     torchmetrics closes the lower one. Edges have the precision of the input: a float32 0.6 lies on the edge 9/15.
     """
+    _check_bins(bins)
     precision = _precision(probabilities)
     probabilities, labels = check_probabilities(probabilities, labels)
     confidence = probabilities.max(-1)
@@ -100,6 +101,7 @@ def adaptive_ece(probabilities: ArrayLike, labels: ArrayLike, bins: int = ECE_BI
 
     Samples of equal confidence may lie in two bins; each counts with their mean, so that their order does not matter.
     """
+    _check_bins(bins)
     probabilities, labels = check_probabilities(probabilities, labels)
     confidence = probabilities.max(-1)
     excess = mean_of_equals(confidence, (probabilities.argmax(-1) == labels) - confidence)
@@ -112,6 +114,7 @@ def classwise_ece(probabilities: ArrayLike, labels: ArrayLike, bins: int = ECE_B
 
     The bins are those of `reliability`, closed at 0 too. A class without samples counts like the others.
     """
+    _check_bins(bins)
     precision = _precision(probabilities)
     probabilities, labels = check_probabilities(probabilities, labels)
     total = 0.0
@@ -195,6 +198,11 @@ def check_labels(labels: ArrayLike, samples: int, classes: int) -> NDArray[np.in
             f"got {labels.min()}..{labels.max()}"
         )
     return labels
+
+
+def _check_bins(bins: int) -> None:
+    if type(bins) is not int or bins < 1:
+        raise ConfigError(f"bins must be a whole number of at least 1; got {bins!r}")
 
 
 def _precision(probabilities: ArrayLike) -> np.dtype[Any]:

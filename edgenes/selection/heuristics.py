@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgenes import metrics
+from edgenes.errors import ConfigError
 from edgenes.selection.problem import Array, Problem, Selection, first_best
 
 BEAM_WIDTH = 10
@@ -31,6 +32,8 @@ def greedy_with_replacement(problem: Problem) -> Selection:
 
 def beam(problem: Problem, width: int = BEAM_WIDTH) -> Selection:
     """Forward selection that keeps the `width` best subsets of each size."""
+    if width < 1:
+        raise ConfigError(f"width must be at least 1 subset, got {width}.")
     kept: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
     for count in range(1, problem.size + 1):
         grown: dict[tuple[int, ...], float] = {}
@@ -51,6 +54,8 @@ def diverse(problem: Problem, trade_off: float = 0.5) -> Selection:
     Disagreement is the share of samples on which two members predict different classes, averaged over all pairs;
     with `trade_off` 0 this is `top`. The loss is in nats or in shares of samples.
     """
+    if not 0 <= trade_off < np.inf:
+        raise ConfigError(f"trade_off must be a number of at least 0, got {trade_off}.")
     alone, votes = _single_losses(problem), problem.predictions.argmax(-1)
     members = [first_best(alone)]
     apart = np.zeros(problem.candidates)  # disagreement with each member, added up

@@ -69,7 +69,10 @@ class Problem:
         check_choice("criterion", criterion, CRITERIA)
         predictions = metrics.check_predictions(predictions)
         labels = metrics.check_labels(labels, *predictions.shape[1:])
-        size = operator.index(size)
+        try:
+            size = operator.index(size)
+        except TypeError:
+            raise ConfigError(f"size must be a whole number of members; got {size!r}") from None
         if not 1 <= size <= len(predictions):
             raise ConfigError(
                 f"size must be in 1..{len(predictions)}, the number of candidates; got {size}: "

@@ -122,7 +122,7 @@ def train_networks(
         if resume is not None:
             learner.load(resume)
             first, accumulate = resume["epoch"] + 1, resume.get("accumulate", 1)
-    outputs_of = Together([learner.network for learner in learners], large=config.device != "cpu")
+    outputs_of = Together([learner.network for learner in learners], large=config.device != "cpu" and len(learners) > 1)
     steps = max(1, len(data.training) // config.batch_size)
 
     for epoch in range(first, config.epochs):

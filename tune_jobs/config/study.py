@@ -26,8 +26,8 @@ class StudyConfig:
     """Options that the study has of its own, whatever the preset."""
     SMOKE: ClassVar[dict[str, Any]] = SMOKE
     """Options of the smoke test."""
-    CHANGEABLE: ClassVar[frozenset[str]] = frozenset(("out", "preset", "smoke_test"))
-    """The study's own options that may change between two runs of it; data and execution may, too."""
+    CHANGEABLE: ClassVar[frozenset[str]] = frozenset(("out", "preset", "smoke_test", "networks_per_gpu"))
+    """Options that may change between two runs of the study; data and execution may, too."""
 
     preset: Literal[*PRESETS] = "laptop"
     """Sizes: laptop (minutes), paper (CIFAR-100), or darts (DARTS's own)."""
@@ -79,9 +79,10 @@ class StudyConfig:
 
     def defining(self) -> dict[str, Any]:
         """The options that make this study another study when they change; the data count by their digest."""
-        own = {each.name for each in dataclasses.fields(self)} - self.CHANGEABLE
+        own = {each.name for each in dataclasses.fields(self)}
         defining = {name: value for name, value in flat(self).items() if name in own}
-        return defining | flat(self.networks) | flat(self.budget) | flat(self.search)
+        defining |= flat(self.networks) | flat(self.budget) | flat(self.search)
+        return {name: value for name, value in defining.items() if name not in self.CHANGEABLE}
 
     def to_dict(self) -> dict[str, Any]:
         """All options flat, as plain values."""

@@ -17,7 +17,7 @@ from edgenes.space.genotype import Edge, Genotype, SearchSpace
 from edgenes.space.logits import ArchitectureLogits
 from edgenes.training.bilevel import Bilevel
 from edgenes.training.memory import is_out_of_memory
-from edgenes.training.retraining import PREDICTION_BATCH, predict, train_networks
+from edgenes.training.retraining import PREDICTION_BATCH, at_once, predict, train_networks
 from tune_jobs.execution.process import leave_out_compiler
 from tune_jobs.execution.resources import UNIT, trials_on
 from tune_jobs.messages import Report
@@ -111,7 +111,7 @@ def trial_bytes(setting: Setting, data: Dataset, supernet: bool = True, peak: Ca
     few = dataclasses.replace(data, training=_first(data.training, setting.training.batch_size), split=1)
     some = _first(data.validation, PREDICTION_BATCH)
     short = dataclasses.replace(setting.training, epochs=1)
-    count = short.networks_per_gpu if device == "cuda" else 1
+    count = at_once(short, data, 1) if device == "cuda" else 1
     for operation in space.operations:
         networks = train_networks([short] * count, few, [uniform_genotype(space, operation)] * count)
         predict(networks[0], some, data, device)

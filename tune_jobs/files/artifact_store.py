@@ -197,9 +197,12 @@ class ArtifactStore:
         there = self.cache.find(name, lambda path: read_artifact(kind, path, key))
         if there is None or not sound(there.value) or not self.cache.copy_to(name, self.path(kind, key)):
             return None
+        found = self.find(kind, key)
+        if found is None:
+            return None
         self.files.publish(f"{kind.folder}/{key}.pt")
         self.files.forget(f"{kind.folder}/{key}.unfinished")
-        return replace(self.find(kind, key), shared=True)
+        return replace(found, shared=True)
 
 
 class _Pace:

@@ -99,8 +99,8 @@ def _scoring(config: SweepConfig) -> dict[str, Any]:
 
 
 def _searching(config: SweepConfig) -> dict[str, Any]:
-    every = flat(config.networks) | flat(config.search)
-    return every | {name: value for name, value in config.defining().items() if name in _SEARCH}
+    names = {*flat(config.networks), *flat(config.search), *_SEARCH}
+    return {name: value for name, value in config.defining().items() if name in names}
 
 
 def _differences(ours: dict[str, Any], theirs: dict[str, Any], data: str, source_data: str) -> list[str]:

@@ -158,11 +158,11 @@ class Reselect(WithData, StudyCommand):
     """Method that chooses the members: exact, beam, diverse, greedy, greedy-with-replacement, top or weighted; auto is
     exact where that takes about a minute at most, else greedy; by default the study's."""
     calibration: Literal[*CALIBRATIONS] | None = None
-    """By default the study's."""
+    """How to calibrate the ensemble; by default as the study."""
     best_prefix: bool = False
     """Take the best ensemble of all sizes up to --size."""
     criterion: Literal[*CRITERIA] | None = None
-    """By default the study's."""
+    """What the best ensemble is best in; by default as in the study."""
     select_under: Literal["clean", "shift"] = "clean"
     """Images that choose and calibrate: V, or with shift V and a corrupted picture of each of its images."""
     device: Device = "auto"

@@ -42,7 +42,7 @@ _PLACES = ("out", "storage", "dry_run")
 
 def run(command: Compare) -> dict[str, Any]:
     """The comparison as plain values; its page too where --out names one."""
-    if command.out is not None and command.out.suffix != ".html":
+    if command.out is not None and (command.out.suffix != ".html" or command.out.is_dir()):
         raise StudyError(f"--out names the page to write, such as compare.html; got {command.out}.")
     a, b = open_saved(command.a, command.storage_a), open_saved(command.b, command.storage_b)
     if a.folder.resolve() == b.folder.resolve():

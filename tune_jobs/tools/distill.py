@@ -42,7 +42,7 @@ def run(command: Distill) -> dict[str, Any]:
     config = replace(config, device=device, epochs=config.epochs if command.epochs is None else command.epochs)
     about = {"ensemble": teacher, "member": number + 1, "epochs": config.epochs}
     name = f"distilled-{teacher[:8]}-member-{number + 1}-epochs-{config.epochs}"
-    target = new_place(command.out or study / "ensembles" / name)
+    target = new_place(command.out or study / "ensembles" / name, folder=True)
 
     method = saved.config.calibration
 

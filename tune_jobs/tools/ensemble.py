@@ -43,7 +43,7 @@ def run(command: Reselect) -> dict[str, Any]:
     )
     number, path = find_hypernetwork(saved, context, command.trial)
     wanted["trial"] = number
-    target = new_place(command.out or saved.folder / "ensembles" / folder_name(wanted))
+    target = new_place(command.out or saved.folder / "ensembles" / folder_name(wanted), folder=True)
     digest = file_digest(path)
     drawn = context.candidates(Hypernetwork.load(path), trial_seed(study_seed(saved.study), number), low, high)
     if len(drawn) < size:

@@ -186,7 +186,7 @@ def published(folder: Path, ensemble: Ensemble) -> Iterator[Condition]:
     arrays = {name: _array(path) for name, path in paths.items() if path.exists() or name == "labels"}
     labels = arrays.pop("labels")
     odd = [name for name, a in arrays.items() if a.dtype != np.uint8 or a.ndim != 4 or len(a) != labels.size]
-    if not arrays or odd or not labels.size or labels.size % len(SEVERITIES):
+    if not arrays or odd or labels.ndim != 1 or not labels.size or labels.size % len(SEVERITIES):
         raise DataError(
             f"{folder} should hold NAME.npy of CIFAR-10-C or CIFAR-100-C, fog.npy for one, uint8 (N, 32, 32, 3), and "
             f"labels.npy with as many labels for each of 5 severities; got {labels.size} labels and {len(arrays)} "

@@ -34,9 +34,9 @@ def ensemble_file(place: Path) -> Path:
     return ensemble_files.ensemble_file(inside if inside.is_dir() else place)
 
 
-def new_place(path: Path) -> Path:
-    """`path`, absolute, for what is to be written there; raises StudyError if anything but an empty folder is there."""
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+def new_place(path: Path, folder: bool = False) -> Path:
+    """`path`, absolute, where a file or a `folder` can be written; raises StudyError if it is taken."""
+    if path.exists() and not (folder and path.is_dir() and not any(path.iterdir())):
         raise StudyError(f"{path} is there already, and is not overwritten: give another name, or remove it.")
     return path.absolute()
 
