@@ -163,7 +163,7 @@ def test_where_a_study_runs_does_not_make_it_another_study(tmp_path):
     one = SweepConfig.of(channels=4)
     assert SweepConfig.of(log=["mlflow", "mlflow"]).execution.log == ("mlflow",)
     same = SweepConfig.of(channels=4, trials=99, cpus_per_trial=2, out=tmp_path, log=("mlflow",), dataset="x.npz")
-    assert one.defining() == same.defining()
+    assert one.defining() == same.defining() == SweepConfig.of(channels=4, networks_per_gpu=8).defining()
     for change in (
         {"seed": 1},
         {"channels": 5},

@@ -130,6 +130,10 @@ def test_the_published_arrays_are_read_a_severity_at_a_time(finished, own, tmp_p
     assert [(row["corruption"], row["severity"]) for row in rows] == [("fog", severity) for severity in range(1, 6)]
     expected = metrics.nll(ensemble.predict(grey[40:]), labels[40:])
     assert rows[-1]["nll"] == pytest.approx(expected, rel=1e-3)
+    np.save(tmp_path / "labels.npy", labels[:, None])
+    with pytest.raises(DataError, match="as many labels"):
+        command.run()
+    np.save(tmp_path / "labels.npy", labels)
     np.save(tmp_path / "fog.npy", pictures[:49])
     with pytest.raises(DataError, match=r"fog\.npy"):
         command.run()
