@@ -16,6 +16,7 @@ from edgenes.validation import check_at_least, check_choice, check_positive, che
 LATER = {"darts_layout": False, "architecture_weight_decay": 0.0, "cutout": 0.0}
 """Fields that configurations did not always have: with these values, what was stored without them is found."""
 WHERE = ("device", "networks_per_gpu")
+"""Fields that say where, and not what, is computed."""
 GRADIENTS = ("score", "straight_through")
 WEIGHT_PATHS = ("fair", "architecture")
 MOST_CELLS = 100
@@ -189,7 +190,8 @@ class TrainingConfig(NetworkConfig):
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Plain values of a configuration, tuples as lists; without `networks_per_gpu` where it is 1, as of before."""
+    """Plain values of a configuration, tuples as lists."""
+    # Jobs that were stored before there was `networks_per_gpu` are found by their plain values.
     plain = json.loads(json.dumps(dataclasses.asdict(config)))
     return {name: value for name, value in plain.items() if (name, value) != ("networks_per_gpu", 1)}
 
@@ -209,8 +211,7 @@ def from_dict(cls: type, value: dict[str, Any]) -> Any:
 def digest(*parts: Any) -> str:
     """16 hexadecimal digits that name configurations and plain values by content.
 
-    What only says where it is computed (`WHERE`) does not count, nor do fields of `LATER` that say what was done
-    before there were any.
+    Fields of `WHERE` do not count, nor do those of `LATER` that say what was done before there were any.
     """
     plain = [to_dict(part) if dataclasses.is_dataclass(part) else part for part in parts]
     plain = [

@@ -216,7 +216,7 @@ def _tasks(k: int, network: Network) -> Iterator[_Task]:
         outputs.append((k, c, "output"))
         sizes.append((cell.width * (len(states) - 2), outside[1]))
         yield _Task(outputs[-1], tuple(states[2:]), lambda *nodes: joined(list(nodes)))
-    yield _Task((k, "logits"), (outputs[-1],), lambda x: network.classify(x))
+    yield _Task((k, "logits"), (outputs[-1],), network.classify)
     if network.auxiliary_at is None:
         yield _Task((k, "output"), ((k, "logits"),), lambda logits: logits)
     else:

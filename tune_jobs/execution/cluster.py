@@ -106,9 +106,8 @@ def _check_temporary() -> None:
 def ray_cluster(execution: ExecutionOptions, job: JobConfig, progress: Progress) -> Iterator[list[dict[str, float]]]:
     """Join or start Ray; yields its nodes' resources. Address: `--address`, else RAY_ADDRESS, else this machine."""
     if ray.is_initialized():  # a notebook's, which keeps it
-        if execution.address not in (None, "auto") and execution.address != (
-            here := ray.get_runtime_context().gcs_address
-        ):
+        here = ray.get_runtime_context().gcs_address
+        if execution.address not in (None, "auto", here):
             raise StudyError(
                 f"this process is connected to the Ray at {here}, not at {execution.address}: call ray.shutdown(), "
                 "or leave --address out."

@@ -131,7 +131,7 @@ def record_of(saved: SavedStudy, trial: FrozenTrial) -> tuple[Curve, Outcome, li
     return curve, outcome, notes
 
 
-class _Enough(BaseException):
+class _Enough(BaseException):  # `outcome_of` takes every Exception for the trial's own failure
     """The replay has reached the end of the record."""
 
 

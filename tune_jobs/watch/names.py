@@ -1,4 +1,4 @@
-"""Readable names on Ray's dashboard: of the job, a stage's actors, a worker's trial; the command for Optuna's one."""
+"""Readable names on Ray's dashboard: of job, actors and trials; and the command that starts Optuna's dashboard."""
 
 import shlex
 import sys
