@@ -6,11 +6,12 @@ weights are one estimate of it, this is another.
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,10 +30,15 @@ from edgenes.space.encoding import (
 )
 from edgenes.space.genotype import Genotype, SearchSpace
 
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+PREDICTOR_VERSION = 2
+"""Raise it with every change after which a predictor says something else of the same observations."""
 FOLDS = 5
 RESAMPLES = 1000
-FINE = (0.05, 0.1, 0.2, 0.4, 1.0)
-"""Scales of the fine features in the predictor's regressions; the coarse ones have 1."""
+CHUNK = 4096
+"""Genotypes that are predicted at once: their kernel with the observations is a matrix in memory."""
 STARTS, DESCENTS = 4096, 8
 """Random genotypes among which `best` looks first, and from how many of them it descends."""
 
@@ -55,7 +61,10 @@ class RankCorrelation:
 
 
 class PerformancePredictor:
-    """Bayesian ridge regressions of the logarithm of the loss on a genotype's features.
+    """A Gaussian process of the logarithm of the loss over a genotype's features.
+
+    Its kernel is squared exponential, with one length for all standardised features, and has noise; both and the
+    scale are those of the greatest marginal likelihood (Rasmussen & Williams, 2006, section 5.4.1).
 
     Genotypes that compute the same function (`edgenes.space.encoding.canonical`) have the same prediction;
     `same_inputs` says that a cell's two inputs carry the same data, as in networks of one cell.
@@ -93,7 +102,7 @@ class PerformancePredictor:
             raise ConfigError(f"losses must be finite and above 0, got {shown(found.tolist())}.")
         self.genotypes, self.losses = tuple(genotypes), found
         self._table = self._features(*to_arrays(self.space, genotypes))
-        self._regression = _Regression(*self._table, np.log(found))
+        self._regression = _regression(self._table, np.log(found))
         self.__dict__.pop("unseen", None)
         return self
 
@@ -102,24 +111,26 @@ class PerformancePredictor:
 
         The loss is that of a retraining as short as those of `fit`; its deviation holds the noise of one retraining.
         """
-        mean, deviation = self._regression.distribution(*self._features(*to_arrays(self.space, genotypes)))
+        table = self._features(*to_arrays(self.space, genotypes))
+        parts = [self._regression.predict(each, return_std=True) for each in _chunks(table)]
+        mean, deviation = (np.concatenate(each) for each in zip(*parts, strict=True))
         return np.exp(mean), np.exp(mean) * deviation
 
     def predict_arrays(self, inputs: np.ndarray, operations: np.ndarray) -> np.ndarray:
         """The mean of `predict` for genotypes as arrays (`edgenes.space.encoding`), (genotypes,)."""
-        return np.exp(self._regression.mean(*self._features(inputs, operations)))
+        table = self._features(inputs, operations)
+        return np.exp(np.concatenate([self._regression.predict(each) for each in _chunks(table)]))
 
     @cached_property
     def unseen(self) -> np.ndarray:
         """Losses predicted for the fitted genotypes, each without its own observation: by cross-validation."""
         order = np.random.default_rng(0).permutation(len(self.losses))
         predicted = np.empty(len(self.losses))
-        coarse, fine = self._table
         for fold in range(FOLDS):
             out = order[fold::FOLDS]
             kept = np.setdiff1d(order, out)
-            regression = _Regression(coarse[kept], fine[kept], np.log(self.losses[kept]))
-            predicted[out] = np.exp(regression.mean(coarse[out], fine[out]))
+            regression = _regression(self._table[kept], np.log(self.losses[kept]))
+            predicted[out] = np.exp(regression.predict(self._table[out]))
         return predicted
 
     @property
@@ -161,8 +172,8 @@ class PerformancePredictor:
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits that name the observations."""
-        return hashlib.sha256(json.dumps(self.to_dict()).encode()).hexdigest()[:16]
+        """16 hexadecimal digits that name the observations, and the version of what is made of them."""
+        return hashlib.sha256(json.dumps([PREDICTOR_VERSION, self.to_dict()]).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values: the space and the observations, from which the same predictor is fitted again."""
@@ -188,8 +199,27 @@ class PerformancePredictor:
         except (ConfigError, LookupError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(f"{path} does not hold a whole predictor: {reason(error)}.") from error
 
-    def _features(self, inputs: np.ndarray, operations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _features(self, inputs: np.ndarray, operations: np.ndarray) -> np.ndarray:
         return features(self.space, inputs, operations, self.same_inputs)
+
+
+def _regression(table: np.ndarray, target: np.ndarray) -> "Pipeline":
+    """The process fitted to features (genotypes, features) and targets (genotypes,)."""
+    # Half a second of imports, which other uses need not pay.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    process = GaussianProcessRegressor(ConstantKernel() * RBF(3.0) + WhiteKernel(0.3), normalize_y=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of a length at its bound: no feature matters
+        return make_pipeline(StandardScaler(), process).fit(table, target)
+
+
+def _chunks(table: np.ndarray) -> list[np.ndarray]:
+    return np.split(table, range(CHUNK, len(table), CHUNK))
 
 
 def rank_correlation(predicted: np.ndarray, measured: np.ndarray) -> RankCorrelation:
@@ -211,37 +241,3 @@ def _correlation(pairs: np.ndarray) -> np.ndarray:
     first, second = pairs - pairs.mean(-1, keepdims=True)
     scale = np.sqrt((first**2).sum(-1) * (second**2).sum(-1))
     return (first * second).sum(-1) / np.where(scale > 0, scale, np.inf)
-
-
-class _Regression:
-    """The mean of Bayesian ridge regressions that trust the fine features more or less, by FINE.
-
-    The coarse features rank better from few observations, the fine ones from many; the mean is near the better one.
-    """
-
-    def __init__(self, coarse: np.ndarray, fine: np.ndarray, target: np.ndarray):
-        from sklearn.linear_model import BayesianRidge  # half a second, which other uses need not pay
-
-        table = np.concatenate([coarse, fine], 1)
-        deviation = table.std(0)
-        self._center, self._scale = table.mean(0), np.where(deviation > 0, deviation, 1)
-        trust = [np.repeat([1.0, fine_trust], [coarse.shape[1], fine.shape[1]]) for fine_trust in FINE]
-        self._trust = trust
-        self._models = [BayesianRidge().fit(self._scaled(table) * each, target) for each in trust]
-        self._slope = np.mean([each * model.coef_ for each, model in zip(trust, self._models, strict=True)], 0)
-        self._offset = np.mean([model.intercept_ for model in self._models])
-
-    def _scaled(self, table: np.ndarray) -> np.ndarray:
-        return (table - self._center) / self._scale
-
-    def mean(self, coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
-        """The prediction, (genotypes,)."""
-        return self._scaled(np.concatenate([coarse, fine], 1)) @ self._slope + self._offset
-
-    def distribution(self, coarse: np.ndarray, fine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Prediction and standard deviation, the models' own and that between them."""
-        table = self._scaled(np.concatenate([coarse, fine], 1))
-        each = zip(self._trust, self._models, strict=True)
-        # (regressions, mean and deviation, genotypes)
-        found = np.array([model.predict(table * trust, return_std=True) for trust, model in each])
-        return self.mean(coarse, fine), np.sqrt((found[:, 1] ** 2).mean(0) + found[:, 0].var(0))

@@ -135,22 +135,17 @@ def _mixed(first: np.ndarray, second: np.ndarray, salt: int) -> np.ndarray:
         return value ^ (value >> np.uint64(31))
 
 
-def features(
-    space: SearchSpace, inputs: np.ndarray, operations: np.ndarray, same_inputs: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """Coarse and fine features of the canonical genotypes, each float64 (genotypes, features).
+def features(space: SearchSpace, inputs: np.ndarray, operations: np.ndarray, same_inputs: bool = False) -> np.ndarray:
+    """Features of the canonical genotypes, float64 (genotypes, features).
 
-    For each cell type. Coarse: the operations on edges from each cell input and from nodes; how many nodes are so deep,
-    in edges and in operations with parameters; nodes that no other uses. Fine: every (node, input, operation); pairs
-    of operations along chains, and anywhere.
+    For each cell type: the operations on edges from each cell input and from nodes; how many nodes are so deep, in
+    edges and in operations with parameters; nodes that no other uses.
     """
     inputs, operations = canonical_arrays(space, inputs, operations, same_inputs)
     count, types, nodes, width = inputs.shape
     kinds = len(space.operations)
     rows, cells = np.ogrid[:count, :types]
-    edge = np.zeros((count, types, len(space.edges), kinds))
     source = np.zeros((count, types, CELL_INPUTS + 1, kinds))
-    chains = np.zeros((count, types, kinds, kinds))
     depth = np.zeros((count, types, nodes + CELL_INPUTS), np.int64)
     trained = np.zeros_like(depth)
     used = np.zeros(depth.shape, bool)
@@ -158,28 +153,19 @@ def features(
     for node in range(nodes):
         for k in range(width):
             origin, operation = inputs[:, :, node, k], operations[:, :, node, k]
-            edge[rows, cells, space.edge(node, 0) + origin, operation] = 1
             np.add.at(source, (rows, cells, np.minimum(origin, CELL_INPUTS), operation), 1)
-            inner = np.maximum(origin - CELL_INPUTS, 0)
-            for before in range(width):
-                np.add.at(
-                    chains, (rows, cells, operations[rows, cells, inner, before], operation), origin >= CELL_INPUTS
-                )
             here = node + CELL_INPUTS
             depth[:, :, here] = np.maximum(depth[:, :, here], depth[rows, cells, origin] + 1)
             trained[:, :, here] = np.maximum(trained[:, :, here], trained[rows, cells, origin] + trains[operation])
             used[rows, cells, origin] = True
-    counts = source.sum(2)
-    pairs = (counts[..., :, None] * counts[..., None, :])[..., *np.triu_indices(kinds)]
     levels = np.arange(1, nodes + 1)
-    coarse = [
+    parts = [
         source.reshape(count, -1),
         (depth[..., CELL_INPUTS:, None] == levels).sum(2).reshape(count, -1),
         (trained[..., CELL_INPUTS:, None] >= levels).sum(2).reshape(count, -1),
         (~used[..., CELL_INPUTS:]).sum(2),
     ]
-    fine = [edge.reshape(count, -1), chains.reshape(count, -1), pairs.reshape(count, -1)]
-    return np.concatenate(coarse, 1).astype(np.float64), np.concatenate(fine, 1)
+    return np.concatenate(parts, 1).astype(np.float64)
 
 
 def node_options(space: SearchSpace, node: int) -> np.ndarray:

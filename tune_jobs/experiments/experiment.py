@@ -38,7 +38,7 @@ from tune_jobs.watch.loggers import check_loggers
 from tune_jobs.watch.metrics import Metrics
 from tune_jobs.watch.names import job_config
 
-JOBS_VERSION = 2
+JOBS_VERSION = 3
 """Raise it with every change of the methods or of a study's jobs after which their results are no longer comparable."""
 
 
