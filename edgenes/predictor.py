@@ -33,7 +33,7 @@ from edgenes.space.genotype import Genotype, SearchSpace
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-PREDICTOR_VERSION = 2
+PREDICTOR_VERSION = 3
 """Raise it with every change after which a predictor says something else of the same observations."""
 FOLDS = 5
 RESAMPLES = 1000
@@ -63,8 +63,9 @@ class RankCorrelation:
 class PerformancePredictor:
     """A Gaussian process of the logarithm of the loss over a genotype's features.
 
-    Its kernel is squared exponential, with one length for all standardised features, and has noise; both and the
-    scale are those of the greatest marginal likelihood (Rasmussen & Williams, 2006, section 5.4.1).
+    Its kernel is linear in the standardised features, which predicts beyond what was surveyed, plus a Matern one, which
+    learns what features do together, and noise. The weights of the three and the length are those of the greatest
+    marginal likelihood (Rasmussen & Williams, 2006, section 5.4.1).
 
     Genotypes that compute the same function (`edgenes.space.encoding.canonical`) have the same prediction;
     `same_inputs` says that a cell's two inputs carry the same data, as in networks of one cell.
@@ -208,11 +209,13 @@ def _regression(table: np.ndarray, target: np.ndarray) -> "Pipeline":
     # Half a second of imports, which other uses need not pay.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+    from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern, WhiteKernel
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    process = GaussianProcessRegressor(ConstantKernel() * RBF(3.0) + WhiteKernel(0.3), normalize_y=True)
+    linear = ConstantKernel(0.1) * DotProduct(sigma_0_bounds="fixed")
+    kernel = linear + ConstantKernel() * Matern(3.0, nu=1.5) + WhiteKernel(0.3)
+    process = GaussianProcessRegressor(kernel, normalize_y=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of a length at its bound: no feature matters
         return make_pipeline(StandardScaler(), process).fit(table, target)
