@@ -11,7 +11,8 @@ import torch
 from edgenes.checkpoint import load_checkpoint, save_checkpoint
 from edgenes.config import SearchConfig, TrainingConfig
 from edgenes.errors import ConfigError
-from edgenes.space.genotype import SearchSpace, random_genotype
+from edgenes.predictor import PREDICTOR_VERSION, PerformancePredictor
+from edgenes.space.genotype import SearchSpace, random_genotype, random_genotypes
 from edgenes.training.bilevel import SEARCH_VERSION
 from edgenes.training.darts import search_genotype
 from edgenes.training.retraining import TRAINING_VERSION, predict, train_network
@@ -107,8 +108,13 @@ def test_what_is_stored_is_a_map_of_its_file(tmp_path):
     assert torch.equal(found, table), "a file that is replaced leaves the map alone"
 
 
-NUMBERS = {"training 5": (-1.125351, 0.3070212), "search 4": (0.03162867, 0.03475440)}
-"""By what and version: the mean of V's log-probabilities and of the weights' squares; those of the logits' squares."""
+NUMBERS = {
+    "training 5": (-1.125351, 0.3070212),
+    "search 4": (0.03162867, 0.03475440),
+    "predictor 3": (5.595714, 1.956279),
+}
+"""By what and version: the mean of V's log-probabilities and of the weights' squares; those of the logits' squares;
+those of the predictions and their deviations."""
 
 
 class TestVersions:
@@ -133,3 +139,10 @@ class TestVersions:
         found = tuple(table.detach().double().square().mean().item() for table in (logits.alpha, logits.beta))
         # Adam's steps have one size, however small the gradient: another machine's rounding is soon seen.
         assert found == pytest.approx(NUMBERS[f"search {SEARCH_VERSION}"], rel=2e-2)
+
+    def test_of_the_predictor(self):
+        genotypes = random_genotypes(self.SPACE, 40, seeded(2))
+        losses = np.random.default_rng(0).lognormal(size=40) + [2 * str(each).count("sep") for each in genotypes]
+        mean, deviation = PerformancePredictor(self.SPACE).fit(genotypes, losses).predict(genotypes)
+        # Another machine's rounding ends the search for the kernel a little earlier or later.
+        assert (mean.mean(), deviation.mean()) == pytest.approx(NUMBERS[f"predictor {PREDICTOR_VERSION}"], rel=1e-3)
