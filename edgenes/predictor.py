@@ -37,7 +37,7 @@ PREDICTOR_VERSION = 3
 """Raise it with every change after which a predictor says something else of the same observations."""
 FOLDS = 5
 RESAMPLES = 1000
-CHUNK = 4096
+CHUNK = 1024
 """Genotypes that are predicted at once: their kernel with the observations is a matrix in memory."""
 STARTS, DESCENTS = 4096, 8
 """Random genotypes among which `best` looks first, and from how many of them it descends."""
@@ -217,7 +217,7 @@ def _regression(table: np.ndarray, target: np.ndarray) -> "Pipeline":
     kernel = linear + ConstantKernel() * Matern(3.0, nu=1.5) + WhiteKernel(0.3)
     process = GaussianProcessRegressor(kernel, normalize_y=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of a length at its bound: no feature matters
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound says that no feature matters
         return make_pipeline(StandardScaler(), process).fit(table, target)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from edgenes.errors import ConfigError
-from edgenes.space.genotype import Genotype, SearchSpace
+from edgenes.space.genotype import Edge, Genotype, SearchSpace
 from edgenes.space.logits import Choice
 from edgenes.space.operations import is_parameter_free
 
@@ -23,13 +23,14 @@ def to_arrays(space: SearchSpace, genotypes: Sequence[Genotype]) -> tuple[np.nda
     """(inputs, operations) of genotypes of the space; raises ConfigError for one of another space."""
     position = {name: k for k, name in enumerate(space.operations)}
     shape = (len(genotypes), len(space.cell_types), space.nodes, space.inputs_per_node)
-    flat: list[tuple[int, int]] = []
+    edges: list[Edge] = []
     for genotype in genotypes:
         if genotype.space != space:
             raise ConfigError(f"a genotype is of another search space: {genotype.space}, not {space}.")
-        flat.extend((edge.input, position[edge.operation]) for cell in genotype.cells for node in cell for edge in node)
-    both = np.array(flat, dtype=np.int64).reshape(*shape, 2)
-    return both[..., 0], both[..., 1]
+        edges.extend(edge for cell in genotype.cells for node in cell for edge in node)
+    inputs = np.array([edge.input for edge in edges], np.int64)
+    operations = np.array([position[edge.operation] for edge in edges], np.int64)
+    return inputs.reshape(shape), operations.reshape(shape)
 
 
 def from_arrays(space: SearchSpace, inputs: np.ndarray, operations: np.ndarray) -> list[Genotype]:
